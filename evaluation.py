@@ -1,0 +1,183 @@
+"""Batches -> one row per mask and prompt mode. Each image is encoded once, whatever the number of modes."""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from DataLoader import Batch, DataError, MaskRef
+from metrics import score
+from segment_anything.checkpoint import listing
+from segment_anything.modeling import Sam
+from segment_anything.training.interactive import ClickPolicy, Round, run
+from segment_anything.training.prompts import (
+    Points,
+    box_points,
+    first_points,
+    pad_points,
+)
+from segment_anything.utils.atomic import write_text
+
+Prompts = dict[str, dict[str, list[Any]]]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A column of the table: a box, or a sequence of clicks read after `clicks` rounds."""
+
+    name: str
+    box: bool
+    clicks: int = 1
+
+    @property
+    def folder(self) -> str:
+        """Where predictions of this mode are saved."""
+        return "boxes_prompt" if self.box else f"iter{self.clicks}_prompt"
+
+
+def parse_mode(name: str) -> Mode:
+    """ "box", or a number of clicks. Raises ValueError for anything else."""
+    if name == "box":
+        return Mode(name, box=True)
+    if name.isdigit() and 1 <= int(name) <= 100:
+        return Mode(name, box=False, clicks=int(name))
+    raise ValueError(f"prompt {name!r} is unknown: use box, or a number of points from 1 to 100.")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Logits [S/4, S/4] and predicted IoU of one mask under one mode, with the prompts that led to it."""
+
+    mode: Mode
+    low_res: Tensor
+    predicted_iou: float
+    points: Points
+
+
+# --- prompts --------------------------------------------------------------------------------------------------
+
+
+def stream(seed: int, key: str, purpose: str) -> torch.Generator:
+    """Random stream of one mask: the same in any batch, order or process."""
+    return torch.Generator().manual_seed((seed << 32) + zlib.crc32(f"{purpose}:{key}".encode()))
+
+
+def make_prompts(batches: Iterable[Batch], *, point_num: int, seed: int) -> Prompts:
+    """Opening prompts of every mask, {mask key: {"boxes", "point_coords", "point_labels"}}, in model-frame pixels.
+
+    A mask that vanished in the model frame gets empty lists.
+    """
+    prompts: Prompts = {}
+    for batch in batches:
+        streams = [stream(seed, ref.key, "opening") for ref in batch.refs]
+        coords, labels = first_points(batch.mask[:, 0], point_num, streams)
+        for i, ref in enumerate(batch.refs):
+            exists = bool(batch.mask[i].any())
+            prompts[ref.key] = {
+                "boxes": batch.box[i : i + 1].int().tolist() if exists else [],
+                "point_coords": coords[i].int().tolist() if exists else [],
+                "point_labels": labels[i].tolist() if exists else [],
+            }
+    return prompts
+
+
+def write_prompts(path: Path, prompts: Prompts) -> None:
+    """Write a prompt file, atomically."""
+    write_text(path, json.dumps(prompts, indent=1))
+
+
+def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompts:
+    """The prompts of `refs` from a prompt file, whose keys may be plain basenames.
+
+    Raises DataError that names the masks without an entry, or with points outside the frame.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
+    prompts = {ref.key: content.get(ref.key, content.get(Path(ref.key).name)) for ref in refs}
+    missing = [key for key, entry in prompts.items() if entry is None]
+    if missing:
+        raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
+    outside = [key for key, entry in prompts.items() if not _inside(entry, image_size)]
+    if outside:
+        raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
+    return prompts
+
+
+def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:
+    values = [np.asarray(entry[name], float).ravel() for name in ("boxes", "point_coords")]
+    return all(((0 <= value) & (value <= image_size)).all() for value in values)
+
+
+def _openings(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool, device: torch.device) -> Points:
+    """The opening prompts of a batch as labelled points; a mask without a prompt gets padding only."""
+    if box:
+        rows = [(prompts[ref.key]["boxes"] or [[0, 0, 0, 0]])[0] for ref in refs]
+        return box_points(torch.tensor(rows, dtype=torch.float32, device=device))
+    count = max(len(prompts[ref.key]["point_labels"]) for ref in refs) or 1
+    coords = torch.zeros(len(refs), count, 2)
+    labels = torch.full((len(refs), count), -1)
+    for i, ref in enumerate(refs):
+        own = torch.tensor(prompts[ref.key]["point_labels"], dtype=torch.int64)
+        labels[i, : len(own)] = own
+        coords[i, : len(own)] = torch.tensor(prompts[ref.key]["point_coords"], dtype=torch.float32).reshape(-1, 2)
+    return pad_points((coords.to(device), labels.to(device)))
+
+
+# --- predictions ----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict_batch(
+    model: Sam, batch: Batch, prompts: Prompts, modes: Sequence[Mode], *, seed: int, multimask: bool = True
+) -> list[list[Prediction]]:
+    """Predictions of each mask, one per mode, from one encoding of each image."""
+    embedding = model.encode(batch.image)
+    results: dict[str, Round] = {}
+    for box in (True, False):
+        wanted = {mode.clicks: mode for mode in modes if mode.box == box}
+        if not wanted:
+            continue
+        policy = ClickPolicy(rounds=max(wanted), multimask=multimask)
+        opening = _openings(prompts, batch.refs, box=box, device=batch.image.device)
+        streams = [stream(seed, ref.key, "clicks") for ref in batch.refs]
+        rounds = run(model, embedding, batch.image_index, batch.mask, opening, policy, streams)
+        for number, result in enumerate(rounds, start=1):
+            if number in wanted:
+                results[wanted[number].name] = result
+    return [[_prediction(mode, results[mode.name], i) for mode in modes] for i in range(len(batch.refs))]
+
+
+def _prediction(mode: Mode, result: Round, i: int) -> Prediction:
+    points = (result.points[0][i], result.points[1][i])
+    return Prediction(mode, result.low_res[i, 0].float(), float(result.predicted_iou[i, 0]), points)
+
+
+def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:
+    """Bool masks [modes, H, W] of mask `i`; all False where the mask vanished and so nothing was asked for."""
+    frame = batch.frames[int(batch.image_index[i])]
+    if not batch.mask[i].any():
+        return np.zeros((len(predictions), *frame.original), bool)
+    logits = torch.stack([prediction.low_res for prediction in predictions])[:, None]
+    return (frame.logits_to_original(logits)[:, 0] > 0).cpu().numpy()
+
+
+def score_batch(
+    batch: Batch, predictions: Sequence[Sequence[Prediction]], metrics: list[str]
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """A row and the predicted mask, bool [H, W], for each mask and mode, at original size."""
+    for i, ref in enumerate(batch.refs):
+        truth = batch.truth[i].astype(bool)
+        record = batch.records[int(batch.image_index[i])]
+        facts = {"area": int(truth.sum()), "vanished": not bool(batch.mask[i].any())}
+        for prediction, mask in zip(predictions[i], masks_at_original_size(batch, i, predictions[i]), strict=True):
+            row = {"mask": ref.key, "image": str(record.image), "structure": ref.structure}
+            row |= {"prompt": prediction.mode.name} | score(mask, truth, metrics)
+            yield row | {"predicted_iou": prediction.predicted_iou} | facts, mask

@@ -1,0 +1,218 @@
+"""Any published checkpoint layout -> a model, and atomic saving.
+
+Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its descendants) and safetensors
+(ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows.
+"""
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from .modeling import Sam
+from .utils.atomic import atomic_path
+from .utils.transforms import Preprocessing
+
+METADATA_KEY = "sam_med2d_fundus"
+ADAPTER = ".Adapter."
+POSITIONS = "image_encoder.pos_embed"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, the keys and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State dict and metadata ({} when the file has none) of one file."""
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    @property
+    def has_adapters(self) -> bool:
+        return any(ADAPTER in key for key in self.state)
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the input the weights were made for, in pixels."""
+        return 16 * self.state[POSITIONS].shape[1]
+
+    def preprocessing(self, image_size: int) -> tuple[Preprocessing, str]:
+        """How its photographs were prepared, for inputs of `image_size`, and one line that says why."""
+        stored = self.metadata.get("preprocessing")
+        if stored:
+            return Preprocessing(**{**stored, "image_size": image_size}), f"preprocessing as stored in {self.path}"
+        if self.has_adapters:
+            guess, name = {"channel_order": "bgr", "mask_prompt": "probability"}, "the published SAM-Med2D"
+        else:
+            guess, name = {"channel_order": "rgb", "mask_prompt": "logits"}, "SAM"
+        line = (
+            f"{self.path} has no metadata: taken for {name} (sam_med2d preprocessing, {guess['channel_order']}); "
+            "override with --preprocess and --channel_order"
+        )
+        return Preprocessing(image_size, "sam_med2d", **guess), line
+
+
+@dataclass
+class LoadReport:
+    """What became of each key when a checkpoint was loaded."""
+
+    path: Path
+    loaded: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    initialised: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        if self.resized:
+            parts.append(f"{len(self.resized)} position tables resized")
+        if self.initialised:
+            parts.append(f"{len(self.initialised)} adapter tensors absent, left at their initial value")
+        if self.dropped:
+            parts.append(f"{len(self.dropped)} adapter tensors dropped")
+        return f"{self.path}: {', '.join(parts)}"
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file, or the `model.safetensors` of a checkpoint folder, onto the CPU.
+
+    Raises CheckpointError when the file is missing, damaged, no state dict of this family, or a pickle that
+    holds more than tensors.
+    """
+    path = Path(path)
+    path = path / WEIGHTS_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"Checkpoint {path} does not exist: check --sam_checkpoint.")
+    state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    odd = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if odd or POSITIONS not in state:
+        reason = f"entry {odd[0]!r} is not a tensor" if odd else f"it has no {POSITIONS!r}"
+        raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: {reason}.")
+    return Checkpoint(path, state, metadata)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+        return load_file(path), json.loads(header.get(METADATA_KEY, "{}"))
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}): copy it again.") from error
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds pickled objects besides tensors, and unpickling them can run any code: not loaded. If you "
+            f"trust its origin, convert it once: python scripts/convert_checkpoint.py --trust {path} OUT.safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error}): copy it again.") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    state = content.get("model", content)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: its 'model' entry is a {type(state).__name__}, not a state dict.")
+    metadata = content.get("metadata", {}) if "model" in content else {}
+    return dict(state), metadata if isinstance(metadata, dict) else {}
+
+
+def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
+    """Copy a checkpoint's weights into `model`, resizing position tables; returns what was done.
+
+    Adapters the file lacks keep their initial value; adapters the model lacks are dropped. Raises
+    CheckpointError, with the keys, for anything else that is missing, unexpected or of another shape.
+    """
+    own = model.state_dict()
+    report = LoadReport(checkpoint.path)
+    state: dict[str, Tensor] = {}
+    wrong: list[str] = []
+    for key, value in checkpoint.state.items():
+        if key in own:
+            state[key] = _fit(key, value, own[key].shape, report, wrong)
+        elif ADAPTER in key:
+            report.dropped.append(key)
+        else:
+            wrong.append(f"unexpected {key}")
+    absent = [key for key in own if key not in checkpoint.state]
+    report.initialised = [key for key in absent if ADAPTER in key]
+    wrong += [f"missing {key}" for key in absent if ADAPTER not in key]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit the model ({len(wrong)} keys): {listing(wrong)}. "
+            "Check --model_type and that the file is a whole SAM state dict."
+        )
+    model.load_state_dict(state, strict=False)
+    return report
+
+
+def _fit(key: str, value: Tensor, shape: torch.Size, report: LoadReport, wrong: list[str]) -> Tensor:
+    """The tensor in the model's shape; position tables are resized, other differences noted in `wrong`."""
+    if value.shape == shape:
+        report.loaded.append(key)
+        return value
+    if key == POSITIONS and value.ndim == 4 and value.shape[-1] == shape[-1]:
+        report.resized.append(key)
+        return resize_positions(value, shape[1])
+    if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and value.shape[1] == shape[1]:
+        report.resized.append(key)
+        return resize_relative(value, shape[0])
+    wrong.append(f"{key} has shape {list(value.shape)} in the file and {list(shape)} in the model")
+    return value
+
+
+def resize_positions(table: Tensor, grid: int) -> Tensor:
+    """Position embedding [1, h, w, C] -> [1, grid, grid, C], bilinear (align_corners=False)."""
+    moved = F.interpolate(table.permute(0, 3, 1, 2).float(), (grid, grid), mode="bilinear", align_corners=False)
+    return moved.permute(0, 2, 3, 1).to(table.dtype).contiguous()
+
+
+def resize_relative(table: Tensor, rows: int) -> Tensor:
+    """Relative positions [n, C] -> [rows, C], linear along the rows (align_corners=False)."""
+    moved = F.interpolate(table.float().T[None], rows, mode="linear", align_corners=False)
+    return moved[0].T.to(table.dtype).contiguous()
+
+
+def listing(items: Iterable[str], limit: int = 8) -> str:
+    """The first items, comma-separated, and how many more there are."""
+    items = list(items)
+    rest = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + rest
+
+
+def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a state dict and its metadata as safetensors, atomically; the file is no larger than its tensors."""
+    own = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(own, temporary, metadata={"format": "pt", METADATA_KEY: json.dumps(metadata)})
+
+
+def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write SAM-Med2D's layout {"model": state dict} with our metadata beside it, atomically."""
+    own = {key: value.detach().cpu().clone() for key, value in state.items()}
+    with atomic_path(path) as temporary:
+        torch.save({"model": own, "metadata": dict(metadata)}, temporary)
+
+
+def model_metadata(model: Sam, model_type: str) -> dict[str, Any]:
+    """What a checkpoint says of itself: model type, adapters, preprocessing."""
+    return {
+        "format_version": 1,
+        "model_type": model_type,
+        "encoder_adapter": any(ADAPTER in name for name, _ in model.named_parameters()),
+        "preprocessing": model.preprocessing.as_dict(),
+    }

@@ -1,0 +1,101 @@
+"""The adapter layer of SAM-Med2D (Cheng et al. 2023): a channel gate, then a spatial bottleneck."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .common import linear, prefers_convolution
+
+
+def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """3x3 convolution, stride 2, padding 1, of channels-last maps as one matrix product.
+
+    x: [B, H, W, C_in] with H and W even; weight: [C_out, C_in, 3, 3], as nn.Conv2d keeps it.
+    Returns [B, H/2, W/2, C_out]. The patches are gathered in the order of the weight's memory: they are
+    small here, and a re-ordered copy of the weight would cost as much as the product.
+    """
+    padded = F.pad(x, (0, 0, 1, 0, 1, 0))  # for even H and W no patch reaches the bottom or right padding
+    patches = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H/2, W/2, C_in, 3, 3]
+    return linear(patches.flatten(3), weight.flatten(1))
+
+
+def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """4x4 transposed convolution, stride 2, padding 1, of channels-last maps.
+
+    x: [B, H, W, C_in]; weight: [C_in, C_out, 4, 4], as nn.ConvTranspose2d keeps it.
+    Returns [B, 2H, 2W, C_out]. One matrix product, on the weight as it lies in memory, gives the 4x4 patch
+    that each input pixel paints; then the patches are added where they overlap, vertically and horizontally.
+    """
+    batch, height, width, _ = x.shape
+    patches = _patches(x, weight.flatten(1)).view(batch, height, width, -1, 4, 4)
+    # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
+    wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
+    rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C_out, 4]
+    pixels = _overlap_add(rows.unbind(5), dim=3)  # [B, H, 2, W, 2, C_out]
+    return pixels.flatten(3, 4).flatten(1, 2).to(patches.dtype)
+
+
+def _patches(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, H, W, K] @ weight [K, N]; where convolution is faster, the weight is its image (see `linear`).
+
+    In two halves of K: the library's re-ordered copy of a whole ViT-B weight (38 MB) is past the size up to
+    which freed memory is reused, and the page faults of a fresh copy would take as long as the product.
+    """
+    if not prefers_convolution(x):
+        return x @ weight
+    filters = x.reshape(-1, x.shape[-1], 1, 1)
+    halves = zip(filters.chunk(2, 1), weight[None, :, None].chunk(2, 1), strict=True)
+    return sum(F.conv2d(image, half) for half, image in halves)
+
+
+def _overlap_add(taps: tuple[Tensor, ...], dim: int) -> Tensor:
+    """Sum the four taps of a 4-wide, stride-2 kernel where neighbours along `dim` overlap.
+
+    Input pixel i paints output 2i - 1, 2i, 2i + 1 and 2i + 2; the first and the last of the whole row fall
+    into the padding. Returns the taps' shape with a new dimension of size 2 (even, odd) after `dim`.
+    """
+    size = taps[0].shape[dim]
+    edge = torch.zeros_like(taps[0].narrow(dim, 0, 1))
+    from_left = torch.cat((edge, taps[3].narrow(dim, 0, size - 1)), dim)
+    from_right = torch.cat((taps[0].narrow(dim, 1, size - 1), edge), dim)
+    return torch.stack((taps[1] + from_left, taps[2] + from_right), dim + 1)
+
+
+class Adapter(nn.Module):
+    """Channel gate, 3x3 stride-2 convolution, transposed convolution, skip connection and LayerNorm.
+
+    Input and output: float [B, H, W, C] with H and W even (the strided convolution halves them).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.channel = nn.Sequential(
+            nn.Linear(dim, dim // 4, bias=False),
+            nn.ReLU(),
+            nn.Linear(dim // 4, dim, bias=False),
+            nn.Sigmoid(),
+        )
+        # The layers hold the weights under their published names; `forward` computes them channels-last.
+        self.spatial = nn.Sequential(
+            nn.Conv2d(dim, dim, kernel_size=3, stride=2, padding=1, bias=False),
+            nn.ReLU(),
+            nn.ConvTranspose2d(dim, dim, kernel_size=4, stride=2, padding=1, bias=False),
+            nn.ReLU(),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def zero_start(self) -> None:
+        """Make the adapter's output exactly zero, so that its block is the block without an adapter.
+
+        A Kaiming adapter perturbs a pretrained block; from a zero scale and bias it grows by training.
+        """
+        nn.init.zeros_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.channel(x.mean((1, 2)))
+        small = strided_conv(gate[:, None, None] * x, self.spatial[0].weight).relu()
+        return self.norm(x + transposed_conv(small, self.spatial[2].weight).relu())

@@ -1,0 +1,98 @@
+"""Image and prompt embeddings -> low-resolution mask logits and predicted IoU.
+
+Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .common import LayerNorm2d
+
+
+class MLP(nn.Module):
+    """`depth` linear layers with ReLU between them."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, depth: int) -> None:
+        super().__init__()
+        widths = [in_dim, *[hidden_dim] * (depth - 1), out_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class MaskDecoder(nn.Module):
+    """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt."""
+
+    def __init__(
+        self,
+        *,
+        transformer_dim: int,
+        transformer: nn.Module,
+        num_multimask_outputs: int = 3,
+        iou_head_depth: int = 3,
+        iou_head_hidden_dim: int = 256,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.num_mask_tokens = num_multimask_outputs + 1
+        self.iou_token = nn.Embedding(1, transformer_dim)
+        self.mask_tokens = nn.Embedding(self.num_mask_tokens, transformer_dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(transformer_dim, transformer_dim // 4, kernel_size=2, stride=2),
+            LayerNorm2d(transformer_dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(transformer_dim // 4, transformer_dim // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(transformer_dim, transformer_dim, transformer_dim // 8, 3) for _ in range(self.num_mask_tokens)
+        )
+        self.iou_prediction_head = MLP(transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth)
+
+    def forward(
+        self,
+        *,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        multimask_output: bool | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts.
+
+        image_embeddings: [N, C, h, w], or [1, C, h, w] which serves all prompts; image_pe: [1, C, h, w];
+        sparse_prompt_embeddings: [N, T, C]; dense_prompt_embeddings: [N, C, h, w].
+        Returns logits [N, M, 4h, 4w] and predicted IoU [N, M], M = 3 with multimask_output (tokens 1 to 3),
+        1 without (token 0), 4 for None (all tokens, for training).
+        Raises ValueError when the number of embeddings is neither 1 nor the number of prompts.
+        """
+        tokens = self._tokens(sparse_prompt_embeddings)
+        if len(image_embeddings) not in (1, len(tokens)):
+            raise ValueError(
+                f"{len(image_embeddings)} image embeddings for {len(tokens)} prompts: give one embedding per "
+                "prompt (embeddings[image_index]) or a single one."
+            )
+        image = image_embeddings + dense_prompt_embeddings
+        height, width = image.shape[-2:]
+        hidden, image_out = self.transformer(
+            image.flatten(2).transpose(1, 2), image_pe.flatten(2).transpose(1, 2), tokens
+        )
+        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
+        upscaled = self.output_upscaling(image_out.transpose(1, 2).unflatten(2, (height, width)))
+        masks = self._hypernetwork_weights(hidden, chosen) @ upscaled.flatten(2)
+        iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
+        return masks.unflatten(2, upscaled.shape[-2:]), iou
+
+    def _tokens(self, sparse: Tensor) -> Tensor:
+        """Put the output tokens before the prompt tokens: [N, 1 + 4 + T, C]."""
+        output = torch.cat((self.iou_token.weight, self.mask_tokens.weight))
+        return torch.cat((output.expand(len(sparse), -1, -1), sparse), dim=1)
+
+    def _hypernetwork_weights(self, hidden: Tensor, chosen: slice) -> Tensor:
+        """Per-mask channel weights of the chosen mask tokens: [N, M, C/8]."""
+        tokens = range(self.num_mask_tokens)[chosen]
+        return torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in tokens], dim=1)

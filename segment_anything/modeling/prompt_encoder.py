@@ -1,0 +1,115 @@
+"""Points, boxes and masks -> the sparse and dense prompt embeddings of Segment Anything.
+
+Kirillov et al. 2023, appendix A ("Prompt encoder"); random Fourier positions after Tancik et al. 2020.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .common import LayerNorm2d
+
+PADDING, BACKGROUND, FOREGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
+
+
+class RandomFourierPosition(nn.Module):
+    """Positions in the unit square -> sine and cosine of random projections."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, features))
+
+    def forward(self, unit_xy: Tensor) -> Tensor:
+        """Positions [..., 2] in x, y order and in [0, 1] -> [..., 2 * features]."""
+        matrix = self.positional_encoding_gaussian_matrix
+        phase = 2 * math.pi * ((2 * unit_xy.to(matrix.dtype) - 1) @ matrix)
+        return torch.cat((phase.sin(), phase.cos()), dim=-1)
+
+    def grid(self, size: int) -> Tensor:
+        """Encoding of the cell centres of a size x size grid: [1, 2 * features, size, size]."""
+        steps = (torch.arange(size, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / size
+        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        return self(torch.stack((x, y), dim=-1)).permute(2, 0, 1)[None]
+
+
+class PromptEncoder(nn.Module):
+    """Encodes prompts given in model-frame pixels (x, y; the frame is S x S)."""
+
+    def __init__(self, *, embed_dim: int, image_size: int, patch_size: int = 16, mask_in_chans: int = 16) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.image_size = image_size
+        self.grid_size = image_size // patch_size
+        self.mask_size = 4 * self.grid_size
+        self.pe_layer = RandomFourierPosition(embed_dim // 2)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
+        self.not_a_point_embed = nn.Embedding(1, embed_dim)
+        hidden = mask_in_chans // 4
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, hidden, kernel_size=2, stride=2),
+            LayerNorm2d(hidden),
+            nn.GELU(),
+            nn.Conv2d(hidden, mask_in_chans, kernel_size=2, stride=2),
+            LayerNorm2d(mask_in_chans),
+            nn.GELU(),
+            nn.Conv2d(mask_in_chans, embed_dim, kernel_size=1),
+        )
+        self.no_mask_embed = nn.Embedding(1, embed_dim)
+
+    def get_dense_pe(self) -> Tensor:
+        """Positions of the image embedding's cells: [1, C, S/16, S/16]."""
+        return self.pe_layer.grid(self.grid_size)
+
+    def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """Embed labelled positions: coords [N, P, 2] pixels, labels [N, P] -> [N, P, C].
+
+        Labels: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
+        point" (its position is ignored).
+        """
+        table = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        position = self.pe_layer((coords + 0.5) / self.image_size)
+        is_point = (labels != PADDING).unsqueeze(-1)
+        return position * is_point + table[labels.long() + 1]
+
+    def embed_masks(self, masks: Tensor) -> Tensor:
+        """Embed mask prompts [N, 1, S/4, S/4] -> [N, C, S/16, S/16]."""
+        return self.mask_downscaling(masks)
+
+    def embed_no_mask(self, count: int) -> Tensor:
+        """The dense embedding that stands for "no mask prompt": [N, C, S/16, S/16], a broadcast view."""
+        return self.no_mask_embed.weight.view(1, -1, 1, 1).expand(count, -1, self.grid_size, self.grid_size)
+
+    def forward(
+        self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the prompts of N masks.
+
+        points: (coords [N, P, 2], labels [N, P]); boxes: [N, 4] or [N, 1, 4] as x0, y0, x1, y1; masks:
+        [N, 1, S/4, S/4]. All positions are model-frame pixels. A padding point is appended when there are
+        points and no box. Returns sparse [N, T, C] and dense [N, C, S/16, S/16] embeddings.
+        """
+        coords, labels = self._as_points(points, boxes)
+        if coords is None:
+            count = 1 if masks is None else len(masks)
+            sparse = self.no_mask_embed.weight.new_zeros(count, 0, self.embed_dim)
+        else:
+            count = len(coords)
+            sparse = self.embed_points(coords, labels)
+        dense = self.embed_no_mask(count) if masks is None else self.embed_masks(masks)
+        return sparse, dense
+
+    @staticmethod
+    def _as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Write the boxes as two labelled points each, or pad the points where there is no box."""
+        parts = [] if points is None else [points]
+        if boxes is not None:
+            corners = boxes.reshape(-1, 2, 2)
+            corner_labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=boxes.device)
+            parts.append((corners, corner_labels.expand(len(corners), 2)))
+        elif points is not None:
+            coords, labels = points
+            parts.append((coords.new_zeros(len(coords), 1, 2), labels.new_full((len(labels), 1), PADDING)))
+        if not parts:
+            return None, None
+        return torch.cat([c for c, _ in parts], dim=1), torch.cat([label for _, label in parts], dim=1)

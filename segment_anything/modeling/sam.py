@@ -1,0 +1,115 @@
+"""The whole model: an image encoder, a prompt encoder and a mask decoder (Kirillov et al. 2023)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .image_encoder import ImageEncoderViT
+from .mask_decoder import MaskDecoder
+from .prompt_encoder import PromptEncoder
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+class Sam(nn.Module):
+    """Predicts masks from an image and prompts. `encode` once, then `decode` as often as there are prompts."""
+
+    mask_threshold = 0.0
+
+    def __init__(self, image_encoder: ImageEncoderViT, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.preprocessing = None  # how photographs become input; the builder sets it
+        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the square input in pixels."""
+        return self.image_encoder.image_size
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Normalised images [B, 3, S, S] -> embeddings [B, C, S/16, S/16]."""
+        return self.image_encoder(image)
+
+    def decode(
+        self,
+        embedding: Tensor,
+        *,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        multimask: bool | None = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Prompts of N masks on embeddings [N or 1, C, h, w] -> logits [N, M, S/4, S/4], IoU [N, M].
+
+        Prompt shapes and frames are those of `PromptEncoder.forward`.
+        """
+        sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
+        return self._decode(embedding, sparse, dense, multimask)
+
+    def decode_points(
+        self, embedding: Tensor, coords: Tensor, labels: Tensor, masks: Tensor | None = None, *, multimask: bool | None = True
+    ) -> tuple[Tensor, Tensor]:
+        """As `decode`, with the sparse prompts given as labelled positions, nothing added to them.
+
+        coords: [N, P, 2] model-frame pixels; labels: [N, P] as in `PromptEncoder.embed_points`; P may be 0.
+        """
+        sparse = self.prompt_encoder.embed_points(coords, labels)
+        encoder = self.prompt_encoder
+        dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
+        return self._decode(embedding, sparse, dense, multimask)
+
+    def _decode(self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None) -> tuple[Tensor, Tensor]:
+        return self.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+        )
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""
+        x = (x - self.pixel_mean) / self.pixel_std
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
+
+    def postprocess_masks(self, masks: Tensor, input_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
+        """Undo SAM's own preprocessing: logits [N, M, S/4, S/4] -> [N, M, H, W], sizes as (height, width)."""
+        size = (self.image_size, self.image_size)
+        masks = F.interpolate(masks, size, mode="bilinear", align_corners=False)
+        masks = masks[..., : input_size[0], : input_size[1]]
+        return F.interpolate(masks, tuple(original_size), mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def forward(self, batched_input: list[dict[str, Any]], multimask_output: bool) -> list[dict[str, Tensor]]:
+        """SAM's own batch interface; `SamPredictor` is the comfortable one.
+
+        Each input: `image` [3, h, w] (RGB, 0..255, longer side at most S), `original_size` (H, W), and any of
+        `point_coords` [N, P, 2] with `point_labels` [N, P], `boxes` [N, 4], `mask_inputs` [N, 1, S/4, S/4],
+        all in pixels of `image`. Each output: `masks` bool [N, M, H, W], `iou_predictions` [N, M],
+        `low_res_logits` [N, M, S/4, S/4].
+        """
+        embeddings = self.encode(torch.stack([self.preprocess(item["image"]) for item in batched_input]))
+        return [
+            self._forward_one(item, embedding[None], multimask_output)
+            for item, embedding in zip(batched_input, embeddings, strict=True)
+        ]
+
+    def _forward_one(self, item: dict[str, Any], embedding: Tensor, multimask: bool) -> dict[str, Tensor]:
+        points = (item["point_coords"], item["point_labels"]) if "point_coords" in item else None
+        low_res, iou = self.decode(
+            embedding, points=points, boxes=item.get("boxes"), masks=item.get("mask_inputs"), multimask=multimask
+        )
+        masks = self.postprocess_masks(low_res, item["image"].shape[-2:], item["original_size"])
+        return {"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": low_res}

@@ -1,0 +1,143 @@
+"""`SamPredictor`: one photograph, any number of prompts, masks at the photograph's size."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .modeling import Sam
+from .utils.transforms import Frame, to_tensor
+
+
+class SamPredictor:
+    """Encodes a photograph once and answers prompts from its embedding. NumPy in, NumPy out."""
+
+    def __init__(self, sam_model: Sam) -> None:
+        self.model = sam_model
+        self.reset_image()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def reset_image(self) -> None:
+        """Forget the photograph."""
+        self.features: Tensor | None = None
+        self.frame: Frame | None = None
+
+    @torch.no_grad()
+    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+        """Encode a photograph: uint8 [H, W, 3], channels in the order of `image_format` ("RGB" or "BGR").
+
+        Raises ValueError for another type, shape or format.
+        """
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3].")
+        rgb = image if image_format == "RGB" else image[..., ::-1]
+        self.reset_image()
+        frame = self.model.preprocessing.frame(rgb)
+        pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
+        self.features, self.frame = self.model.encode(pixels), frame
+
+    def get_image_embedding(self) -> Tensor:
+        """The embedding [1, C, S/16, S/16] of the photograph."""
+        self._require_image()
+        return self.features
+
+    def predict(
+        self,
+        point_coords: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Masks for one prompt, or for many at once.
+
+        point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background), or
+        [N, P, 2] and [N, P] for N prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels.
+        mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
+        Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
+        logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
+        else 1. Raises ValueError for prompts that do not fit together, RuntimeError without an image.
+        """
+        self._require_image()
+        prompts = self._prompts(point_coords, point_labels, box, mask_input)
+        many = any(
+            given is not None and np.ndim(given) > single
+            for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
+        )
+        masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
+        masks = masks if return_logits else masks > self.model.mask_threshold
+        arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
+        outputs = [masks.cpu().numpy(), *arrays]
+        return tuple(outputs if many else [output[0] for output in outputs])
+
+    @torch.no_grad()
+    def predict_torch(
+        self,
+        point_coords: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `predict` for N prompts in model-frame pixels: coords [N, P, 2], labels [N, P], boxes [N, 4],
+        mask_input logits [N, 1, S/4, S/4] -> masks [N, M, H, W], IoU [N, M], logits [N, M, S/4, S/4]."""
+        self._require_image()
+        if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
+            mask_input = mask_input.sigmoid()
+        points = None if point_coords is None else (point_coords, point_labels)
+        low_res, iou = self.model.decode(
+            self.features, points=points, boxes=boxes, masks=mask_input, multimask=multimask_output
+        )
+        masks = self.frame.logits_to_original(low_res)
+        return masks if return_logits else masks > self.model.mask_threshold, iou, low_res
+
+    def _require_image(self) -> None:
+        if self.features is None:
+            raise RuntimeError("No photograph is set: call set_image first.")
+
+    def _prompts(
+        self,
+        point_coords: np.ndarray | None,
+        point_labels: np.ndarray | None,
+        box: np.ndarray | None,
+        mask_input: np.ndarray | None,
+    ) -> dict[str, Tensor]:
+        """Checked prompts in the model frame, with the prompt dimension in front."""
+        if (point_coords is None) != (point_labels is None):
+            raise ValueError("point_coords and point_labels go together: give both or none.")
+        side = self.model.prompt_encoder.mask_size
+        prompts: dict[str, np.ndarray] = {}
+        if point_coords is not None:
+            prompts["point_labels"] = _shaped("point_labels", point_labels, (-1,))
+            prompts["point_coords"] = self.frame.points_to_model(_shaped("point_coords", point_coords, (-1, 2)))
+            if prompts["point_labels"].shape != prompts["point_coords"].shape[:2]:
+                raise ValueError(f"{np.shape(point_labels)} point_labels for {np.shape(point_coords)} point_coords.")
+        if box is not None:
+            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", box, (4,)))
+        if mask_input is not None:
+            prompts["mask_input"] = _shaped("mask_input", mask_input, (1, side, side))
+        if not prompts:
+            raise ValueError("No prompt: give point_coords with point_labels, box or mask_input.")
+        counts = {name: len(value) for name, value in prompts.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"The prompts disagree on their number: {counts}.")
+        return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
+
+
+def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
+    """`value` as [N, *single] (-1 fits any length). Raises ValueError when its shape does not fit."""
+    array = np.asarray(value, np.float64)
+    array = array[None] if array.ndim == len(single) else array
+    fits = array.ndim == len(single) + 1 and all(
+        want in (-1, have) for want, have in zip(single, array.shape[1:], strict=False)
+    )
+    if not fits:
+        shape = str(list(single)).replace("-1", "P")
+        raise ValueError(f"{name} has shape {list(np.shape(value))}: give {shape}, or N of them.")
+    return array

@@ -1,0 +1,1 @@
+"""What training and testing share: prompts from masks, losses, the click loop."""

@@ -1,0 +1,48 @@
+"""Random changes of a photograph and its masks, in the model frame."""
+
+import os
+
+import numpy as np
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version otherwise
+import albumentations as A  # noqa: E402
+
+MIN_PIXELS_KEPT = 4
+
+
+class Augmentation:
+    """Flips, rotation, scale and shift, brightness and contrast, blur; albumentations does the work.
+
+    Called with an image float32 [3, S, S], masks uint8 [M, S, S] and a Generator; returns the changed image,
+    the masks that still show something, and their indexes. If no mask would be left, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._transform = A.Compose(
+            [
+                A.HorizontalFlip(p=0.5),
+                A.VerticalFlip(p=0.5),
+                A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), translate_percent=(-0.08, 0.08), p=0.8),
+                A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+            ]
+        )
+
+    def __call__(
+        self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self._transform.set_random_seed(int(rng.integers(2**31)))
+        changed = self._transform(image=image.transpose(1, 2, 0), masks=masks)
+        new_masks = np.stack(changed["masks"])
+        pixels = masks.sum((1, 2))
+        kept = np.flatnonzero(new_masks.sum((1, 2)) >= np.minimum(pixels, MIN_PIXELS_KEPT).clip(min=1))
+        if not len(kept):
+            return image, masks, np.arange(len(masks))
+        light = self._light(np.ascontiguousarray(changed["image"].transpose(2, 0, 1)), rng)
+        return light, new_masks[kept], kept
+
+    @staticmethod
+    def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Contrast and brightness of each channel, in units of the normalised image."""
+        contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (3, 1, 1))
+        brightness = rng.uniform(-0.25, 0.25) + rng.uniform(-0.1, 0.1, (3, 1, 1))
+        return (image * contrast + brightness).astype(np.float32)

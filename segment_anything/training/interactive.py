@@ -1,0 +1,106 @@
+"""The click loop, written once: an opening prompt, then corrective clicks, as in training and in testing.
+
+Protocol of SAM (Kirillov et al. 2023, appendix A, "Training algorithm") and SAM-Med2D (Cheng et al. 2023).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..modeling import Sam
+from .prompts import Points, Randomness, append_points, error_points
+
+
+@dataclass(frozen=True)
+class ClickPolicy:
+    """rounds: prompts in all, the opening one included. clicks: corrective clicks before each later round.
+
+    mask_only: rounds whose prompt is the earlier mask alone. multimask: the decoder's tokens, True for the
+    three candidates, False for the single one, None for both (training).
+    """
+
+    rounds: int
+    clicks: int = 1
+    mask_only: frozenset[int] = frozenset()
+    multimask: bool | None = True
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one prompt gave for N masks.
+
+    candidates: logits [N, M, S/4, S/4]; candidate_iou: predicted IoU [N, M]; points: all prompts so far,
+    coords [N, P, 2] and labels [N, P]; image_size: S. Where M is 4 the first is the single-mask token, which
+    is never chosen.
+    """
+
+    candidates: Tensor
+    candidate_iou: Tensor
+    points: Points
+    image_size: int
+
+    @property
+    def choice(self) -> Tensor:
+        """Index [N] of the candidate with the highest predicted IoU."""
+        first = 1 if self.candidate_iou.shape[1] == 4 else 0
+        return first + self.candidate_iou[:, first:].argmax(dim=1)
+
+    @property
+    def low_res(self) -> Tensor:
+        """Logits [N, 1, S/4, S/4] of the chosen candidate."""
+        index = self.choice.view(-1, 1, 1, 1).expand(-1, 1, *self.candidates.shape[-2:])
+        return self.candidates.gather(1, index)
+
+    @property
+    def predicted_iou(self) -> Tensor:
+        """Predicted IoU [N, 1] of the chosen candidate."""
+        return self.candidate_iou.gather(1, self.choice[:, None])
+
+    def logits(self) -> Tensor:
+        """Logits [N, 1, S, S] of the chosen candidate."""
+        return upsample(self.low_res, self.image_size)
+
+
+def upsample(low_res: Tensor, image_size: int) -> Tensor:
+    """Logits [N, M, S/4, S/4] -> [N, M, S, S], bilinear."""
+    return F.interpolate(low_res.float(), (image_size, image_size), mode="bilinear", align_corners=False)
+
+
+def run(
+    model: Sam,
+    embedding: Tensor,
+    image_index: Tensor,
+    mask: Tensor,
+    opening: Points,
+    policy: ClickPolicy,
+    randomness: Randomness,
+) -> Iterator[Round]:
+    """Yield the rounds of one click sequence, lazily: a caller may run a backward pass between two of them.
+
+    embedding: [B, C, h, w]; image_index: int64 [N], the image of each mask; mask: bool [N, 1, S, S], the
+    truth that corrective clicks are drawn from; opening: coords [N, P, 2] and labels [N, P]. Each later round
+    sees all clicks so far and, as mask prompt, the sigmoid of the previous round's chosen logits, without
+    gradient between rounds.
+    """
+    points, mask_prompt = opening, None
+    for index in range(policy.rounds):
+        coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
+        candidates, iou = model.decode_points(
+            embedding[image_index], coords, labels, mask_prompt, multimask=policy.multimask
+        )
+        result = Round(candidates, iou, points, model.image_size)
+        yield result
+        mask_prompt = result.low_res.detach().sigmoid()
+        if index + 1 < policy.rounds and index + 1 not in policy.mask_only:
+            predicted = result.logits().detach()[:, 0] > 0
+            points = append_points(points, error_points(predicted, mask[:, 0], policy.clicks, randomness))
+
+
+def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:
+    """Rounds of a training step that see the mask alone: a random later one and the last one."""
+    if rounds < 2:
+        return frozenset()
+    return frozenset({int(torch.randint(1, rounds, (), generator=generator)), rounds - 1})

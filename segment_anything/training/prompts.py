@@ -1,0 +1,133 @@
+"""Masks -> boxes and clicks, as tensors and without a loop over pixels or masks.
+
+All positions are model-frame pixels, x before y; boxes are half-open x0, y0, x1, y1. Prompts are written as
+labelled points, coords [N, P, 2] and labels [N, P], see `PromptEncoder.embed_points`: a box is its two corners
+with labels 2 and 3, and -1 marks "not a point", so boxes and clicks mix in one batch.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..modeling.prompt_encoder import (
+    BACKGROUND,
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    FOREGROUND,
+    PADDING,
+)
+
+Randomness = torch.Generator | Sequence[torch.Generator]
+Points = tuple[Tensor, Tensor]
+
+
+def uniform(rows: int, columns: int, randomness: Randomness) -> Tensor:
+    """Random numbers in [0, 1), [rows, columns] on the CPU: from one stream, or from one stream per row.
+
+    A stream per mask makes its clicks independent of the batch it is in.
+    """
+    if isinstance(randomness, torch.Generator):
+        return torch.rand(rows, columns, generator=randomness)
+    if len(randomness) != rows:
+        raise ValueError(f"{len(randomness)} random streams for {rows} masks.")
+    return torch.stack([torch.rand(columns, generator=stream) for stream in randomness])
+
+
+def sample_points(region: Tensor, count: int, randomness: Randomness) -> tuple[Tensor, Tensor]:
+    """Draw `count` pixels uniformly, with replacement, from each region.
+
+    region: bool [N, H, W]. Returns coords float [N, count, 2] (x, y) and found bool [N]; an empty region has
+    found False and coords (0, 0).
+    """
+    n, _, width = region.shape
+    cumulative = region.flatten(1).cumsum(1, dtype=torch.int32)
+    total = cumulative[:, -1:]
+    rank = (uniform(n, count, randomness).to(region.device, torch.float64) * total).int()
+    index = torch.searchsorted(cumulative, rank, right=True)
+    found = total[:, 0] > 0
+    index = torch.where(found[:, None], index, 0)
+    return torch.stack((index % width, index // width), dim=-1).float(), found
+
+
+def first_points(mask: Tensor, count: int, randomness: Randomness) -> Points:
+    """Opening clicks: one in the foreground, or for count > 1 count // 2 there and the rest in the background.
+
+    mask: bool [N, H, W]. Returns coords [N, count, 2] and labels [N, count]; clicks that have no place to go
+    (an empty mask) get label -1.
+    """
+    inside = max(1, count // 2)
+    parts = [_labelled(mask, inside, FOREGROUND, randomness)]
+    if count > inside:
+        parts.append(_labelled(~mask, count - inside, BACKGROUND, randomness))
+    return torch.cat([coords for coords, _ in parts], 1), torch.cat([labels for _, labels in parts], 1)
+
+
+def _labelled(region: Tensor, count: int, label: int, randomness: Randomness) -> Points:
+    coords, found = sample_points(region, count, randomness)
+    return coords, torch.where(found[:, None], label, PADDING).expand(-1, count)
+
+
+def error_points(predicted: Tensor, mask: Tensor, count: int, randomness: Randomness) -> Points:
+    """Corrective clicks, uniform over the pixels where prediction and truth differ.
+
+    predicted, mask: bool [N, H, W]. A missed pixel gets label 1, a false one 0; without any error the label
+    is -1. Returns coords [N, count, 2] and labels [N, count].
+    """
+    coords, found = sample_points(predicted != mask, count, randomness)
+    x, y = coords.long().unbind(-1)
+    truth = mask[torch.arange(len(mask), device=mask.device)[:, None], y, x].long()
+    return coords, torch.where(found[:, None], truth, PADDING)
+
+
+def box_points(boxes: Tensor) -> Points:
+    """Boxes [N, 4] as two labelled corner points each: coords [N, 2, 2], labels [N, 2] (-1 for a box of no area)."""
+    corners = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=boxes.device)
+    exists = (boxes[:, 2:] > boxes[:, :2]).all(1, keepdim=True)
+    return boxes.view(-1, 2, 2).float(), torch.where(exists, corners, PADDING)
+
+
+def pad_points(points: Points) -> Points:
+    """Append the padding point that SAM expects behind clicks without a box."""
+    coords, labels = points
+    zero = coords.new_zeros(len(coords), 1, 2)
+    return torch.cat((coords, zero), 1), torch.cat((labels, labels.new_full((len(labels), 1), PADDING)), 1)
+
+
+def append_points(points: Points, more: Points) -> Points:
+    """Both sets of labelled points, one behind the other."""
+    return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Half-open bounding box of a non-empty mask [H, W]. Raises ValueError for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("An empty mask has no bounding box.")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Largest 8-connected component of a {0, 1} uint8 mask [H, W]; of equal ones the first in reading order."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    area = stats[1:, cv2.CC_STAT_AREA]
+    if len(area) < 2:
+        return mask
+    tied = 1 + np.flatnonzero(area == area.max())
+    first = tied[0] if len(tied) == 1 else labels.ravel()[np.isin(labels, tied).argmax()]
+    return (labels == first).astype(np.uint8)
+
+
+def jitter_boxes(boxes: Tensor, size: int, generator: torch.Generator, *, fraction: float = 0.1) -> Tensor:
+    """Move each side of each box [N, 4] by itself, by up to `fraction` of the box's width or height.
+
+    A side moves by up to one pixel at least. Boxes stay inside the size x size frame and keep one pixel.
+    """
+    extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    reach = (fraction * extent).clamp(min=1)
+    offset = (2 * torch.rand(boxes.shape, generator=generator).to(boxes.device) - 1) * reach
+    low, high = (boxes + offset).round().clamp(0, size).split(2, dim=1)
+    low = low.clamp(max=size - 1)
+    return torch.cat((low, torch.maximum(high, low + 1)), dim=1)

@@ -1,0 +1,71 @@
+"""Checkpoint folders of a training run: whole or absent, whatever interrupts it.
+
+A checkpoint is a folder with `model.safetensors` (weights and preprocessing) and `state.pt` (optimizer, random
+streams, position in the data). It is written under a temporary name and renamed; `last` and `best` are links
+that are replaced atomically.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import WEIGHTS_NAME, CheckpointError, save_weights
+from ..utils.atomic import sync
+
+STATE_NAME = "state.pt"
+
+
+def save_checkpoint(
+    run: Path, name: str, weights: dict[str, Tensor], metadata: dict[str, Any], state: dict[str, Any], links: list[str]
+) -> Path:
+    """Write the checkpoint `run/name` and point `links` ("last", "best") at it; others without a link are removed."""
+    while (run / name).exists():  # the same step again, by a resumed run: nothing whole is ever removed first
+        name += "+"
+    final, temporary = run / name, run / f".{name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_weights(temporary / WEIGHTS_NAME, weights, metadata)
+        torch.save(state, temporary / STATE_NAME)
+        sync(temporary / STATE_NAME)
+        sync(temporary)
+        temporary.rename(final)
+        sync(run)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for link in links:
+        _point(run / link, name)
+    _remove_unlinked(run, keep=final)
+    return final
+
+
+def _point(link: Path, target: str) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+    sync(link.parent)
+
+
+def _remove_unlinked(run: Path, keep: Path) -> None:
+    linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()} | {keep.resolve()}
+    for entry in run.glob("step-*"):
+        if entry.is_dir() and entry.resolve() not in linked:
+            shutil.rmtree(entry)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """The training state of a checkpoint folder. Raises CheckpointError when there is none or it is damaged."""
+    path = folder / STATE_NAME
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"--resume {folder}: there is no {STATE_NAME}; give a checkpoint folder such as models/<run>/last."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"--resume {path} is damaged ({error}): resume from another checkpoint.") from error

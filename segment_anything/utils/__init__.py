@@ -1,0 +1,1 @@
+"""Helpers of the model package: picture geometry, atomic files."""

@@ -1,0 +1,218 @@
+"""Photograph -> S x S model frame, and the exact way back.
+
+`Preprocessing` says how (it is stored in each checkpoint); `Frame` is the geometry of one photograph. Pixel
+(0, 0) is the top-left one. Points are pixel indices in x, y order; boxes are half-open edges x0, y0, x1, y1.
+"""
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
+from .fov import find_fov
+
+MODES = ("fundus", "sam_med2d")
+CHANNEL_ORDERS = ("rgb", "bgr")
+MASK_PROMPTS = ("probability", "logits")
+OUTSIDE_LOGIT = -20.0  # of pixels that the model never saw
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a photograph's pixels lie in the model frame.
+
+    original: (H, W) of the photograph. crop: (top, left, bottom, right) of the part that was used. inner:
+    (top, left, height, width) of that part in the S x S frame, S = image_size.
+    """
+
+    image_size: int
+    original: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    inner: tuple[int, int, int, int]
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of the used part, in original pixels."""
+        top, left, bottom, right = self.crop
+        return bottom - top, right - left
+
+    def _scale_xy(self) -> np.ndarray:
+        (height, width), (_, _, inner_height, inner_width) = self.crop_size, self.inner
+        return np.array([inner_width / width, inner_height / height])
+
+    def _edges_to_model(self, xy: np.ndarray) -> np.ndarray:
+        return (xy - (self.crop[1], self.crop[0])) * self._scale_xy() + (self.inner[1], self.inner[0])
+
+    def _edges_to_original(self, xy: np.ndarray) -> np.ndarray:
+        return (xy - (self.inner[1], self.inner[0])) / self._scale_xy() + (self.crop[1], self.crop[0])
+
+    def points_to_model(self, xy: np.ndarray) -> np.ndarray:
+        """Pixel positions [..., 2] of the photograph -> positions in the model frame (float64)."""
+        return self._edges_to_model(np.asarray(xy, np.float64) + 0.5) - 0.5
+
+    def points_to_original(self, xy: np.ndarray) -> np.ndarray:
+        """Inverse of `points_to_model`."""
+        return self._edges_to_original(np.asarray(xy, np.float64) + 0.5) - 0.5
+
+    def boxes_to_model(self, boxes: np.ndarray) -> np.ndarray:
+        """Half-open boxes [..., 4] of the photograph -> boxes in the model frame (float64)."""
+        boxes = np.asarray(boxes, np.float64)
+        return self._edges_to_model(boxes.reshape(-1, 2)).reshape(boxes.shape)
+
+    def boxes_to_original(self, boxes: np.ndarray) -> np.ndarray:
+        """Inverse of `boxes_to_model`."""
+        boxes = np.asarray(boxes, np.float64)
+        return self._edges_to_original(boxes.reshape(-1, 2)).reshape(boxes.shape)
+
+    def logits_to_original(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, s, s] at any resolution s of the model frame -> [N, M, H, W].
+
+        Bilinear to S x S, cut, bilinear to the cropped size; pixels outside the crop get OUTSIDE_LOGIT.
+        """
+        size = (self.image_size, self.image_size)
+        if logits.shape[-2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        top, left, height, width = self.inner
+        logits = logits[..., top : top + height, left : left + width]
+        if logits.shape[-2:] != self.crop_size:
+            logits = F.interpolate(logits, self.crop_size, mode="bilinear", align_corners=False)
+        top, left, bottom, right = self.crop
+        margins = (left, self.original[1] - right, top, self.original[0] - bottom)
+        return F.pad(logits, margins, value=OUTSIDE_LOGIT) if any(margins) else logits
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How photographs and mask prompts are given to a model.
+
+    mode: "fundus" (crop to the field of view, pad to a square, area interpolation down, linear up) or
+    "sam_med2d" (centre-pad where the photograph is smaller than S in both directions, else stretch, nearest).
+    channel_order: order of the channels the weights expect. mask_prompt: whether a mask prompt is the earlier
+    logits or their sigmoid. Raises ValueError for other values.
+    """
+
+    image_size: int
+    mode: str = "fundus"
+    channel_order: str = "rgb"
+    mask_prompt: str = "probability"
+
+    def __post_init__(self) -> None:
+        allowed = {"mode": MODES, "channel_order": CHANNEL_ORDERS, "mask_prompt": MASK_PROMPTS}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(values)}.")
+
+    def as_dict(self) -> dict[str, int | str]:
+        return asdict(self)
+
+    def frame(self, image: np.ndarray) -> Frame:
+        """Geometry for a photograph [H, W, 3], RGB uint8."""
+        height, width = image.shape[:2]
+        if self.mode == "fundus":
+            crop = find_fov(image)
+            inner = self._square(crop[2] - crop[0], crop[3] - crop[1])
+        else:
+            crop = (0, 0, height, width)
+            inner = self._pad_or_stretch(height, width)
+        return Frame(self.image_size, (height, width), crop, inner)
+
+    def _square(self, height: int, width: int) -> tuple[int, int, int, int]:
+        size, longer = self.image_size, max(height, width)
+        inner_height, inner_width = (max(1, round(side * size / longer)) for side in (height, width))
+        return (size - inner_height) // 2, (size - inner_width) // 2, inner_height, inner_width
+
+    def _pad_or_stretch(self, height: int, width: int) -> tuple[int, int, int, int]:
+        size = self.image_size
+        if height < size and width < size:
+            return (size - height) // 2, (size - width) // 2, height, width
+        return 0, 0, size, size
+
+    def image(self, image: np.ndarray, frame: Frame) -> np.ndarray:
+        """RGB uint8 photograph [H, W, 3] -> normalised float32 [3, S, S] in the model's channel order."""
+        pixels = image if self.channel_order == "rgb" else image[..., ::-1]
+        if self.mode == "fundus":  # the surround is black, as in the photograph itself
+            placed = normalise(place(resize(_cut(pixels, frame), frame, self._interpolation(frame)), frame))
+        else:  # padded after normalisation: the surround is the mean colour
+            placed = place(resize(normalise(pixels), frame, cv2.INTER_NEAREST), frame)
+        return np.ascontiguousarray(placed.transpose(2, 0, 1))
+
+    def mask(self, mask: np.ndarray, frame: Frame) -> np.ndarray:
+        """Mask [H, W] (bool or 0 / non-zero) -> uint8 {0, 1} [S, S] in the model frame."""
+        binary = (mask != 0).astype(np.uint8)
+        if self.mode == "fundus":
+            return place(resize_mask(_cut(binary, frame), frame.inner[2:]), frame)
+        return place(resize(binary, frame, cv2.INTER_NEAREST), frame)
+
+    @staticmethod
+    def _interpolation(frame: Frame) -> int:
+        return cv2.INTER_AREA if frame.inner[2] < frame.crop_size[0] else cv2.INTER_LINEAR
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """(pixels - mean) / std with SAM's constants, on [H, W, 3] in 0..255, as float32."""
+    return (pixels.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+
+
+def resize(array: np.ndarray, frame: Frame, interpolation: int) -> np.ndarray:
+    """Resize an [h, w(, C)] array to the inner size of `frame`."""
+    height, width = frame.inner[2:]
+    if array.shape[:2] == (height, width):
+        return array
+    return cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
+
+
+def place(inner: np.ndarray, frame: Frame) -> np.ndarray:
+    """Put an [h, w(, C)] array at its place in an S x S frame of zeros."""
+    top, left, height, width = frame.inner
+    out = np.zeros((frame.image_size, frame.image_size, *inner.shape[2:]), inner.dtype)
+    out[top : top + height, left : left + width] = inner
+    return out
+
+
+def _cut(array: np.ndarray, frame: Frame) -> np.ndarray:
+    top, left, bottom, right = frame.crop
+    return array[top:bottom, left:right]
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a {0, 1} uint8 mask [h, w] to `size` (height, width) so that thin and small structures survive.
+
+    The mask is area-averaged and cut at the level that keeps its total area (between 0.2 and 0.5, so that
+    vessels of half a pixel stay); each connected component that this would remove keeps its central pixel.
+    """
+    height, width = size
+    if mask.shape == (height, width) or not mask.any():
+        return mask if mask.shape == (height, width) else np.zeros(size, np.uint8)
+    shrinks = height < mask.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    coverage = cv2.resize(mask.astype(np.float32), (width, height), interpolation=method)
+    if not shrinks:
+        return (coverage >= 0.5).astype(np.uint8)
+    keep = max(1, round(float(coverage.sum())))
+    level = np.clip(np.partition(coverage, -keep, axis=None)[-keep], 0.2, 0.5)
+    return _restore_components((coverage >= level).astype(np.uint8), mask)
+
+
+def _restore_components(small: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Set the central pixel of each 8-connected component of `mask` that has no pixel in `small`."""
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    y, x = np.nonzero(mask)
+    label = labels[y, x]
+    small_y, small_x = y * small.shape[0] // mask.shape[0], x * small.shape[1] // mask.shape[1]
+    alive = np.bincount(label, small[small_y, small_x], minlength=count) > 0
+    pixels = np.maximum(np.bincount(label, minlength=count), 1)
+    centre_y = (np.bincount(label, small_y, minlength=count) / pixels).round().astype(int)
+    centre_x = (np.bincount(label, small_x, minlength=count) / pixels).round().astype(int)
+    lost = ~alive
+    lost[0] = False
+    small[centre_y[lost], centre_x[lost]] = 1
+    return small
+
+
+def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """NumPy array -> tensor of the same shape on `device`."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

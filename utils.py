@@ -1,0 +1,111 @@
+"""Small things that both scripts need: flags, seeds, devices, logging, run folders."""
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from DataLoader import DataError
+from segment_anything.checkpoint import CheckpointError
+
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safetensors", "scipy")
+
+
+class UsageError(ValueError):
+    """Flags or surroundings that cannot work; the message names the flag, its value and what to do."""
+
+
+def parse_bool(text: str) -> bool:
+    """ "True", "False", "1", "0", "yes", "no", "on", "off" in any case; anything else is a usage error."""
+    value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in value:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return value[text.lower()]
+
+
+def add_bool(group: argparse._ArgumentGroup, flag: str, *, default: bool | None, help: str) -> None:
+    """A flag that means what it says: `--flag`, `--flag True` or `--flag False`."""
+    group.add_argument(flag, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
+
+
+def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a script; what a user can mend ends as one message on standard error and exit code 2."""
+    try:
+        return main(args)
+    except (UsageError, DataError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The named device, or the best one present. Raises UsageError for one that is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} is not a device name: use cpu, cuda or cuda:0.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: this PyTorch finds no CUDA device; use --device cpu or leave it out.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices.")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def make_folder(path: Path, flag: str) -> Path:
+    """Create `path` and prove that files can be written there. Raises UsageError that names `flag`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write to {path} ({error.strerror}): choose another folder.") from error
+
+
+def setup_logging(file: Path | None = None) -> None:
+    """Log messages to standard output and, if given, to the end of `file`."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if file:
+        handlers.append(logging.FileHandler(file))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this code (git commit, with "+" for local changes), Python and the main packages."""
+    found = {"code": _git_version(), "python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _git_version() -> str:
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git)"
+
+
+def cpu_workers(requested: int | None) -> int:
+    """Loader processes: as requested, else what the machine's cores leave beside the model."""
+    return requested if requested is not None else max(0, min(8, (os.cpu_count() or 1) - 1))
