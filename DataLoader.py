@@ -260,7 +260,7 @@ class FundusDataset(Dataset):
         masks = np.stack([self.preprocessing.mask(mask, frame) for mask in truth])
         if self.augmentation:
             image, masks, kept = self.augmentation(image, masks, rng)
-            chosen = chosen[kept]
+            chosen, truth = chosen[kept], [truth[i] for i in kept]
         item = {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(masks)[:, None].bool(),

@@ -101,14 +101,30 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"--prompt_path {path} holds a JSON {type(content).__name__}: give an object of mask file names.")
     prompts = {ref.key: content.get(ref.key, content.get(Path(ref.key).name)) for ref in refs}
     missing = [key for key, entry in prompts.items() if entry is None]
     if missing:
         raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
+    odd = [key for key, entry in prompts.items() if not _well_formed(entry)]
+    if odd:
+        wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
+        raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
     outside = [key for key, entry in prompts.items() if not _inside(entry, image_size)]
     if outside:
         raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
     return prompts
+
+
+def _well_formed(entry: Any) -> bool:
+    try:
+        boxes = np.asarray(entry["boxes"], float).reshape(-1, 4)
+        coords = np.asarray(entry["point_coords"], float).reshape(-1, 2)
+        labels = np.asarray(entry["point_labels"], float)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return len(boxes) <= 1 and labels.shape == (len(coords),) and bool(np.isin(labels, (-1, 0, 1)).all())
 
 
 def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:

@@ -93,7 +93,7 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
         except ValueError as error:
             raise UsageError(f"--prompts: {error}") from error
     for flag in ("point_num", "iter_point"):
-        if (getattr(args, flag) or 1) < 1:
+        if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UsageError(f"--{flag} {getattr(args, flag)}: give 1 or more.")
     if args.boxes_prompt is None or args.boxes_prompt:
         if args.boxes_prompt is None:

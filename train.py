@@ -26,7 +26,7 @@ from evaluation import make_prompts, parse_mode, predict_batch, score_batch
 from metrics import SCORES
 from report import mean, summarise
 from segment_anything.build_sam import MODEL_SPECS, build_sam
-from segment_anything.checkpoint import model_metadata, read_checkpoint
+from segment_anything.checkpoint import load_into, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.state import load_state, save_checkpoint
@@ -278,13 +278,17 @@ class Trainer:
         save_checkpoint(self.folder, f"step-{self.step:07d}", self.model.state_dict(), metadata, state, links)
 
     def resume(self, folder: Path) -> None:
-        """Continue from a checkpoint folder. Raises UsageError when it is another model's."""
+        """Continue from a checkpoint folder. Raises UsageError when it is another model's or another training's."""
         state = load_state(folder)
         if state["model_type"] != self.args.model_type:
             raise UsageError(f"--resume {folder} is a {state['model_type']} run, --model_type {self.args.model_type}.")
-        weights = read_checkpoint(folder).state
-        self.model.load_state_dict(weights)
-        self.optimizer.load_state_dict(state["optimizer"])
+        report = load_into(self.model, read_checkpoint(folder))
+        if report.resized or report.initialised or report.dropped:
+            raise UsageError(f"--resume needs the run's own --image_size and --encoder_adapter ({report.summary()}).")
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise UsageError(f"--resume {folder} trained other parameters: give its own --train_encoder.") from error
         self.generator.set_state(state["generator"])
         for name in ("epoch", "step", "seconds", "best", "history"):
             setattr(self, name, state[name])

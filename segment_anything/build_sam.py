@@ -86,6 +86,8 @@ def build_sam(
         checkpoint, image_size, encoder_adapter = args.sam_checkpoint, args.image_size, args.encoder_adapter
     elif args is not None:
         checkpoint = args
+    if model_type not in MODEL_SPECS:
+        raise ValueError(f"model_type {model_type!r} is unknown: choose one of {', '.join(MODEL_SPECS)}.")
     source = read_checkpoint(checkpoint) if checkpoint else None
     if image_size is None:
         image_size = source.image_size if source else SAM_IMAGE_SIZE
@@ -100,9 +102,11 @@ def build_sam(
 def _load(model: Sam, source: Checkpoint, adapter_start: str) -> None:
     model.load_report = load_into(model, source)
     logger.info(model.load_report.summary())
-    if model.load_report.initialised and adapter_start == "zero":
-        for block in model.image_encoder.blocks:
-            block.Adapter.zero_start()
+    initialised = set(model.load_report.initialised)
+    if initialised and adapter_start == "zero":
+        for index, block in enumerate(model.image_encoder.blocks):
+            if f"image_encoder.blocks.{index}.Adapter.norm.weight" in initialised:
+                block.Adapter.zero_start()
         logger.info("the new adapters start at zero: at first the encoder computes what it did without them")
     model.preprocessing, line = source.preprocessing(model.image_size)
     logger.info(line)

@@ -1,11 +1,12 @@
 """Any published checkpoint layout -> a model, and atomic saving.
 
 Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its descendants) and safetensors
-(ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows.
+(ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows, unless a caller says `trust`.
 """
 
 import json
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,10 @@ class Checkpoint:
         """How its photographs were prepared, for inputs of `image_size`, and one line that says why."""
         stored = self.metadata.get("preprocessing")
         if stored:
-            return Preprocessing(**{**stored, "image_size": image_size}), f"preprocessing as stored in {self.path}"
+            try:
+                return Preprocessing(**{**stored, "image_size": image_size}), f"preprocessing as stored in {self.path}"
+            except (TypeError, ValueError) as error:
+                raise CheckpointError(f"{self.path}: its stored preprocessing is not understood ({error}).") from error
         if self.has_adapters:
             guess, name = {"channel_order": "bgr", "mask_prompt": "probability"}, "the published SAM-Med2D"
         else:
@@ -85,17 +89,17 @@ class LoadReport:
         return f"{self.path}: {', '.join(parts)}"
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
     """Read a checkpoint file, or the `model.safetensors` of a checkpoint folder, onto the CPU.
 
     Raises CheckpointError when the file is missing, damaged, no state dict of this family, or a pickle that
-    holds more than tensors.
+    holds more than tensors. With `trust` such a pickle is loaded, and any code in it runs.
     """
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check --sam_checkpoint.")
-    state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
     odd = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if odd or POSITIONS not in state:
         reason = f"entry {odd[0]!r} is not a tensor" if odd else f"it has no {POSITIONS!r}"
@@ -112,16 +116,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}): copy it again.") from error
 
 
-def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds pickled objects besides tensors, and unpickling them can run any code: not loaded. If you "
-            f"trust its origin, convert it once: python scripts/convert_checkpoint.py --trust {path} OUT.safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error}): copy it again.") from error
+def _read_pickle(path: Path, trust: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    content = _unpickle_trusted(path) if trust else _unpickle_tensors(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
     state = content.get("model", content)
@@ -131,6 +127,33 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(state), metadata if isinstance(metadata, dict) else {}
 
 
+def _unpickle_tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if not refused:
+            raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
+        raise CheckpointError(
+            f"{path} holds pickled objects besides tensors ({refused[1]}), and unpickling them can run any code: not "
+            f"loaded. If you trust its origin, convert it once: python scripts/convert_checkpoint.py --trust {path} "
+            "OUT.safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError) as error:
+        # what PyTorch raises for damaged files; its text is left out because it recommends unsafe loading
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
+
+
+def _unpickle_trusted(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # the file's own code may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be unpickled ({reason}): it is damaged, or needs a Python package that is not installed."
+        ) from error
+
+
 def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
     """Copy a checkpoint's weights into `model`, resizing position tables; returns what was done.
 
@@ -138,13 +161,14 @@ def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
     CheckpointError, with the keys, for anything else that is missing, unexpected or of another shape.
     """
     own = model.state_dict()
+    has_adapters = any(ADAPTER in key for key in own)
     report = LoadReport(checkpoint.path)
     state: dict[str, Tensor] = {}
     wrong: list[str] = []
     for key, value in checkpoint.state.items():
         if key in own:
             state[key] = _fit(key, value, own[key].shape, report, wrong)
-        elif ADAPTER in key:
+        elif ADAPTER in key and not has_adapters:
             report.dropped.append(key)
         else:
             wrong.append(f"unexpected {key}")
@@ -198,7 +222,7 @@ def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mappin
     """Write a state dict and its metadata as safetensors, atomically; the file is no larger than its tensors."""
     own = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
-        save_file(own, temporary, metadata={"format": "pt", METADATA_KEY: json.dumps(metadata)})
+        save_file(own, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
 
 def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

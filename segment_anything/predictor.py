@@ -118,6 +118,8 @@ class SamPredictor:
             prompts["point_coords"] = self.frame.points_to_model(_shaped("point_coords", point_coords, (-1, 2)))
             if prompts["point_labels"].shape != prompts["point_coords"].shape[:2]:
                 raise ValueError(f"{np.shape(point_labels)} point_labels for {np.shape(point_coords)} point_coords.")
+            if not np.isin(prompts["point_labels"], (-1, 0, 1)).all():
+                raise ValueError("point_labels are 1 (foreground), 0 (background) or -1 (not a point).")
         if box is not None:
             prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", box, (4,)))
         if mask_input is not None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
+EXPLORATION = 1 / 16
 REDUCTIONS = ("mask", "batch")
 
 
@@ -59,20 +60,24 @@ def segmentation_loss(logits: Tensor, mask: Tensor, predicted_iou: Tensor, *, re
     return FOCAL_WEIGHT * focal.mean() + dice.mean() + iou.mean()
 
 
-def candidate_loss(low_res: Tensor, mask: Tensor, predicted_iou: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def candidate_loss(
+    low_res: Tensor, mask: Tensor, predicted_iou: Tensor, generator: torch.Generator | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the decoder's M outputs, averaged over masks, and its detached parts.
 
     low_res: logits [N, M, S/4, S/4]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
     S x S. Every output learns its IoU. Of the three candidates only the one with the best IoU learns the mask
-    (Kirillov et al. 2023, "Making the model ambiguity-aware"), whatever IoU it predicts. M is 3, or 4 with
-    the single-mask output in front, which learns every mask, or 1, that output alone.
+    (Kirillov et al. 2023, "Making the model ambiguity-aware"), whatever IoU it predicts; with a `generator`
+    one mask in sixteen goes to a random candidate, so that none starves (relaxed winner-takes-all, Rupprecht
+    et al. 2017). M is 3, or 4 with the single-mask output in front, which learns every mask, or 1, that
+    output alone.
     """
     with torch.no_grad():
         target = soft_iou(_resize(low_res, mask), mask)
     single = list(range(low_res.shape[1] % 3))
     index = torch.tensor([single] * len(low_res), device=low_res.device, dtype=torch.int64)
     if low_res.shape[1] > 1:
-        best = len(single) + target[:, len(single) :].argmax(dim=1, keepdim=True)
+        best = len(single) + _explore(target[:, len(single) :].argmax(dim=1, keepdim=True), generator)
         index = torch.cat((index, best), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
     focal, dice = segmentation_losses(_resize(learning, mask), mask)
@@ -80,6 +85,15 @@ def candidate_loss(low_res: Tensor, mask: Tensor, predicted_iou: Tensor) -> tupl
     loss = (FOCAL_WEIGHT * focal + dice).mean() + iou
     parts = {"focal": focal[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
     return loss, {name: value.detach() for name, value in parts.items()}
+
+
+def _explore(best: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The index [N, 1] of the best of three candidates, now and then of any."""
+    if generator is None:
+        return best
+    other = torch.randint(3, best.shape, generator=generator).to(best.device)
+    explores = torch.rand(best.shape, generator=generator).to(best.device) < EXPLORATION
+    return torch.where(explores, other, best)
 
 
 def _resize(low_res: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ that are replaced atomically.
 """
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,5 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"--resume {folder}: there is no {STATE_NAME}; give a checkpoint folder such as models/<run>/last."
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"--resume {path} is damaged ({error}): resume from another checkpoint.") from error

@@ -76,7 +76,7 @@ def forward_backward(
     leaf = embedding.detach().requires_grad_(embedding.requires_grad)
     totals: dict[str, Tensor] = {}
     for result in run(model, leaf, image_index, mask, opening, click_policy, generator):
-        loss, parts = candidate_loss(result.candidates, mask, result.candidate_iou)
+        loss, parts = candidate_loss(result.candidates, mask, result.candidate_iou, generator)
         (loss / rounds).backward()
         for name, value in ({"loss": loss.detach()} | parts).items():
             totals[name] = totals.get(name, 0) + value / rounds

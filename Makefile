@@ -1,0 +1,30 @@
+# make demo: install, train a small model on data_demo, test it. make test: install, run all tests.
+# Both install into .venv once, and again only when the requirements change.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+FUNDUS ?=
+DEMO := workdir/models/demo
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	$(BIN)/python train.py --run_name demo --data_path data_demo --model_type vit_t --encoder_adapter False \
+	  --train_encoder full --epochs 120 --val_every 40 --batch_size 4 --mask_num 3 --iter_point 2 \
+	  --point_list 1 2 --lr 1e-3 --use_amp --num_workers 0
+	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(if $(FUNDUS),--fundus $(FUNDUS))
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv workdir .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,34 @@
+"""Fixtures shared by the tests; --fundus PATH runs the tests that need real photographs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from segment_anything.build_sam import ModelSpec, build_network
+
+TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=2)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fundus", type=Path, help="folder of real photographs with our JSON maps")
+
+
+@pytest.fixture
+def fundus(request):
+    """Folder of real photographs; the test is skipped, with a message, where it is absent."""
+    folder = request.config.getoption("--fundus")
+    if folder is None or not (folder / "image2label_train.json").is_file():
+        pytest.skip(f"NO REAL PHOTOGRAPHS ({folder}): give --fundus PATH to run this test")
+    return folder
+
+
+def make_tiny_model(*, encoder_adapter: bool = False, image_size: int = 64):
+    """A model small enough to train in a test, with the same weights each time."""
+    torch.manual_seed(0)
+    return build_network(TINY_SPEC, image_size=image_size, encoder_adapter=encoder_adapter).eval()
+
+
+@pytest.fixture
+def tiny_model():
+    return make_tiny_model()
