@@ -329,18 +329,19 @@ def test_speckle_keeps_its_area_within_bounds(density, blob, out, seed):
     assert target / 4 <= area + 1 and area <= 2 * target + components + 1
 
 
-@pytest.mark.parametrize("width", [2, 3, 6])
+@pytest.mark.parametrize(("width", "share"), [(2, 0.75), (3, 0.9), (5, 0.97), (8, 0.99)])  # 0.5 to 2 model pixels
 @pytest.mark.parametrize("slope", [0.0, 0.37, 1.0])
-def test_thin_vessels_survive(width, slope):
+def test_thin_vessels_survive(width, share, slope):
     x = np.arange(1000)
     middle = 100 + slope * x * 0.8 + 30 * np.sin(x / 90)
-    mask = (np.abs(np.arange(1000)[:, None] - middle) <= width / 2).astype(np.uint8)
+    distance = np.abs(np.arange(1000)[:, None] - middle) / np.hypot(1, np.gradient(middle))
+    mask = (distance <= width / 2).astype(np.uint8)
     small = resize_mask(mask, (256, 256))
-    reached = cv2.dilate(small, np.ones((3, 3), np.uint8)).any(axis=0)
-    assert reached.mean() > 0.97
-    assert small.sum() * (1000 / 256) ** 2 == pytest.approx(mask.sum(), rel=0.25)
-    nearest = cv2.resize(mask, (256, 256), interpolation=cv2.INTER_NEAREST)
-    assert ndimage.label(small, EIGHT)[1] <= ndimage.label(nearest, EIGHT)[1]
+    reached = cv2.dilate(small, np.ones((3, 3), np.uint8)).any(axis=0).mean()
+    half = cv2.resize(mask.astype(np.float32), (256, 256), interpolation=cv2.INTER_AREA) >= 0.5
+    assert reached >= share
+    assert small.sum() >= half.sum()
+    assert small.sum() * (1000 / 256) ** 2 == pytest.approx(mask.sum(), rel=0.1)
 
 
 def test_empty_and_unchanged_masks():

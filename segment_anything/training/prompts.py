@@ -123,11 +123,13 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 def jitter_boxes(boxes: Tensor, size: int, generator: torch.Generator, *, fraction: float = 0.1) -> Tensor:
     """Move each side of each box [N, 4] by itself, by up to `fraction` of the box's width or height.
 
-    A side moves by up to one pixel at least. Boxes stay inside the size x size frame and keep one pixel.
+    A side moves by up to one pixel at least. Boxes stay inside the size x size frame and keep one pixel; a box
+    of no area (of a mask that vanished) stays as it is.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     reach = (fraction * extent).clamp(min=1)
     offset = (2 * torch.rand(boxes.shape, generator=generator).to(boxes.device) - 1) * reach
     low, high = (boxes + offset).round().clamp(0, size).split(2, dim=1)
     low = low.clamp(max=size - 1)
-    return torch.cat((low, torch.maximum(high, low + 1)), dim=1)
+    exists = (extent > 0).all(1, keepdim=True)
+    return torch.where(exists, torch.cat((low, torch.maximum(high, low + 1)), dim=1), boxes)

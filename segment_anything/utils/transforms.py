@@ -149,7 +149,8 @@ class Preprocessing:
 
     @staticmethod
     def _interpolation(frame: Frame) -> int:
-        return cv2.INTER_AREA if frame.inner[2] < frame.crop_size[0] else cv2.INTER_LINEAR
+        (height, width), (_, _, inner_height, inner_width) = frame.crop_size, frame.inner
+        return cv2.INTER_AREA if inner_height < height or inner_width < width else cv2.INTER_LINEAR
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
@@ -182,34 +183,37 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a {0, 1} uint8 mask [h, w] to `size` (height, width) so that thin and small structures survive.
 
     The mask is area-averaged and cut at the level that keeps its total area (between 0.2 and 0.5, so that
-    vessels of half a pixel stay); each connected component that this would remove keeps its central pixel.
+    vessels of half a pixel stay); each connected component that this would remove keeps its most central pixel.
     """
     height, width = size
     if mask.shape == (height, width) or not mask.any():
         return mask if mask.shape == (height, width) else np.zeros(size, np.uint8)
-    shrinks = height < mask.shape[0]
+    shrinks = height < mask.shape[0] or width < mask.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     coverage = cv2.resize(mask.astype(np.float32), (width, height), interpolation=method)
-    if not shrinks:
-        return (coverage >= 0.5).astype(np.uint8)
-    keep = max(1, round(float(coverage.sum())))
-    level = np.clip(np.partition(coverage, -keep, axis=None)[-keep], 0.2, 0.5)
+    level = 0.5
+    if shrinks:
+        keep = max(1, round(float(coverage.sum())))
+        level = np.clip(np.partition(coverage, -keep, axis=None)[-keep], 0.2, 0.5)
     return _restore_components((coverage >= level).astype(np.uint8), mask)
 
 
 def _restore_components(small: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Set the central pixel of each 8-connected component of `mask` that has no pixel in `small`."""
+    """Set the most central pixel of each 8-connected component of `mask` that has no pixel in `small`."""
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     y, x = np.nonzero(mask)
     label = labels[y, x]
-    small_y, small_x = y * small.shape[0] // mask.shape[0], x * small.shape[1] // mask.shape[1]
-    alive = np.bincount(label, small[small_y, small_x], minlength=count) > 0
-    pixels = np.maximum(np.bincount(label, minlength=count), 1)
-    centre_y = (np.bincount(label, small_y, minlength=count) / pixels).round().astype(int)
-    centre_x = (np.bincount(label, small_x, minlength=count) / pixels).round().astype(int)
-    lost = ~alive
+    # where the centres of the pixels lie
+    small_y, small_x = ((2 * i + 1) * s // (2 * m) for i, s, m in zip((y, x), small.shape, mask.shape, strict=True))
+    lost = np.bincount(label, small[small_y, small_x], minlength=count) == 0
     lost[0] = False
-    small[centre_y[lost], centre_x[lost]] = 1
+    of_lost = lost[label]
+    label, small_y, small_x = label[of_lost], small_y[of_lost], small_x[of_lost]
+    pixels = np.maximum(np.bincount(label, minlength=count), 1)
+    centre_y, centre_x = (np.bincount(label, i, minlength=count) / pixels for i in (small_y, small_x))
+    order = np.lexsort((np.hypot(small_y - centre_y[label], small_x - centre_x[label]), label))
+    central = order[np.unique(label[order], return_index=True)[1]]
+    small[small_y[central], small_x[central]] = 1
     return small
 
 
