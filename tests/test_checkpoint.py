@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -306,6 +308,8 @@ def test_a_pickle_with_code_is_refused_and_never_run(plain, tmp_path, capsys, le
     assert convert_checkpoint.main([str(path), str(out)]) == 2
     assert "any code" in capsys.readouterr().err
     assert not trap.exists() and not out.exists()
+    torch.load(path, weights_only=False)
+    assert trap.exists(), "the trap must be a real one"
 
 
 def test_a_pickled_optimizer_is_converted_with_trust(plain, tmp_path, capsys):
@@ -321,6 +325,14 @@ def test_a_pickled_optimizer_is_converted_with_trust(plain, tmp_path, capsys):
     safe = read_checkpoint(out)
     assert safe.metadata == {"a": 1}
     assert safe.state.keys() == plain.keys() and all(torch.equal(safe.state[key], plain[key]) for key in plain)
+
+
+def test_conversion_runs_as_a_file_from_anywhere(tmp_path):
+    script = Path(convert_checkpoint.__file__).resolve()
+    command = [sys.executable, script, "no.pth", "out.safetensors"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Checkpoint no.pth does not exist") and done.stderr.count("\n") == 1
 
 
 def test_the_warning_comes_before_the_code_runs(tmp_path, capsys, monkeypatch):
@@ -395,6 +407,7 @@ def test_a_file_of_something_else_is_never_advised_to_be_trusted(tmp_path, conte
     assert "trust" not in str(error.value) and "weights_only" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_damaged_bytes_give_one_kind_of_error(tmp_path):
     """Random damage in the pickled part: refused, or read where only a number changed, never another exception."""
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Scores against golden numbers, set formulas and scikit-learn-free plain counting."""
+"""Scores against golden numbers, set formulas and SciPy."""
 
 import math
 from pathlib import Path

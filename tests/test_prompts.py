@@ -92,8 +92,8 @@ def test_points_are_uniform_over_the_region(draw):
 
 @pytest.mark.parametrize("top", [0.0, 1 - 2**-24])
 def test_extreme_random_numbers_stay_in_the_region(monkeypatch, top):
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, top))
     mask = random_masks(2, 300, 300)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, top))
     coords, found = sample_points(mask, 1, generator())
     assert found.all() and values_at(mask, coords).all()
 

@@ -1,0 +1,284 @@
+"""`SamPredictor` and `Sam.forward`: prompts in photograph pixels, masks at the photograph's size."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segment_anything import SamPredictor
+from segment_anything.utils.transforms import Preprocessing
+from tests.conftest import make_tiny_model
+
+SIZE = 64
+LOW = SIZE // 4
+PREPROCESSINGS = [
+    Preprocessing(SIZE, "fundus"),
+    Preprocessing(SIZE, "fundus", mask_prompt="logits"),
+    Preprocessing(SIZE, "sam_med2d", "bgr"),
+    Preprocessing(SIZE, "sam_med2d", "rgb", mask_prompt="logits"),
+]
+POINTS = {"point_coords": np.array([[30, 40], [10, 5.5]]), "point_labels": np.array([1, 0])}
+BOX = np.array([10, 20, 40, 44])
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """A reddish disc with texture on black, RGB: its channels differ, and its surround is to be cropped."""
+    rng = np.random.default_rng(height * width)
+    image = np.zeros((height, width, 3), np.uint8)
+    centre, radius = (width // 2, height // 2), int(0.45 * min(height, width))
+    cv2.circle(image, centre, radius, (200, 90, 40), -1)
+    texture = rng.integers(0, 40, image.shape, np.uint8)
+    return image + np.where(image > 0, texture, 0).astype(np.uint8)
+
+
+def predictor_for(preprocessing: Preprocessing, image: np.ndarray, image_format: str = "RGB") -> SamPredictor:
+    model = make_tiny_model()
+    model.preprocessing = preprocessing
+    predictor = SamPredictor(model)
+    predictor.set_image(image, image_format)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return predictor_for(PREPROCESSINGS[0], photograph(73, 91))
+
+
+def close(actual: tuple, expected: tuple) -> None:
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+# --- shapes and values --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(73, 91), (201, 155), (64, 64), (33, 257), (40, 30)])
+@pytest.mark.parametrize("multimask", [True, False])
+def test_masks_have_the_photographs_size(size, multimask):
+    predictor = predictor_for(PREPROCESSINGS[0], photograph(*size))
+    masks, iou, low_res = predictor.predict(**POINTS, multimask_output=multimask)
+    count = 3 if multimask else 1
+    assert masks.shape == (count, *size) and masks.dtype == bool
+    assert iou.shape == (count,) and iou.dtype == np.float32
+    assert low_res.shape == (count, LOW, LOW) and low_res.dtype == np.float32
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS, ids=str)
+@pytest.mark.parametrize("prompt", ["points", "box", "both", "mask", "all"])
+@torch.no_grad()
+def test_predict_is_decode_and_the_inverse_of_the_preprocessing(preprocessing, prompt):
+    image = photograph(201, 155)
+    predictor = predictor_for(preprocessing, image)
+    mask_input = np.random.default_rng(0).standard_normal((1, LOW, LOW)).astype(np.float32)
+    given = {
+        "points": POINTS,
+        "box": {"box": BOX},
+        "both": POINTS | {"box": BOX},
+        "mask": {"mask_input": mask_input},
+        "all": POINTS | {"box": BOX, "mask_input": mask_input},
+    }[prompt]
+
+    model, frame = predictor.model, preprocessing.frame(image)
+    direct = {}
+    if "point_coords" in given:
+        coords = torch.tensor(frame.points_to_model(POINTS["point_coords"]), dtype=torch.float32)[None]
+        direct["points"] = (coords, torch.tensor([[1.0, 0.0]]))
+    if "box" in given:
+        direct["boxes"] = torch.tensor(frame.boxes_to_model(BOX), dtype=torch.float32)[None]
+    if "mask_input" in given:
+        mask = torch.from_numpy(mask_input)[None]
+        direct["masks"] = mask.sigmoid() if preprocessing.mask_prompt == "probability" else mask
+    embedding = model.encode(torch.from_numpy(preprocessing.image(image, frame))[None])
+    low_res, iou = model.decode(embedding, **direct)
+    logits = frame.logits_to_original(low_res)
+
+    close(predictor.predict(**given, return_logits=True), (logits[0], iou[0], low_res[0]))
+    assert np.array_equal(predictor.predict(**given)[0], (logits[0] > 0).numpy())
+    assert torch.equal(predictor.get_image_embedding(), embedding)
+
+
+def test_the_surround_of_a_photograph_is_background():
+    """Outside the field of view, which the model never saw, no pixel is ever claimed."""
+    image = np.zeros((120, 200, 3), np.uint8)
+    cv2.circle(image, (60, 60), 50, (200, 90, 40), -1)
+    predictor = predictor_for(PREPROCESSINGS[0], image)
+    _, left, _, right = predictor.frame.crop
+    logits = predictor.predict(box=np.array([40, 40, 80, 80]), return_logits=True)[0]
+    assert right < 120 and (logits[..., right:] < -5).all() and (logits[..., :left] < -5).all()
+
+
+def test_return_logits_are_the_masks_before_the_threshold(predictor):
+    logits = predictor.predict(box=BOX, return_logits=True)[0]
+    assert logits.dtype == np.float32
+    assert np.array_equal(logits > 0, predictor.predict(box=BOX)[0])
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
+def test_bgr_pixels_give_the_same_as_rgb(mode):
+    image = photograph(73, 91)
+    rgb = predictor_for(Preprocessing(SIZE, mode), image).predict(box=BOX)
+    close(predictor_for(Preprocessing(SIZE, mode), image[..., ::-1], "BGR").predict(box=BOX), rgb)
+    swapped = predictor_for(Preprocessing(SIZE, mode), image, "BGR").predict(box=BOX)
+    assert np.abs(swapped[2] - rgb[2]).max() > 1e-3
+
+
+# --- many prompts at once -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["box", "points", "mask_input", "both"])
+def test_many_prompts_are_the_same_as_one_by_one(predictor, kind):
+    rng = np.random.default_rng(3)
+    corner = rng.integers(0, 40, (3, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(5, 30, (3, 2))], axis=1)
+    points = {"point_coords": rng.uniform(0, 70, (3, 2, 2)), "point_labels": np.array([[1, 0], [1, 1], [0, 1]])}
+    masks = rng.standard_normal((3, 1, LOW, LOW))
+    prompts = {
+        "box": {"box": boxes},
+        "points": points,
+        "mask_input": {"mask_input": masks},
+        "both": points | {"box": boxes},
+    }[kind]
+    many = predictor.predict(**prompts, return_logits=True)
+    assert [array.shape for array in many] == [(3, 3, 73, 91), (3, 3), (3, 3, LOW, LOW)]
+    for i in range(3):
+        one = predictor.predict(**{name: value[i] for name, value in prompts.items()}, return_logits=True)
+        close(one, tuple(array[i] for array in many))
+    assert np.abs(many[2][0] - many[2][1]).max() > 1e-3, "different prompts must differ"
+
+
+def test_one_prompt_in_a_list_keeps_its_dimension(predictor):
+    single, listed = predictor.predict(box=BOX), predictor.predict(box=BOX[None])
+    assert [array.shape for array in listed] == [(1, *array.shape) for array in single]
+    close(single, tuple(array[0] for array in listed))
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_low_res_can_be_fed_back(predictor, index):
+    _, _, low_res = predictor.predict(box=BOX)
+    first = predictor.predict(**POINTS)
+    again = predictor.predict(**POINTS, mask_input=low_res[index][None])
+    assert again[2].shape == low_res.shape
+    assert np.abs(again[2] - first[2]).max() > 1e-4, "the mask prompt must have an effect"
+
+
+def test_predict_torch_takes_prompts_of_the_model_frame(predictor):
+    boxes = torch.tensor(predictor.frame.boxes_to_model(BOX), dtype=torch.float32)[None]
+    masks, iou, low_res = predictor.predict_torch(boxes=boxes)
+    expected = predictor.predict(box=BOX)
+    assert masks.dtype == torch.bool and masks.shape == (1, 3, 73, 91)
+    close((masks[0], iou[0], low_res[0]), expected)
+
+
+# --- state --------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_photograph_the_message_says_so(tiny_model):
+    predictor = SamPredictor(tiny_model)
+    for ask in (lambda: predictor.predict(box=BOX), predictor.get_image_embedding, predictor.predict_torch):
+        with pytest.raises(RuntimeError, match="call set_image first"):
+            ask()
+
+
+def test_reset_forgets_the_photograph(tiny_model):
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(photograph(40, 50))
+    predictor.reset_image()
+    with pytest.raises(RuntimeError, match="call set_image first"):
+        predictor.predict(box=BOX)
+
+
+def test_a_second_photograph_replaces_the_first(tiny_model):
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(photograph(73, 91))
+    predictor.set_image(photograph(50, 40))
+    masks, *_ = predictor.predict(box=np.array([5, 5, 30, 30]))
+    assert masks.shape[1:] == (50, 40)
+
+
+# --- what does not fit --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (np.zeros((40, 40), np.uint8), r"\[40, 40\]"),
+        (np.zeros((40, 40, 4), np.uint8), r"\[40, 40, 4\]"),
+        (np.zeros((40, 40, 3), np.float32), "float32"),
+        (np.zeros((1, 40, 40, 3), np.uint8), r"\[1, 40, 40, 3\]"),
+    ],
+)
+def test_a_bad_photograph_is_named(tiny_model, image, named):
+    with pytest.raises(ValueError, match=f"{named}.*give uint8"):
+        SamPredictor(tiny_model).set_image(image)
+
+
+def test_an_unknown_format_is_named(tiny_model):
+    with pytest.raises(ValueError, match="'GRAY'"):
+        SamPredictor(tiny_model).set_image(photograph(40, 40), "GRAY")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ({}, "No prompt"),
+        ({"point_coords": [[1, 2]]}, "go together"),
+        ({"point_labels": [1]}, "go together"),
+        ({"point_coords": [[1, 2]], "point_labels": [1, 0]}, "point_labels for"),
+        ({"point_coords": [1, 2], "point_labels": [1]}, r"point_coords has shape \[2\]"),
+        ({"point_coords": [[1, 2, 3]], "point_labels": [1]}, r"point_coords has shape \[1, 3\]"),
+        ({"point_coords": [[1, 2]], "point_labels": 1}, "point_labels has shape"),
+        ({"point_coords": [[1, 2]], "point_labels": [7]}, "point_labels are 1"),
+        ({"box": [1, 2, 3]}, r"box has shape \[3\]: give \[4\]"),
+        ({"box": [[[1, 2, 3, 4]]]}, r"box has shape \[1, 1, 4\]"),
+        ({"mask_input": np.zeros((LOW, LOW))}, "mask_input has shape"),
+        ({"mask_input": np.zeros((1, SIZE, SIZE))}, rf"mask_input has shape \[1, 64, 64\]: give \[1, {LOW}, {LOW}\]"),
+        ({"box": np.ones((3, 4)), "mask_input": np.zeros((2, 1, LOW, LOW))}, "disagree.*'boxes': 3, 'mask_input': 2"),
+        ({"point_coords": np.ones((2, 1, 2)), "point_labels": np.ones((2, 1)), "box": BOX}, "disagree"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_named(predictor, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(**prompts)
+
+
+# --- Sam.forward --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("multimask", "count"), [(True, 3), (False, 1)])
+@torch.no_grad()
+def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
+    torch.manual_seed(1)
+    images = [255 * torch.rand(3, 48, 64), 255 * torch.rand(3, 64, 30)]
+    boxes = torch.tensor([[4.0, 4, 20, 30], [10, 2, 28, 40]])
+    points = {"point_coords": torch.rand(1, 3, 2) * 30, "point_labels": torch.tensor([[1, 0, 1]])}
+    batch = [
+        {"image": images[0], "original_size": (97, 131), "boxes": boxes},
+        {"image": images[1], "original_size": (64, 30), "mask_inputs": torch.randn(1, 1, LOW, LOW)} | points,
+    ]
+    outputs = tiny_model(batch, multimask)
+    for item, output, prompts in zip(batch, outputs, (2, 1), strict=True):
+        assert output["masks"].shape == (prompts, count, *item["original_size"])
+        assert output["masks"].dtype == torch.bool
+        assert output["iou_predictions"].shape == (prompts, count)
+        assert output["low_res_logits"].shape == (prompts, count, LOW, LOW)
+
+    normalised = (images[0] - tiny_model.pixel_mean) / tiny_model.pixel_std
+    padded = torch.zeros(1, 3, SIZE, SIZE)
+    padded[..., :48, :] = normalised
+    low_res, iou = tiny_model.decode(tiny_model.encode(padded), boxes=boxes, multimask=multimask)
+    close((outputs[0]["low_res_logits"], outputs[0]["iou_predictions"]), (low_res, iou))
+
+
+def test_sam_forward_does_not_mix_images(tiny_model):
+    """An image's answer is the same alone and beside another image."""
+    torch.manual_seed(2)
+    batch = [
+        {"image": 255 * torch.rand(3, 64, 64), "original_size": (64, 64), "boxes": torch.tensor([[4.0, 4, 40, 40]])}
+        for _ in range(2)
+    ]
+    together = tiny_model(batch, True)
+    alone = [tiny_model([item], True)[0] for item in batch]
+    for one, other in zip(together, alone, strict=True):
+        close((one["low_res_logits"],), (other["low_res_logits"],))
+    assert not torch.allclose(together[0]["low_res_logits"], together[1]["low_res_logits"], atol=1e-4)
