@@ -109,7 +109,7 @@ def structure_of(mask: Path, image: Path) -> str:
     stem = re.sub(r"_\d+$", "", mask.stem)
     if stem.startswith(f"{image.stem}_"):
         return stem[len(image.stem) + 1 :]
-    if mask.stem == image.stem:
+    if image.stem in (mask.stem, stem):
         return re.sub(r"[\s-]+", "_", mask.parent.name.lower())
     suffix = re.search(r"_([A-Za-z][A-Za-z_]*)$", stem)
     return suffix.group(1) if suffix else re.sub(r"[\s-]+", "_", mask.parent.name.lower())
@@ -323,19 +323,23 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs; the order depends on `seed` and `epoch` alone. Set `epoch` before use."""
+    """Shuffled (epoch, index) pairs; the order depends on `seed` and the epoch alone."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
         self.seed = seed
-        self.epoch = 0
+        self.set_position(0)
+
+    def set_position(self, epoch: int, *, skip: int = 0) -> None:
+        """The epoch to give next, without its first `skip` images (a run that goes on has seen them)."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return ((self.epoch, int(index)) for index in order)
+        return ((self.epoch, int(index)) for index in order[self.skip :])
 
 
 def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler: Sampler | None = None) -> DataLoader:

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,11 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
     except (OSError, ValueError) as error:
         raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"--prompt_path {path} holds a JSON {type(content).__name__}: give an object of mask file names.")
-    prompts = {ref.key: content.get(ref.key, content.get(Path(ref.key).name)) for ref in refs}
+        kind = type(content).__name__
+        raise DataError(f"--prompt_path {path} holds a JSON {kind}: give an object of mask file names.")
+    names = Counter(Path(ref.key).name for ref in refs)  # a name that two masks share stands for neither
+    plain = {ref.key: content.get(Path(ref.key).name) for ref in refs if names[Path(ref.key).name] == 1}
+    prompts = {ref.key: content.get(ref.key, plain.get(ref.key)) for ref in refs}
     missing = [key for key, entry in prompts.items() if entry is None]
     if missing:
         raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
@@ -129,7 +133,7 @@ def _well_formed(entry: Any) -> bool:
 
 def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:
     values = [np.asarray(entry[name], float).ravel() for name in ("boxes", "point_coords")]
-    return all(((0 <= value) & (value <= image_size)).all() for value in values)
+    return all(((value >= 0) & (value <= image_size)).all() for value in values)
 
 
 def _openings(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool, device: torch.device) -> Points:
@@ -156,19 +160,30 @@ def predict_batch(
 ) -> list[list[Prediction]]:
     """Predictions of each mask, one per mode, from one encoding of each image."""
     embedding = model.encode(batch.image)
-    results: dict[str, Round] = {}
+    results: dict[tuple[str, int], Prediction] = {}
     for box in (True, False):
         wanted = {mode.clicks: mode for mode in modes if mode.box == box}
         if not wanted:
             continue
         policy = ClickPolicy(rounds=max(wanted), multimask=multimask)
-        opening = _openings(prompts, batch.refs, box=box, device=batch.image.device)
-        streams = [stream(seed, ref.key, "clicks") for ref in batch.refs]
-        rounds = run(model, embedding, batch.image_index, batch.mask, opening, policy, streams)
-        for number, result in enumerate(rounds, start=1):
-            if number in wanted:
-                results[wanted[number].name] = result
-    return [[_prediction(mode, results[mode.name], i) for mode in modes] for i in range(len(batch.refs))]
+        for rows in _groups(prompts, batch.refs, box=box):
+            refs = [batch.refs[i] for i in rows]
+            opening = _openings(prompts, refs, box=box, device=batch.image.device)
+            streams = [stream(seed, ref.key, "clicks") for ref in refs]
+            rounds = run(model, embedding, batch.image_index[rows], batch.mask[rows], opening, policy, streams)
+            for number, result in enumerate(rounds, start=1):
+                if number in wanted:
+                    mode = wanted[number]
+                    results |= {(mode.name, i): _prediction(mode, result, row) for row, i in enumerate(rows)}
+    return [[results[mode.name, i] for mode in modes] for i in range(len(batch.refs))]
+
+
+def _groups(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool) -> list[list[int]]:
+    """Indexes of masks that go through the decoder together: filled up, a shorter prompt would mean something else."""
+    groups: dict[int, list[int]] = {}
+    for i, ref in enumerate(refs):
+        groups.setdefault(1 if box else len(prompts[ref.key]["point_labels"]) or 1, []).append(i)
+    return list(groups.values())
 
 
 def _prediction(mode: Mode, result: Round, i: int) -> Prediction:

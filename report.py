@@ -112,16 +112,22 @@ def draw_case(
     """
     scale = TILE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = cv2.resize(image, size, interpolation=method)
     for mask, colour in ((truth, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
-        small = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        small = cv2.resize(mask.astype(np.float32), size, interpolation=method)
         outline, _ = cv2.findContours((small >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outline, -1, colour, 1, cv2.LINE_AA)
     _draw_prompts(canvas, points * scale, labels)
     tile = np.zeros((TILE + 22, TILE, 3), np.uint8)
     tile[22 : 22 + canvas.shape[0], : canvas.shape[1]] = canvas
-    cv2.putText(tile, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA)
+    _write(tile, caption, (4, 15))
     return tile
+
+
+def _write(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:
+    """White text with its lower left corner at `origin` (x, y)."""
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
@@ -148,7 +154,7 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     x = 6
     for text, colour in (*legend, ("background click", BACKGROUND_COLOUR)):
         cv2.rectangle(sheet, (x, rows * height + 8), (x + 12, rows * height + 18), colour, -1)
-        cv2.putText(sheet, text, (x + 18, rows * height + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+        _write(sheet, text, (x + 18, rows * height + 18))
         x += 40 + 8 * len(text)
     return sheet
 

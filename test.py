@@ -157,7 +157,8 @@ def predict_and_score(
             rows.append(row)
             if args.save_pred:
                 name = row["mask"].replace("/", "__").removeprefix("..__")
-                report.write_picture(folders[row["prompt"]] / Path(name).with_suffix(".png"), mask.astype(np.uint8) * 255)
+                file = folders[row["prompt"]] / Path(name).with_suffix(".png")
+                report.write_picture(file, mask.astype(np.uint8) * 255)
     return rows, len(dataset) / seconds
 
 

@@ -41,9 +41,12 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     """Run a script; what a user can mend ends as one message on standard error and exit code 2."""
     try:
         return main(args)
-    except (UsageError, DataError, CheckpointError) as error:
+    except (UsageError, DataError, CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def resolve_device(name: str | None) -> torch.device:

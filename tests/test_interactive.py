@@ -159,7 +159,7 @@ def test_a_single_round_is_never_mask_only(rounds):
 # --- batches --------------------------------------------------------------------------------------------------
 
 
-def make_batch(keep: list[int] | None = None) -> Batch:
+def make_batch(keep: list[int] | None = None, dtype: torch.dtype = torch.float32) -> Batch:
     """Masks `keep` of five on two images, with only the images they need."""
     keep = list(range(5)) if keep is None else keep
     images = torch.randn(2, 3, SIZE, SIZE, generator=generator(9))
@@ -168,7 +168,7 @@ def make_batch(keep: list[int] | None = None) -> Batch:
     frame = Preprocessing(SIZE, "sam_med2d").frame(np.zeros((50, 90, 3), np.uint8))
     mask = squares()[keep]
     return Batch(
-        image=images[needed],
+        image=images[needed].to(dtype),
         mask=mask,
         box=torch.tensor([bounding_box(m[0].numpy()) for m in mask], dtype=torch.float32),
         image_index=image_index,
@@ -197,11 +197,12 @@ def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkey
 @pytest.mark.parametrize("point_num", [1, 3])
 @pytest.mark.parametrize("keep", [[0], [4], [3, 1], [4, 3, 2, 1, 0]])
 def test_predictions_do_not_depend_on_the_batch(tiny_model, keep, point_num):
+    tiny_model.double()  # in float32 a logit of 1e-8 may change sides with the batch, and with it a click
     modes = [parse_mode(name) for name in ("box", "1", "4")]
     prompts = make_prompts([make_batch()], point_num=point_num, seed=3)
-    batch = make_batch(keep)
+    batch = make_batch(keep, torch.float64)
     assert make_prompts([batch], point_num=point_num, seed=3) == {f"m{i}.png": prompts[f"m{i}.png"] for i in keep}
-    together = predict_batch(tiny_model, make_batch(), prompts, modes, seed=3)
+    together = predict_batch(tiny_model, make_batch(dtype=torch.float64), prompts, modes, seed=3)
     part = predict_batch(tiny_model, batch, prompts, modes, seed=3)
     for row, i in zip(part, keep, strict=True):
         for found, expected in zip(row, together[i], strict=True):
@@ -211,12 +212,13 @@ def test_predictions_do_not_depend_on_the_batch(tiny_model, keep, point_num):
 
 
 def test_masks_with_different_numbers_of_points_do_not_disturb_each_other(tiny_model):
+    tiny_model.double()
     prompts = make_prompts([make_batch()], point_num=1, seed=3)
     prompts["m2.png"] |= {"point_coords": [[12, 14], [3, 3], [30, 30]], "point_labels": [1, 0, 1]}
     modes = [parse_mode("2")]
-    together = predict_batch(tiny_model, make_batch(), prompts, modes, seed=3)
+    together = predict_batch(tiny_model, make_batch(dtype=torch.float64), prompts, modes, seed=3)
     for i in range(5):
-        alone = predict_batch(tiny_model, make_batch([i]), prompts, modes, seed=3)[0][0]
+        alone = predict_batch(tiny_model, make_batch([i], torch.float64), prompts, modes, seed=3)[0][0]
         torch.testing.assert_close(alone.low_res, together[i][0].low_res, atol=1e-5, rtol=0)
 
 

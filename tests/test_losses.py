@@ -68,7 +68,8 @@ def test_mask_reduction_is_the_mean_of_single_masks():
     total = losses.segmentation_loss(logits, mask, predicted)
     single = [losses.segmentation_loss(*(x[i : i + 1] for x in (logits, mask, predicted))) for i in range(4)]
     by_hand = [slow_losses(logits[i, 0].numpy(), mask[i, 0].numpy()) for i in range(4)]
-    expected = np.mean([20 * f + d + (p - i) ** 2 for (f, d, i), p in zip(by_hand, predicted[:, 0].tolist(), strict=True)])
+    error = predicted[:, 0].numpy() - [iou for _, _, iou in by_hand]
+    expected = np.mean([20 * focal + dice for focal, dice, _ in by_hand]) + np.mean(error**2)
     assert float(total) == pytest.approx(float(sum(single) / 4), abs=1e-6) == pytest.approx(expected, abs=1e-5)
 
 
@@ -104,11 +105,10 @@ def cost_of_a_miss(side: int, reduction: str, monkeypatch) -> tuple[float, float
     missed = found.clone()
     missed[3] = -50
     total = [losses.segmentation_loss(x, mask, torch.ones(4, 1), reduction=reduction) for x in (missed, found)]
-    exact = [losses.segmentation_loss(x, mask, losses.soft_iou(x, mask)) for x in (missed, found)]
-    if reduction == "batch":
-        whole = [losses.soft_iou(x.reshape(1, 1, -1, 64), mask.reshape(1, 1, -1, 64)) for x in (missed, found)]
-        exact = [losses.segmentation_loss(x, mask, w, reduction="batch") for x, w in zip((missed, found), whole, strict=True)]
-    dice = float(exact[0] - exact[1])
+    shape = (1, 1, -1, 64) if reduction == "batch" else mask.shape
+    exact = [losses.soft_iou(x.reshape(shape), mask.reshape(shape)) for x in (missed, found)]  # no IoU loss then
+    dice_only = [losses.segmentation_loss(x, mask, y, reduction=reduction) for x, y in zip((missed, found), exact, strict=True)]
+    dice = float(dice_only[0] - dice_only[1])
     return dice, float(total[0] - total[1]) - dice
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import train
+import trainer
 from segment_anything.training.interactive import ClickPolicy, run
 from segment_anything.training.losses import soft_iou
 from segment_anything.training.prompts import box_points
@@ -57,7 +59,7 @@ def test_frozen_parameters_do_not_move_under_the_optimizer():
     model = make_tiny_model(encoder_adapter=True).train()
     select_trainable(model, "adapter")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = train.make_optimizer(model, train.parse_args(["--weight_decay", "0.5", "--lr", "0.01"]))
+    optimizer = trainer.make_optimizer(model, train.parse_args(["--weight_decay", "0.5", "--lr", "0.01"]))
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         optimizer.zero_grad()
@@ -182,20 +184,37 @@ def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
         assert a["mask"] == b["mask"] and float(a["dice"]) == pytest.approx(float(b["dice"]), abs=2e-3)
 
 
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch):
+@pytest.mark.parametrize("interrupted_at", [1, 2, 3], ids=["mid-epoch", "at its end", "later"])
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at):
     train.main(train_args(tmp_path / "whole"))
-    finish = train.Trainer._finish_epoch
+    step = trainer.Trainer._train_step
 
-    def finish_and_stop(self, losses):
-        finish(self, losses)
-        raise KeyboardInterrupt
+    def step_and_signal(self, batch):
+        losses = step(self, batch)
+        if self.step == interrupted_at:
+            signal.raise_signal(signal.SIGTERM)
+        return losses
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Trainer, "_finish_epoch", finish_and_stop)
-        train.main(train_args(tmp_path / "cut"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_train_step", step_and_signal)
+        assert train.main(train_args(tmp_path / "cut")) == 130
+    assert "--resume" in capsys.readouterr().out
     train.main(train_args(tmp_path / "cut", "--resume", str(tmp_path / "cut/models/tiny/last")))
     weights = [(tmp_path / n / "models/tiny/last/model.safetensors").read_bytes() for n in ("whole", "cut")]
     assert weights[0] == weights[1]
+    logs = [logged_losses(tmp_path / name) for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def logged_losses(folder):
+    history = csv.DictReader((folder / "models/tiny/history.csv").open())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def test_resume_with_other_flags_names_them(tmp_path, tiny_type):
+    train.main(train_args(tmp_path, "--epochs", "1"))
+    with pytest.raises(trainer.UsageError, match=r"--lr 0\.5 \(was 0\.0001\)"):
+        train.main(train_args(tmp_path, "--epochs", "1", "--lr", "0.5", "--resume", str(tmp_path / "models/tiny/last")))
 
 
 def test_same_seed_same_weights(tmp_path, tiny_type):

@@ -19,7 +19,9 @@ class Sam(nn.Module):
 
     mask_threshold = 0.0
 
-    def __init__(self, image_encoder: ImageEncoderViT, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+    def __init__(
+        self, image_encoder: ImageEncoderViT, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder
+    ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
@@ -58,7 +60,13 @@ class Sam(nn.Module):
         return self._decode(embedding, sparse, dense, multimask)
 
     def decode_points(
-        self, embedding: Tensor, coords: Tensor, labels: Tensor, masks: Tensor | None = None, *, multimask: bool | None = True
+        self,
+        embedding: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        masks: Tensor | None = None,
+        *,
+        multimask: bool | None = True,
     ) -> tuple[Tensor, Tensor]:
         """As `decode`, with the sparse prompts given as labelled positions, nothing added to them.
 
@@ -69,7 +77,9 @@ class Sam(nn.Module):
         dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
         return self._decode(embedding, sparse, dense, multimask)
 
-    def _decode(self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None
+    ) -> tuple[Tensor, Tensor]:
         return self.mask_decoder(
             image_embeddings=embedding,
             image_pe=self.prompt_encoder.get_dense_pe(),

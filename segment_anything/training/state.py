@@ -21,9 +21,19 @@ STATE_NAME = "state.pt"
 
 
 def save_checkpoint(
-    run: Path, name: str, weights: dict[str, Tensor], metadata: dict[str, Any], state: dict[str, Any], links: list[str]
+    run: Path,
+    name: str,
+    weights: dict[str, Tensor],
+    metadata: dict[str, Any],
+    state: dict[str, Any],
+    links: list[str],
+    *,
+    keep: int = 0,
 ) -> Path:
-    """Write the checkpoint `run/name` and point `links` ("last", "best") at it; others without a link are removed."""
+    """Write the checkpoint `run/name` and point `links` ("last", "best") at it; returns its folder.
+
+    Checkpoints without a link are removed, but for the `keep` newest.
+    """
     while (run / name).exists():  # the same step again, by a resumed run: nothing whole is ever removed first
         name += "+"
     final, temporary = run / name, run / f".{name}.{os.getpid()}.tmp"
@@ -38,9 +48,10 @@ def save_checkpoint(
         sync(run)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for link in links:
+    for link in sorted(links):  # "last" after "best": a run that is killed between them saves this step again
         _point(run / link, name)
-    _remove_unlinked(run, keep=final)
+    _remove_leftovers(run)
+    _remove_unlinked(run, keep)
     return final
 
 
@@ -52,10 +63,19 @@ def _point(link: Path, target: str) -> None:
     sync(link.parent)
 
 
-def _remove_unlinked(run: Path, keep: Path) -> None:
-    linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()} | {keep.resolve()}
-    for entry in run.glob("step-*"):
-        if entry.is_dir() and entry.resolve() not in linked:
+def _remove_unlinked(run: Path, keep: int) -> None:
+    linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()}
+    unlinked = sorted(e for e in run.glob("step-*") if e.is_dir() and e.resolve() not in linked)
+    for entry in unlinked[: max(0, len(unlinked) - keep)]:
+        shutil.rmtree(entry)
+
+
+def _remove_leftovers(run: Path) -> None:
+    """Remove what killed runs left: unfinished checkpoints, and links (each would keep a checkpoint alive)."""
+    for entry in run.glob(".*"):
+        if entry.is_symlink():
+            entry.unlink()
+        elif entry.match(".step-*.tmp"):
             shutil.rmtree(entry)
 
 
@@ -63,10 +83,13 @@ def load_state(folder: Path) -> dict[str, Any]:
     """The training state of a checkpoint folder. Raises CheckpointError when there is none or it is damaged."""
     path = folder / STATE_NAME
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"--resume {folder}: there is no {STATE_NAME}; give a checkpoint folder such as models/<run>/last."
         ) from error
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AssertionError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"--resume {path} is damaged ({error}): resume from another checkpoint.") from error
+    if not isinstance(state, dict) or "flags" not in state:
+        raise CheckpointError(f"--resume {path} is not the state of a training run of this program.")
+    return state

@@ -1,0 +1,210 @@
+"""The command lines of train.py and test.py: defaults, boolean flags that mean what they say, prompt modes."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+import train
+from evaluation import Mode
+from tests.helpers import load_test_script
+from utils import UsageError
+
+test_script = load_test_script()
+SCRIPTS = {"train": train, "test": test_script}
+FLAGS = [
+    *[("train", flag) for flag in ("multimask", "encoder_adapter", "use_amp", "augment")],
+    *[("test", flag) for flag in ("multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp")],
+]
+BOX = Mode("box", box=True)
+
+
+def clicks(count: int) -> Mode:
+    return Mode(str(count), box=False, clicks=count)
+
+
+# --- booleans -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [([], True)]
+    + [([word], True) for word in ("True", "true", "TRUE", "1", "yes", "on")]
+    + [([word], False) for word in ("False", "false", "FALSE", "0", "no", "off")],
+)
+@pytest.mark.parametrize(("script", "flag"), FLAGS)
+def test_a_boolean_flag_means_what_it_says(script, flag, words, value):
+    assert getattr(SCRIPTS[script].parse_args([f"--{flag}", *words]), flag) is value
+
+
+@pytest.mark.parametrize("word", ["maybe", "", "2", "none"])
+@pytest.mark.parametrize(("script", "flag"), FLAGS)
+def test_another_word_is_a_usage_error(script, flag, word, capsys):
+    with pytest.raises(SystemExit) as stop:
+        SCRIPTS[script].parse_args([f"--{flag}", word])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert f"--{flag}" in error and repr(word) in error and "neither True nor False" in error
+
+
+@pytest.mark.parametrize(("script", "flag"), FLAGS)
+def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
+    args = SCRIPTS[script].parse_args([f"--{flag}", "--batch_size", "7"])
+    assert getattr(args, flag) is True and args.batch_size == 7
+
+
+# --- defaults -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "default"),
+    {
+        "work_dir": "workdir",
+        "run_name": "sam-med2d",
+        "epochs": 15,
+        "batch_size": 2,
+        "image_size": 256,
+        "mask_num": 5,
+        "data_path": "data_demo",
+        "metrics": ["iou", "dice"],
+        "device": None,
+        "lr": 1e-4,
+        "resume": None,
+        "model_type": "vit_b",
+        "sam_checkpoint": None,
+        "iter_point": 8,
+        "point_list": [1, 3, 5, 9],
+        "multimask": True,
+        "encoder_adapter": True,
+        "use_amp": False,
+    }.items(),
+)
+def test_defaults_of_train(flag, default):
+    assert getattr(train.parse_args([]), flag) == default
+
+
+@pytest.mark.parametrize(
+    ("flag", "default"),
+    {
+        "work_dir": "workdir",
+        "run_name": "sammed",
+        "batch_size": 1,
+        "device": None,
+        "data_path": "data_demo",
+        "metrics": ["iou", "dice"],
+        "sam_checkpoint": None,
+        "multimask": True,
+        "prompt_path": None,
+        "save_pred": False,
+        "use_amp": False,
+    }.items(),
+)
+def test_defaults_of_test(flag, default):
+    assert getattr(test_script.parse_args([]), flag) == default
+
+
+def test_lists_and_numbers_are_parsed():
+    args = train.parse_args("--point_list 2 4 --metrics dice --lr 3e-5 --resume run/last --lr_scheduler none".split())
+    assert (args.point_list, args.metrics, args.lr) == ([2, 4], ["dice"], 3e-5)
+    assert (args.resume, args.lr_scheduler) == (Path("run/last"), "none")
+
+
+@pytest.mark.parametrize(
+    ("script", "argv"),
+    [
+        ("train", ["--model_type", "vit_x"]),
+        ("train", ["--epochs", "many"]),
+        ("train", ["--point_list"]),
+        ("train", ["--no_such_flag"]),
+        ("test", ["--model_type", "vit_x"]),
+        ("test", ["--preprocess", "sepia"]),
+        ("test", ["--channel_order", "grb"]),
+    ],
+)
+def test_unusable_words_name_their_flag(script, argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        SCRIPTS[script].parse_args(argv)
+    assert stop.value.code == 2 and argv[0] in capsys.readouterr().err
+
+
+def checked(argv: str) -> Namespace:
+    args = train.parse_args(["--train_encoder", "full", *argv.split()])
+    train.check_args(args)
+    return args
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--mask_num 0",
+        "--iter_point -1",
+        "--epochs 0",
+        "--batch_size 0",
+        "--val_every 0",
+        "--warmup_steps -1",
+        "--point_list 1 0",
+        "--lr 0",
+        "--lr nan",
+        "--metrics iou",
+        "--metrics dice hausdorff",
+    ],
+)
+def test_train_refuses_values_that_cannot_work(argv):
+    flag, *values = argv.split()
+    with pytest.raises(UsageError, match=f"{flag}.*{values[-1]}"):
+        checked(argv)
+
+
+@pytest.mark.parametrize("argv", ["", "--iter_point 0", "--warmup_steps 0", "--metrics dice", "--mask_num 1"])
+def test_train_accepts_the_lowest_values(argv):
+    assert checked(argv)
+
+
+# --- prompt modes of test.py --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "modes"),
+    [
+        ("", [BOX, clicks(1), clicks(3), clicks(5)]),
+        ("--prompts box", [BOX]),
+        ("--prompts 2 box 7", [clicks(2), BOX, clicks(7)]),
+        ("--prompts 1 1 box 1", [clicks(1), BOX]),
+        ("--boxes_prompt", [BOX]),
+        ("--boxes_prompt True", [BOX]),
+        ("--boxes_prompt True --iter_point 8", [BOX]),
+        ("--boxes_prompt False", [clicks(1)]),
+        ("--boxes_prompt False --iter_point 8", [clicks(8)]),
+        ("--boxes_prompt False --point_num 3", [clicks(1)]),
+        ("--iter_point 8", [BOX]),
+    ],
+)
+def test_modes_are_those_of_the_flags(argv, modes):
+    assert test_script.select_modes(test_script.parse_args(argv.split())) == modes
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--prompts box --boxes_prompt True", "--prompts cannot be combined with --boxes_prompt"),
+        ("--prompts 1 --iter_point 3", "cannot be combined"),
+        ("--prompts 1 --point_num 3", "cannot be combined"),
+        ("--prompts circle", "--prompts: prompt 'circle' is unknown"),
+        ("--prompts box 0", "'0' is unknown"),
+        ("--prompts -- -3", "'-3' is unknown"),
+        ("--prompts 101", "'101' is unknown: use box, or a number of points from 1 to 100"),
+        ("--boxes_prompt False --iter_point 0", "--iter_point 0: give 1 or more"),
+        ("--boxes_prompt False --point_num 0", "--point_num 0: give 1 or more"),
+        ("--boxes_prompt False --point_num -2", "--point_num -2: give 1 or more"),
+    ],
+)
+def test_contradictions_and_unknown_prompts_are_named(argv, message):
+    with pytest.raises(UsageError, match=message):
+        test_script.select_modes(test_script.parse_args(argv.split()))
+
+
+def test_the_default_flags_of_sam_med2d_are_announced(caplog):
+    """--iter_point alone tests the box, as it always did: the user is told."""
+    with caplog.at_level("INFO", logger="test"):
+        test_script.select_modes(test_script.parse_args(["--iter_point", "8"]))
+    assert "--boxes_prompt False" in caplog.text
