@@ -91,11 +91,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def check_args(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UsageError."""
     lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "warmup_steps": 0}
+    lowest |= {"patience": 0, "save_every": 0, "keep": 0}
     for name, least in lowest.items():
         if getattr(args, name) < least:
             raise UsageError(f"--{name} {getattr(args, name)}: give {least} or more.")
     if min(args.point_list) < 1 or not args.lr > 0:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
+    if not 0 <= args.ema < 1:
+        raise UsageError(f"--ema {args.ema}: give a decay from 0 up to 1, without 1 itself.")
     unknown = [name for name in args.metrics if name not in SCORES]
     if unknown or "dice" not in args.metrics:
         raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(SCORES)}, dice among them.")

@@ -61,6 +61,10 @@ def resolve_device(name: str | None) -> torch.device:
         raise UsageError(f"--device {name}: this PyTorch finds no CUDA device; use --device cpu or leave it out.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices.")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: this PyTorch cannot use it; use cpu, or leave it out.") from error
     return device
 
 
@@ -110,5 +114,7 @@ def _git_version() -> str:
 
 
 def cpu_workers(requested: int | None) -> int:
-    """Loader processes: as requested, else what the machine's cores leave beside the model."""
+    """Loader processes: as requested, else what the machine's cores leave beside the model. Raises UsageError."""
+    if requested is not None and requested < 0:
+        raise UsageError(f"--num_workers {requested}: give 0 or more.")
     return requested if requested is not None else max(0, min(8, (os.cpu_count() or 1) - 1))

@@ -124,7 +124,7 @@ def test_killed_at_any_moment_the_content_is_whole(tmp_path):
 
 def save(run: Path, step: int, links: list[str], keep: int = 0) -> Path:
     weights = {"weight": torch.full((50_000,), float(step)), "bias": torch.full((3,), float(step))}
-    state = {"step": step, "moment": torch.full((50_000,), float(step))}
+    state = {"flags": {}, "step": step, "moment": torch.full((50_000,), float(step))}
     return save_checkpoint(run, f"step-{step:07d}", weights, {"step": step}, state, links, keep=keep)
 
 
@@ -217,6 +217,13 @@ def test_damaged_state_is_named(tmp_path, damage):
     path.write_bytes(path.read_bytes()[:-1000] if damage is None else damage)
     with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
         load_state(folder)
+
+
+@pytest.mark.parametrize("content", [{"weight": torch.ones(2)}, [1, 2]])
+def test_a_file_that_is_no_state_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is not the state of a training run"):
+        load_state(tmp_path)
 
 
 def test_missing_state_is_named(tmp_path):

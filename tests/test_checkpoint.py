@@ -374,7 +374,9 @@ def test_conversion_never_overwrites_its_input(plain, tmp_path, capsys, link):
     assert path.read_bytes() == out.read_bytes() == before
 
 
-@pytest.mark.parametrize(("out", "reason"), [("b.pth", "must end in .safetensors"), ("a/b.safetensors", "cannot write")])
+@pytest.mark.parametrize(
+    ("out", "reason"), [("b.pth", "must end in .safetensors"), ("a/b.safetensors", "cannot write there")]
+)
 def test_bad_output_names_are_refused(plain, tmp_path, capsys, out, reason):
     save_weights(tmp_path / "in.safetensors", plain, {})
     (tmp_path / "a").write_text("in the way")

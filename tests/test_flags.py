@@ -104,7 +104,8 @@ def test_defaults_of_test(flag, default):
 
 
 def test_lists_and_numbers_are_parsed():
-    args = train.parse_args("--point_list 2 4 --metrics dice --lr 3e-5 --resume run/last --lr_scheduler none".split())
+    lists, numbers = ["--point_list", "2", "4", "--metrics", "dice"], ["--lr", "3e-5"]
+    args = train.parse_args([*lists, *numbers, "--resume", "run/last", "--lr_scheduler", "none"])
     assert (args.point_list, args.metrics, args.lr) == ([2, 4], ["dice"], 3e-5)
     assert (args.resume, args.lr_scheduler) == (Path("run/last"), "none")
 
@@ -142,6 +143,11 @@ def checked(argv: str) -> Namespace:
         "--batch_size 0",
         "--val_every 0",
         "--warmup_steps -1",
+        "--patience -1",
+        "--save_every -1",
+        "--keep -1",
+        "--ema 1",
+        "--ema nan",
         "--point_list 1 0",
         "--lr 0",
         "--lr nan",
@@ -191,7 +197,7 @@ def test_modes_are_those_of_the_flags(argv, modes):
         ("--prompts 1 --point_num 3", "cannot be combined"),
         ("--prompts circle", "--prompts: prompt 'circle' is unknown"),
         ("--prompts box 0", "'0' is unknown"),
-        ("--prompts -- -3", "'-3' is unknown"),
+        ("--prompts 1.5", "'1.5' is unknown"),
         ("--prompts 101", "'101' is unknown: use box, or a number of points from 1 to 100"),
         ("--boxes_prompt False --iter_point 0", "--iter_point 0: give 1 or more"),
         ("--boxes_prompt False --point_num 0", "--point_num 0: give 1 or more"),

@@ -111,7 +111,9 @@ def test_both_kinds_of_outputs_play_the_same_game(tiny_model):
         torch.testing.assert_close(a.points[0], b.points[0])
 
 
-@pytest.mark.parametrize("iou", [[0.1, 0.7, 0.3], [0.9, 0.1, 0.7, 0.3], [0.4, 0.2, 0.8, 0.5], [0.3], [0.9, 0.1, 0.1, 0.4]])
+@pytest.mark.parametrize(
+    "iou", [[0.1, 0.7, 0.3], [0.9, 0.1, 0.7, 0.3], [0.4, 0.2, 0.8, 0.5], [0.3], [0.9, 0.1, 0.1, 0.4]]
+)
 def test_choice_is_the_best_predicted_iou_of_the_candidates(iou):
     m = len(iou)
     candidates = torch.arange(m).float().view(1, m, 1, 1).expand(2, m, 16, 16)

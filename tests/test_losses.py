@@ -50,7 +50,11 @@ def random_case(n: int, m: int, height: int, width: int, seed: int = 0) -> tuple
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(2, 4), m=st.integers(1, 4), height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 999)
+    n=st.integers(2, 4),
+    m=st.integers(1, 4),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 999),
 )
 def test_losses_equal_the_plain_formulas(n, m, height, width, seed):
     logits, mask = random_case(n, m, height, width, seed)
@@ -107,7 +111,9 @@ def cost_of_a_miss(side: int, reduction: str, monkeypatch) -> tuple[float, float
     total = [losses.segmentation_loss(x, mask, torch.ones(4, 1), reduction=reduction) for x in (missed, found)]
     shape = (1, 1, -1, 64) if reduction == "batch" else mask.shape
     exact = [losses.soft_iou(x.reshape(shape), mask.reshape(shape)) for x in (missed, found)]  # no IoU loss then
-    dice_only = [losses.segmentation_loss(x, mask, y, reduction=reduction) for x, y in zip((missed, found), exact, strict=True)]
+    dice_only = [
+        losses.segmentation_loss(x, mask, y, reduction=reduction) for x, y in zip((missed, found), exact, strict=True)
+    ]
     dice = float(dice_only[0] - dice_only[1])
     return dice, float(total[0] - total[1]) - dice
 
@@ -194,3 +200,16 @@ def test_candidate_loss_of_low_precision_outputs(dtype):
     loss, _ = losses.candidate_loss(low * 1e3, mask, torch.zeros(4, 4, dtype=dtype, requires_grad=True))
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite() and low.grad.isfinite().all()
+
+
+def test_a_generator_lets_one_mask_in_sixteen_teach_a_random_candidate():
+    logits, mask = (part.repeat(1500, 1, 1, 1)[:, :, ::4, ::4].contiguous() for part in candidates(3))
+    logits.requires_grad_()
+    loss, _ = losses.candidate_loss(logits, mask, torch.zeros(6000, 3), torch.Generator().manual_seed(0))
+    loss.backward()
+    learns = logits.grad.abs().sum((2, 3)) > 0
+    assert (learns.sum(1) == 1).all()
+    usual = logits.detach()
+    target = losses.soft_iou(torch.nn.functional.interpolate(usual, mask.shape[-2:], mode="bilinear"), mask)
+    share = (learns.int().argmax(1) != target.argmax(1)).float().mean()
+    assert share.item() == pytest.approx(2 / 3 / 16, abs=0.012)  # the random candidate is the best one in a third

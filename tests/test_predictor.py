@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from segment_anything import SamPredictor
 from segment_anything.utils.transforms import Preprocessing
@@ -268,6 +269,9 @@ def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
     padded[..., :48, :] = normalised
     low_res, iou = tiny_model.decode(tiny_model.encode(padded), boxes=boxes, multimask=multimask)
     close((outputs[0]["low_res_logits"], outputs[0]["iou_predictions"]), (low_res, iou))
+    upscaled = F.interpolate(low_res, (SIZE, SIZE), mode="bilinear", align_corners=False)[..., :48, :]
+    logits = F.interpolate(upscaled, (97, 131), mode="bilinear", align_corners=False)
+    assert torch.equal(outputs[0]["masks"], logits > 0) and 0 < outputs[0]["masks"].float().mean() < 1
 
 
 def test_sam_forward_does_not_mix_images(tiny_model):

@@ -247,13 +247,15 @@ def test_dust_on_the_surround_does_not_widen_the_field_of_view():
     clean = find_fov(picture)
     picture[10:30, 10:30] = 200
     assert find_fov(picture) == clean
+    picture[296:307, 40:200] = 200  # a notch mark that sticks out of the circle
+    assert np.abs(np.subtract(find_fov(picture), clean)).max() <= 8
 
 
 def test_fundus_averages_down_and_interpolates_up():
     preprocessing = Preprocessing(64)
-    large, small = bright(128, 128), bright(32, 32)
+    large, small = bright(192, 192), bright(32, 32)
     down = preprocessing.image(large, preprocessing.frame(large))
-    blocks = large.reshape(64, 2, 64, 2, 3).mean((1, 3))
+    blocks = large.reshape(64, 3, 64, 3, 3).mean((1, 3))
     up = preprocessing.image(small, preprocessing.frame(small))
     between = slow_resize(small.transpose(2, 0, 1).astype(float), 64, 64)
     for found, expected in ((down, blocks.transpose(2, 0, 1)), (up, between)):
@@ -316,7 +318,7 @@ def test_a_lost_ring_keeps_a_pixel_of_its_own():
 def test_discs_keep_their_area(centre, radius, out):
     mask = disc(500, centre, radius)
     area = resize_mask(mask, (out, out)).sum() * (500 / out) ** 2
-    assert area == pytest.approx(mask.sum(), rel=0.05)
+    assert area == pytest.approx(mask.sum(), rel=0.03, abs=2 * (500 / out) ** 2)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,5 @@
-"""Mask and IoU losses on logits, in float32. 
+"""Mask and IoU losses on logits, in float32.
+
 focal: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice: Milletari et al. 2016, "V-Net"; the
 combination 20 focal + dice + MSE of the IoU: Segment Anything, Kirillov et al. 2023.
 """

@@ -1,0 +1,386 @@
+"""What a user can get wrong ends train.py and test.py with exit code 2 and one message that says what to mend."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import train
+import utils
+from segment_anything.build_sam import MODEL_SPECS
+from segment_anything.checkpoint import model_metadata, save_weights
+from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers import load_test_script
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {"train": train, "test": load_test_script()}
+BOTH = pytest.mark.parametrize("script", SCRIPTS)
+IMAGE, DISC, VESSEL = "images/eye.png", "masks/eye_optic_disc_000.png", "masks/eye_vessel_000.png"
+KEY = "mask_decoder.iou_token.weight"
+
+
+@pytest.fixture(autouse=True)
+def tiny_and_quiet(monkeypatch):
+    """vit_t is a tiny model, there is no GPU, and the scripts' log handlers end with the test."""
+    monkeypatch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A good data set of one photograph with two masks, in all three splits."""
+    folder = tmp_path / "data"
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    image = np.random.default_rng(0).integers(40, 255, (60, 80, 3), np.uint8)
+    write(folder / IMAGE, image)
+    for name, side in ((DISC, 20), (VESSEL, 35)):
+        mask = np.zeros((60, 80), np.uint8)
+        mask[10 : 10 + side, 15 : 15 + side] = 255
+        write(folder / name, mask)
+    for split in ("train", "val"):
+        (folder / f"image2label_{split}.json").write_text(json.dumps({IMAGE: [DISC, VESSEL]}))
+    (folder / "label2image_test.json").write_text(json.dumps({DISC: IMAGE, VESSEL: IMAGE}))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = make_tiny_model()
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, model.state_dict(), model_metadata(model, "vit_t"))
+    return path
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    assert cv2.imwrite(str(path), array)
+
+
+def cut(path: Path) -> None:
+    """Keep the first half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def argv_of(script: str, data: Path, checkpoint: Path) -> list[str]:
+    """A command line that works; later words override earlier ones."""
+    common = f"--data_path {data} --work_dir {data.parent / 'out'} --run_name run --num_workers 0 --device cpu".split()
+    own = {
+        "train": "--model_type vit_t --train_encoder full --encoder_adapter False --image_size 64 --epochs 1 "
+        "--iter_point 0 --augment False",
+        "test": f"--sam_checkpoint {checkpoint} --prompts box",
+    }
+    return common + own[script].split()
+
+
+def written(data: Path) -> set[str]:
+    """Files under the work folder, hidden ones too; the log of a failed training is no result."""
+    out = data.parent / "out"
+    return {str(p.relative_to(out)) for p in out.rglob("*") if not p.is_dir()} - {"models/run/train.log"}
+
+
+def refuse(script: str, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a script in this process; checks exit code 2 and returns its one message."""
+    module = SCRIPTS[script]
+    assert utils.run_main(module.main, module.parse_args(argv)) == 2
+    error = capsys.readouterr().err
+    message = error[error.index("error: ") :]  # before it stand progress bars and OpenCV's own warnings
+    assert message.count("error: ") == 1 and "Traceback" not in error
+    return message
+
+
+@BOTH
+def test_good_input_works(script, data, checkpoint):
+    """The cases below fail for what is broken in them, and for nothing else."""
+    module = SCRIPTS[script]
+    assert utils.run_main(module.main, module.parse_args(argv_of(script, data, checkpoint))) == 0
+    expected = {"train": "models/run/config.json", "test": "run/summary.json"}
+    assert expected[script] in written(data)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def paint(name: str, value: int) -> Callable[[Path], None]:
+    """Put a patch of another grey value into a mask."""
+
+    def change(folder: Path) -> None:
+        mask = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
+        mask[40:50, 60:70] = value
+        write(folder / name, mask)
+
+    return change
+
+
+PICTURES = {
+    "missing image": (lambda d: (d / IMAGE).unlink(), [IMAGE, "cannot be opened", "check the path"]),
+    "truncated image": (lambda d: cut(d / IMAGE), [IMAGE, "not a whole picture"]),
+    "empty image file": (lambda d: (d / IMAGE).write_bytes(b""), [IMAGE, "not a whole picture"]),
+    "text as image": (lambda d: (d / IMAGE).write_text("hello"), [IMAGE, "not a whole picture"]),
+    "missing mask": (lambda d: (d / DISC).unlink(), [DISC, "cannot be opened"]),
+    "truncated mask": (lambda d: cut(d / DISC), [DISC, "not a whole picture"]),
+    "folder as mask": (lambda d: ((d / DISC).unlink(), (d / DISC).mkdir()), [DISC, "cannot be opened"]),
+    "mask of three values": (paint(DISC, 128), [DISC, "not binary", "0, 128, 255", "a mask holds 0 and 1"]),
+    "mask of classes": (lambda d: write(d / DISC, np.eye(60, 80, dtype=np.uint8) * 3), [DISC, "not binary", "0, 3"]),
+    "empty mask": (lambda d: write(d / DISC, np.zeros((60, 80), np.uint8)), [DISC, "is empty", "leave it out"]),
+    "mask of another size": (
+        lambda d: write(d / DISC, np.eye(30, 40, dtype=np.uint8)),
+        [DISC, "40 x 30 pixels", IMAGE, "80 x 60", "same picture"],
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("case", PICTURES)
+def test_bad_pictures_are_named(script, case, data, checkpoint, capsys):
+    damage, parts = PICTURES[case]
+    damage(data)
+    message = refuse(script, argv_of(script, data, checkpoint), capsys)
+    for part in ["1 problem(s)", *parts]:
+        assert part in message
+    assert VESSEL not in message, "what is right is not blamed"
+    assert not written(data)
+
+
+@BOTH
+def test_all_problems_are_reported_in_one_go(script, data, checkpoint, capsys):
+    cut(data / IMAGE)
+    paint(DISC, 128)(data)
+    (data / VESSEL).unlink()
+    message = refuse(script, argv_of(script, data, checkpoint), capsys)
+    assert "3 problem(s)" in message and all(name in message for name in (IMAGE, DISC, VESSEL))
+
+
+def test_many_problems_are_counted(data, checkpoint, capsys):
+    names = {f"masks/none{i}.png": IMAGE for i in range(50)}
+    (data / "label2image_test.json").write_text(json.dumps(names))
+    message = refuse("test", argv_of("test", data, checkpoint), capsys)
+    assert "50 problem(s)" in message and "... and 30 more" in message and message.count("\n") < 25
+
+
+def test_validation_data_is_checked_before_training(data, checkpoint, capsys):
+    (data / "image2label_val.json").write_text(json.dumps({IMAGE: ["masks/none.png"]}))
+    assert "masks/none.png" in refuse("train", argv_of("train", data, checkpoint), capsys)
+    (data / "image2label_val.json").unlink()
+    assert "image2label_val.json" in refuse("train", argv_of("train", data, checkpoint), capsys)
+    assert not written(data)
+
+
+# --- maps ---------------------------------------------------------------------------------------------------------
+
+TRAIN_MAP, TEST_MAP = "image2label_train.json", "label2image_test.json"
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "content", "parts"),
+    [
+        ("train", TRAIN_MAP, "[1, 2]", ["JSON list", "give an object"]),
+        ("test", TEST_MAP, '"text"', ["JSON str", "give an object"]),
+        ("train", TRAIN_MAP, json.dumps({IMAGE: DISC}), [IMAGE, DISC, "give a list of mask paths"]),
+        ("train", TRAIN_MAP, json.dumps({IMAGE: [DISC, 3]}), [IMAGE, "3", "give a list of mask paths"]),
+        ("train", TRAIN_MAP, json.dumps({IMAGE: None}), [IMAGE, "null", "give a list of mask paths"]),
+        ("test", TEST_MAP, json.dumps({DISC: [IMAGE]}), [DISC, IMAGE, "path as a string"]),
+        ("train", TRAIN_MAP, json.dumps({IMAGE: DISC, "other.png": 5}), ["2 problem(s)", IMAGE, "other.png"]),
+        ("train", TRAIN_MAP, '{"a": ', ["cannot be read as JSON"]),
+        ("test", TEST_MAP, "", ["cannot be read as JSON"]),
+        ("train", TRAIN_MAP, "{}", ["lists no mask"]),
+        ("train", TRAIN_MAP, json.dumps({IMAGE: []}), ["lists no mask"]),
+        ("test", TEST_MAP, "{}", ["lists no mask"]),
+    ],
+)
+def test_bad_maps_are_named(script, name, content, parts, data, checkpoint, capsys):
+    (data / name).write_text(content)
+    message = refuse(script, argv_of(script, data, checkpoint), capsys)
+    assert all(part in message for part in [str(data / name), *parts])
+    assert not written(data)
+
+
+@BOTH
+def test_a_folder_without_maps_is_named(script, data, checkpoint, capsys):
+    for path in data.glob("*.json"):
+        path.unlink()
+    message = refuse(script, argv_of(script, data, checkpoint), capsys)
+    names = [f"image2label_{script}.json", f"label2image_{script}.json"]
+    assert all(part in message for part in [str(data), *names, "--data_path"])
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """Rewrite a checkpoint with a changed state dict."""
+
+    def damage(path: Path) -> None:
+        model = make_tiny_model()
+        state = dict(model.state_dict())
+        change(state)
+        save_weights(path, state, model_metadata(model, "vit_t"))
+
+    return damage
+
+
+class Code:
+    """Unpickling it creates a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+CHECKPOINTS = {
+    "missing": (Path.unlink, ["does not exist", "--sam_checkpoint"]),
+    "truncated": (cut, ["is damaged", "copy it again"]),
+    "text": (lambda path: path.write_text("404: not found"), ["is damaged"]),
+    "key missing": (edited(lambda state: state.pop(KEY)), ["1 keys", f"missing {KEY}", "--model_type"]),
+    "key unexpected": (edited(lambda state: state.update({"new.weight": torch.zeros(1)})), ["unexpected new.weight"]),
+    "key of another shape": (
+        edited(lambda state: state.update({KEY: torch.zeros(2, 256)})),
+        [KEY, "[2, 256] in the file", "[1, 256] in the model"],
+    ),
+    "no state dict": (lambda path: save_weights(path, {"a": torch.zeros(1)}, {}), ["is not a SAM"]),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_bad_checkpoints_are_named(script, case, data, checkpoint, capsys):
+    damage, parts = CHECKPOINTS[case]
+    damage(checkpoint)
+    argv = [*argv_of(script, data, checkpoint), "--sam_checkpoint", str(checkpoint)]
+    message = refuse(script, argv, capsys)
+    assert all(part in message for part in [str(checkpoint), *parts])
+    assert not written(data)
+
+
+@BOTH
+def test_a_pickle_with_code_is_never_run(script, data, checkpoint, tmp_path, capsys):
+    trap, path = tmp_path / "trap", tmp_path / "bad.pth"
+    torch.save({"model": make_tiny_model().state_dict(), "optimizer": Code(trap)}, path)
+    message = refuse(script, [*argv_of(script, data, checkpoint), "--sam_checkpoint", str(path)], capsys)
+    assert f"scripts/convert_checkpoint.py --trust {path}" in message
+    assert not trap.exists() and not written(data)
+
+
+# --- flags and surroundings ---------------------------------------------------------------------------------------
+
+FLAGS = [
+    ("train", "--image_size 250", ["image_size 250", "use 256"]),
+    ("train", "--image_size 0", ["image_size 0"]),
+    ("train", "--image_size 80 --encoder_adapter True", ["image_size 80", "multiple of 32"]),
+    ("test", "--image_size 250", ["image_size 250", "use 256"]),
+    ("train", "--device cuda", ["--device cuda", "use --device cpu"]),
+    ("test", "--device cuda:3", ["--device cuda:3", "use --device cpu"]),
+    ("test", "--device toaster", ["--device toaster", "use cpu, cuda"]),
+    ("train", "--device mps", ["--device mps", "use cpu"]),
+    ("train", "--num_workers -1", ["--num_workers -1", "0 or more"]),
+    ("test", "--num_workers -1", ["--num_workers -1", "0 or more"]),
+    ("train", "--model_type vit_b --train_encoder adapter", ["random image encoder frozen", "--sam_checkpoint"]),
+    ("train", "--model_type vit_b --train_encoder none", ["--train_encoder none", "--sam_checkpoint"]),
+    ("train", "--metrics dice hausdorf", ["--metrics", "hausdorf", "choose from iou, dice"]),
+    ("test", "--metrics hausdorf", ["--metrics hausdorf", "choose from iou, dice"]),
+    ("test", "--prompts circle", ["--prompts", "'circle'", "use box"]),
+    ("test", "--batch_size 0", ["--batch_size 0", "1 or more"]),
+    ("train", "--batch_size -1", ["--batch_size -1", "1 or more"]),
+    ("train", "--resume nowhere", ["--resume nowhere", "state.pt"]),
+    ("test", "--data_path nowhere", ["nowhere", "--data_path"]),
+    ("train", "--data_path nowhere", ["nowhere", "--data_path"]),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "parts"), FLAGS, ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_flags_are_named(script, flags, parts, data, checkpoint, capsys):
+    message = refuse(script, [*argv_of(script, data, checkpoint), *flags.split()], capsys)
+    assert all(part in message for part in parts)
+    assert not written(data)
+
+
+def test_adapters_cannot_train_where_there_are_none(data, checkpoint, capsys):
+    flags = ["--train_encoder", "adapter", "--sam_checkpoint", str(checkpoint)]
+    message = refuse("train", [*argv_of("train", data, checkpoint), *flags], capsys)
+    assert "--train_encoder adapter needs adapters" in message and "--encoder_adapter True" in message
+
+
+def test_testing_random_weights_is_refused(data, checkpoint, capsys):
+    message = refuse("test", [*argv_of("test", data, checkpoint), "--sam_checkpoint", ""], capsys)
+    assert "--sam_checkpoint is needed" in message
+
+
+@pytest.mark.parametrize(
+    ("script", "at"),
+    [("train", "out"), ("train", "out/models"), ("train", "out/models/run"), ("test", "out"), ("test", "out/run")],
+)
+def test_a_file_in_the_way_of_the_work_folder_is_named(script, at, data, checkpoint, capsys):
+    """Known before the work, not after it."""
+    path = data.parent / at
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    message = refuse(script, argv_of(script, data, checkpoint), capsys)
+    assert "--work_dir" in message and str(path) in message and "choose another folder" in message
+    assert path.read_text() == "mine"
+
+
+# --- prompt files -------------------------------------------------------------------------------------------------
+
+ENTRY = {"boxes": [[5, 5, 20, 20]], "point_coords": [[9, 9]], "point_labels": [1]}
+NAMES = [Path(name).name for name in (DISC, VESSEL)]
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["cannot be read"]),
+        ("{", ["cannot be read as JSON"]),
+        ([], ["JSON list"]),
+        ({}, ["no entry for 2 mask(s)", *NAMES]),
+        ({NAMES[0]: ENTRY}, ["no entry for 1 mask(s)", NAMES[1]]),
+        ({NAMES[0]: ENTRY, NAMES[1]: {"boxes": [[5, 5, 20, 20]]}}, [NAMES[1], "point_coords"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: [1, 2]}, [NAMES[1], "point_coords"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: ENTRY | {"boxes": [[5, 5, 20]]}}, [NAMES[1], "x0, y0, x1, y1"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: ENTRY | {"point_labels": [1, 0]}}, [NAMES[1], "point_labels"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: ENTRY | {"point_labels": [4]}}, [NAMES[1], "point_labels"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: ENTRY | {"boxes": [[5, 5, 20, 999]]}}, [NAMES[1], "outside 0..64"]),
+        ({NAMES[0]: ENTRY, NAMES[1]: ENTRY | {"point_coords": [[-4, 9]]}}, [NAMES[1], "outside 0..64"]),
+    ],
+)
+def test_bad_prompt_files_are_named(content, parts, data, checkpoint, tmp_path, capsys):
+    path = tmp_path / "prompts.json"
+    if content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    argv = [*argv_of("test", data, checkpoint), "--prompts", "box", "1", "--prompt_path", str(path)]
+    message = refuse("test", argv, capsys)
+    assert all(part in message for part in ["--prompt_path", str(path), *parts])
+    assert not written(data)
+
+
+# --- as a process -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("train.py --image_size 250 --train_encoder full --device cpu", ["image_size 250", "use 256"]),
+        ("test.py --sam_checkpoint nowhere.pth --device cpu", ["nowhere.pth", "does not exist"]),
+    ],
+)
+def test_a_process_ends_with_one_line_and_no_traceback(command, parts, data):
+    out = data.parent / "out"
+    words = [sys.executable, *command.split(), "--data_path", str(data), "--work_dir", str(out)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert all(part in done.stderr for part in parts)
