@@ -318,7 +318,8 @@ def test_a_lost_ring_keeps_a_pixel_of_its_own():
 def test_discs_keep_their_area(centre, radius, out):
     mask = disc(500, centre, radius)
     area = resize_mask(mask, (out, out)).sum() * (500 / out) ** 2
-    assert area == pytest.approx(mask.sum(), rel=0.03, abs=2 * (500 / out) ** 2)
+    ties = 8 * (500 / out) ** 2  # mirror images of a pixel are kept or dropped together
+    assert area == pytest.approx(mask.sum(), rel=0.03, abs=ties)
 
 
 @settings(max_examples=40, deadline=None)
