@@ -18,7 +18,7 @@ from evaluation import make_prompts, parse_mode, predict_batch, score_batch
 from report import mean, summarise
 from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.augmentation import Augmentation
+from segment_anything.training.augmentation import BLACK, Augmentation
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import StepPolicy, forward_backward
 from segment_anything.utils.atomic import write_text
@@ -108,7 +108,8 @@ class Trainer:
         args = self.args
         records = load_index(args.data_path, "train")
         preprocessing = self.model.preprocessing
-        augmentation = Augmentation() if args.augment else None
+        surround = BLACK if preprocessing.mode == "fundus" else (0.0, 0.0, 0.0)
+        augmentation = Augmentation(surround) if args.augment else None
         train_set = FundusDataset(
             records, preprocessing, mask_num=args.mask_num, augmentation=augmentation, box_of=args.box, seed=args.seed
         )

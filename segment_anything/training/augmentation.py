@@ -1,6 +1,7 @@
 """Random changes of a photograph and its masks, in the model frame."""
 
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,22 +9,26 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version otherwise
 import albumentations as A
 
+from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
+
 MIN_PIXELS_KEPT = 4
+BLACK = tuple(-mean / std for mean, std in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
 
 
 class Augmentation:
-    """Flips, rotation, scale and shift by albumentations, then blur, contrast and brightness.
+    """Flips, rotation, scale and shift by albumentations, then focus, exposure, colour balance and gamma.
 
     Called with an image float32 [3, S, S], masks uint8 [M, S, S] and a Generator; returns the changed image,
     the masks that still show something, and their indexes. If no mask would be left, nothing is changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, surround: Sequence[float] = BLACK) -> None:
+        """`surround`: the normalised colour that rotation and shift bring in at the borders."""
         self._transform = A.Compose(
             [
                 A.HorizontalFlip(p=0.5),
                 A.VerticalFlip(p=0.5),
-                A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), translate_percent=(-0.08, 0.08), p=0.8),
+                A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), translate_percent=(-0.08, 0.08), fill=surround, p=0.8),
             ]
         )
 
@@ -47,7 +52,8 @@ class Augmentation:
 
     @staticmethod
     def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Contrast and brightness of each channel, in units of the normalised image."""
-        contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (3, 1, 1))
-        brightness = rng.uniform(-0.25, 0.25) + rng.uniform(-0.1, 0.1, (3, 1, 1))
-        return (image * contrast + brightness).astype(np.float32)
+        """Other exposure, colour balance and gamma; black stays black, as the surround of a photograph does."""
+        mean, std = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+        gain = np.float32(rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, (3, 1, 1)))
+        share = ((image * std + mean) * (gain / 255)).clip(0, 1)
+        return (255 * share ** np.float32(rng.uniform(0.8, 1.25)) - mean) / std
