@@ -7,6 +7,7 @@
 import json
 import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -353,4 +354,11 @@ def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler:
         collate_fn=collate,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_parent if num_workers else None,
     )
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Ctrl-C reaches the whole process group; a worker that died of it would take the parent's save along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +208,23 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypat
     assert weights[0] == weights[1]
     logs = [logged_losses(tmp_path / name) for name in ("whole", "cut")]
     assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_process_group_saves_and_names_the_command(tmp_path, number):
+    """As Ctrl-C does in a terminal: loader processes get the signal too."""
+    flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
+    flags += f" --epochs 500 --iter_point 1 --num_workers 1 --work_dir {tmp_path} --run_name tiny"
+    command = [sys.executable, "train.py", *flags.split()]
+    history = tmp_path / "models/tiny/history.csv"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not history.exists() and process.poll() is None:
+            time.sleep(0.2)
+        os.killpg(process.pid, number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"--resume {tmp_path}/models/tiny/last" in output
+    assert (tmp_path / "models/tiny/last/state.pt").is_file()
 
 
 def logged_losses(folder):
