@@ -41,6 +41,7 @@ from utils import (
     add_bool,
     cpu_workers,
     make_folder,
+    parse_with_given,
     resolve_device,
     run_main,
     seed_everything,
@@ -60,17 +61,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     data.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
     model = parser.add_argument_group("model")
     model.add_argument("--sam_checkpoint", help="weights to test: a file, or a folder with model.safetensors")
-    model.add_argument("--model_type", choices=MODEL_SPECS, help="default: what the checkpoint says, else vit_b")
-    model.add_argument("--image_size", type=int, help="input side in pixels; default: the checkpoint's, else 256")
-    add_bool(model, "--encoder_adapter", default=None, help="False drops the adapters; default: as in the checkpoint")
+    model.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="unless the checkpoint names its own")
+    model.add_argument("--image_size", type=int, default=256, help="input side, unless the checkpoint names its own")
+    add_bool(model, "--encoder_adapter", default=True, help="False drops them; not given: as in the checkpoint")
     add_bool(model, "--multimask", default=True, help="choose among three candidates by predicted IoU")
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
     prompts = parser.add_argument_group("prompts (default: box, 1, 3 and 5 points in one run)")
     prompts.add_argument("--prompts", nargs="+", metavar="P", help="columns of the table: box or numbers of points")
-    add_bool(prompts, "--boxes_prompt", default=None, help="SAM-Med2D: True tests the box, False the points")
-    prompts.add_argument("--point_num", type=int, help="points of the first round (half in the background if > 1)")
-    prompts.add_argument("--iter_point", type=int, help="rounds of points")
+    add_bool(prompts, "--boxes_prompt", default=True, help="one column, as SAM-Med2D: the box, or the points")
+    prompts.add_argument("--point_num", type=int, default=1, help="points of the first round")
+    prompts.add_argument("--iter_point", type=int, default=1, help="rounds of points")
     prompts.add_argument("--prompt_path", type=Path, help="replay the boxes and first points of this file")
     run = parser.add_argument_group("run")
     run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(metric_functions.SCORES))
@@ -79,27 +80,34 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--seed", type=int, default=0, help="of the clicks")
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast")
     add_bool(run, "--save_pred", default=False, help="write 0/255 masks at original size")
-    return parser.parse_args(argv)
+    return parse_with_given(parser, argv)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse values that cannot work, before anything is read. Raises UsageError."""
+    unknown = [name for name in args.metrics if name not in metric_functions.SCORES]
+    if unknown:
+        raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(metric_functions.SCORES)}.")
+    for name in ("batch_size", "point_num", "iter_point"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} {getattr(args, name)}: give 1 or more.")
 
 
 def select_modes(args: argparse.Namespace) -> list[Mode]:
     """Columns to compute: --prompts, or the single mode of SAM-Med2D's flags, or all four."""
-    single = [args.boxes_prompt, args.point_num, args.iter_point]
-    if args.prompts or all(flag is None for flag in single):
-        if args.prompts and any(flag is not None for flag in single):
-            raise UsageError("--prompts cannot be combined with --boxes_prompt, --point_num or --iter_point.")
+    single = {"boxes_prompt", "point_num", "iter_point"} & args.given
+    if args.prompts and single:
+        raise UsageError(f"--prompts cannot be combined with --{', --'.join(sorted(single))}.")
+    if not single:
         try:
             return [parse_mode(name) for name in dict.fromkeys(args.prompts or DEFAULT_PROMPTS)]
         except ValueError as error:
             raise UsageError(f"--prompts: {error}") from error
-    for flag in ("point_num", "iter_point"):
-        if getattr(args, flag) is not None and getattr(args, flag) < 1:
-            raise UsageError(f"--{flag} {getattr(args, flag)}: give 1 or more.")
-    if args.boxes_prompt is None or args.boxes_prompt:
-        if args.boxes_prompt is None:
+    if args.boxes_prompt:
+        if "boxes_prompt" not in single:
             logger.info("testing the box (SAM-Med2D's default); add --boxes_prompt False to test points")
         return [Mode("box", box=True)]
-    return [Mode(str(args.iter_point or 1), box=False, clicks=args.iter_point or 1)]
+    return [Mode(str(args.iter_point), box=False, clicks=args.iter_point)]
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
@@ -108,14 +116,13 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
         raise UsageError("--sam_checkpoint is needed: random weights have nothing to test (python train.py makes one).")
     metadata = read_checkpoint(args.sam_checkpoint).metadata
     stored = metadata.get("preprocessing", {})
-    image_size = args.image_size or stored.get("image_size", 256)
-    model_type = args.model_type or metadata.get("model_type", "vit_b")
+    image_size = args.image_size if "image_size" in args.given else stored.get("image_size", args.image_size)
+    model_type = args.model_type if "model_type" in args.given else metadata.get("model_type", args.model_type)
+    adapter = args.encoder_adapter if "encoder_adapter" in args.given else None
     if stored and stored["image_size"] != image_size:
         logger.info(f"the checkpoint was trained at {stored['image_size']} px and is tested at {image_size} px")
     try:
-        model = build_sam(
-            model_type, checkpoint=args.sam_checkpoint, image_size=image_size, encoder_adapter=args.encoder_adapter
-        )
+        model = build_sam(model_type, checkpoint=args.sam_checkpoint, image_size=image_size, encoder_adapter=adapter)
     except ValueError as error:
         raise UsageError(str(error)) from error
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
@@ -130,7 +137,7 @@ def get_prompts(args: argparse.Namespace, dataset: FundusDataset, image_size: in
         return read_prompts(args.prompt_path, refs, image_size)
     loader = make_loader(dataset, batch_size=8, num_workers=cpu_workers(args.num_workers))
     bar = tqdm(loader, desc="prompts", unit="batch", leave=False)
-    prompts = make_prompts(bar, point_num=args.point_num or 1, seed=args.seed)
+    prompts = make_prompts(bar, point_num=args.point_num, seed=args.seed)
     path = Path(args.work_dir) / f"{image_size}_prompt.json"
     write_prompts(path, prompts)
     logger.info(f"prompts written to {path}")
@@ -229,12 +236,8 @@ def write_report(
 
 def main(args: argparse.Namespace) -> int:
     setup_logging()
+    check_args(args)
     modes = select_modes(args)
-    unknown = [name for name in args.metrics if name not in metric_functions.SCORES]
-    if unknown:
-        raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(metric_functions.SCORES)}.")
-    if args.batch_size < 1:
-        raise UsageError(f"--batch_size {args.batch_size}: give 1 or more.")
     device = resolve_device(args.device)
     seed_everything(args.seed)
     out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")

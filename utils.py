@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,14 @@ def parse_bool(text: str) -> bool:
 def add_bool(group: argparse._ArgumentGroup, flag: str, *, default: bool | None, help: str) -> None:
     """A flag that means what it says: `--flag`, `--flag True` or `--flag False`."""
     group.add_argument(flag, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
+
+
+def parse_with_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and keep in `args.given` the names of the flags that were written out."""
+    args = parser.parse_args(argv)
+    parser.set_defaults(**dict.fromkeys(vars(args)))
+    args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    return args
 
 
 def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

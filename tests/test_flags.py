@@ -92,7 +92,13 @@ def test_defaults_of_train(flag, default):
         "device": None,
         "data_path": "data_demo",
         "metrics": ["iou", "dice"],
+        "image_size": 256,
+        "model_type": "vit_b",
         "sam_checkpoint": None,
+        "boxes_prompt": True,
+        "point_num": 1,
+        "iter_point": 1,
+        "encoder_adapter": True,
         "multimask": True,
         "prompt_path": None,
         "save_pred": False,
@@ -205,8 +211,10 @@ def test_modes_are_those_of_the_flags(argv, modes):
     ],
 )
 def test_contradictions_and_unknown_prompts_are_named(argv, message):
+    args = test_script.parse_args(argv.split())
     with pytest.raises(UsageError, match=message):
-        test_script.select_modes(test_script.parse_args(argv.split()))
+        test_script.check_args(args)
+        test_script.select_modes(args)
 
 
 def test_the_default_flags_of_sam_med2d_are_announced(caplog):
