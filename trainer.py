@@ -166,9 +166,8 @@ class Trainer:
             losses = forward_backward(
                 self.model, batch.image, batch.mask, batch.box, batch.image_index, self.policy, self.generator
             )
-        self._refuse_nan(losses, batch)
-        if self.args.clip_grad:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip_grad)
+        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters.values(), self.args.clip_grad or math.inf)
+        self._refuse_nan(losses["loss"], float(norm), batch)
         self.optimizer.step()
         self.step += 1
         self.batch += 1
@@ -177,13 +176,16 @@ class Trainer:
             self.sums[name] = self.sums.get(name, 0.0) + value
         return losses
 
-    def _refuse_nan(self, losses: dict[str, float], batch: Batch) -> None:
-        """Raise UsageError, before the weights are touched, when the loss is no number."""
-        if not math.isfinite(losses["loss"]):
+    def _refuse_nan(self, loss: float, gradient: float, batch: Batch) -> None:
+        """Raise UsageError, before the weights are touched, when the loss or the gradient's norm is no number."""
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
             names = ", ".join(str(record.image) for record in batch.records)
             last = self.folder / "last"
-            kept = f"the last good state is {last}" if last.exists() else "nothing was saved yet"
-            raise UsageError(f"the loss is {losses['loss']} at step {self.step} ({names}): lower --lr; {kept}.")
+            again = f"start again from {last} with --sam_checkpoint {last}" if last.exists() else "start again"
+            raise UsageError(
+                f"at step {self.step} the loss is {loss} and the gradient's norm {gradient} ({names}): "
+                f"{again} and a lower --lr."
+            )
 
     def _save_where_due(self) -> None:
         """Save every --save_every steps, and when a signal asks to stop (raises Interrupted then)."""

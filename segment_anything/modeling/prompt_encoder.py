@@ -21,10 +21,14 @@ class RandomFourierPosition(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, features))
 
     def forward(self, unit_xy: Tensor) -> Tensor:
-        """Positions [..., 2] in x, y order and in [0, 1] -> [..., 2 * features]."""
+        """Positions [..., 2] in x, y order and in [0, 1] -> [..., 2 * features].
+
+        Always computed in float32: the phase reaches tens of radians, where bfloat16 would blur a click by a pixel.
+        """
         matrix = self.positional_encoding_gaussian_matrix
-        phase = 2 * math.pi * ((2 * unit_xy.to(matrix.dtype) - 1) @ matrix)
-        return torch.cat((phase.sin(), phase.cos()), dim=-1)
+        with torch.autocast(matrix.device.type, enabled=False):
+            phase = 2 * math.pi * ((2 * unit_xy.float() - 1) @ matrix.float())
+            return torch.cat((phase.sin(), phase.cos()), dim=-1).to(matrix.dtype)
 
     def grid(self, size: int) -> Tensor:
         """Encoding of the cell centres of a size x size grid: [1, 2 * features, size, size]."""
@@ -74,7 +78,7 @@ class PromptEncoder(nn.Module):
 
     def embed_masks(self, masks: Tensor) -> Tensor:
         """Embed mask prompts [N, 1, S/4, S/4] -> [N, C, S/16, S/16]."""
-        return self.mask_downscaling(masks)
+        return self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
 
     def embed_no_mask(self, count: int) -> Tensor:
         """The dense embedding that stands for "no mask prompt": [N, C, S/16, S/16], a broadcast view."""
