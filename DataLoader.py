@@ -9,9 +9,9 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from segment_anything.utils.transforms import Frame, Preprocessing
 
 SPLITS = ("train", "val", "test")
 BOXES = ("component", "mask")
-MAX_PROBLEMS_SHOWN = 20
+MAX_PROBLEMS_SHOWN = 200
 
 
 class DataError(ValueError):
@@ -65,6 +65,11 @@ def map_path(folder: Path, split: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} has no {names[0]} and no {names[1]}: check --data_path.")
+
+
+def has_map(folder: str | Path, split: str) -> bool:
+    """Whether a folder has a map of the split, of either direction."""
+    return any((Path(folder) / f"{kind}_{split}.json").is_file() for kind in ("image2label", "label2image"))
 
 
 def read_map(path: Path) -> dict[str, list[str]]:
@@ -142,12 +147,17 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
     return [record for record in records if record.masks]
 
 
-def check_records(records: Sequence[Record]) -> None:
-    """Open every file of the records. Raises one DataError that lists all problems."""
+def check_records(*splits: Sequence[Record]) -> None:
+    """Open every file of the splits. Raises one DataError that lists all problems, masks listed twice too."""
     cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
+    records = list(dict.fromkeys(record for split in splits for record in split))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
-        _raise_problems([problem for problems in bar for problem in problems])
+        problems = [problem for problems in bar for problem in problems]
+    for split in splits:
+        times = Counter(mask.path for record in split for mask in record.masks)
+        problems += [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
+    _raise_problems(problems)
 
 
 def _raise_problems(problems: list[str]) -> None:
@@ -235,15 +245,20 @@ class FundusDataset(Dataset):
         augmentation: Augmentation | None = None,
         box_of: str = "component",
         keep_truth: bool = False,
+        drop_vanished: bool = False,
         seed: int = 0,
     ) -> None:
-        """`mask_num`: at most so many masks of a photograph, drawn without replacement; None takes all."""
+        """`mask_num`: at most so many masks of a photograph, drawn without replacement; None takes all.
+
+        `drop_vanished` leaves out masks that vanished in the model frame, as long as another one is there.
+        """
         self.records = records
         self.preprocessing = preprocessing
         self.mask_num = mask_num
         self.augmentation = augmentation
         self.box_of = box_of
         self.keep_truth = keep_truth
+        self.drop_vanished = drop_vanished
         self.seed = seed
 
     def __len__(self) -> int:
@@ -262,6 +277,9 @@ class FundusDataset(Dataset):
         if self.augmentation:
             image, masks, kept = self.augmentation(image, masks, rng)
             chosen, truth = chosen[kept], [truth[i] for i in kept]
+        seen = np.flatnonzero(masks.any((1, 2)))
+        if self.drop_vanished and len(seen):
+            masks, chosen, truth = masks[seen], chosen[seen], [truth[i] for i in seen]
         item = {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(masks)[:, None].bool(),
@@ -303,9 +321,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
-        for name in ("image", "mask", "box", "image_index"):
-            setattr(self, name, getattr(self, name).to(device, non_blocking=True))
-        return self
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch with its tensors in page-locked memory, from where a GPU copies faster."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(self, **{name: change(getattr(self, name)) for name in ("image", "mask", "box", "image_index")})
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -353,7 +376,7 @@ def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler:
         num_workers=num_workers,
         collate_fn=collate,
         persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available(),  # calls Batch.pin_memory
         worker_init_fn=_leave_signals_to_parent if num_workers else None,
     )
 

@@ -10,6 +10,7 @@ DEMO := workdir/models/demo
 .PHONY: demo test lint clean
 
 demo: $(INSTALLED)
+	rm -rf $(DEMO)
 	$(BIN)/python train.py --run_name demo --data_path data_demo --model_type vit_t --encoder_adapter False \
 	  --train_encoder full --epochs 120 --val_every 40 --batch_size 4 --mask_num 3 --iter_point 2 \
 	  --point_list 1 2 --lr 1e-3 --use_amp --num_workers 0
@@ -27,4 +28,7 @@ clean:
 $(INSTALLED): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "- GPU" if torch.cuda.is_available() else "- CPU")'
+	@if $(BIN)/pip list 2>/dev/null | grep -q '^nvidia-' && ! [ -e /proc/driver/nvidia ]; then \
+	  echo "note: pip installed CUDA packages, which this machine has no use for (see docs/getting-started.md)"; fi
 	touch $@

@@ -111,24 +111,29 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
     missing = [key for key, entry in prompts.items() if entry is None]
     if missing:
         raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
-    odd = [key for key, entry in prompts.items() if not _well_formed(entry)]
+    entries = {key: _read_entry(entry) for key, entry in prompts.items()}
+    odd = [key for key, entry in entries.items() if entry is None]
     if odd:
         wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
         raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
-    outside = [key for key, entry in prompts.items() if not _inside(entry, image_size)]
+    outside = [key for key, entry in entries.items() if not _inside(entry, image_size)]
     if outside:
         raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
-    return prompts
+    return entries
 
 
-def _well_formed(entry: Any) -> bool:
+def _read_entry(entry: Any) -> dict[str, list[Any]] | None:
+    """An entry with its lists in our nesting (SAM-Med2D wrote one more level), None if it is something else."""
     try:
         boxes = np.asarray(entry["boxes"], float).reshape(-1, 4)
         coords = np.asarray(entry["point_coords"], float).reshape(-1, 2)
-        labels = np.asarray(entry["point_labels"], float)
+        labels = np.asarray(entry["point_labels"], float).ravel()
     except (KeyError, TypeError, ValueError):
-        return False
-    return len(boxes) <= 1 and labels.shape == (len(coords),) and bool(np.isin(labels, (-1, 0, 1)).all())
+        return None
+    fits = len(boxes) <= 1 and len(labels) == len(coords) and np.isin(labels, (-1, 0, 1)).all()
+    if not fits or (boxes[:, 2:] <= boxes[:, :2]).any():
+        return None
+    return {"boxes": boxes.tolist(), "point_coords": coords.tolist(), "point_labels": labels.astype(int).tolist()}
 
 
 def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:
@@ -174,7 +179,7 @@ def predict_batch(
             for number, result in enumerate(rounds, start=1):
                 if number in wanted:
                     mode = wanted[number]
-                    results |= {(mode.name, i): _prediction(mode, result, row) for row, i in enumerate(rows)}
+                    results |= {(mode.name, i): p for i, p in zip(rows, _predictions(mode, result), strict=True)}
     return [[results[mode.name, i] for mode in modes] for i in range(len(batch.refs))]
 
 
@@ -186,9 +191,22 @@ def _groups(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool) -> list[lis
     return list(groups.values())
 
 
-def _prediction(mode: Mode, result: Round, i: int) -> Prediction:
-    points = (result.points[0][i], result.points[1][i])
-    return Prediction(mode, result.low_res[i, 0].float(), float(result.predicted_iou[i, 0]), points)
+def _predictions(mode: Mode, result: Round) -> Iterator[Prediction]:
+    """What a round says of each of its masks."""
+    iou = result.predicted_iou[:, 0].tolist()
+    for low_res, predicted_iou, *points in zip(result.low_res[:, 0].float(), iou, *result.points, strict=True):
+        yield Prediction(mode, low_res, predicted_iou, tuple(points))
+
+
+def misplaced(batch: Batch, prompts: Prompts) -> int:
+    """How many foreground clicks of the prompts lie outside their mask in the model frame."""
+    count = 0
+    for ref, mask in zip(batch.refs, batch.mask[:, 0], strict=True):
+        entry = prompts[ref.key]
+        for (x, y), label in zip(entry["point_coords"], entry["point_labels"], strict=True):
+            inside = x < mask.shape[1] and y < mask.shape[0] and bool(mask[int(y), int(x)])
+            count += label == 1 and not inside
+    return count
 
 
 def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:

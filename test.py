@@ -23,9 +23,11 @@ import report
 from DataLoader import Batch, FundusDataset, MaskRef, Record, collate, load_index, make_loader, read_image
 from evaluation import (
     Mode,
+    Prediction,
     Prompts,
     make_prompts,
     masks_at_original_size,
+    misplaced,
     parse_mode,
     predict_batch,
     read_prompts,
@@ -35,6 +37,7 @@ from evaluation import (
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
+from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES, Preprocessing
 from utils import (
     UsageError,
@@ -42,6 +45,7 @@ from utils import (
     cpu_workers,
     make_folder,
     parse_with_given,
+    record,
     resolve_device,
     run_main,
     seed_everything,
@@ -107,22 +111,24 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
         if "boxes_prompt" not in single:
             logger.info("testing the box (SAM-Med2D's default); add --boxes_prompt False to test points")
         return [Mode("box", box=True)]
-    return [Mode(str(args.iter_point), box=False, clicks=args.iter_point)]
+    return [Mode(str(args.point_num + args.iter_point - 1), box=False, clicks=args.iter_point)]
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
     """The checkpoint's model in evaluation mode, with the preprocessing to use."""
     if not args.sam_checkpoint:
         raise UsageError("--sam_checkpoint is needed: random weights have nothing to test (python train.py makes one).")
-    metadata = read_checkpoint(args.sam_checkpoint).metadata
-    stored = metadata.get("preprocessing", {})
+    source = read_checkpoint(args.sam_checkpoint)
+    metadata, stored = source.metadata, source.metadata.get("preprocessing", {})
     image_size = args.image_size if "image_size" in args.given else stored.get("image_size", args.image_size)
     model_type = args.model_type if "model_type" in args.given else metadata.get("model_type", args.model_type)
     adapter = args.encoder_adapter if "encoder_adapter" in args.given else None
-    if stored and stored["image_size"] != image_size:
+    if "multimask" not in args.given:
+        args.multimask = metadata.get("multimask", args.multimask)
+    if stored.get("image_size", image_size) != image_size:
         logger.info(f"the checkpoint was trained at {stored['image_size']} px and is tested at {image_size} px")
     try:
-        model = build_sam(model_type, checkpoint=args.sam_checkpoint, image_size=image_size, encoder_adapter=adapter)
+        model = build_sam(model_type, checkpoint=source, image_size=image_size, encoder_adapter=adapter)
     except ValueError as error:
         raise UsageError(str(error)) from error
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
@@ -150,23 +156,33 @@ def predict_and_score(
     """Rows of all masks and modes, and images per second of encoding and decoding."""
     loader = make_loader(dataset, batch_size=args.batch_size, num_workers=cpu_workers(args.num_workers))
     rows: list[report.Row] = []
-    seconds = 0.0
+    seconds, outside = 0.0, 0
     folders = {mode.name: make_folder(out / mode.folder, "--work_dir") for mode in modes} if args.save_pred else {}
     for batch in tqdm(loader, desc="test", unit="batch"):
         batch = batch.to(model.device)
         start = time.perf_counter()
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=args.use_amp):
-            predictions = predict_batch(model, batch, prompts, modes, seed=args.seed, multimask=args.multimask)
+        predictions = predict(model, batch, prompts, modes, args)
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         seconds += time.perf_counter() - start
+        outside += misplaced(batch, prompts)
         for row, mask in score_batch(batch, predictions, args.metrics):
             rows.append(row)
             if args.save_pred:
                 name = row["mask"].replace("/", "__").removeprefix("..__")
                 file = folders[row["prompt"]] / Path(name).with_suffix(".png")
                 report.write_picture(file, mask.astype(np.uint8) * 255)
+    if outside:
+        logger.warning(f"{outside} foreground clicks lie outside their masks: is --prompt_path of other preprocessing?")
     return rows, len(dataset) / seconds
+
+
+def predict(
+    model: Sam, batch: Batch, prompts: Prompts, modes: list[Mode], args: argparse.Namespace
+) -> list[list[Prediction]]:
+    """`predict_batch` with this run's flags."""
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=args.use_amp):
+        return predict_batch(model, batch, prompts, modes, seed=args.seed, multimask=args.multimask)
 
 
 def pick_cases(rows: Sequence[report.Row]) -> list[str]:
@@ -190,7 +206,7 @@ def draw_cases(
     tiles = []
     for key in keys:
         batch = _one_mask(dataset, *where[key]).to(model.device)
-        predictions = predict_batch(model, batch, prompts, modes, seed=args.seed, multimask=args.multimask)[0]
+        predictions = predict(model, batch, prompts, modes, args)[0]
         image = read_image(batch.records[0].image)
         truth = batch.truth[0].astype(bool)
         for prediction, mask in zip(predictions, masks_at_original_size(batch, 0, predictions), strict=True):
@@ -217,10 +233,8 @@ def write_report(
     summary |= {
         "fps": fps,
         "fps_covers": f"encoding and decoding of all prompts, batch {args.batch_size}, {device}, {precision}",
-        "checkpoint": str(args.sam_checkpoint),
         "preprocessing": preprocessing.as_dict(),
-        "seed": args.seed,
-    }
+    } | record(args)
     report.write_cases(out / "cases.csv", rows)
     report.write_summary(out / "summary.json", summary)
     parts = [f"# {args.run_name}", f"Data: {args.data_path}. Weights: {args.sam_checkpoint}. Mean over masks, in %."]
@@ -230,7 +244,7 @@ def write_report(
     vanished = next(iter(summary["overall"].values()))["vanished"]
     if vanished:
         parts.append(f"{vanished} mask(s) vanished at {preprocessing.image_size} px: scored 0, no prompt was given.")
-    report.write_text(out / "report.md", "\n\n".join(parts) + "\n")
+    write_text(out / "report.md", "\n\n".join(parts) + "\n")
     return summary
 
 

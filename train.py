@@ -25,17 +25,17 @@ from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.step import ENCODER_MODES, select_trainable
 from segment_anything.utils.atomic import write_text
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES, Preprocessing
+from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from trainer import Interrupted, Trainer
 from utils import (
     UsageError,
     add_bool,
     make_folder,
+    record,
     resolve_device,
     run_main,
     seed_everything,
     setup_logging,
-    versions,
 )
 
 logger = logging.getLogger("train")
@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--data_path", default="data_demo", help="folder with image2label_train.json and _val.json")
     data.add_argument("--mask_num", type=int, default=5, help="masks of an image in one step, at most")
-    data.add_argument("--box", choices=BOXES, default="component", help="boxes cover the largest component or all")
+    data.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
     data.add_argument("--preprocess", choices=MODES, help="default: the checkpoint's own if it says, else fundus")
     data.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="default: the checkpoint's own, else rgb")
     add_bool(data, "--augment", default=True, help="random flips, rotation, scale, light and blur")
@@ -55,12 +55,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     model = parser.add_argument_group("model")
     model.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
     model.add_argument("--sam_checkpoint", help="weights to start from (SAM, SAM-Med2D or ours)")
-    model.add_argument("--image_size", type=int, default=256, help="input side in pixels, a multiple of 32")
+    model.add_argument("--image_size", type=int, default=256, help="input side, a multiple of 32 pixels")
     add_bool(model, "--encoder_adapter", default=True, help="an adapter in every encoder block")
     add_bool(model, "--multimask", default=True, help="train the three candidate masks beside the single one")
     model.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what trains in the encoder")
     prompts = parser.add_argument_group("prompts")
-    prompts.add_argument("--iter_point", type=int, default=8, help="corrective rounds after the opening prompt")
+    prompts.add_argument("--iter_point", type=int, default=8, help="rounds after the first; the last has no click")
     prompts.add_argument(
         "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks a round may give"
     )
@@ -91,7 +91,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def check_args(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UsageError."""
     lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "warmup_steps": 0}
-    lowest |= {"patience": 0, "save_every": 0, "keep": 0}
+    lowest |= {"patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
     for name, least in lowest.items():
         if getattr(args, name) < least:
             raise UsageError(f"--{name} {getattr(args, name)}: give {least} or more.")
@@ -111,18 +111,20 @@ def check_args(args: argparse.Namespace) -> None:
 
 def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     """The model to train, with its frozen part set and the preprocessing it will be trained with."""
+    source = read_checkpoint(args.sam_checkpoint) if args.sam_checkpoint else None
+    stated = source is not None and "preprocessing" in source.metadata
     try:
         model = build_sam(
             args.model_type,
-            checkpoint=args.sam_checkpoint,
+            checkpoint=source,
             image_size=args.image_size,
             encoder_adapter=args.encoder_adapter,
         )
         select_trainable(model, args.train_encoder)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    stored = read_checkpoint(args.sam_checkpoint).metadata if args.sam_checkpoint else {}
-    start = model.preprocessing if "preprocessing" in stored else Preprocessing(args.image_size)
+    # a file that says nothing of its preprocessing keeps the channel order of its kind, and is trained on as fundus
+    start = model.preprocessing if stated else replace(model.preprocessing, mode="fundus")
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(start, mask_prompt="probability", **{k: v for k, v in chosen.items() if v})
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
@@ -131,7 +133,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
 
 def resume_command(args: argparse.Namespace, folder: Path) -> str:
     """The command line that continues this run."""
-    words = [sys.executable, "train.py", "--resume", str(folder / "last")]
+    words = [sys.executable, str(Path(__file__)), "--resume", str(folder / "last")]
     defaults = vars(parse_args([]))
     for name, value in vars(args).items():
         if name != "resume" and value != defaults[name]:
@@ -143,13 +145,17 @@ def main(args: argparse.Namespace) -> int:
     check_args(args)
     device = resolve_device(args.device)
     folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
+    if (folder / "last").exists() and not args.resume:
+        raise UsageError(
+            f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
+        )
     setup_logging(folder / "train.log")
     seed_everything(args.seed)
     model = make_model(args, device)
     trainer = Trainer(args, model, device, folder)
     if args.resume:
         trainer.resume(args.resume)
-    config = {"flags": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}, "versions": versions()}
+    config = record(args) | {"preprocessing": model.preprocessing.as_dict()}
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
     try:
         trainer.fit()

@@ -1,7 +1,6 @@
 """A training run: model, optimizer, data, and where it stands, so that it can stop and go on at any step."""
 
 import argparse
-import json
 import logging
 import math
 import signal
@@ -13,9 +12,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from DataLoader import Batch, EpochSampler, FundusDataset, load_index, make_loader
+from DataLoader import (
+    Batch,
+    DataError,
+    EpochSampler,
+    FundusDataset,
+    Record,
+    check_records,
+    has_map,
+    load_index,
+    make_loader,
+)
 from evaluation import make_prompts, parse_mode, predict_batch, score_batch
-from report import mean, summarise
+from report import mean, summarise, write_summary
 from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import BLACK, Augmentation
@@ -106,20 +115,37 @@ class Trainer:
 
     def _make_loaders(self) -> None:
         args = self.args
-        records = load_index(args.data_path, "train")
+        records, val_records = self._records()
         preprocessing = self.model.preprocessing
         surround = BLACK if preprocessing.mode == "fundus" else (0.0, 0.0, 0.0)
         augmentation = Augmentation(surround) if args.augment else None
         train_set = FundusDataset(
-            records, preprocessing, mask_num=args.mask_num, augmentation=augmentation, box_of=args.box, seed=args.seed
+            records,
+            preprocessing,
+            mask_num=args.mask_num,
+            augmentation=augmentation,
+            box_of=args.box,
+            drop_vanished=True,
+            seed=args.seed,
         )
-        val_set = FundusDataset(load_index(args.data_path, "val"), preprocessing, keep_truth=True)
+        val_set = FundusDataset(val_records, preprocessing, keep_truth=True)
         workers = cpu_workers(args.num_workers)
         self.sampler = EpochSampler(len(records), args.seed)
         self.loader = make_loader(train_set, batch_size=args.batch_size, num_workers=workers, sampler=self.sampler)
-        self.val_loader = make_loader(val_set, batch_size=4, num_workers=workers)
+        self.val_loader = make_loader(val_set, batch_size=args.batch_size, num_workers=workers)
         self.val_prompts = make_prompts(self.val_loader, point_num=1, seed=args.seed)
         logger.info(f"{len(records)} training images, {len(val_set)} validation images")
+
+    def _records(self) -> tuple[list[Record], list[Record]]:
+        """Checked training and validation records; without a validation map there are none of these."""
+        train = load_index(self.args.data_path, "train", check=False)
+        val: list[Record] = []
+        if has_map(self.args.data_path, "val"):
+            val = load_index(self.args.data_path, "val", check=False)
+        else:
+            logger.warning(f"{self.args.data_path} has no validation map: no validation, best is the last checkpoint")
+        check_records(train, val)
+        return train, val
 
     # --- training -----------------------------------------------------------------------------------------
 
@@ -130,6 +156,9 @@ class Trainer:
             while self.epoch < self.args.epochs and not self._out_of_patience():
                 self._train_epoch()
                 self._finish_epoch()
+        except DataError:  # a file that became unreadable: what was learnt until here is kept
+            self.save(["last"])
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -202,7 +231,9 @@ class Trainer:
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         entry = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1)} | losses
         links = ["last"]
-        if self.epoch % self.args.val_every == 0 or self.epoch == self.args.epochs:
+        if not len(self.val_loader):
+            links.append("best")
+        elif self.epoch % self.args.val_every == 0 or self.epoch == self.args.epochs:
             prompts = self.validate()["overall"]
             entry |= {f"val_dice_{prompt}": means["dice"] for prompt, means in prompts.items()}
             entry["val_dice"] = mean([means["dice"] for means in prompts.values()])
@@ -230,7 +261,7 @@ class Trainer:
             rows += [row for row, _ in score_batch(batch, predictions, self.args.metrics)]
         self.average.swap()
         summary = summarise(rows, self.args.metrics)
-        write_text(self.folder / "validation.json", json.dumps(summary, indent=1))
+        write_summary(self.folder / "validation.json", summary)
         return summary
 
     def _write_history(self) -> None:
@@ -246,13 +277,13 @@ class Trainer:
         The weights file holds the averaged weights, the state file the trained ones.
         """
         state = {name: getattr(self, name) for name in self._position()} | {
-            "trained": {name: p.detach().clone() for name, p in self.average.parameters.items()},
+            "trained": {name: p.detach().cpu().clone() for name, p in self.average.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "flags": self._binding_flags(),
         }
         weights = self.model.state_dict() | self.average.values
-        metadata = model_metadata(self.model, self.args.model_type)
+        metadata = model_metadata(self.model, self.args.model_type, multimask=self.args.multimask)
         name = f"step-{self.step:07d}"
         return save_checkpoint(self.folder, name, weights, metadata, state, links, keep=self.args.keep)
 
@@ -264,8 +295,10 @@ class Trainer:
         return {k: v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
 
     def resume(self, folder: Path) -> None:
-        """Continue from a checkpoint folder. Raises UsageError that names the flags of another run."""
+        """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
         state = load_state(folder)
+        if folder.resolve().parent != self.folder.resolve():
+            raise UsageError(f"--resume {folder} is not in {self.folder}: give that run's --work_dir and --run_name.")
         own, theirs = self._binding_flags(), state["flags"]
         differing = [f"--{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
         if differing:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,11 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     try:
         return main(args)
     except (UsageError, DataError, CheckpointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        message = str(error).rsplit("DataError: ", maxsplit=1)[-1]  # behind a loader process's own traceback
+        print(f"error: {message.strip()}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(f"error: the device's memory is full ({error}): lower --batch_size or --image_size", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -77,7 +82,9 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch."""
+    """Seed the global generators of Python, NumPy and PyTorch. Raises UsageError for a seed NumPy cannot take."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed}: give a number from 0 to {2**32 - 1}.")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -99,6 +106,13 @@ def setup_logging(file: Path | None = None) -> None:
     if file:
         handlers.append(logging.FileHandler(file))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+
+
+def record(args: argparse.Namespace) -> dict[str, Any]:
+    """The resolved flags and versions of a run, as JSON values."""
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    given = {"given": sorted(args.given)} if "given" in flags else {}
+    return {"flags": flags | given, "versions": versions()}
 
 
 def versions() -> dict[str, str]:

@@ -70,7 +70,7 @@ def build_sam(
     model_type: str,
     args: Namespace | str | Path | None = None,
     *,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
     image_size: int | None = None,
     encoder_adapter: bool | None = None,
     adapter_start: str = "zero",
@@ -88,7 +88,7 @@ def build_sam(
         checkpoint = args
     if model_type not in MODEL_SPECS:
         raise ValueError(f"model_type {model_type!r} is unknown: choose one of {', '.join(MODEL_SPECS)}.")
-    source = read_checkpoint(checkpoint) if checkpoint else None
+    source = checkpoint if isinstance(checkpoint, Checkpoint) or not checkpoint else read_checkpoint(checkpoint)
     if image_size is None:
         image_size = source.image_size if source else SAM_IMAGE_SIZE
     if encoder_adapter is None:

@@ -83,7 +83,7 @@ class LoadReport:
         if self.resized:
             parts.append(f"{len(self.resized)} position tables resized")
         if self.initialised:
-            parts.append(f"{len(self.initialised)} adapter tensors absent, left at their initial value")
+            parts.append(f"{len(self.initialised)} adapter tensors absent, new")
         if self.dropped:
             parts.append(f"{len(self.dropped)} adapter tensors dropped")
         return f"{self.path}: {', '.join(parts)}"
@@ -111,9 +111,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
-        return load_file(path), json.loads(header.get(METADATA_KEY, "{}"))
+        metadata = json.loads(header.get(METADATA_KEY, "{}"))
+        state = load_file(path)
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}): copy it again.") from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("preprocessing", {}), dict):
+        raise CheckpointError(f"{path}: its metadata is not understood: {str(metadata)[:80]}.")
+    return state, metadata
 
 
 def _read_pickle(path: Path, trust: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -232,11 +236,12 @@ def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[st
         torch.save({"model": own, "metadata": dict(metadata)}, temporary)
 
 
-def model_metadata(model: Sam, model_type: str) -> dict[str, Any]:
-    """What a checkpoint says of itself: model type, adapters, preprocessing."""
+def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> dict[str, Any]:
+    """What a checkpoint says of itself: model type, adapters, whether the candidates were trained, preprocessing."""
     return {
         "format_version": 1,
         "model_type": model_type,
         "encoder_adapter": any(ADAPTER in name for name, _ in model.named_parameters()),
+        "multimask": multimask,
         "preprocessing": model.preprocessing.as_dict(),
     }

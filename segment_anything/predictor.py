@@ -72,7 +72,7 @@ class SamPredictor:
         masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
         masks = masks if return_logits else masks > self.model.mask_threshold
         arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
-        outputs = [masks.cpu().numpy(), *arrays]
+        outputs = [(masks.float() if return_logits else masks).cpu().numpy(), *arrays]
         return tuple(outputs if many else [output[0] for output in outputs])
 
     @torch.no_grad()

@@ -165,18 +165,38 @@ def test_all_problems_are_reported_in_one_go(script, data, checkpoint, capsys):
 
 
 def test_many_problems_are_counted(data, checkpoint, capsys):
-    names = {f"masks/none{i}.png": IMAGE for i in range(50)}
+    names = {f"masks/none{i}.png": IMAGE for i in range(230)}
     (data / "label2image_test.json").write_text(json.dumps(names))
     message = refuse("test", argv_of("test", data, checkpoint), capsys)
-    assert "50 problem(s)" in message and "... and 30 more" in message and message.count("\n") < 25
+    assert "230 problem(s)" in message and "... and 30 more" in message and message.count("\n") < 205
 
 
 def test_validation_data_is_checked_before_training(data, checkpoint, capsys):
     (data / "image2label_val.json").write_text(json.dumps({IMAGE: ["masks/none.png"]}))
     assert "masks/none.png" in refuse("train", argv_of("train", data, checkpoint), capsys)
-    (data / "image2label_val.json").unlink()
-    assert "image2label_val.json" in refuse("train", argv_of("train", data, checkpoint), capsys)
     assert not written(data)
+
+
+def test_without_a_validation_map_the_last_checkpoint_is_the_best(data, checkpoint, capsys):
+    (data / "image2label_val.json").unlink()
+    assert train.main(train.parse_args(argv_of("train", data, checkpoint))) == 0
+    assert "no validation map" in capsys.readouterr().out
+    run = data.parent / "out/models/run"
+    assert (run / "best").resolve() == (run / "last").resolve()
+
+
+def test_a_run_is_not_overwritten(data, checkpoint, capsys):
+    argv = argv_of("train", data, checkpoint)
+    assert train.main(train.parse_args(argv)) == 0
+    before = written(data)
+    message = refuse("train", argv, capsys)
+    assert "holds a run" in message and "--resume" in message and written(data) == before
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_mask_listed_twice_is_named(data, checkpoint, capsys, times):
+    (data / "image2label_train.json").write_text(json.dumps({IMAGE: [DISC] * times}))
+    assert f"{DISC} is listed {times} times" in refuse("train", argv_of("train", data, checkpoint), capsys)
 
 
 # --- maps ---------------------------------------------------------------------------------------------------------
@@ -297,6 +317,10 @@ FLAGS = [
     ("test", "--batch_size 0", ["--batch_size 0", "1 or more"]),
     ("train", "--batch_size -1", ["--batch_size -1", "1 or more"]),
     ("train", "--resume nowhere", ["--resume nowhere", "state.pt"]),
+    ("train", "--seed -1", ["--seed -1", "from 0"]),
+    ("test", f"--seed {2**32}", [f"--seed {2**32}", "from 0"]),
+    ("train", "--clip_grad -1", ["--clip_grad -1", "0 or more"]),
+    ("train", "--weight_decay -1", ["--weight_decay -1", "0 or more"]),
     ("test", "--data_path nowhere", ["nowhere", "--data_path"]),
     ("train", "--data_path nowhere", ["nowhere", "--data_path"]),
 ]

@@ -187,7 +187,7 @@ def test_train_accepts_the_lowest_values(argv):
         ("--boxes_prompt True --iter_point 8", [BOX]),
         ("--boxes_prompt False", [clicks(1)]),
         ("--boxes_prompt False --iter_point 8", [clicks(8)]),
-        ("--boxes_prompt False --point_num 3", [clicks(1)]),
+        ("--boxes_prompt False --point_num 3", [Mode("3", box=False, clicks=1)]),
         ("--iter_point 8", [BOX]),
     ],
 )

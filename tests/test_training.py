@@ -113,7 +113,7 @@ def summed_loss(model, batch, policy, generator):
 
     image, mask, box, index = batch
     rounds = 1 + policy.corrective_rounds
-    clicks = policy.clicks[int(torch.randint(len(policy.clicks), (), generator=generator))]
+    clicks = tuple(policy.clicks[i] for i in torch.randint(len(policy.clicks), (rounds,), generator=generator).tolist())
     click_policy = ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), None)
     opening = random_openings(mask[:, 0], box, generator)
     results = run(model, model.encode(image), index, mask, opening, click_policy, generator)
@@ -128,7 +128,7 @@ def test_iou_target_has_no_gradient():
 def train_args(work_dir: Path, *more: str):
     """Flags of a short run of a tiny model on the demo photographs."""
     flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
-    flags += f" --epochs 2 --batch_size 4 --iter_point 1 --num_workers 0 --work_dir {work_dir} --run_name tiny"
+    flags += f" --epochs 2 --batch_size 4 --iter_point 3 --num_workers 0 --work_dir {work_dir} --run_name tiny"
     return train.parse_args([*flags.split(), *more])
 
 

@@ -16,16 +16,21 @@ from .prompts import Points, Randomness, append_points, error_points
 
 @dataclass(frozen=True)
 class ClickPolicy:
-    """rounds: prompts in all, the opening one included. clicks: corrective clicks before each later round.
+    """rounds: prompts in all, the opening one included. clicks: corrective clicks before a later round, one
+    number for all or one for each round.
 
     mask_only: rounds whose prompt is the earlier mask alone. multimask: the decoder's tokens, True for the
     three candidates, False for the single one, None for both (training).
     """
 
     rounds: int
-    clicks: int = 1
+    clicks: int | tuple[int, ...] = 1
     mask_only: frozenset[int] = frozenset()
     multimask: bool | None = True
+
+    def clicks_before(self, index: int) -> int:
+        """How many corrective clicks precede round `index`."""
+        return self.clicks if isinstance(self.clicks, int) else self.clicks[index]
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def run(
         mask_prompt = result.low_res.detach().sigmoid()
         if index + 1 < policy.rounds and index + 1 not in policy.mask_only:
             predicted = result.logits().detach()[:, 0] > 0
-            points = append_points(points, error_points(predicted, mask[:, 0], policy.clicks, randomness))
+            clicks = policy.clicks_before(index + 1)
+            points = append_points(points, error_points(predicted, mask[:, 0], clicks, randomness))
 
 
 def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:

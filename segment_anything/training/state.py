@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..checkpoint import WEIGHTS_NAME, CheckpointError, save_weights
@@ -46,6 +47,8 @@ def save_checkpoint(
         sync(temporary)
         temporary.rename(final)
         sync(run)
+    except (SafetensorError, RuntimeError) as error:  # how the writers report a full disk
+        raise OSError(f"cannot save {final} ({error}): free some space; earlier checkpoints are whole") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for link in sorted(links):  # "last" after "best": a run that is killed between them saves this step again

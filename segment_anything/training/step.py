@@ -15,8 +15,8 @@ ENCODER_MODES = ("adapter", "full", "none")
 
 @dataclass(frozen=True)
 class StepPolicy:
-    """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a step may give
-    each time, one value drawn per step. multimask: train the three candidates beside the single mask."""
+    """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a round may
+    give, drawn for each round. multimask: train the three candidates beside the single mask."""
 
     corrective_rounds: int = 8
     clicks: tuple[int, ...] = (1, 3, 5, 9)
@@ -68,7 +68,8 @@ def forward_backward(
     encoder once. Returns the mean loss and its parts.
     """
     rounds = 1 + policy.corrective_rounds
-    clicks = policy.clicks[int(torch.randint(len(policy.clicks), (), generator=generator))]
+    drawn = torch.randint(len(policy.clicks), (rounds,), generator=generator)
+    clicks = tuple(policy.clicks[i] for i in drawn.tolist())
     multimask = None if policy.multimask else False
     click_policy = ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), multimask)
     opening = random_openings(mask[:, 0], box, generator)
