@@ -325,3 +325,13 @@ def test_unreadable_file_is_named(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(DataError, match="p.json"):
         read_prompts(tmp_path / "p.json", REFS, 64)
+
+
+def test_entries_nested_one_level_deeper_or_flat_are_read(tmp_path):
+    """SAM-Med2D nested points by mask; a flat box is a box too."""
+    deep = {"boxes": [[[5, 1, 60, 64]]], "point_coords": [[[5, 9], [7, 8]]], "point_labels": [[1, 0]]}
+    flat = {"boxes": [5, 1, 60, 64], "point_coords": [5, 9], "point_labels": [1]}
+    (tmp_path / "p.json").write_text(json.dumps({REFS[0].key: deep, REFS[1].key: flat, REFS[2].key: entry()}))
+    prompts = read_prompts(tmp_path / "p.json", REFS, 64)
+    assert prompts[REFS[0].key] == entry() | {"point_coords": [[5, 9], [7, 8]], "point_labels": [1, 0]}
+    assert prompts[REFS[1].key] == entry()

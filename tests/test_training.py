@@ -238,6 +238,13 @@ def test_resume_with_other_flags_names_them(tmp_path, tiny_type):
         train.main(train_args(tmp_path, "--epochs", "1", "--lr", "0.5", "--resume", str(tmp_path / "models/tiny/last")))
 
 
+def test_resume_in_another_run_folder_is_refused(tmp_path, tiny_type):
+    train.main(train_args(tmp_path, "--epochs", "1"))
+    last = str(tmp_path / "models/tiny/last")
+    with pytest.raises(trainer.UsageError, match="is not in .*other"):
+        train.main(train_args(tmp_path, "--epochs", "1", "--run_name", "other", "--resume", last))
+
+
 def test_same_seed_same_weights(tmp_path, tiny_type):
     for name in ("a", "b"):
         train.main(train_args(tmp_path / name, "--epochs", "1"))
