@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(if $(FUNDUS),--fundus $(FUNDUS))
+	$(BIN)/python -m pytest tests $(if $(FUNDUS),--fundus=$(FUNDUS))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests; --fundus PATH runs the tests that need real photographs."""
+"""Fixtures shared by the tests; --fundus=PATH runs the tests that need real photographs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def fundus(request):
     """Folder of real photographs; the test is skipped, with a message, where it is absent."""
     folder = request.config.getoption("--fundus")
     if folder is None or not (folder / "image2label_train.json").is_file():
-        pytest.skip(f"NO REAL PHOTOGRAPHS ({folder}): give --fundus PATH to run this test")
+        pytest.skip(f"NO REAL PHOTOGRAPHS ({folder}): give --fundus=PATH to run this test")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The data path on real photographs with expert masks (skipped without --fundus PATH)."""
+"""The data path on real photographs with expert masks (skipped without --fundus=PATH)."""
 
 import numpy as np
 import pytest
