@@ -30,6 +30,7 @@ from trainer import Interrupted, Trainer
 from utils import (
     UsageError,
     add_bool,
+    compute_deterministically,
     make_folder,
     record,
     resolve_device,
@@ -151,6 +152,7 @@ def main(args: argparse.Namespace) -> int:
         )
     setup_logging(folder / "train.log")
     seed_everything(args.seed)
+    compute_deterministically(device)
     model = make_model(args, device)
     trainer = Trainer(args, model, device, folder)
     if args.resume:

@@ -90,6 +90,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def compute_deterministically(device: torch.device) -> None:
+    """On a CPU, make sums over several threads repeatable to the bit (gradients of indexing are not, else)."""
+    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
 def make_folder(path: Path, flag: str) -> Path:
     """Create `path` and prove that files can be written there. Raises UsageError that names `flag`."""
     try:

@@ -94,7 +94,7 @@ def run(
     for index in range(policy.rounds):
         coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
         candidates, iou = model.decode_points(
-            embedding[image_index], coords, labels, mask_prompt, multimask=policy.multimask
+            embedding.index_select(0, image_index), coords, labels, mask_prompt, multimask=policy.multimask
         )
         result = Round(candidates, iou, points, model.image_size)
         yield result
