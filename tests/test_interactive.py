@@ -131,7 +131,9 @@ def test_gradients_stay_within_a_round(tiny_model):
     opening = pad_points(first_points(mask[:, 0], 1, generator()))
     embedding = torch.randn(2, 256, 4, 4, generator=generator(5))
     for result in run(tiny_model, embedding, INDEX, mask, opening, ClickPolicy(3), generator()):
+        tiny_model.zero_grad()
         result.logits().mean().backward()  # a graph shared between rounds would be freed by now
+        assert tiny_model.mask_decoder.mask_tokens.weight.grad.abs().sum() > 0
 
 
 def test_clicks_depend_on_the_seed_alone(tiny_model):
