@@ -55,12 +55,17 @@ class Record:
 # --- maps -----------------------------------------------------------------------------------------------------
 
 
+def _map_names(split: str) -> list[str]:
+    """File names that a split's map may have."""
+    return [f"image2label_{split}.json", f"label2image_{split}.json"]
+
+
 def map_path(folder: Path, split: str) -> Path:
     """The map of a split: image2label_<split>.json or label2image_<split>.json, whichever is there.
 
     Training prefers the first, testing the second. Raises DataError when neither exists.
     """
-    names = [f"image2label_{split}.json", f"label2image_{split}.json"]
+    names = _map_names(split)
     for name in reversed(names) if split == "test" else names:
         if (folder / name).is_file():
             return folder / name
@@ -69,7 +74,7 @@ def map_path(folder: Path, split: str) -> Path:
 
 def has_map(folder: str | Path, split: str) -> bool:
     """Whether a folder has a map of the split, of either direction."""
-    return any((Path(folder) / f"{kind}_{split}.json").is_file() for kind in ("image2label", "label2image"))
+    return any((Path(folder) / name).is_file() for name in _map_names(split))
 
 
 def read_map(path: Path) -> dict[str, list[str]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..modeling import Sam
+from ..utils.transforms import upsample
 from .prompts import Points, Randomness, append_points, error_points
 
 
@@ -67,11 +67,6 @@ class Round:
     def logits(self) -> Tensor:
         """Logits [N, 1, S, S] of the chosen candidate."""
         return upsample(self.low_res, self.image_size)
-
-
-def upsample(low_res: Tensor, image_size: int) -> Tensor:
-    """Logits [N, M, S/4, S/4] -> [N, M, S, S], bilinear."""
-    return F.interpolate(low_res.float(), (image_size, image_size), mode="bilinear", align_corners=False)
 
 
 def run(

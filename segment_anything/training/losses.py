@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..utils.transforms import upsample
+
 FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
 EXPLORATION = 1 / 16
@@ -74,14 +76,14 @@ def candidate_loss(
     output alone.
     """
     with torch.no_grad():
-        target = soft_iou(_resize(low_res, mask), mask)
+        target = soft_iou(upsample(low_res, mask.shape[-1]), mask)
     single = list(range(low_res.shape[1] % 3))
     index = torch.tensor([single] * len(low_res), device=low_res.device, dtype=torch.int64)
     if low_res.shape[1] > 1:
         best = len(single) + _explore(target[:, len(single) :].argmax(dim=1, keepdim=True), generator)
         index = torch.cat((index, best), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
-    focal, dice = segmentation_losses(_resize(learning, mask), mask)
+    focal, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask)
     iou = (predicted_iou.float() - target).square().mean()
     loss = (FOCAL_WEIGHT * focal + dice).mean() + iou
     parts = {"focal": focal[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
@@ -95,7 +97,3 @@ def _explore(best: Tensor, generator: torch.Generator | None) -> Tensor:
     other = torch.randint(3, best.shape, generator=generator).to(best.device)
     explores = torch.rand(best.shape, generator=generator).to(best.device) < EXPLORATION
     return torch.where(explores, other, best)
-
-
-def _resize(low_res: Tensor, mask: Tensor) -> Tensor:
-    return F.interpolate(low_res.float(), mask.shape[-2:], mode="bilinear", align_corners=False)
