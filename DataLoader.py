@@ -4,14 +4,17 @@
 `collate` joins images that carry any number of masks: `image_index` tells which image a mask belongs to.
 """
 
+import atexit
+import hashlib
 import json
 import os
 import re
 import signal
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.prompts import bounding_box, largest_component
+from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.transforms import Frame, Preprocessing
 
 SPLITS = ("train", "val", "test")
@@ -105,9 +109,8 @@ def resolve(name: str, folder: Path) -> Path:
 
     Back-slashes are read as separators where no file has the name as written.
     """
-    candidates = [Path(name), folder / name]
-    if "\\" in name:
-        candidates += [Path(name.replace("\\", "/")), folder / name.replace("\\", "/")]
+    spellings = dict.fromkeys([name, name.replace("\\", "/")])
+    candidates = [path for spelling in spellings for path in (Path(spelling), folder / spelling)]
     return next((path for path in candidates if path.exists()), candidates[-1])
 
 
@@ -219,64 +222,82 @@ def read_mask(path: Path) -> np.ndarray:
     return binary.astype(np.uint8)
 
 
-def _decode(path: Path, mode: int) -> np.ndarray:
+def _read(path: Path) -> np.ndarray:
     try:
-        data = np.fromfile(path, np.uint8)
+        return np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be opened ({error.strerror}): check the path in the map") from error
+
+
+def _decode(path: Path, mode: int) -> np.ndarray:
+    data = _read(path)
     array = cv2.imdecode(data, mode) if data.size else None
     if array is None:
         raise DataError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
     return array
 
 
+def data_digest(records: Sequence[Record]) -> str:
+    """Digest of the records' data: 32 hexadecimal digits (BLAKE2b).
+
+    Names and contents of all files and the structures count, in order; the folders they lie in do not.
+    """
+    names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
+    paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        contents = list(pool.map(lambda path: _digest(_read(path)), paths))
+    return _digest(json.dumps([names, contents]).encode())
+
+
+def _digest(content: bytes | np.ndarray) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 # --- samples --------------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class FundusDataset(Dataset):
-    """Photographs with masks in the model frame; item (epoch, i) is the same whatever process makes it.
+    """Photographs with masks in the model frame; the item of a `Draw` is the same whatever process makes it.
 
     Each item: `image` float32 [3, S, S] normalised; `mask` bool [M, 1, S, S]; `box` float32 [M, 4] half-open
     x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`,
-    the M indexes into `record.masks`; and, with `keep_truth`, `truth`: M uint8 {0, 1} masks of original size.
+    the M indexes into `record.masks`; `seeds`, M integers for the clicks on each mask; and, with `keep_truth`,
+    `truth`: M uint8 {0, 1} masks of original size.
+
+    mask_num: at most so many masks of a photograph, drawn without replacement; None takes all. balance: draw
+    them with probability proportional to 1 / (masks of that structure in the data set). drop_vanished: leave
+    out masks that vanished in the model frame, as long as another one is there.
     """
 
-    def __init__(
-        self,
-        records: Sequence[Record],
-        preprocessing: Preprocessing,
-        *,
-        mask_num: int | None = None,
-        augmentation: Augmentation | None = None,
-        box_of: str = "component",
-        keep_truth: bool = False,
-        drop_vanished: bool = False,
-        seed: int = 0,
-    ) -> None:
-        """`mask_num`: at most so many masks of a photograph, drawn without replacement; None takes all.
+    records: Sequence[Record]
+    preprocessing: Preprocessing
+    _: KW_ONLY
+    mask_num: int | None = None
+    balance: bool = False
+    augmentation: Augmentation | None = None
+    box_of: str = "component"
+    keep_truth: bool = False
+    drop_vanished: bool = False
+    seed: int = 0
 
-        `drop_vanished` leaves out masks that vanished in the model frame, as long as another one is there.
-        """
-        self.records = records
-        self.preprocessing = preprocessing
-        self.mask_num = mask_num
-        self.augmentation = augmentation
-        self.box_of = box_of
-        self.keep_truth = keep_truth
-        self.drop_vanished = drop_vanished
-        self.seed = seed
+    def __post_init__(self) -> None:
+        counts = Counter(mask.structure for record in self.records for mask in record.masks)
+        self.mask_weights = {name: 1 / count if self.balance else 1.0 for name, count in counts.items()}
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, position: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, index = position if isinstance(position, tuple) else (0, position)
-        rng = np.random.default_rng([self.seed, epoch, index])
-        record = self.records[index]
-        chosen = self._choose(len(record.masks), rng)
+    def __getitem__(self, position: int | Draw) -> dict[str, Any]:
+        draw = position if isinstance(position, Draw) else Draw(0, position, position)
+        rng = np.random.default_rng([self.seed, draw.epoch, draw.place])
+        record = self.records[draw.index]
+        chosen = self._choose(record, rng)
         truth = [read_mask(record.masks[i].path) for i in chosen]
         photograph = read_image(record.image)
         frame = self.preprocessing.frame(photograph)
+        if self.augmentation:
+            frame = self.augmentation.zoom(frame, truth, rng)
         image = self.preprocessing.image(photograph, frame)
         masks = np.stack([self.preprocessing.mask(mask, frame) for mask in truth])
         if self.augmentation:
@@ -292,13 +313,16 @@ class FundusDataset(Dataset):
             "frame": frame,
             "record": record,
             "chosen": chosen,
+            "seeds": [int(rng.integers(2**63)) for _ in chosen],
         }
         return item | ({"truth": truth} if self.keep_truth else {})
 
-    def _choose(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    def _choose(self, record: Record, rng: np.random.Generator) -> np.ndarray:
+        count = len(record.masks)
         if self.mask_num is None or count <= self.mask_num:
             return np.arange(count)
-        return np.sort(rng.choice(count, self.mask_num, replace=False))
+        weights = np.array([self.mask_weights[mask.structure] for mask in record.masks])
+        return np.sort(rng.choice(count, self.mask_num, replace=False, p=weights / weights.sum()))
 
     def _box(self, mask: np.ndarray) -> tuple[int, int, int, int]:
         if not mask.any():
@@ -311,8 +335,8 @@ class Batch:
     """B images with N masks in all.
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
-    image of each mask; refs: the N masks' files; frames and records: one per image; truth: N original masks
-    or None.
+    image of each mask; refs: the N masks' files; seeds: N integers for the clicks on each; frames and records:
+    one per image; truth: N original masks or None.
     """
 
     image: Tensor
@@ -320,6 +344,7 @@ class Batch:
     box: Tensor
     image_index: Tensor
     refs: list[MaskRef]
+    seeds: list[int]
     frames: list[Frame]
     records: list[Record]
     truth: list[np.ndarray] | None
@@ -345,48 +370,43 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         box=torch.cat([item["box"] for item in items]),
         image_index=torch.repeat_interleave(torch.arange(len(items)), counts),
         refs=[item["record"].masks[i] for item in items for i in item["chosen"]],
+        seeds=[seed for item in items for seed in item["seeds"]],
         frames=[item["frame"] for item in items],
         records=[item["record"] for item in items],
         truth=[mask for item in items for mask in item["truth"]] if "truth" in items[0] else None,
     )
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs; the order depends on `seed` and the epoch alone."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self.seed = seed
-        self.set_position(0)
-
-    def set_position(self, epoch: int, *, skip: int = 0) -> None:
-        """The epoch to give next, without its first `skip` images (a run that goes on has seen them)."""
-        self.epoch, self.skip = epoch, skip
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return ((self.epoch, int(index)) for index in order[self.skip :])
-
-
-def make_loader(dataset: Dataset, *, batch_size: int, num_workers: int, sampler: Sampler | None = None) -> DataLoader:
-    """Batches of `batch_size` images, in order or as `sampler` says, read ahead by `num_workers` processes."""
+def make_loader(
+    dataset: Dataset, *, batch_size: int = 1, num_workers: int, batches: EpochBatches | None = None
+) -> DataLoader:
+    """`batches`, else all images in order and `batch_size` at a time, read ahead by `num_workers` processes."""
     cv2.setNumThreads(0)  # worker processes are forked: a thread pool made before would hang in them
-    return DataLoader(
+    loader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_size=batch_size if batches is None else 1,  # the value that DataLoader wants beside a batch_sampler
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),  # calls Batch.pin_memory
         worker_init_fn=_leave_signals_to_parent if num_workers else None,
     )
+    atexit.register(_stop_workers, weakref.ref(loader))
+    return loader
 
 
 def _leave_signals_to_parent(_: int) -> None:
     """Ctrl-C reaches the whole process group; a worker that died of it would take the parent's save along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _stop_workers(reference: weakref.ref) -> None:
+    """End the processes of a loader that is still in use when Python exits.
+
+    multiprocessing would send them SIGTERM, which they ignore, and wait for ever.
+    """
+    loader = reference()
+    if loader is not None and loader._iterator is not None:
+        loader._iterator._shutdown_workers()

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from DataLoader import Batch, DataError, MaskRef
+import report
+from DataLoader import Batch, DataError, MaskRef, read_image
 from metrics import score
 from segment_anything.checkpoint import listing
 from segment_anything.modeling import Sam
@@ -26,6 +27,7 @@ from segment_anything.training.prompts import (
 from segment_anything.utils.atomic import write_text
 
 Prompts = dict[str, dict[str, list[Any]]]
+MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ class Prediction:
 
 
 def stream(seed: int, key: str, purpose: str) -> torch.Generator:
-    """Random stream of one mask: the same in any batch, order or process."""
-    return torch.Generator().manual_seed((seed << 32) + zlib.crc32(f"{purpose}:{key}".encode()))
+    """Random stream of one mask: the same in any batch, order or process.
+
+    `seed` starts the checksum, as a CPU generator reads no more than 32 bits of its seed.
+    """
+    return torch.Generator().manual_seed(zlib.crc32(f"{purpose}:{key}".encode(), seed))
 
 
 def make_prompts(batches: Iterable[Batch], *, point_num: int, seed: int) -> Prompts:
@@ -163,7 +168,10 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool, device: t
 def predict_batch(
     model: Sam, batch: Batch, prompts: Prompts, modes: Sequence[Mode], *, seed: int, multimask: bool = True
 ) -> list[list[Prediction]]:
-    """Predictions of each mask, one per mode, from one encoding of each image."""
+    """Predictions of each mask, one per mode, from one encoding of each image.
+
+    The decoder sees up to MASKS_AT_ONCE masks at a time.
+    """
     embedding = model.encode(batch.image)
     results: dict[tuple[str, int], Prediction] = {}
     for box in (True, False):
@@ -188,7 +196,7 @@ def _groups(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool) -> list[lis
     groups: dict[int, list[int]] = {}
     for i, ref in enumerate(refs):
         groups.setdefault(1 if box else len(prompts[ref.key]["point_labels"]) or 1, []).append(i)
-    return list(groups.values())
+    return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
 
 
 def _predictions(mode: Mode, result: Round) -> Iterator[Prediction]:
@@ -230,3 +238,17 @@ def score_batch(
             row = {"mask": ref.key, "image": str(record.image), "structure": ref.structure}
             row |= {"prompt": prediction.mode.name} | score(mask, truth, metrics)
             yield row | {"predicted_iou": prediction.predicted_iou} | facts, mask
+
+
+def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:
+    """A tile (`report.draw_case`) of each prediction of mask `i`, on its photograph at original size."""
+    image_index = int(batch.image_index[i])
+    image, frame = read_image(batch.records[image_index].image), batch.frames[image_index]
+    truth = batch.truth[i].astype(bool)
+    tiles = []
+    for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
+        coords, labels = (part.cpu().numpy() for part in prediction.points)
+        dice = score(mask, truth, ["dice"])["dice"]
+        caption = f"{batch.refs[i].structure} {report.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        tiles.append(report.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
+    return tiles

@@ -1,7 +1,8 @@
-"""Per-case rows -> summary.json, cases.csv, report.md and a picture of cases."""
+"""Per-case rows -> summary.json, cases.csv, report.md and a picture of cases; a run's history -> curves.png."""
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -19,15 +20,28 @@ PREDICTION_COLOUR = (230, 159, 0)
 FOREGROUND_COLOUR = (86, 180, 233)
 BACKGROUND_COLOUR = (204, 121, 167)
 TILE = 256
-HEADINGS = {"box": "Bbox", "1": "1 pt", "3": "3 pts", "5": "5 pts"}
+LEGEND = (
+    ("truth", TRUTH_COLOUR),
+    ("prediction", PREDICTION_COLOUR),
+    ("box, foreground click", FOREGROUND_COLOUR),
+    ("background click", BACKGROUND_COLOUR),
+)
+LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
+# the same palette; black is for the whole, the colours for its parts
+LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 Row = dict[str, Any]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN; NaN when there is none."""
+    """Mean of the values that are not NaN, whatever their order; NaN when there is none."""
     known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else float("nan")
+    return math.fsum(known) / len(known) if known else float("nan")
+
+
+def heading(prompt: str) -> str:
+    """A prompt mode's name in tables and pictures: "Bbox", "1 pt", "3 pts"."""
+    return {"box": "Bbox", "1": "1 pt"}.get(prompt, f"{prompt} pts")
 
 
 def summarise(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Any]:
@@ -78,7 +92,7 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def system_table(name: str, resolution: int, summary: dict[str, Any], metric: str = "dice") -> str:
     """SAM-Med2D's table of one system: score in percent for each prompt, and images per second."""
     prompts = summary["overall"]
-    headings = ["Model", "Resolution", *[HEADINGS.get(prompt, f"{prompt} pts") for prompt in prompts], "FPS"]
+    headings = ["Model", "Resolution", *[heading(prompt) for prompt in prompts], "FPS"]
     scores = [_percent(means[metric]) for means in prompts.values()]
     return table(headings, [[name, f"{resolution}x{resolution}", *scores, f"{summary['fps']:.1f}"]])
 
@@ -86,7 +100,7 @@ def system_table(name: str, resolution: int, summary: dict[str, Any], metric: st
 def structure_table(summary: dict[str, Any], metrics: Sequence[str]) -> str:
     """Each structure's mean scores in percent, a column per prompt and metric."""
     prompts = list(summary["overall"])
-    headings = ["Structure", "Masks", *[f"{HEADINGS.get(p, f'{p} pts')} {m}" for p in prompts for m in metrics]]
+    headings = ["Structure", "Masks", *[f"{heading(p)} {m}" for p in prompts for m in metrics]]
     entries = [*summary["structures"].items(), ("all", summary["overall"])]
     lines = [
         [name, str(means[prompts[0]]["masks"]), *[_percent(means[p][m]) for p in prompts for m in metrics]]
@@ -146,17 +160,74 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Tiles of one size, RGB uint8, in rows of `columns`, with a line that explains the colours."""
     height, width = tiles[0].shape[:2]
     rows = math.ceil(len(tiles) / columns)
-    sheet = np.zeros((rows * height + 26, columns * width, 3), np.uint8)
+    legend_width = sum(_entry_width(text) for text, _ in LEGEND)
+    sheet = np.zeros((rows * height + 26, max(columns * width, legend_width), 3), np.uint8)
     for i, tile in enumerate(tiles):
         top, left = i // columns * height, i % columns * width
         sheet[top : top + height, left : left + width] = tile
-    legend = (("truth", TRUTH_COLOUR), ("prediction", PREDICTION_COLOUR), ("box, foreground click", FOREGROUND_COLOUR))
     x = 6
-    for text, colour in (*legend, ("background click", BACKGROUND_COLOUR)):
+    for text, colour in LEGEND:
         cv2.rectangle(sheet, (x, rows * height + 8), (x + 12, rows * height + 18), colour, -1)
         _write(sheet, text, (x + 18, rows * height + 18))
-        x += 40 + 8 * len(text)
+        x += _entry_width(text)
     return sheet
+
+
+def _entry_width(text: str) -> int:
+    """Pixels that a legend's entry takes: its square, its text and a gap."""
+    return 40 + 8 * len(text)
+
+
+def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Curves of a training run as PNG, atomically: the losses and, of validated epochs, Dice of each prompt.
+
+    history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
+    `val_dice_<prompt>`. The validation panel is left out as long as there is none.
+    """
+    from matplotlib.figure import Figure  # takes half a second to import; only training draws curves
+
+    validated = [entry for entry in history if "val_dice" in entry]
+    panels = 2 if validated else 1
+    figure = Figure(figsize=(6 * panels, 4.2), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _plot_losses(axes[0], history)
+    if validated:
+        _plot_validation(axes[1], validated)
+    for panel in axes:
+        panel.set(xlabel="epoch", xlim=(0, 1.02 * history[-1]["epoch"]))
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
+    for (name, label), colour in zip(LOSSES.items(), LINE_COLOURS, strict=False):
+        _plot_line(panel, history, name, label, colour)
+    panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
+    panel.legend(frameon=False)
+
+
+def _plot_validation(panel: Any, validated: Sequence[dict[str, Any]]) -> None:
+    """Dice of each prompt and their mean; the best epoch is the first one of the highest mean, as for `best`."""
+    prompts = [name.removeprefix("val_dice_") for name in validated[0] if name.startswith("val_dice_")]
+    _plot_line(panel, validated, "val_dice", "mean", LINE_COLOURS[0], linewidth=2.5)
+    for prompt, colour in zip(prompts, itertools.cycle(LINE_COLOURS[1:])):
+        _plot_line(panel, validated, f"val_dice_{prompt}", heading(prompt), colour)
+    best = max(validated, key=lambda entry: -1.0 if math.isnan(entry["val_dice"]) else entry["val_dice"])
+    panel.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1, zorder=0)
+    panel.plot(best["epoch"], best["val_dice"], "*", color=LINE_COLOURS[0], markersize=13)
+    panel.set(title=f"validation: best mean {best['val_dice']:.3f} at epoch {best['epoch']}")
+    panel.set(ylabel="Dice, mean over masks", ylim=(0, 1))
+    panel.legend(frameon=False, ncols=2)
+
+
+def _plot_line(
+    panel: Any, entries: Sequence[dict[str, Any]], name: str, label: str, colour: str, *, linewidth: float = 1.3
+) -> None:
+    points = [(entry["epoch"], entry[name]) for entry in entries]
+    panel.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=linewidth, marker="o", markersize=2.5)
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:

@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 import metrics as metric_functions
 import report
-from DataLoader import Batch, FundusDataset, MaskRef, Record, collate, load_index, make_loader, read_image
+from DataLoader import Batch, FundusDataset, MaskRef, Record, collate, load_index, make_loader
 from evaluation import (
     Mode,
     Prediction,
     Prompts,
+    draw_predictions,
     make_prompts,
-    masks_at_original_size,
     misplaced,
     parse_mode,
     predict_batch,
@@ -206,15 +206,7 @@ def draw_cases(
     tiles = []
     for key in keys:
         batch = _one_mask(dataset, *where[key]).to(model.device)
-        predictions = predict(model, batch, prompts, modes, args)[0]
-        image = read_image(batch.records[0].image)
-        truth = batch.truth[0].astype(bool)
-        for prediction, mask in zip(predictions, masks_at_original_size(batch, 0, predictions), strict=True):
-            coords, labels = (part.cpu().numpy() for part in prediction.points)
-            points = batch.frames[0].points_to_original(coords)
-            score = metric_functions.score(mask, truth, ["dice"])["dice"]
-            caption = f"{where[key][1].structure} {prediction.mode.name}: Dice {score:.2f}"
-            tiles.append(report.draw_case(image, truth, mask, points, labels, caption))
+        tiles += draw_predictions(batch, 0, predict(model, batch, prompts, modes, args)[0])
     return report.contact_sheet(tiles, columns=len(modes))
 
 

@@ -23,24 +23,28 @@ from metrics import SCORES
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.step import ENCODER_MODES, select_trainable
+from segment_anything.training.losses import TEACHERS
+from segment_anything.training.optimisation import SCHEDULES
+from segment_anything.training.step import ENCODER_MODES, UPDATES, select_trainable
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from trainer import Interrupted, Trainer
 from utils import (
+    Processes,
     UsageError,
     add_bool,
     compute_deterministically,
+    join_processes,
+    leave_processes,
     make_folder,
     record,
-    resolve_device,
     run_main,
     seed_everything,
     setup_logging,
 )
 
 logger = logging.getLogger("train")
-SCHEDULERS = ("cosine", "multistep", "none")
+BALANCES = ("none", "structure")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,7 +55,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     data.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
     data.add_argument("--preprocess", choices=MODES, help="default: the checkpoint's own if it says, else fundus")
     data.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="default: the checkpoint's own, else rgb")
-    add_bool(data, "--augment", default=True, help="random flips, rotation, scale, light and blur")
+    add_bool(data, "--augment", default=True, help="random flips, rotation, scale, light, focus")
+    data.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare ones more often")
     data.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
     model = parser.add_argument_group("model")
     model.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
@@ -65,16 +70,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument(
         "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks a round may give"
     )
+    prompts.add_argument(
+        "--teach", choices=TEACHERS, default="best", help="candidate that learns: of the best true or predicted IoU"
+    )
     optim = parser.add_argument_group("optimisation")
     optim.add_argument("--epochs", type=int, default=15, help="passes over the training images")
     optim.add_argument("--batch_size", type=int, default=2, help="images in a step")
+    optim.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
+    optim.add_argument(
+        "--update", choices=UPDATES, default="batch", help="optimizer steps: one a batch, or one a round as SAM-Med2D"
+    )
     optim.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
     optim.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
-    optim.add_argument("--lr_scheduler", choices=SCHEDULERS, default="cosine", help="after --warmup_steps")
+    optim.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
     optim.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")
     optim.add_argument("--clip_grad", type=float, default=1.0, help="largest gradient norm; 0 turns clipping off")
     optim.add_argument("--ema", type=float, default=0.99, help="decay of the weights' average, which is what is saved")
-    add_bool(optim, "--use_amp", default=False, help="bfloat16 autocast")
+    add_bool(optim, "--use_amp", default=False, help="bfloat16 autocast (float16 on GPUs without bfloat16)")
+    add_bool(optim, "--grad_checkpointing", default=False, help="less memory: compute encoder blocks twice")
+    add_bool(optim, "--compile", default=False, help="compile the image encoder with torch.compile")
     run = parser.add_argument_group("run")
     run.add_argument("--work_dir", default="workdir", help="where results go")
     run.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
@@ -83,6 +97,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--patience", type=int, default=0, help="validations without a better one before stopping; 0: all")
     run.add_argument("--save_every", type=int, default=0, help="steps between saves within an epoch; 0: none")
     run.add_argument("--keep", type=int, default=0, help="earlier checkpoints to keep beside last and best")
+    add_bool(run, "--save_pth", default=False, help="also write model.pth in SAM-Med2D's layout")
+    add_bool(run, "--tensorboard", default=False, help="also write TensorBoard logs")
     run.add_argument("--resume", type=Path, help="continue from a checkpoint folder, e.g. models/<run>/last")
     run.add_argument("--device", help="default: the best one present")
     run.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and clicks")
@@ -91,8 +107,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def check_args(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UsageError."""
-    lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "warmup_steps": 0}
-    lowest |= {"patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
+    lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "accumulate": 1}
+    lowest |= {"warmup_steps": 0, "patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
     for name, least in lowest.items():
         if getattr(args, name) < least:
             raise UsageError(f"--{name} {getattr(args, name)}: give {least} or more.")
@@ -100,6 +116,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
     if not 0 <= args.ema < 1:
         raise UsageError(f"--ema {args.ema}: give a decay from 0 up to 1, without 1 itself.")
+    if args.update == "round" and args.accumulate > 1:
+        raise UsageError(f"--accumulate {args.accumulate} cannot be combined with --update round: use --update batch.")
     unknown = [name for name in args.metrics if name not in SCORES]
     if unknown or "dice" not in args.metrics:
         raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(SCORES)}, dice among them.")
@@ -129,12 +147,16 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(start, mask_prompt="probability", **{k: v for k, v in chosen.items() if v})
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
+    model.image_encoder.grad_checkpointing = args.grad_checkpointing
+    if args.compile:
+        model.image_encoder.compile()
     return model.to(device)
 
 
-def resume_command(args: argparse.Namespace, folder: Path) -> str:
+def resume_command(args: argparse.Namespace, folder: Path, processes: Processes) -> str:
     """The command line that continues this run."""
-    words = [sys.executable, str(Path(__file__)), "--resume", str(folder / "last")]
+    launcher = ["torchrun", "--nproc_per_node", str(processes.count)] if processes.count > 1 else [sys.executable]
+    words = [*launcher, str(Path(__file__)), "--resume", str(folder / "last")]
     defaults = vars(parse_args([]))
     for name, value in vars(args).items():
         if name != "resume" and value != defaults[name]:
@@ -144,25 +166,42 @@ def resume_command(args: argparse.Namespace, folder: Path) -> str:
 
 def main(args: argparse.Namespace) -> int:
     check_args(args)
-    device = resolve_device(args.device)
+    processes, device = join_processes(args.device)
+    try:
+        return train(args, processes, device)
+    finally:
+        leave_processes()
+
+
+def open_run(args: argparse.Namespace, processes: Processes) -> Path:
+    """The run's folder, new or to be resumed, with the log open; only the first process logs."""
     folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
     if (folder / "last").exists() and not args.resume:
         raise UsageError(
             f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
         )
-    setup_logging(folder / "train.log")
+    processes.wait()
+    setup_logging(folder / "train.log", level=logging.INFO if processes.first else logging.ERROR)
+    return folder
+
+
+def train(args: argparse.Namespace, processes: Processes, device: torch.device) -> int:
+    """Train as the flags say; the exit code."""
+    folder = open_run(args, processes)
     seed_everything(args.seed)
     compute_deterministically(device)
     model = make_model(args, device)
-    trainer = Trainer(args, model, device, folder)
+    trainer = Trainer(args, model, device, folder, processes)
     if args.resume:
         trainer.resume(args.resume)
-    config = record(args) | {"preprocessing": model.preprocessing.as_dict()}
-    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    config = record(args) | {"processes": processes.count, "data": trainer.data}
+    config |= {"preprocessing": model.preprocessing.as_dict()}
+    if processes.first:
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
     try:
         trainer.fit()
     except Interrupted as stop:
-        logger.info(f"{stop}. Go on with: {resume_command(args, folder)}")
+        logger.info(f"{stop}. Go on with: {resume_command(args, folder, processes)}")
         return 130
     logger.info(f"best validation Dice {trainer.best:.4f}; weights: {folder}/best, {folder}/last")
     return 0

@@ -5,38 +5,48 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from DataLoader import (
     Batch,
     DataError,
-    EpochSampler,
     FundusDataset,
     Record,
     check_records,
+    data_digest,
     has_map,
     load_index,
     make_loader,
 )
-from evaluation import make_prompts, parse_mode, predict_batch, score_batch
+from records import Records
 from report import mean, summarise, write_summary
 from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.augmentation import BLACK, Augmentation
+from segment_anything.training.augmentation import Augmentation
+from segment_anything.training.interactive import ClickPolicy
+from segment_anything.training.optimisation import Average, learning_rate_factor, make_optimizer
+from segment_anything.training.sampling import EpochBatches, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
-from segment_anything.training.step import StepPolicy, forward_backward
-from segment_anything.utils.atomic import write_text
-from utils import UsageError, cpu_workers
+from segment_anything.training.step import Objectives, StepPolicy, objectives
+from utils import Processes, UsageError, autocast_dtype, cpu_workers
+from validation import Validation, merge
 
 logger = logging.getLogger("train")
-VALIDATION_PROMPTS = ("box", "1", "3", "5")
 # flags that may differ between a run and its continuation: they do not change what is computed
 FREE_ON_RESUME = {"resume", "work_dir", "run_name", "device", "num_workers", "save_every", "keep", "patience"}
+FREE_ON_RESUME |= {"save_pth", "tensorboard"}
+POSITION = ("epoch", "done", "step", "stale", "seconds", "best", "sums", "history")
 
 
 class Interrupted(Exception):
@@ -47,119 +57,111 @@ class Interrupted(Exception):
         self.checkpoint = checkpoint
 
 
-def make_optimizer(model: Sam, args: argparse.Namespace) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    decays = [p for p in trainable if p.ndim > 1 and p.shape[0] > 1]
-    plain = [p for p in trainable if not (p.ndim > 1 and p.shape[0] > 1)]
-    groups = [{"params": decays}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay)
+def load_splits(folder: str) -> tuple[list[Record], list[Record]]:
+    """Training and validation records, unchecked; without a validation map there are none of these."""
+    train = load_index(folder, "train", check=False)
+    if has_map(folder, "val"):
+        return train, load_index(folder, "val", check=False)
+    logger.warning(f"{folder} has no validation map: no validation, best is the last checkpoint")
+    return train, []
 
 
-def learning_rate_factor(step: int, total: int, args: argparse.Namespace) -> float:
-    """Share of --lr at a step: linear warm-up, then cosine to 1 %, halved at 2/3 and 5/6, or constant."""
-    warmup = min(args.warmup_steps, total // 10)
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    if args.lr_scheduler == "cosine":
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    if args.lr_scheduler == "multistep":
-        return 0.5 ** ((progress >= 2 / 3) + (progress >= 5 / 6))
-    return 1.0
-
-
-class Average:
-    """Exponential moving average of the trainable parameters (Polyak and Juditsky 1992).
-
-    The decay grows with the steps up to `decay`, so that early weights are forgotten quickly. With decay 0
-    the average is the parameters themselves.
-    """
-
-    def __init__(self, model: Sam, decay: float) -> None:
-        self.decay = decay
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.values = {name: p.detach().clone() for name, p in self.parameters.items()}
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        decay = min(self.decay, step / (step + 10))
-        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the model's parameters and their average; a second call undoes it."""
-        for name, parameter in self.parameters.items():
-            kept = parameter.detach().clone()
-            parameter.copy_(self.values[name])
-            self.values[name].copy_(kept)
+def step_stream(seed: int, step: int) -> torch.Generator:
+    """Random stream of a step, the same in all processes. A CPU generator reads 32 bits of its seed: they are mixed."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
 
 class Trainer:
-    """A run and where it stands: epoch, batch within it, step."""
+    """A run and where it stands: epoch, steps done in it, and steps in all."""
 
-    def __init__(self, args: argparse.Namespace, model: Sam, device: torch.device, folder: Path) -> None:
-        self.args, self.model, self.device, self.folder = args, model, device, folder
-        self.optimizer = make_optimizer(model, args)
+    def __init__(
+        self, args: argparse.Namespace, model: Sam, device: torch.device, folder: Path, processes: Processes
+    ) -> None:
+        self.args, self.model, self.device, self.folder, self.processes = args, model, device, folder, processes
+        self.optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay)
         self.average = Average(model, args.ema)
-        self.policy = StepPolicy(args.iter_point, tuple(args.point_list), args.multimask)
-        self.generator = torch.Generator().manual_seed(args.seed)
-        self._make_loaders()
-        self.total_steps = args.epochs * len(self.loader)
-        self.epoch = self.batch = self.step = self.stale = 0
+        self.policy = StepPolicy(args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update)
+        self.dtype = autocast_dtype(device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
+        self.module = self._parallel(Objectives(model))
+        train, val = load_splits(args.data_path)
+        if processes.first:
+            check_records(train, val)
+        processes.wait()
+        self.data = data_digest([*train, *val])
+        self._make_loader(train)
+        self.validation = self._make_validation(val) if val else None
+        self.epoch_steps = math.ceil(len(self.batches) / args.accumulate)
+        self.total_steps = args.epochs * self.epoch_steps
+        self.epoch = self.done = self.step = self.stale = 0
         self.seconds = 0.0
         self.best = -1.0
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
+        self.records: Records | None = None
         self.stop_signal: int | None = None
 
-    def _make_loaders(self) -> None:
-        args = self.args
-        records, val_records = self._records()
-        preprocessing = self.model.preprocessing
-        surround = BLACK if preprocessing.mode == "fundus" else (0.0, 0.0, 0.0)
-        augmentation = Augmentation(surround) if args.augment else None
-        train_set = FundusDataset(
+    def _parallel(self, module: Objectives) -> torch.nn.Module:
+        if self.processes.count == 1:
+            return module
+        some_rest = self.policy.update == "round" or not self.policy.multimask or not self.policy.corrective_rounds
+        return DistributedDataParallel(module, find_unused_parameters=some_rest)
+
+    def _make_loader(self, records: list[Record]) -> None:
+        args, preprocessing = self.args, self.model.preprocessing
+        dataset = FundusDataset(
             records,
             preprocessing,
             mask_num=args.mask_num,
-            augmentation=augmentation,
+            augmentation=Augmentation(preprocessing) if args.augment else None,
             box_of=args.box,
             drop_vanished=True,
             seed=args.seed,
+            balance=args.balance == "structure",
         )
-        val_set = FundusDataset(val_records, preprocessing, keep_truth=True)
-        workers = cpu_workers(args.num_workers)
-        self.sampler = EpochSampler(len(records), args.seed)
-        self.loader = make_loader(train_set, batch_size=args.batch_size, num_workers=workers, sampler=self.sampler)
-        self.val_loader = make_loader(val_set, batch_size=args.batch_size, num_workers=workers)
-        self.val_prompts = make_prompts(self.val_loader, point_num=1, seed=args.seed)
-        logger.info(f"{len(records)} training images, {len(val_set)} validation images")
+        structures = [[mask.structure for mask in record.masks] for record in records]
+        weights = structure_weights(structures) if args.balance == "structure" else None
+        place = {"rank": self.processes.rank, "processes": self.processes.count}
+        try:
+            self.batches = EpochBatches(len(records), args.batch_size, seed=args.seed, weights=weights, **place)
+        except ValueError as error:
+            raise UsageError(f"--data_path {args.data_path}: {error}") from error
+        self.loader = make_loader(dataset, num_workers=cpu_workers(args.num_workers), batches=self.batches)
+        logger.info(f"{len(records)} training images")
 
-    def _records(self) -> tuple[list[Record], list[Record]]:
-        """Checked training and validation records; without a validation map there are none of these."""
-        train = load_index(self.args.data_path, "train", check=False)
-        val: list[Record] = []
-        if has_map(self.args.data_path, "val"):
-            val = load_index(self.args.data_path, "val", check=False)
-        else:
-            logger.warning(f"{self.args.data_path} has no validation map: no validation, best is the last checkpoint")
-        check_records(train, val)
-        return train, val
+    def _make_validation(self, records: list[Record]) -> Validation:
+        logger.info(f"{len(records)} validation images")
+        return Validation(
+            records,
+            self.model.preprocessing,
+            batch_size=self.args.batch_size,
+            num_workers=cpu_workers(self.args.num_workers),
+            seed=self.args.seed,
+            metrics=self.args.metrics,
+            device=self.device,
+            multimask=self.args.multimask,
+            rank=self.processes.rank,
+            processes=self.processes.count,
+        )
 
     # --- training -----------------------------------------------------------------------------------------
 
     def fit(self) -> None:
         """Train to the last epoch, or until validation stops improving. Raises Interrupted after SIGINT or SIGTERM."""
         previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self.processes.first:
+            self.records = Records(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
         try:
             while self.epoch < self.args.epochs and not self._out_of_patience():
                 self._train_epoch()
                 self._finish_epoch()
         except DataError:  # a file that became unreadable: what was learnt until here is kept
-            self.save(["last"])
+            if self.processes.count == 1:  # the others are waiting for this process's gradients, not for a save
+                self.save(["last"])
             raise
         finally:
+            if self.records:
+                self.records.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -174,51 +176,101 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         self.model.train()
-        self.sampler.set_position(self.epoch, skip=self.batch * self.args.batch_size)
-        total = math.ceil(self.sampler.size / self.args.batch_size)
+        self.batches.set_position(self.epoch, skip=self.done * self.args.accumulate)
+        batches = iter(self.loader)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
-        with tqdm(self.loader, desc=title, unit="step", total=total, initial=self.batch) as bar:
+        hidden = not self.processes.first
+        with tqdm(desc=title, unit="step", total=self.epoch_steps, initial=self.done, disable=hidden) as bar:
             started = time.perf_counter()
-            for batch in bar:
-                losses = self._train_step(batch.to(self.device))
+            while self.done < self.epoch_steps:
+                loss, stop = self._train_step(list(islice(batches, self.args.accumulate)))
                 self.seconds += time.perf_counter() - started
-                bar.set_postfix(loss=f"{losses['loss']:.3f}")
-                self._save_where_due()
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.3f}", run_left=self._time_left())
+                self._save_where_due(stop)
                 started = time.perf_counter()
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        lr = self.args.lr * learning_rate_factor(self.step, self.total_steps, self.args)
+    def _time_left(self) -> str:
+        """Time that the rest of all epochs will take, without validation."""
+        return tqdm.format_interval(self.seconds / self.step * (self.total_steps - self.step))
+
+    def _train_step(self, micro_batches: list[Batch]) -> tuple[float, bool]:
+        """Train on one batch, given in parts: its mean loss, and whether some process shall stop."""
+        factor = learning_rate_factor(
+            self.step, self.total_steps, warmup=self.args.warmup_steps, schedule=self.args.lr_scheduler
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.use_amp):
-            losses = forward_backward(
-                self.model, batch.image, batch.mask, batch.box, batch.image_index, self.policy, self.generator
-            )
-        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters.values(), self.args.clip_grad or math.inf)
-        self._refuse_nan(losses["loss"], float(norm), batch)
-        self.optimizer.step()
+            group["lr"] = self.args.lr * factor
+        clicks = self.policy.draw(step_stream(self.args.seed, self.step))
+        moved = [batch.to(self.device) for batch in micro_batches]
+        steps = [self._objectives(batch, clicks) for batch in moved]
+        losses = []
+        for _ in range(self.policy.updates):
+            self.optimizer.zero_grad(set_to_none=True)
+            parts = [self._backward(step, communicate=step is steps[-1]) for step in steps]
+            means, stop = self._update(parts, moved)
+            losses.append(means["loss"])
+            for name, value in means.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value / self.policy.updates
         self.step += 1
-        self.batch += 1
+        self.done += 1
         self.average.update(self.step)
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        return losses
+        return mean(losses), stop
 
-    def _refuse_nan(self, loss: float, gradient: float, batch: Batch) -> None:
+    def _objectives(self, batch: Batch, clicks: ClickPolicy) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        return objectives(
+            self.model,
+            batch.image,
+            batch.mask,
+            batch.box,
+            batch.image_index,
+            policy=self.policy,
+            clicks=clicks,
+            randomness=[torch.Generator().manual_seed(seed) for seed in batch.seeds],
+            scale=self.scaler.scale,
+        )
+
+    def _backward(self, step: Iterator[tuple[Tensor, dict[str, Tensor]]], *, communicate: bool) -> dict[str, Tensor]:
+        """Add the gradient of a step's next objective; with `communicate`, average over processes what was added."""
+        together = self.processes.count == 1 or communicate
+        with nullcontext() if together else self.module.no_sync():
+            with torch.autocast(self.device.type, self.dtype, enabled=self.args.use_amp):
+                objective, parts = self.module(step)
+            objective.backward()
+        return parts
+
+    def _update(self, parts: list[dict[str, Tensor]], batches: list[Batch]) -> tuple[dict[str, float], bool]:
+        """One optimizer step with the mean gradient over the masks of all processes; the mean losses, and a stop."""
+        count = sum(len(batch.refs) for batch in batches)
+        sums = [sum(part[name] for part in parts) for name in parts[0]]
+        mine = torch.tensor([*sums, count, self.stop_signal is not None], dtype=torch.float64, device=self.device)
+        *losses, masks, stop = self.processes.total(mine).tolist()
+        means = {name: value / masks for name, value in zip(parts[0], losses, strict=True)}
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.average.parameters.values() if p.grad is not None]
+        torch._foreach_mul_(gradients, self.processes.count / masks)
+        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters.values(), self.args.clip_grad or math.inf)
+        self._refuse_nan(means["loss"], float(norm), batches)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return means, stop > 0
+
+    def _refuse_nan(self, loss: float, gradient: float, batches: list[Batch]) -> None:
         """Raise UsageError, before the weights are touched, when the loss or the gradient's norm is no number."""
-        if not (math.isfinite(loss) and math.isfinite(gradient)):
-            names = ", ".join(str(record.image) for record in batch.records)
-            last = self.folder / "last"
-            again = f"start again from {last} with --sam_checkpoint {last}" if last.exists() else "start again"
-            raise UsageError(
-                f"at step {self.step} the loss is {loss} and the gradient's norm {gradient} ({names}): "
-                f"{again} and a lower --lr."
-            )
+        if math.isfinite(loss) and (math.isfinite(gradient) or self.scaler.is_enabled()):
+            return  # the scaler leaves out steps whose float16 gradients overflow, and lowers its scale
+        own = [str(record.image) for batch in batches for record in batch.records]
+        names = ", ".join(name for names in self.processes.gather(own) for name in names)
+        last = self.folder / "last"
+        again = f"start again from {last} with --sam_checkpoint {last}" if last.exists() else "start again"
+        raise UsageError(
+            f"at step {self.step} the loss is {loss} and the gradient's norm {gradient} ({names}): "
+            f"{again} and a lower --lr."
+        )
 
-    def _save_where_due(self) -> None:
+    def _save_where_due(self, stop: bool) -> None:
         """Save every --save_every steps, and when a signal asks to stop (raises Interrupted then)."""
-        if self.stop_signal is not None:
+        if stop:
             raise Interrupted(self.save(["last"]))
         if self.args.save_every and self.step % self.args.save_every == 0:
             self.save(["last"])
@@ -227,11 +279,12 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Validate where it is due, write history and checkpoint."""
-        losses = {name: value / self.batch for name, value in self.sums.items()}
-        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
-        entry = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1)} | losses
+        losses = {name: value / self.done for name, value in self.sums.items()}
+        self.epoch, self.done, self.sums = self.epoch + 1, 0, {}
+        rate = self.optimizer.param_groups[0]["lr"]
+        entry = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), "lr": rate} | losses
         links = ["last"]
-        if not len(self.val_loader):
+        if self.validation is None:
             links.append("best")
         elif self.epoch % self.args.val_every == 0 or self.epoch == self.args.epochs:
             prompts = self.validate()["overall"]
@@ -242,57 +295,49 @@ class Trainer:
                 self.best, self.stale = entry["val_dice"], 0
                 links.append("best")
         self.history.append(entry)
-        logger.info("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
-        self._write_history()
+        logger.info("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
+        if self.records:
+            self.records.add(self.history)
         self.save(links)
 
-    @torch.no_grad()
     def validate(self) -> dict[str, Any]:
         """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts."""
         self.model.eval()
         self.average.swap()
-        modes = [parse_mode(name) for name in VALIDATION_PROMPTS]
-        rows = []
-        for batch in self.val_loader:
-            batch = batch.to(self.device)
-            predictions = predict_batch(
-                self.model, batch, self.val_prompts, modes, seed=self.args.seed, multimask=self.args.multimask
-            )
-            rows += [row for row, _ in score_batch(batch, predictions, self.args.metrics)]
+        rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
         self.average.swap()
         summary = summarise(rows, self.args.metrics)
-        write_summary(self.folder / "validation.json", summary)
+        if self.records:
+            self.records.picture(self.epoch, tiles, step=self.step)
+            write_summary(self.folder / "validation.json", summary)
         return summary
-
-    def _write_history(self) -> None:
-        names = list(dict.fromkeys(name for entry in self.history for name in entry))
-        lines = [",".join(names)] + [",".join(str(entry.get(name, "")) for name in names) for entry in self.history]
-        write_text(self.folder / "history.csv", "\n".join(lines) + "\n")
 
     # --- state --------------------------------------------------------------------------------------------
 
     def save(self, links: list[str]) -> Path:
-        """Write a checkpoint of the present state and point `links` at it; returns its folder.
+        """Write a checkpoint of the present state and point `links` at it; returns the folder of "last".
 
-        The weights file holds the averaged weights, the state file the trained ones.
+        The weights file holds the averaged weights, the state file the trained ones. The first process writes,
+        the others wait for it.
         """
-        state = {name: getattr(self, name) for name in self._position()} | {
-            "trained": {name: p.detach().cpu().clone() for name, p in self.average.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "flags": self._binding_flags(),
-        }
-        weights = self.model.state_dict() | self.average.values
-        metadata = model_metadata(self.model, self.args.model_type, multimask=self.args.multimask)
-        name = f"step-{self.step:07d}"
-        return save_checkpoint(self.folder, name, weights, metadata, state, links, keep=self.args.keep)
-
-    @staticmethod
-    def _position() -> tuple[str, ...]:
-        return "epoch", "batch", "step", "stale", "seconds", "best", "sums", "history"
+        if self.processes.first:
+            state = {name: getattr(self, name) for name in POSITION} | {
+                "trained": {name: p.detach().cpu().clone() for name, p in self.average.parameters.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "flags": self._binding_flags(),
+                "data": self.data,
+            }
+            weights = self.model.state_dict() | self.average.values
+            metadata = model_metadata(self.model, self.args.model_type, multimask=self.args.multimask)
+            keep, pth = self.args.keep, self.args.save_pth
+            save_checkpoint(self.folder, f"step-{self.step:07d}", weights, metadata, state, links, keep=keep, pth=pth)
+        self.processes.wait()
+        return self.folder / "last"
 
     def _binding_flags(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
+        flags = {k: v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
+        return flags | {"nproc_per_node": self.processes.count}
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
@@ -303,11 +348,13 @@ class Trainer:
         differing = [f"--{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
         if differing:
             raise UsageError(f"--resume {folder} is a run with other flags: {', '.join(differing)}.")
+        if state["data"] != self.data:
+            logger.warning(f"the data in {self.args.data_path} changed since {folder} was written")
         weights = read_checkpoint(folder).state
         self.model.load_state_dict(weights | state["trained"])
         self.average.values = {name: weights[name].to(self.device) for name in self.average.values}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        for name in self._position():
+        self.scaler.load_state_dict(state["scaler"])
+        for name in POSITION:
             setattr(self, name, state[name])
         logger.info(f"resumed from {folder}: epoch {self.epoch + 1}, step {self.step}")

@@ -1,19 +1,24 @@
-"""Small things that both scripts need: flags, seeds, devices, logging, run folders."""
+"""Small things that both scripts need: flags, seeds, devices, processes, logging, run folders."""
 
 import argparse
 import importlib.metadata
 import logging
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
 
 from DataLoader import DataError
 from segment_anything.checkpoint import CheckpointError
@@ -60,6 +65,10 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call this an error
+        for child in multiprocessing.active_children():  # loader processes ignore SIGTERM: Python would wait forever
+            child.kill()
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -79,6 +88,68 @@ def resolve_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: this PyTorch cannot use it; use cpu, or leave it out.") from error
     return device
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """Precision of --use_amp: bfloat16, or float16 on a GPU that has no bfloat16."""
+    missing = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.float16 if missing else torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as torchrun starts them: this one's rank among `count`; one alone without it."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of a tensor over the processes."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def gather(self, item: Any) -> list[Any]:
+        """Every process's `item`, in order of rank."""
+        items = [item] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(items, item)
+        return items
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
+    """This process's place and device. Raises UsageError for a device that the processes cannot share.
+
+    Reads what torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK); each process takes the GPU of its local rank.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes(), resolve_device(device_name)
+    if device_name not in (None, "cpu", "cuda"):
+        raise UsageError(f"--device {device_name}: {count} processes take one GPU each; use cuda, cpu or leave it out.")
+    device = resolve_device(device_name)
+    if device.type == "cuda":
+        device = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(device)
+    # a process may wait long for another one, which checks the files or validates
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=6))
+    return Processes(distributed.get_rank(), count), device
+
+
+def leave_processes() -> None:
+    """Undo `join_processes`."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def seed_everything(seed: int) -> None:
@@ -106,12 +177,12 @@ def make_folder(path: Path, flag: str) -> Path:
         raise UsageError(f"{flag}: cannot write to {path} ({error.strerror}): choose another folder.") from error
 
 
-def setup_logging(file: Path | None = None) -> None:
-    """Log messages to standard output and, if given, to the end of `file`."""
+def setup_logging(file: Path | None = None, *, level: int = logging.INFO) -> None:
+    """Log messages from `level` on to standard output and, if given, to the end of `file`."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file:
         handlers.append(logging.FileHandler(file))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    logging.basicConfig(level=level, format="%(message)s", handlers=handlers, force=True)
 
 
 def record(args: argparse.Namespace) -> dict[str, Any]:

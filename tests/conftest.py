@@ -1,13 +1,18 @@
 """Fixtures shared by the tests; --fundus=PATH runs the tests that need real photographs."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
 
-from segment_anything.build_sam import ModelSpec, build_network
+from segment_anything.build_sam import MODEL_SPECS, ModelSpec, build_network
 
 TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=2)
+
+
+# processes that tests start come from one server, which has imported what they need once
+multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.tiny_train", "tests.test_atomic"])
 
 
 def pytest_addoption(parser):
@@ -32,3 +37,9 @@ def make_tiny_model(*, encoder_adapter: bool = False, image_size: int = 64):
 @pytest.fixture
 def tiny_model():
     return make_tiny_model()
+
+
+@pytest.fixture
+def tiny_type(monkeypatch):
+    """Make "vit_t" a tiny model, so that whole runs take seconds."""
+    monkeypatch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)

@@ -1,9 +1,22 @@
 """Helpers shared by several test files."""
 
+import argparse
+import csv
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import train
+from segment_anything.modeling import Sam
+from segment_anything.training.step import StepPolicy, objectives
+
+Discs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def load_test_script() -> ModuleType:
@@ -14,3 +27,55 @@ def load_test_script() -> ModuleType:
         sys.modules["test_script"] = module
         spec.loader.exec_module(module)
     return sys.modules["test_script"]
+
+
+def train_words(work_dir: Path, *more: str) -> list[str]:
+    """A command line of a short run on the demo photographs; the run is called "tiny", and later words win."""
+    flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
+    flags += f" --epochs 2 --batch_size 4 --iter_point 3 --num_workers 0 --work_dir {work_dir} --run_name tiny"
+    return [*flags.split(), *more]
+
+
+def train_args(work_dir: Path, *more: str) -> argparse.Namespace:
+    return train.parse_args(train_words(work_dir, *more))
+
+
+def logged_losses(folder: Path) -> list[dict[str, str]]:
+    """Rows of history.csv of the run below `folder`, without the time that they took."""
+    history = csv.DictReader((folder / "models/tiny/history.csv").open())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def two_discs(size: int = 64) -> Discs:
+    """A batch of two pictures with a bright disc each: image, mask, box, image_index."""
+    y, x = np.mgrid[:size, :size]
+    discs = np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r * r for cy, cx, r in ((24, 22, 12), (40, 38, 15))])
+    mask = torch.from_numpy(discs)[:, None]
+    image = torch.where(mask, 1.5, -1.0).repeat(1, 3, 1, 1)
+    boxes = torch.tensor([[11, 13, 34, 36], [24, 26, 53, 55]], dtype=torch.float32)
+    return image, mask, boxes, torch.arange(2)
+
+
+def streams(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A random stream for each mask, as the trainer makes them."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def backward(
+    model: Sam, batch: Discs, policy: StepPolicy, *, seed: int = 0, masks: Sequence[int] | None = None, **options
+) -> dict[str, float]:
+    """Add the gradients of one step on a batch; the sums of its losses. `masks`: the seeds of their streams."""
+    clicks = policy.draw(torch.Generator().manual_seed(seed))
+    randomness = streams(range(1000 * seed, 1000 * seed + len(batch[1])) if masks is None else masks)
+    sums: dict[str, float] = {}
+    for objective, parts in objectives(
+        model, *batch, policy=policy, clicks=clicks, randomness=randomness, **options
+    ):
+        objective.backward()
+        sums = {name: sums.get(name, 0.0) + float(value) for name, value in parts.items()}
+    return sums
+
+
+def gradients(model: Sam) -> dict[str, Tensor]:
+    """Copies of the present gradients, by parameter."""
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

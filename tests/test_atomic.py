@@ -38,12 +38,6 @@ def kill_while(target, *args, ready, delay: float) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.fixture(scope="module", autouse=True)
-def preload():
-    """Children start from a server that has imported this file once."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-
-
 # --- files ----------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """What a user can get wrong ends train.py and test.py with exit code 2 and one message that says what to mend."""
 
+import csv
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +13,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import train
 import utils
+from DataLoader import FundusDataset, load_index
 from segment_anything.build_sam import MODEL_SPECS
-from segment_anything.checkpoint import model_metadata, save_weights
+from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
+from segment_anything.training.state import load_state
+from segment_anything.utils.transforms import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers import load_test_script
 
@@ -321,6 +327,8 @@ FLAGS = [
     ("test", f"--seed {2**32}", [f"--seed {2**32}", "from 0"]),
     ("train", "--clip_grad -1", ["--clip_grad -1", "0 or more"]),
     ("train", "--weight_decay -1", ["--weight_decay -1", "0 or more"]),
+    ("train", "--accumulate 2 --update round", ["--accumulate 2", "--update round", "use --update batch"]),
+    ("train", "--accumulate 0", ["--accumulate 0", "1 or more"]),
     ("test", "--data_path nowhere", ["nowhere", "--data_path"]),
     ("train", "--data_path nowhere", ["nowhere", "--data_path"]),
 ]
@@ -356,6 +364,132 @@ def test_a_file_in_the_way_of_the_work_folder_is_named(script, at, data, checkpo
     message = refuse(script, argv_of(script, data, checkpoint), capsys)
     assert "--work_dir" in message and str(path) in message and "choose another folder" in message
     assert path.read_text() == "mine"
+
+
+# --- while training -----------------------------------------------------------------------------------------------
+
+
+def train_here(data: Path, checkpoint: Path, *flags: str) -> Path:
+    """Train in this process, to the end and with finite numbers; the run's folder."""
+    argv = [*argv_of("train", data, checkpoint), *flags]
+    assert utils.run_main(train.main, train.parse_args(argv)) == 0
+    folder = data.parent / "out/models/run"
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    assert all(np.isfinite(float(row[name])) for row in rows for name in ("loss", "focal", "dice", "iou"))
+    assert all(tensor.isfinite().all() for tensor in load_file(folder / "last/model.safetensors").values())
+    return folder
+
+
+@pytest.mark.parametrize("balance", ["none", "structure"])
+def test_a_structure_with_one_mask_trains(data, checkpoint, balance):
+    """So does a single photograph, and a batch that is larger than the data."""
+    train_here(data, checkpoint, "--balance", balance, "--batch_size", "8", "--mask_num", "1", "--epochs", "3")
+
+
+def test_a_photograph_whose_masks_vanish_in_the_model_frame_trains(data, checkpoint):
+    """They lie beside the retina, outside the part of the photograph that is used."""
+    y, x = np.mgrid[:120, :200]
+    retina = (y - 60) ** 2 + (x - 100) ** 2 < 50**2
+    write(data / "images/wide.png", np.where(retina, 150, 0).astype(np.uint8)[..., None].repeat(3, 2))
+    names = ["masks/wide_vessel_000.png", "masks/wide_vessel_001.png"]
+    for name, column in zip(names, (4, 190), strict=True):
+        mask = np.zeros((120, 200), np.uint8)
+        mask[60:63, column : column + 3] = 255
+        write(data / name, mask)
+    (data / TRAIN_MAP).write_text(json.dumps({IMAGE: [DISC, VESSEL], "images/wide.png": names}))
+    item = FundusDataset(load_index(data, "train"), Preprocessing(image_size=64, mode="fundus"), drop_vanished=True)[1]
+    assert len(item["mask"]) == 2 and not item["mask"].any() and not item["box"].any()
+    train_here(data, checkpoint, "--batch_size", "1", "--iter_point", "2", "--epochs", "2")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data, checkpoint, capsys):
+    argv = [*argv_of("train", data, checkpoint), "--lr", "1e30", "--epochs", "50", "--save_every", "1"]
+    message = refuse("train", argv, capsys)
+    last = data.parent / "out/models/run/last"
+    assert all(part in message for part in [str(data / IMAGE), "the loss is", str(last), "lower --lr"])
+    state = load_state(last)
+    assert f"at step {state['step']} " in message and state["step"] > 0
+    assert all(tensor.isfinite().all() for tensor in state["trained"].values())
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(data, checkpoint, capsys, monkeypatch):
+    save, calls = torch.save, []
+
+    def fills_up(content, path):
+        calls.append(path)
+        save(content, path)
+        if len(calls) == 3:
+            cut(path)
+            raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+
+    monkeypatch.setattr(torch, "save", fills_up)
+    argv = [*argv_of("train", data, checkpoint), "--epochs", "9", "--save_every", "1"]
+    message = refuse("train", argv, capsys)
+    monkeypatch.undo()
+    run = data.parent / "out/models/run"
+    assert "cannot save" in message and "free some space" in message
+    assert load_state(run / "last")["step"] == read_step(run / "last") > 0
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def read_step(last: Path) -> int:
+    """The step in the name of a checkpoint whose weights are readable."""
+    assert read_checkpoint(last).state
+    return int(last.resolve().name.rstrip("+").removeprefix("step-"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ("--model_type vit_b", ["--model_type vit_b (was vit_t)"]),
+        ("--lr 0.5 --teach predicted", ["--lr 0.5 (was 0.0001)", "--teach predicted (was best)"]),
+        ("--accumulate 2", ["--accumulate 2 (was 1)"]),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_flags(flags, parts, data, checkpoint, capsys, monkeypatch):
+    monkeypatch.setitem(MODEL_SPECS, "vit_b", TINY_SPEC)
+    folder = train_here(data, checkpoint)
+    before = (folder / "last/state.pt").read_bytes()
+    argv = [*argv_of("train", data, checkpoint), "--resume", str(folder / "last"), *flags.split()]
+    message = refuse("train", argv, capsys)
+    assert all(part in message for part in parts)
+    assert (folder / "last/state.pt").read_bytes() == before
+
+
+def test_tensorboard_without_its_package_is_named(data, checkpoint, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = refuse("train", [*argv_of("train", data, checkpoint), "--tensorboard"], capsys)
+    assert "--tensorboard" in message and "pip install tensorboard" in message
+
+
+def test_files_of_a_checkpoint_agree_and_are_no_larger_than_their_tensors(data, checkpoint):
+    last = train_here(data, checkpoint, "--save_pth", "--epochs", "2") / "last"
+    weights = load_file(last / "model.safetensors")
+    pth = torch.load(last / "model.pth", weights_only=True)
+    assert pth["model"].keys() == weights.keys()
+    assert all(torch.equal(pth["model"][name], tensor) for name, tensor in weights.items())
+    state = load_state(last)
+    moments = [tensor for moment in state["optimizer"]["state"].values() for tensor in moment.values()]
+    contents = {
+        "model.safetensors": weights.values(),
+        "model.pth": pth["model"].values(),
+        "state.pt": [*state["trained"].values(), *moments],
+    }
+    for name, tensors in contents.items():
+        tensors = list(tensors)
+        payload = sum(tensor.nbytes for tensor in tensors)
+        size = (last / name).stat().st_size
+        assert payload <= size < payload + 1000 * len(tensors), name
+        assert size < 1.05 * payload, name
+
+
+def test_a_compiled_encoder_trains(data, checkpoint, monkeypatch):
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("NO C++ COMPILER: --compile is not tested")
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    (data / "image2label_val.json").unlink()  # the encoder is compiled once for training, once more for validation
+    folder = train_here(data, checkpoint, "--compile")
+    assert load_file(folder / "last/model.safetensors").keys() == make_tiny_model().state_dict().keys()
 
 
 # --- prompt files -------------------------------------------------------------------------------------------------

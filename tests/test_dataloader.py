@@ -1,7 +1,7 @@
 """Maps, structures, keys, samples and batches of DataLoader.py."""
 
 import json
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,11 +12,11 @@ import torch
 from DataLoader import (
     Batch,
     DataError,
-    EpochSampler,
     FundusDataset,
     MaskRef,
     Record,
     collate,
+    data_digest,
     load_index,
     make_loader,
     read_image,
@@ -25,6 +25,7 @@ from DataLoader import (
     structure_of,
 )
 from segment_anything.training.augmentation import Augmentation
+from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.transforms import Preprocessing
 
 SIZE = 64
@@ -65,10 +66,14 @@ def dataset_of(records, mode: str = "fundus", **kwargs) -> FundusDataset:
     return FundusDataset(records, Preprocessing(SIZE, mode), **kwargs)
 
 
+def augmentation(mode: str = "fundus") -> Augmentation:
+    return Augmentation(Preprocessing(SIZE, mode))
+
+
 def same(one: Batch, other: Batch) -> bool:
     tensors = ("image", "mask", "box", "image_index")
     equal = all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
-    return equal and one.refs == other.refs and one.frames == other.frames
+    return equal and one.refs == other.refs and one.frames == other.frames and one.seeds == other.seeds
 
 
 # --- maps ---------------------------------------------------------------------------------------------------------
@@ -199,26 +204,49 @@ def test_a_sample_is_as_documented(data):
 @pytest.mark.parametrize("count", [1, 3, MASKS, 9])
 def test_masks_are_drawn_without_replacement(data, count):
     dataset = dataset_of(data, mask_num=count)
-    drawn = [dataset[(epoch, 0)]["chosen"].tolist() for epoch in range(20)]
+    drawn = [dataset[Draw(epoch, 0, 0)]["chosen"].tolist() for epoch in range(60)]
     assert all(len(set(chosen)) == len(chosen) == min(count, MASKS) for chosen in drawn)
     assert set().union(*drawn) == set(range(MASKS)), "every mask has its turn"
 
 
+def test_balance_prefers_rare_structures(data):
+    """Two of three masks: with 5 of part0, 5 of part1 and 1 of part2, the shares follow 1/5, 1/5 and 1."""
+    records = [replace(record, masks=record.masks[: 2 + (i == 0)]) for i, record in enumerate(data)]
+    epochs = 400
+    rare = {}
+    for balance in (False, True):
+        dataset = dataset_of(records, mask_num=2, balance=balance)
+        drawn = [dataset[Draw(epoch, 0, 0)]["chosen"].tolist() for epoch in range(epochs)]
+        assert all(len(set(chosen)) == 2 for chosen in drawn)
+        rare[balance] = sum(2 in chosen for chosen in drawn) / epochs
+    second = 2 * (1 / 7) * (5 / 6)  # first one of the others, then it
+    assert abs(rare[False] - 2 / 3) < 0.07 and abs(rare[True] - (5 / 7 + second)) < 0.05
+
+
+def test_each_mask_has_its_own_seed(data):
+    batch = collate([dataset_of(data)[i] for i in range(3)])
+    assert len(batch.seeds) == len(batch.mask) == len(set(batch.seeds))
+    assert all(isinstance(seed, int) and 0 <= seed < 2**63 for seed in batch.seeds)
+
+
 def test_chosen_masks_are_the_ones_returned(data):
     everything = dataset_of(data)[0]["mask"]
-    item = dataset_of(data, mask_num=2)[(4, 0)]
+    item = dataset_of(data, mask_num=2)[Draw(4, 0, 0)]
     assert torch.equal(item["mask"], everything[item["chosen"]])
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation()])
-def test_an_item_depends_on_seed_epoch_and_index_alone(data, augmentation):
-    def item(seed, epoch, index):
+@pytest.mark.parametrize("augmented", [False, True])
+def test_an_item_depends_on_seed_and_draw_alone(data, augmented):
+    def item(seed, *draw):
         np.random.seed(int(torch.randint(1000, ())))  # the global generators have no say
-        return collate([dataset_of(data, mask_num=2, augmentation=augmentation, seed=seed)[(epoch, index)]])
+        changes = augmentation() if augmented else None
+        return collate([dataset_of(data, mask_num=2, augmentation=changes, seed=seed)[Draw(*draw)]])
 
-    assert same(item(0, 1, 2), item(0, 1, 2))
-    for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
-        assert not same(item(0, 1, 2), item(*other)), other
+    assert same(item(0, 1, 4, 2), item(0, 1, 4, 2))
+    for other in ((1, 1, 4, 2), (0, 2, 4, 2), (0, 1, 3, 2), (0, 1, 4, 3)):
+        assert not same(item(0, 1, 4, 2), item(*other)), other
+    dataset = dataset_of(data, mask_num=2, augmentation=augmentation() if augmented else None)
+    assert same(item(0, 0, 2, 2), collate([dataset[2]])), "an index alone is its own place in epoch 0"
 
 
 @pytest.mark.parametrize(("box_of", "expected"), [("component", (40, 30, 60, 50)), ("mask", (2, 3, 60, 50))])
@@ -230,95 +258,37 @@ def test_a_box_covers_the_largest_component_or_all(tmp_path, box_of, expected):
     assert tuple(item["box"][0].int().tolist()) == expected
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation()])
-def test_masks_that_all_vanish_stay_countable(tmp_path, augmentation):
+@pytest.mark.parametrize("augmented", [False, True])
+def test_masks_that_all_vanish_stay_countable(tmp_path, augmented):
     """Two pixels that nearest-neighbour sampling skips: empty masks with a zero box, not a crash."""
     write_png(tmp_path / "eye.png", picture(640, 640))
     refs = []
     for k in (1, 3):
         path = write_png(tmp_path / f"eye_dot{k}_000.png", square(10 * k + 1, 10 * k + 1, 1, 640, 640))
         refs.append(MaskRef(path, path.name, f"dot{k}"))
-    dataset = dataset_of([Record(tmp_path / "eye.png", tuple(refs))], "sam_med2d", augmentation=augmentation)
-    batch = collate([dataset[(epoch, 0)] for epoch in range(3)])
+    changes = augmentation("sam_med2d") if augmented else None
+    dataset = dataset_of([Record(tmp_path / "eye.png", tuple(refs))], "sam_med2d", augmentation=changes)
+    batch = collate([dataset[Draw(epoch, 0, 0)] for epoch in range(3)])
     assert batch.mask.shape == (6, 1, SIZE, SIZE) and not batch.mask.any() and not batch.box.any()
     kept = dataset_of(dataset.records, "fundus")[0]
     assert kept["mask"].flatten(1).any(1).all(), "the fundus preprocessing keeps them"
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation()])
-def test_truth_is_the_file_and_goes_with_its_mask(tmp_path, augmentation):
+@pytest.mark.parametrize("augmented", [False, True])
+def test_truth_is_the_file_and_goes_with_its_mask(tmp_path, augmented):
     """Truth stays beside its mask also where augmentation moves some masks out of the frame."""
     names = []
     for k, (top, left) in enumerate([(0, 0), (30, 40), (0, 90), (70, 0)]):
         path = write_png(tmp_path / f"eye_p{k}_000.png", square(top, left, 10 if k != 1 else 20))
         names.append(MaskRef(path, path.name, f"p{k}"))
     write_png(tmp_path / "eye.png", picture())
-    dataset = dataset_of([Record(tmp_path / "eye.png", tuple(names))], augmentation=augmentation, keep_truth=True)
-    batch = collate([dataset[(epoch, 0)] for epoch in range(12)])
+    changes = augmentation() if augmented else None
+    dataset = dataset_of([Record(tmp_path / "eye.png", tuple(names))], augmentation=changes, keep_truth=True)
+    batch = collate([dataset[Draw(epoch, 0, 0)] for epoch in range(12)])
     assert len(batch.truth) == len(batch.refs) == len(batch.mask)
     assert all(np.array_equal(truth, read_mask(ref.path)) for truth, ref in zip(batch.truth, batch.refs, strict=True))
     lost = 12 * 4 - len(batch.refs)
-    assert lost > 0 if augmentation else lost == 0
-
-
-# --- augmentation -------------------------------------------------------------------------------------------------
-
-
-def bright_disc() -> tuple[np.ndarray, np.ndarray]:
-    """An image [3, S, S] of mean colour with a bright disc off its centre and a mask [1, S, S] of the same."""
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.circle(mask, (24, 38), 12, 1, -1)
-    return np.repeat(2.0 * mask[None].astype(np.float32), 3, axis=0), mask[None]
-
-
-def test_augmentation_keeps_image_and_mask_together():
-    image, masks = bright_disc()
-    augment, centres = Augmentation(), []
-    for seed in range(40):
-        changed, new_masks, kept = augment(image, masks, np.random.default_rng(seed))
-        assert changed.dtype == np.float32 and changed.shape == image.shape and kept.tolist() == [0]
-        assert set(np.unique(new_masks)) <= {0, 1}
-        channel = changed[1]
-        seen = channel > (np.median(channel) + channel.max()) / 2
-        overlap = (seen & (new_masks[0] > 0)).sum() / (seen | (new_masks[0] > 0)).sum()
-        assert overlap > 0.93, f"seed {seed}: IoU of picture and mask {overlap:.2f}"
-        centres.append(np.argwhere(new_masks[0]).mean(0))
-    assert np.ptp(centres, axis=0).min() > 15, "the disc must move"
-
-
-def test_augmentation_keeps_the_range_of_a_normalised_image():
-    """Nothing is clipped to 0..1, as some of albumentations' transforms do with floats."""
-    _, masks = bright_disc()
-    halves = np.where(np.arange(SIZE) < SIZE // 2, -2.0, 2.0).astype(np.float32)
-    image = np.broadcast_to(halves, (3, SIZE, SIZE)).copy()
-    for seed in range(40):
-        changed, *_ = Augmentation()(image, masks, np.random.default_rng(seed))
-        assert changed.min() < -0.9 and changed.max() > 0.9, f"seed {seed}"
-
-
-def test_augmentation_drops_masks_that_left_the_frame():
-    image, disc = bright_disc()
-    corner = np.zeros_like(disc)
-    corner[0, :4, :4] = 1
-    masks = np.concatenate([corner, disc])
-    counts: Counter[tuple[int, ...]] = Counter()
-    for seed in range(40):
-        _, new_masks, kept = Augmentation()(image, masks, np.random.default_rng(seed))
-        assert len(new_masks) == len(kept) and new_masks.any((1, 2)).all()
-        counts[tuple(kept)] += 1
-    assert set(counts) == {(0, 1), (1,)}
-
-
-def test_augmentation_never_leaves_an_image_without_masks():
-    image, disc = bright_disc()
-    corner = np.zeros_like(disc)
-    corner[0, :4, :4] = 1
-    unchanged = 0
-    for seed in range(40):
-        changed, new_masks, kept = Augmentation()(image, corner, np.random.default_rng(seed))
-        assert kept.tolist() == [0] and new_masks.any()
-        unchanged += changed is image and new_masks is corner
-    assert 0 < unchanged < 40
+    assert lost > 0 if augmented else lost == 0
 
 
 # --- batches ------------------------------------------------------------------------------------------------------
@@ -340,30 +310,94 @@ def test_a_batch_moves_to_a_device(data):
     assert batch.to(torch.device("meta")).mask.device.type == "meta"
 
 
-def test_sampler_shuffles_by_seed_and_epoch():
-    def order(seed, epoch):
-        sampler = EpochSampler(20, seed)
-        sampler.epoch = epoch
-        return list(sampler)
-
-    assert order(0, 3) == order(0, 3)
-    assert len(EpochSampler(20, 0)) == 20
-    assert sorted(order(0, 3)) == [(3, i) for i in range(20)]
-    indexes = [[i for _, i in order(*case)] for case in ((0, 3), (0, 4), (1, 3))]
-    assert indexes[0] != indexes[1] and indexes[0] != indexes[2]
-
-
-def test_batches_are_the_same_with_and_without_workers(data):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_with_and_without_workers(data, workers):
     """Two epochs of augmented samples through the same loader, as in training."""
     results = []
-    for workers in (0, 2):
-        sampler = EpochSampler(len(data), seed=5)
-        dataset = dataset_of(data, mask_num=2, augmentation=Augmentation(), seed=5)
-        loader = make_loader(dataset, batch_size=2, num_workers=workers, sampler=sampler)
-        batches = []
-        for sampler.epoch in (0, 1):
-            batches += list(loader)
-        results.append(batches)
+    for num_workers in (0, workers):
+        batches = EpochBatches(len(data), 2, seed=5)
+        dataset = dataset_of(data, mask_num=2, augmentation=augmentation(), seed=5)
+        loader = make_loader(dataset, num_workers=num_workers, batches=batches)
+        got = []
+        for epoch in (0, 1):
+            batches.set_position(epoch)
+            got += list(loader)
+        results.append(got)
     assert len(results[0]) == len(results[1]) == 6
     assert all(same(one, other) for one, other in zip(*results, strict=True))
     assert not same(results[0][0], results[0][3])
+
+
+def test_workers_never_give_the_same_augmentation(data):
+    """One photograph, drawn ten times by two workers: ten pictures, and ten seeds for each mask."""
+    records = data[:1] * 10
+    batches = EpochBatches(10, 1, seed=0)
+    loader = make_loader(dataset_of(records, augmentation=augmentation()), num_workers=2, batches=batches)
+    got = list(loader)
+    assert len({batch.image.numpy().tobytes() for batch in got}) == 10
+    seeds = [seed for batch in got for seed in batch.seeds]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_a_photograph_drawn_twice_is_augmented_differently(data):
+    dataset = dataset_of(data, augmentation=augmentation())
+    one, other = (collate([dataset[Draw(3, place, 1)]]) for place in (0, 4))
+    assert one.records == other.records and not torch.equal(one.image, other.image) and one.seeds != other.seeds
+
+
+def test_a_closer_view_is_seen_in_image_masks_and_frame(data):
+    class OnlyCloser(Augmentation):
+        def __call__(self, image, masks, rng):
+            return image, masks, np.arange(len(masks))
+
+    preprocessing = Preprocessing(SIZE)
+    dataset = dataset_of(data, augmentation=OnlyCloser(preprocessing), keep_truth=True)
+    items = [dataset[Draw(0, place, 1)] for place in range(20)]
+    for item in items:
+        expected = preprocessing.image(read_image(data[1].image), item["frame"])
+        assert np.array_equal(item["image"], expected)
+        masks = np.stack([preprocessing.mask(truth, item["frame"]) for truth in item["truth"]])
+        assert np.array_equal(item["mask"][:, 0], masks) and masks.any()
+    assert 1 < len({item["frame"] for item in items}) < 20
+
+
+def test_a_loader_without_batches_goes_in_order(data):
+    loader = make_loader(dataset_of(data), batch_size=2, num_workers=0)
+    assert [record for batch in loader for record in batch.records] == data
+    assert [len(batch.records) for batch in loader] == [2, 2, 1]
+
+
+# --- the digest ---------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_does_not_change_when_the_folder_moves(data, tmp_path):
+    before = data_digest(data)
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-moved")
+    tmp_path.rename(elsewhere)
+    assert data_digest(load_index(elsewhere, "train")) == before
+    assert len(before) == 32 and int(before, 16)
+
+
+def test_the_digest_changes_with_the_data(data):
+    """One pixel of a mask, of a photograph, another structure, one mask more or less, another order."""
+    before = data_digest(data)
+    first = data[0]
+    changes = [
+        data[:-1],
+        data[::-1],
+        [replace(first, masks=first.masks[:-1]), *data[1:]],
+        [replace(first, masks=(*first.masks[:-1], replace(first.masks[-1], structure="other"))), *data[1:]],
+    ]
+    digests = [data_digest(records) for records in changes]
+    for path in (data[3].masks[2].path, data[4].image):
+        array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        array[7, 9] = 255 - array[7, 9]
+        write_png(path, array)
+        digests.append(data_digest(data))
+    assert len({before, *digests}) == 1 + len(digests)
+
+
+def test_the_digest_names_a_missing_file(data):
+    data[2].image.unlink()
+    with pytest.raises(DataError, match="eye2.png cannot be opened"):
+        data_digest(data)

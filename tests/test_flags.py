@@ -13,7 +13,9 @@ from utils import UsageError
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}
 FLAGS = [
-    *[("train", flag) for flag in ("multimask", "encoder_adapter", "use_amp", "augment")],
+    *[("train", flag) for flag in (
+        "multimask", "encoder_adapter", "use_amp", "augment", "grad_checkpointing", "compile", "save_pth", "tensorboard"
+    )],
     *[("test", flag) for flag in ("multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp")],
 ]
 BOX = Mode("box", box=True)
@@ -77,6 +79,14 @@ def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
         "multimask": True,
         "encoder_adapter": True,
         "use_amp": False,
+        "update": "batch",
+        "teach": "best",
+        "accumulate": 1,
+        "balance": "none",
+        "grad_checkpointing": False,
+        "compile": False,
+        "save_pth": False,
+        "tensorboard": False,
     }.items(),
 )
 def test_defaults_of_train(flag, default):
@@ -123,6 +133,9 @@ def test_lists_and_numbers_are_parsed():
         ("train", ["--epochs", "many"]),
         ("train", ["--point_list"]),
         ("train", ["--no_such_flag"]),
+        ("train", ["--update", "step"]),
+        ("train", ["--teach", "worst"]),
+        ("train", ["--balance", "size"]),
         ("test", ["--model_type", "vit_x"]),
         ("test", ["--preprocess", "sepia"]),
         ("test", ["--channel_order", "grb"]),
@@ -159,6 +172,8 @@ def checked(argv: str) -> Namespace:
         "--lr nan",
         "--metrics iou",
         "--metrics dice hausdorff",
+        "--accumulate 0",
+        "--accumulate 2 --update round",
     ],
 )
 def test_train_refuses_values_that_cannot_work(argv):

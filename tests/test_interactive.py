@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+import evaluation
 from DataLoader import Batch, DataError, MaskRef, Record
-from evaluation import make_prompts, masks_at_original_size, parse_mode, predict_batch, read_prompts, write_prompts
+from evaluation import (
+    make_prompts,
+    masks_at_original_size,
+    parse_mode,
+    predict_batch,
+    read_prompts,
+    stream,
+    write_prompts,
+)
 from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run, upsample
 from segment_anything.training.prompts import bounding_box, box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing
@@ -177,6 +186,7 @@ def make_batch(keep: list[int] | None = None, dtype: torch.dtype = torch.float32
         box=torch.tensor([bounding_box(m[0].numpy()) for m in mask], dtype=torch.float32),
         image_index=image_index,
         refs=[refs[i] for i in keep],
+        seeds=keep,
         frames=[frame] * len(needed),
         records=[Record(Path(f"image{i}.png"), ()) for i in needed.tolist()],
         truth=None,
@@ -196,6 +206,14 @@ def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkey
         for prediction in row:
             points = 2 if prediction.mode.box else 1 + prediction.mode.clicks
             assert prediction.points[0].shape == (points, 2) and prediction.low_res.shape == (16, 16)
+
+
+def test_every_seed_mask_and_purpose_has_its_own_stream():
+    seeds, keys, purposes = (0, 1, 2, 7, 2**16, 2**31, 2**32 - 1), ("a.png", "b.png"), ("opening", "clicks")
+    cases = list(itertools.product(seeds, keys, purposes))
+    drawn = {tuple(torch.rand(4, generator=stream(*case)).tolist()) for case in cases}
+    again = {tuple(torch.rand(4, generator=stream(*case)).tolist()) for case in cases}
+    assert len(drawn) == len(cases) and drawn == again
 
 
 @pytest.mark.parametrize("point_num", [1, 3])
@@ -224,6 +242,24 @@ def test_masks_with_different_numbers_of_points_do_not_disturb_each_other(tiny_m
     for i in range(5):
         alone = predict_batch(tiny_model, make_batch([i], torch.float64), prompts, modes, seed=3)[0][0]
         torch.testing.assert_close(alone.low_res, together[i][0].low_res, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 5])
+def test_few_masks_at_once_give_what_all_give(tiny_model, calls, monkeypatch, at_once):
+    tiny_model.double()
+    batch, modes = make_batch(dtype=torch.float64), [parse_mode(name) for name in ("box", "1", "3")]
+    prompts = make_prompts([batch], point_num=1, seed=3)
+    together = predict_batch(tiny_model, batch, prompts, modes, seed=3)
+    calls.clear()
+    monkeypatch.setattr(evaluation, "MASKS_AT_ONCE", at_once)
+    in_parts = predict_batch(tiny_model, batch, prompts, modes, seed=3)
+    assert {len(call["coords"]) for call in calls} <= {at_once, 5 % at_once}
+    assert sum(len(call["coords"]) for call in calls) == 5 * (1 + 3)
+    for row, expected_row in zip(in_parts, together, strict=True):
+        assert [prediction.mode for prediction in row] == modes
+        for found, expected in zip(row, expected_row, strict=True):
+            torch.testing.assert_close(found.low_res, expected.low_res, atol=1e-5, rtol=0)
+            assert torch.equal(found.points[0], expected.points[0]) and torch.equal(found.points[1], expected.points[1])
 
 
 def test_a_vanished_mask_is_never_asked_for(tiny_model):

@@ -173,7 +173,7 @@ def test_only_the_best_candidate_and_the_single_output_learn_the_mask(m):
         expected[torch.arange(4), torch.tensor(BEST) + m - 3] = True
     assert torch.equal(logits.grad.abs().sum((2, 3)) > 0, expected)
     assert (predicted.grad != 0).all()
-    assert parts.keys() == {"focal", "dice", "iou"} and not any(value.requires_grad for value in parts.values())
+    assert parts.keys() == {"loss", "focal", "dice", "iou"} and not any(value.requires_grad for value in parts.values())
 
 
 @pytest.mark.parametrize("m", [1, 3, 4])
@@ -202,14 +202,38 @@ def test_candidate_loss_of_low_precision_outputs(dtype):
     assert loss.dtype == torch.float32 and loss.isfinite() and low.grad.isfinite().all()
 
 
-def test_a_generator_lets_one_mask_in_sixteen_teach_a_random_candidate():
+def learning_candidates(predicted: torch.Tensor, **options) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of three candidates learns, and which has the best IoU, for 6000 masks: each int64 [6000]."""
     logits, mask = (part.repeat(1500, 1, 1, 1)[:, :, ::4, ::4].contiguous() for part in candidates(3))
     logits.requires_grad_()
-    loss, _ = losses.candidate_loss(logits, mask, torch.zeros(6000, 3), torch.Generator().manual_seed(0))
-    loss.backward()
+    losses.candidate_loss(logits, mask, predicted, **options)[0].backward()
     learns = logits.grad.abs().sum((2, 3)) > 0
     assert (learns.sum(1) == 1).all()
-    usual = logits.detach()
-    target = losses.soft_iou(torch.nn.functional.interpolate(usual, mask.shape[-2:], mode="bilinear"), mask)
-    share = (learns.int().argmax(1) != target.argmax(1)).float().mean()
-    assert share.item() == pytest.approx(2 / 3 / 16, abs=0.012)  # the random candidate is the best one in a third
+    full = torch.nn.functional.interpolate(logits.detach(), mask.shape[-2:], mode="bilinear")
+    return learns.int().argmax(1), losses.soft_iou(full, mask).argmax(1)
+
+
+def test_the_teacher_is_the_best_iou_or_the_best_predicted_one():
+    predicted = torch.rand(6000, 3, generator=torch.Generator().manual_seed(0))
+    for teach in ("best", "predicted"):
+        learns, best = learning_candidates(predicted, teach=teach)
+        assert torch.equal(learns, best if teach == "best" else predicted.argmax(1))
+
+
+@pytest.mark.parametrize("teach", ["best", "predicted"])
+def test_exploration_lets_one_mask_in_sixteen_teach_a_random_candidate(teach):
+    exploration = torch.rand(6000, 2, generator=torch.Generator().manual_seed(0))
+    predicted = torch.rand(6000, 3, generator=torch.Generator().manual_seed(1))
+    learns, best = learning_candidates(predicted, teach=teach, exploration=exploration)
+    usual = best if teach == "best" else predicted.argmax(1)
+    explores = exploration[:, 0] < 1 / 16
+    assert torch.equal(learns[~explores], usual[~explores])
+    assert torch.equal(learns[explores], (3 * exploration[explores, 1]).long())
+    assert explores.float().mean() == pytest.approx(1 / 16, abs=0.01)
+    assert torch.bincount(learns[explores], minlength=3).min() > explores.sum() / 5
+
+
+def test_the_highest_random_number_names_the_last_candidate():
+    highest = torch.tensor([[0.0, 1 - 2**-24]]).expand(6000, 2)
+    learns, _ = learning_candidates(torch.zeros(6000, 3), exploration=highest)
+    assert (learns == 2).all()

@@ -1,16 +1,33 @@
 """Half precision and full disks: what must not change, and what must not be lost."""
 
 import errno
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.amp import GradScaler
 
+import train
 import trainer
 from segment_anything.predictor import SamPredictor
 from segment_anything.training import state as training_state
-from segment_anything.training.step import StepPolicy, forward_backward
-from tests.test_training import two_discs
+from segment_anything.training.step import StepPolicy
+from tests.helpers import backward, gradients, logged_losses, train_args, two_discs
+from utils import Processes
+
+
+def make_trainer(folder, *flags):
+    """A run that has not begun."""
+    args = train_args(folder, *flags)
+    device = torch.device("cpu")
+    return trainer.Trainer(args, train.make_model(args, device), device, folder, Processes())
+
+
+def norm_of(model):
+    return torch.cat([gradient.flatten() for gradient in gradients(model).values()]).norm().item()
 
 
 def test_positions_are_as_exact_under_autocast(tiny_model):
@@ -36,19 +53,77 @@ def test_a_step_under_autocast_is_close_to_one_without(tiny_model):
     losses = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            generator = torch.Generator().manual_seed(0)
-            losses.append(forward_backward(tiny_model, *two_discs(), StepPolicy(0), generator)["loss"])
+            losses.append(backward(tiny_model, two_discs(), StepPolicy(0))["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_a_gradient_that_is_no_number_is_refused():
-    trainer_like = type("Run", (), {"folder": trainer.Path("nowhere"), "step": 7})()
-    batch = type("Batch", (), {"records": []})()
+    """But with a gradient scaler, which leaves out such a step, only a loss is."""
+    run = SimpleNamespace(folder=Path("nowhere"), step=7, processes=Processes())
+    run.scaler = GradScaler("cpu", enabled=False)
     refuse = trainer.Trainer._refuse_nan
-    refuse(trainer_like, 1.0, 2.0, batch)
+    refuse(run, 1.0, 2.0, [])
     for loss, gradient in ((float("nan"), 1.0), (1.0, float("inf")), (1.0, float("nan"))):
         with pytest.raises(trainer.UsageError, match=r"step 7.*lower --lr"):
-            refuse(trainer_like, loss, gradient, batch)
+            refuse(run, loss, gradient, [])
+    run.scaler = GradScaler("cpu")
+    refuse(run, 1.0, float("inf"), [])
+    with pytest.raises(trainer.UsageError, match=r"step 7.*lower --lr"):
+        refuse(run, float("nan"), 1.0, [])
+
+
+@pytest.fixture
+def only_float16(monkeypatch):
+    """As on a GPU without bfloat16."""
+    monkeypatch.setattr(trainer, "autocast_dtype", lambda _: torch.float16)
+
+
+@pytest.mark.parametrize("update", ["batch", "round"])
+def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, update):
+    flags = ("--use_amp", "--update", update)
+    assert train.main(train_args(tmp_path / "whole", *flags)) == 0
+    rows = logged_losses(tmp_path / "whole")
+    assert len(rows) == 2 and all(0 < float(row["loss"]) < 100 for row in rows)
+    folder = tmp_path / "whole/models/tiny/last"
+    assert all(tensor.isfinite().all() for tensor in load_file(folder / "model.safetensors").values())
+    assert training_state.load_state(folder)["scaler"]["scale"] > 0
+
+
+def test_a_float16_overflow_leaves_out_the_step_and_lowers_the_scale(tmp_path, tiny_type, only_float16, monkeypatch):
+    """The first scale is too large on purpose."""
+    before = {}
+    step = trainer.Trainer._train_step
+
+    def watched(self, batches):
+        if not before:
+            self.scaler = GradScaler("cpu", init_scale=2.0**40)
+            before.update({name: p.detach().clone() for name, p in self.model.named_parameters()})
+            found = step(self, batches)
+            assert self.scaler.get_scale() == 2.0**39
+            assert all(torch.equal(p, before[name]) for name, p in self.model.named_parameters())
+            return found
+        return step(self, batches)
+
+    monkeypatch.setattr(trainer.Trainer, "_train_step", watched)
+    assert train.main(train_args(tmp_path, "--use_amp", "--epochs", "1")) == 0
+    assert before and len(logged_losses(tmp_path)) == 1
+
+
+def test_after_an_overflow_the_other_rounds_have_gradients_of_the_new_scale(tmp_path, tiny_type, only_float16):
+    """Each round is an update of its own, so that the scale may change in the middle of a batch."""
+    run = make_trainer(tmp_path, "--use_amp", "--update", "round", "--clip_grad", "0")
+    run.scaler = GradScaler("cpu", init_scale=4.0, growth_factor=4.0, growth_interval=2)
+    norms = []
+    run.optimizer = torch.optim.SGD(run.model.parameters(), lr=0.0)
+    run.optimizer.register_step_pre_hook(lambda *_: norms.append(norm_of(run.model)))
+    run.model.train()
+    batch = next(iter(run.loader))
+    run._train_step([batch])
+    growing = list(norms)
+    norms.clear()
+    run.scaler, run.step = GradScaler("cpu", init_scale=4.0, growth_interval=10**6), 0
+    run._train_step([batch])
+    assert growing == pytest.approx(norms, rel=0.05)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("write failed"), OSError(errno.ENOSPC, "No space left on device")])

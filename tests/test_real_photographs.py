@@ -50,7 +50,7 @@ def test_masks_survive_the_way_there_and_back(fundus, structure, least):
 
 def test_samples_are_whole(records):
     dataset = FundusDataset(records, Preprocessing(256), mask_num=3)
-    for item in (dataset[(0, i)] for i in range(len(dataset))):
+    for item in (dataset[i] for i in range(len(dataset))):
         assert item["image"].shape == (3, 256, 256) and item["image"].isfinite().all()
         assert (item["box"][:, 2:] > item["box"][:, :2]).all()
         assert 1 <= len(item["mask"]) == len(item["box"]) <= 3

@@ -1,4 +1,4 @@
-"""Training: what learns and what stays frozen, one batch learnt by heart, both scripts end to end."""
+"""Whole runs: both scripts end to end, and a run that was stopped ends as one that was not."""
 
 import csv
 import json
@@ -11,131 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import train
 import trainer
-from segment_anything.training.interactive import ClickPolicy, run
-from segment_anything.training.losses import soft_iou
-from segment_anything.training.prompts import box_points
-from segment_anything.training.step import StepPolicy, forward_backward, random_openings, select_trainable
-from tests.conftest import TINY_SPEC, make_tiny_model
-from tests.helpers import load_test_script
-
-POLICY = StepPolicy(corrective_rounds=4, clicks=(1, 2))
-
-
-def two_discs(size=64):
-    """A batch of two pictures with a bright disc each: image, mask, box, image_index."""
-    y, x = np.mgrid[:size, :size]
-    discs = np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r * r for cy, cx, r in ((24, 22, 12), (40, 38, 15))])
-    mask = torch.from_numpy(discs)[:, None]
-    image = torch.where(mask, 1.5, -1.0).repeat(1, 3, 1, 1)
-    boxes = torch.tensor([[11, 13, 34, 36], [24, 26, 53, 55]], dtype=torch.float32)
-    return image, mask, boxes, torch.arange(2)
-
-
-def gradients_after_steps(model, steps=12):
-    """Names of the parameters that some step gave a non-zero gradient."""
-    generator = torch.Generator().manual_seed(0)
-    touched = set()
-    for _ in range(steps):
-        model.zero_grad()
-        forward_backward(model, *two_discs(), POLICY, generator)
-        touched |= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    return touched
-
-
-@pytest.mark.parametrize("encoder", ["full", "adapter", "none"])
-def test_every_trainable_parameter_learns_and_no_frozen_one_does(encoder):
-    model = make_tiny_model(encoder_adapter=True).train()
-    select_trainable(model, encoder)
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert gradients_after_steps(model) == trainable
-    assert {"prompt_encoder.not_a_point_embed.weight", "prompt_encoder.no_mask_embed.weight"} <= trainable
-    assert {f"prompt_encoder.point_embeddings.{i}.weight" for i in range(4)} <= trainable
-    assert any("mask_downscaling" in name for name in trainable)
-    assert ("image_encoder.pos_embed" in trainable) == (encoder == "full")
-    assert any("Adapter" in name for name in trainable) == (encoder != "none")
-
-
-def test_frozen_parameters_do_not_move_under_the_optimizer():
-    model = make_tiny_model(encoder_adapter=True).train()
-    select_trainable(model, "adapter")
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = trainer.make_optimizer(model, train.parse_args(["--weight_decay", "0.5", "--lr", "0.01"]))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        optimizer.zero_grad()
-        forward_backward(model, *two_discs(), POLICY, generator)
-        optimizer.step()
-    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def test_one_batch_is_learnt_by_heart():
-    model = make_tiny_model().train()
-    batch = two_discs()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    generator = torch.Generator().manual_seed(0)
-    policy = StepPolicy(corrective_rounds=2, clicks=(1,))
-    for _ in range(150):
-        optimizer.zero_grad()
-        forward_backward(model, *batch, policy, generator)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    image, mask, box, index = batch
-    with torch.no_grad():
-        rounds = run(model, model.encode(image), index, mask, box_points(box), ClickPolicy(rounds=1), generator)
-        predicted = next(rounds).logits() > 0
-    dice = 2 * (predicted & mask).sum() / (predicted.sum() + mask.sum())
-    assert dice > 0.9
-
-
-def test_rounds_meet_in_the_encoder_as_in_one_graph():
-    """Backward passes round by round give the gradient of the summed rounds."""
-    torch.manual_seed(1)
-    model = make_tiny_model().train()
-    batch = two_discs()
-    policy = StepPolicy(corrective_rounds=2, clicks=(1,))
-    forward_backward(model, *batch, policy, torch.Generator().manual_seed(3))
-    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    model.zero_grad()
-    summed_loss(model, batch, policy, torch.Generator().manual_seed(3)).backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-3, msg=name)
-
-
-def summed_loss(model, batch, policy, generator):
-    """The step's loss as one graph, with the step's own order of random draws."""
-    from segment_anything.training.interactive import random_mask_only
-    from segment_anything.training.losses import candidate_loss
-
-    image, mask, box, index = batch
-    rounds = 1 + policy.corrective_rounds
-    clicks = tuple(policy.clicks[i] for i in torch.randint(len(policy.clicks), (rounds,), generator=generator).tolist())
-    click_policy = ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), None)
-    opening = random_openings(mask[:, 0], box, generator)
-    results = run(model, model.encode(image), index, mask, opening, click_policy, generator)
-    return sum(candidate_loss(r.candidates, mask, r.candidate_iou, generator)[0] for r in results) / rounds
-
-
-def test_iou_target_has_no_gradient():
-    logits = torch.randn(1, 3, 8, 8, requires_grad=True)
-    assert not soft_iou(logits, torch.ones(1, 1, 8, 8)).requires_grad
-
-
-def train_args(work_dir: Path, *more: str):
-    """Flags of a short run of a tiny model on the demo photographs."""
-    flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
-    flags += f" --epochs 2 --batch_size 4 --iter_point 3 --num_workers 0 --work_dir {work_dir} --run_name tiny"
-    return train.parse_args([*flags.split(), *more])
-
-
-@pytest.fixture
-def tiny_type(monkeypatch):
-    """Make "vit_t" a tiny model, so that whole runs take seconds."""
-    monkeypatch.setitem(train.MODEL_SPECS, "vit_t", TINY_SPEC)
+from tests.helpers import load_test_script, logged_losses, train_args
 
 
 def test_both_scripts_end_to_end(tmp_path, tiny_type):
@@ -190,14 +69,13 @@ def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
 
 @pytest.mark.parametrize("interrupted_at", [1, 2, 3], ids=["mid-epoch", "at its end", "later"])
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at):
-    train.main(train_args(tmp_path / "whole"))
+    assert train.main(train_args(tmp_path / "whole")) == 0
     step = trainer.Trainer._train_step
 
-    def step_and_signal(self, batch):
-        losses = step(self, batch)
-        if self.step == interrupted_at:
+    def step_and_signal(self, batches):
+        if self.step + 1 == interrupted_at:
             signal.raise_signal(signal.SIGTERM)
-        return losses
+        return step(self, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "_train_step", step_and_signal)
@@ -225,11 +103,6 @@ def test_a_signal_to_the_process_group_saves_and_names_the_command(tmp_path, num
     assert process.returncode == 130
     assert f"--resume {tmp_path}/models/tiny/last" in output
     assert (tmp_path / "models/tiny/last/state.pt").is_file()
-
-
-def logged_losses(folder):
-    history = csv.DictReader((folder / "models/tiny/history.csv").open())
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
 def test_resume_with_other_flags_names_them(tmp_path, tiny_type):

@@ -1,10 +1,13 @@
 """The adapter layer of SAM-Med2D (Cheng et al. 2023): a channel gate, then a spatial bottleneck."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .common import linear, prefers_convolution
+from .common import linear, prefers_convolution, product
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -36,16 +39,34 @@ def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _patches(x: Tensor, weight: Tensor) -> Tensor:
-    """x [B, H, W, K] @ weight [K, N]; where convolution is faster, the weight is its image (see `linear`).
-
-    In two halves of K: the library's re-ordered copy of a whole ViT-B weight (38 MB) is past the size up to
-    which freed memory is reused, and the page faults of a fresh copy would take as long as the product.
-    """
+    """x [B, H, W, K] @ weight [K, N], by the fastest route (see `linear`)."""
     if not prefers_convolution(x):
         return x @ weight
-    filters = x.reshape(-1, x.shape[-1], 1, 1)
-    halves = zip(filters.chunk(2, 1), weight[None, :, None].chunk(2, 1), strict=True)
-    return sum(F.conv2d(image, half) for half, image in halves)
+    return _WideProduct.apply(x.flatten(0, 2), weight).view(*x.shape[:3], -1)
+
+
+class _WideProduct(torch.autograd.Function):
+    """Few pixels [M, K] @ a wide weight [K, N], where convolutions are faster than matrix products."""
+
+    @staticmethod
+    def forward(ctx, pixels: Tensor, weight: Tensor) -> Tensor:
+        """The weight is the image. In two halves of K: the library's re-ordered copy of a whole ViT-B weight
+        (38 MB) is past the size up to which freed memory is reused, and the page faults of a fresh copy would
+        take as long as the product.
+        """
+        ctx.save_for_backward(pixels, weight)
+        halves = zip(pixels[..., None, None].chunk(2, 1), weight[None, :, None].chunk(2, 1), strict=True)
+        return reduce(Tensor.add_, (F.conv2d(image, filters)[0, :, 0] for filters, image in halves))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        pixels, weight = ctx.saved_tensors
+        of_pixels = product(weight, gradient).t() if ctx.needs_input_grad[0] else None
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = product(pixels.t().contiguous(), gradient.t().contiguous())
+        return of_pixels, of_weight
 
 
 def _overlap_add(taps: tuple[Tensor, ...], dim: int) -> Tensor:

@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 
 class LayerNorm2d(nn.Module):
@@ -29,19 +31,39 @@ class LayerNorm2d(nn.Module):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear of [..., K] tokens and an [N, K] weight, by the fastest route for device and dtype.
 
-    For fp32 on a CPU that route is a 1x1 convolution: PyTorch gives it to oneDNN, which measured about twice
-    as fast as the BLAS behind F.linear from 64 tokens on. oneDNN copies the filters into an order of its own
-    at each call, therefore the smaller of tokens and weight takes the place of the filters.
+    For fp32 on a CPU that route is a 1x1 convolution, forward and backward: PyTorch gives it to oneDNN, which
+    measured about twice as fast as the BLAS behind F.linear from 64 tokens on.
     """
     if not prefers_convolution(x):
         return F.linear(x, weight, bias)
-    tokens = x.reshape(-1, x.shape[-1])
-    if len(tokens) <= len(weight):
-        out = _product(weight, tokens).t().contiguous()  # attention wants features next to each other
-        out = out if bias is None else out + bias
-    else:
-        out = _product(tokens, weight, bias)
-    return out.reshape(*x.shape[:-1], -1)
+    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], -1)
+
+
+class _Linear(torch.autograd.Function):
+    """Tokens [M, K], weight [N, K] and bias [N] or None -> [M, N]. Keeps the tokens only for a weight that learns."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """oneDNN copies the filters into an order of its own at each call, therefore the smaller of tokens and
+        weight takes the place of the filters.
+        """
+        ctx.save_for_backward(tokens if ctx.needs_input_grad[1] else None, weight)
+        if len(tokens) > len(weight):
+            return product(tokens, weight, bias)
+        out = product(weight, tokens).t().contiguous()  # attention wants features next to each other
+        return out if bias is None else out.add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        tokens, weight = ctx.saved_tensors
+        needs_tokens, needs_weight, needs_bias = ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        return (
+            _product_with_columns(gradient, weight) if needs_tokens else None,
+            product(gradient.t().contiguous(), tokens.t().contiguous()) if needs_weight else None,
+            gradient.sum(0) if needs_bias else None,
+        )
 
 
 def prefers_convolution(x: Tensor) -> bool:
@@ -54,10 +76,17 @@ def prefers_convolution(x: Tensor) -> bool:
     return fp32_on_cpu and not traced and x.shape[:-1].numel() >= 64
 
 
-def _product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
     """pixels [M, K] @ filters [N, K].T + bias [N] -> [M, N], as a convolution of one channels-last row."""
     image = pixels[None, None].permute(0, 3, 1, 2)
     return F.conv2d(image, filters[:, :, None, None], bias).permute(0, 2, 3, 1)[0, 0]
+
+
+def _product_with_columns(pixels: Tensor, filters: Tensor) -> Tensor:
+    """pixels [M, N] @ filters [N, K] -> [M, K], as the gradient of `product` with respect to its pixels."""
+    image = pixels[None, None].permute(0, 3, 1, 2)
+    shape = (1, filters.shape[1], 1, len(pixels))
+    return conv2d_input(shape, filters[:, :, None, None], image).permute(0, 2, 3, 1)[0, 0]
 
 
 class MLPBlock(nn.Module):

@@ -1,59 +1,103 @@
-"""Random changes of a photograph and its masks, in the model frame."""
+"""Random changes of a photograph and its masks: a closer view, position, light, colour, focus, compression."""
 
 import os
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 
-import cv2
 import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version otherwise
 import albumentations as A
 
 from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
+from ..utils.transforms import Frame, Preprocessing
 
+MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
 MIN_PIXELS_KEPT = 4
-BLACK = tuple(-mean / std for mean, std in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
+ZOOMED = 0.3  # share of the photographs that are shown from nearer
+ZOOM_SIDES = (0.4, 0.9)  # of the window, in shares of the photograph's shorter side
+MARGIN = 0.1  # of the window, that stays around the structure it was made for
 
 
 class Augmentation:
-    """Flips, rotation, scale and shift by albumentations, then focus, exposure, colour balance and gamma.
+    """Changes what a model will see; the strengths keep structures and their colours recognisable.
 
-    Called with an image float32 [3, S, S], masks uint8 [M, S, S] and a Generator; returns the changed image,
-    the masks that still show something, and their indexes. If no mask would be left, nothing is changed.
+    `zoom` chooses the part of the photograph before it is resized, so that a closer view has more detail. The
+    call then changes the image in the model frame, by albumentations on 8-bit RGB: its blur and colour
+    transforms clip floats to 0..1. All transforms of light and colour keep black, and what is not photograph
+    (the padding, and what rotation and shift bring in) keeps the colour that the preprocessing gives it.
     """
 
-    def __init__(self, surround: Sequence[float] = BLACK) -> None:
-        """`surround`: the normalised colour that rotation and shift bring in at the borders."""
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._zooms = preprocessing.mode == "fundus"  # the other mode always shows the whole photograph
+        self._channels = slice(None, None, 1 if preprocessing.channel_order == "rgb" else -1)
+        self._surround = -MEAN / STD if preprocessing.mode == "fundus" else np.zeros_like(MEAN)
         self._transform = A.Compose(
             [
                 A.HorizontalFlip(p=0.5),
                 A.VerticalFlip(p=0.5),
-                A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), translate_percent=(-0.08, 0.08), fill=surround, p=0.8),
+                A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), translate_percent=(-0.08, 0.08), keep_ratio=True, p=0.8),
+                A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 1.2), p=0.15),
+                A.OneOf(
+                    [A.Illumination(mode=mode, intensity_range=(0.05, 0.2)) for mode in ("linear", "gaussian")], p=0.4
+                ),
+                A.MultiplicativeNoise(multiplier=(0.8, 1.2), per_channel=False, p=0.7),  # exposure
+                A.MultiplicativeNoise(multiplier=(0.92, 1.08), per_channel=True, p=0.7),  # colour balance
+                A.RandomToneCurve(scale=0.1, p=0.3),  # contrast
+                A.RandomGamma(gamma_limit=(85, 118), p=0.7),
+                A.HueSaturationValue(hue_shift_limit=2, sat_shift_limit=15, val_shift_limit=0, p=0.3),
+                A.ImageCompression(quality_range=(50, 95), p=0.2),
             ]
         )
+
+    def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
+        """The frame, or one of a window that shows a part of one of the masks [H, W] of original size."""
+        if not self._zooms or rng.random() >= ZOOMED:
+            return frame
+        return zoom_window(frame, masks[rng.integers(len(masks))], rng)
 
     def __call__(
         self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        self._transform.set_random_seed(int(rng.integers(2**31)))
-        changed = self._transform(image=image.transpose(1, 2, 0), masks=masks)
-        new_masks = np.stack(changed["masks"])
+        """Change an image, float32 [3, S, S] as preprocessed, and masks, uint8 {0, 1} [M, S, S].
+
+        Returns the image, the masks that still show something, and their indexes. If no mask would be left,
+        nothing is changed.
+        """
+        photograph = (image != self._surround).any(0)
+        # not set_random_seed: it gives every transform the same seed, and all are applied together or none
+        self._transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        changed = self._transform(image=self._to_pixels(image), masks=np.stack([*masks, photograph.astype(np.uint8)]))
+        new_masks, photograph = changed["masks"][:-1], changed["masks"][-1]
         pixels = masks.sum((1, 2))
         kept = np.flatnonzero(new_masks.sum((1, 2)) >= np.minimum(pixels, MIN_PIXELS_KEPT).clip(min=1))
         if not len(kept):
             return image, masks, np.arange(len(masks))
-        blurred = self._blur(changed["image"], rng)
-        return self._light(np.ascontiguousarray(blurred.transpose(2, 0, 1)), rng), new_masks[kept], kept
+        return np.where(photograph, self._from_pixels(changed["image"]), self._surround), new_masks[kept], kept
 
-    @staticmethod
-    def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One picture in ten a little out of focus. albumentations' own blur clips floats to 0..1."""
-        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.2)) if rng.random() < 0.1 else image
+    def _to_pixels(self, image: np.ndarray) -> np.ndarray:
+        """Normalised float32 [3, S, S] -> RGB uint8 [S, S, 3]."""
+        pixels = (image * STD + (MEAN + np.float32(0.5))).astype(np.uint8)  # rounded
+        return np.ascontiguousarray(pixels[self._channels].transpose(1, 2, 0))
 
-    @staticmethod
-    def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Other exposure, colour balance and gamma; black stays black, as the surround of a photograph does."""
-        mean, std = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        gain = np.float32(rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, (3, 1, 1)))
-        share = ((image * std + mean) * (gain / 255)).clip(0, 1)
-        return (255 * share ** np.float32(rng.uniform(0.8, 1.25)) - mean) / std
+    def _from_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """The way back."""
+        return (np.ascontiguousarray(pixels.transpose(2, 0, 1)[self._channels]) - MEAN) / STD
+
+
+def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Frame of a square window around a random pixel of the mask [H, W]; the pixel keeps off the window's border.
+
+    The window lies in the part of the photograph that `frame` uses. A mask outside that part changes nothing.
+    """
+    top, left, bottom, right = frame.crop
+    height, width = frame.crop_size
+    inside = np.flatnonzero(mask[top:bottom, left:right])
+    if not len(inside):
+        return frame
+    side = max(1, round(min(height, width) * rng.uniform(*ZOOM_SIDES)))
+    pixel = np.array(divmod(int(rng.choice(inside)), width))
+    corner = pixel - np.floor(side * rng.uniform(MARGIN, 1 - MARGIN, 2)).astype(int)
+    y, x = (frame.crop[:2] + np.clip(corner, 0, (height - side, width - side))).tolist()
+    return replace(frame, crop=(y, x, y + side, x + side), inner=(0, 0, frame.image_size, frame.image_size))

@@ -6,7 +6,7 @@ combination 20 focal + dice + MSE of the IoU: Segment Anything, Kirillov et al. 
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from ..utils.transforms import upsample
 
@@ -14,11 +14,50 @@ FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
 EXPLORATION = 1 / 16
 REDUCTIONS = ("mask", "batch")
+TEACHERS = ("best", "predicted")
 
 
 def _sums(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of values [N, M, H, W] over all pixels, and over those of mask [N, 1, H, W]: each [N, M]."""
-    return values.sum((-2, -1)), (values * mask).sum((-2, -1))
+    """Sum of values [N, M, H, W] over all pixels, and over those of mask [N, 1, H, W]: each [N, M], float32."""
+    with torch.autocast(values.device.type, enabled=False):
+        on_mask = values.flatten(2) @ mask.flatten(2).transpose(1, 2)
+    return values.sum((-2, -1)), on_mask[..., 0]
+
+
+class _FocalAndDice(torch.autograd.Function):
+    """Both losses of `segmentation_losses`, with their gradient written out: few passes over S x S numbers.
+
+    With z the logit against the true class, q = sigmoid(z) the probability of the wrong class and ce = softplus(z)
+    its cross entropy, the focal loss of a pixel is alpha q^2 ce, and dq/dz = q (1 - q).
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, mask: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
+        sign = 1 - 2 * mask
+        against = logits * sign
+        # softplus, finite for any z, at a third of the price of the library's
+        ce = against.abs().sigmoid_().log_().neg_().add_(against.clamp(min=0))
+        wrong = against.sigmoid_()
+        everywhere, on_mask = _sums(wrong.square().mul_(ce), mask)
+        focal = (1 - FOCAL_ALPHA) * everywhere + (2 * FOCAL_ALPHA - 1) * on_mask
+        wrong_everywhere, missed = _sums(wrong, mask)
+        area = mask.sum((-2, -1))
+        total = 2 * (area - missed) + wrong_everywhere + smooth  # of probability and mask
+        overlap = 2 * (area - missed) + smooth
+        ctx.save_for_backward(wrong, ce, mask, overlap, total)
+        return focal / mask[0, 0].numel(), 1 - overlap / total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
+        wrong, ce, mask, overlap, total = ctx.saved_tensors
+        slope = torch.addcmul(wrong, wrong, wrong, value=-1)
+        gradient = wrong.square().addcmul_(slope, ce, value=2).mul_(wrong)  # of q^2 ce with respect to z
+        gradient.mul_((1 - FOCAL_ALPHA) - mask)  # alpha, and the sign of dz
+        gradient.mul_((focal / mask[0, 0].numel())[..., None, None])
+        everywhere, on_mask = dice * overlap / total.square(), 2 * dice / total
+        slope.mul_(everywhere[..., None, None] - on_mask[..., None, None] * mask)
+        return gradient.add_(slope), None, None
 
 
 def segmentation_losses(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -27,15 +66,7 @@ def segmentation_losses(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) ->
     logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M]; finite for any
     finite logit.
     """
-    logits, mask = logits.float(), mask.float()
-    probability = logits.sigmoid()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, mask.expand_as(logits), reduction="none")
-    # for a binary mask |mask - p| is one minus the probability of the true class
-    everywhere, on_mask = _sums((mask - probability).square() * cross_entropy, mask)
-    focal = (1 - FOCAL_ALPHA) * everywhere + (2 * FOCAL_ALPHA - 1) * on_mask
-    total, overlap = _sums(probability, mask)
-    dice = 1 - (2 * overlap + smooth) / (total + mask.sum((-2, -1)) + smooth)
-    return focal / mask[0, 0].numel(), dice
+    return _FocalAndDice.apply(logits.float(), mask.float(), smooth)
 
 
 @torch.no_grad()
@@ -64,36 +95,42 @@ def segmentation_loss(logits: Tensor, mask: Tensor, predicted_iou: Tensor, *, re
 
 
 def candidate_loss(
-    low_res: Tensor, mask: Tensor, predicted_iou: Tensor, generator: torch.Generator | None = None
+    low_res: Tensor,
+    mask: Tensor,
+    predicted_iou: Tensor,
+    *,
+    teach: str = "best",
+    exploration: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the decoder's M outputs, averaged over masks, and its detached parts.
 
     low_res: logits [N, M, S/4, S/4]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
-    S x S. Every output learns its IoU. Of the three candidates only the one with the best IoU learns the mask
-    (Kirillov et al. 2023, "Making the model ambiguity-aware"), whatever IoU it predicts; with a `generator`
-    one mask in sixteen goes to a random candidate, so that none starves (relaxed winner-takes-all, Rupprecht
-    et al. 2017). M is 3, or 4 with the single-mask output in front, which learns every mask, or 1, that
-    output alone.
+    S x S. Every output learns its IoU. Of the three candidates one learns the mask: with teach "best" that
+    of the best IoU, whatever IoU it predicts (Kirillov et al. 2023, "Making the model ambiguity-aware"), with
+    "predicted" that of the best predicted IoU, as in SAM-Med2D. `exploration`, random numbers in [0, 1)
+    [N, 2], gives one mask in sixteen to a random candidate, so that none starves (relaxed winner-takes-all,
+    Rupprecht et al. 2017). M is 3, or 4 with the single-mask output in front, which learns every mask, or 1,
+    that output alone.
     """
     with torch.no_grad():
         target = soft_iou(upsample(low_res, mask.shape[-1]), mask)
     single = list(range(low_res.shape[1] % 3))
     index = torch.tensor([single] * len(low_res), device=low_res.device, dtype=torch.int64)
     if low_res.shape[1] > 1:
-        best = len(single) + _explore(target[:, len(single) :].argmax(dim=1, keepdim=True), generator)
-        index = torch.cat((index, best), dim=1)
+        merit = {"best": target, "predicted": predicted_iou}[teach]
+        best = merit[:, len(single) :].argmax(dim=1, keepdim=True)
+        index = torch.cat((index, len(single) + _explore(best, exploration)), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
     focal, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask)
     iou = (predicted_iou.float() - target).square().mean()
     loss = (FOCAL_WEIGHT * focal + dice).mean() + iou
-    parts = {"focal": focal[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
+    parts = {"loss": loss, "focal": focal[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
     return loss, {name: value.detach() for name, value in parts.items()}
 
 
-def _explore(best: Tensor, generator: torch.Generator | None) -> Tensor:
+def _explore(best: Tensor, exploration: Tensor | None) -> Tensor:
     """The index [N, 1] of the best of three candidates, now and then of any."""
-    if generator is None:
+    if exploration is None:
         return best
-    other = torch.randint(3, best.shape, generator=generator).to(best.device)
-    explores = torch.rand(best.shape, generator=generator).to(best.device) < EXPLORATION
-    return torch.where(explores, other, best)
+    explores, other = exploration.to(best.device).split(1, dim=1)
+    return torch.where(explores < EXPLORATION, (3 * other).long(), best)

@@ -120,7 +120,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return (labels == first).astype(np.uint8)
 
 
-def jitter_boxes(boxes: Tensor, size: int, generator: torch.Generator, *, fraction: float = 0.1) -> Tensor:
+def jitter_boxes(boxes: Tensor, size: int, randomness: Randomness, *, fraction: float = 0.1) -> Tensor:
     """Move each side of each box [N, 4] by itself, by up to `fraction` of the box's width or height.
 
     A side moves by up to one pixel at least. Boxes stay inside the size x size frame and keep one pixel; a box
@@ -128,7 +128,7 @@ def jitter_boxes(boxes: Tensor, size: int, generator: torch.Generator, *, fracti
     """
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     reach = (fraction * extent).clamp(min=1)
-    offset = (2 * torch.rand(boxes.shape, generator=generator).to(boxes.device) - 1) * reach
+    offset = (2 * uniform(len(boxes), 4, randomness).to(boxes.device) - 1) * reach
     low, high = (boxes + offset).round().clamp(0, size).split(2, dim=1)
     low = low.clamp(max=size - 1)
     exists = (extent > 0).all(1, keepdim=True)

@@ -1,8 +1,8 @@
 """Checkpoint folders of a training run: whole or absent, whatever interrupts it.
 
-A checkpoint is a folder with `model.safetensors` (weights and preprocessing) and `state.pt` (optimizer, random
-streams, position in the data). It is written under a temporary name and renamed; `last` and `best` are links
-that are replaced atomically.
+A checkpoint is a folder with `model.safetensors` (weights and preprocessing), `state.pt` (optimizer, position in
+the run) and, on request, `model.pth` (the weights in SAM-Med2D's layout). It is written under a temporary name and
+renamed; `last` and `best` are links that are replaced atomically.
 """
 
 import os
@@ -15,10 +15,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..checkpoint import WEIGHTS_NAME, CheckpointError, save_weights
+from ..checkpoint import WEIGHTS_NAME, CheckpointError, save_pth, save_weights
 from ..utils.atomic import sync
 
 STATE_NAME = "state.pt"
+PTH_NAME = "model.pth"
 
 
 def save_checkpoint(
@@ -30,10 +31,11 @@ def save_checkpoint(
     links: list[str],
     *,
     keep: int = 0,
+    pth: bool = False,
 ) -> Path:
     """Write the checkpoint `run/name` and point `links` ("last", "best") at it; returns its folder.
 
-    Checkpoints without a link are removed, but for the `keep` newest.
+    Checkpoints without a link are removed, but for the `keep` newest. One process of a run saves at a time.
     """
     while (run / name).exists():  # the same step again, by a resumed run: nothing whole is ever removed first
         name += "+"
@@ -42,6 +44,8 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     try:
         save_weights(temporary / WEIGHTS_NAME, weights, metadata)
+        if pth:
+            save_pth(temporary / PTH_NAME, weights, metadata)
         torch.save(state, temporary / STATE_NAME)
         sync(temporary / STATE_NAME)
         sync(temporary)

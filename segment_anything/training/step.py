@@ -1,26 +1,43 @@
 """One training step: encode once, decode round after round, gradients of all rounds in one update."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..modeling import Sam
 from .interactive import ClickPolicy, random_mask_only, run
 from .losses import candidate_loss
-from .prompts import Points, box_points, first_points, jitter_boxes, pad_points
+from .prompts import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 
 ENCODER_MODES = ("adapter", "full", "none")
+UPDATES = ("batch", "round")
 
 
 @dataclass(frozen=True)
 class StepPolicy:
     """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a round may
-    give, drawn for each round. multimask: train the three candidates beside the single mask."""
+    give, drawn for each round. multimask: train the three candidates beside the single mask. teach: which
+    candidate learns, see `candidate_loss`. update: one optimizer step for a batch or for each round."""
 
     corrective_rounds: int = 8
     clicks: tuple[int, ...] = (1, 3, 5, 9)
     multimask: bool = True
+    teach: str = "best"
+    update: str = "batch"
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps of a batch."""
+        return 1 + self.corrective_rounds if self.update == "round" else 1
+
+    def draw(self, generator: torch.Generator) -> ClickPolicy:
+        """The rounds of one step: how many clicks each gives, and which see the mask alone."""
+        rounds = 1 + self.corrective_rounds
+        drawn = torch.randint(len(self.clicks), (rounds,), generator=generator).tolist()
+        clicks = tuple(self.clicks[i] for i in drawn)
+        return ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), None if self.multimask else False)
 
 
 def select_trainable(model: Sam, encoder: str) -> None:
@@ -40,47 +57,100 @@ def select_trainable(model: Sam, encoder: str) -> None:
         raise ValueError("--train_encoder adapter needs adapters: add --encoder_adapter True, or use full or none.")
 
 
-def random_openings(mask: Tensor, box: Tensor, generator: torch.Generator) -> Points:
+def random_openings(mask: Tensor, box: Tensor, randomness: Randomness) -> Points:
     """Opening prompt of each mask: a jittered box or one click, with equal chance.
 
     mask: bool [N, S, S]; box: float [N, 4]. Both kinds are two labelled points, so they share a batch.
     """
-    jittered = box_points(jitter_boxes(box, mask.shape[-1], generator))
-    clicked = pad_points(first_points(mask, 1, generator))
-    use_box = (torch.rand(len(mask), 1, generator=generator) < 0.5).to(mask.device)
+    jittered = box_points(jitter_boxes(box, mask.shape[-1], randomness))
+    clicked = pad_points(first_points(mask, 1, randomness))
+    use_box = uniform(len(mask), 1, randomness).to(mask.device) < 0.5
     coords = torch.where(use_box[..., None], jittered[0], clicked[0])
     return coords, torch.where(use_box, jittered[1], clicked[1])
 
 
-def forward_backward(
+def objectives(
     model: Sam,
     image: Tensor,
     mask: Tensor,
     box: Tensor,
     image_index: Tensor,
+    *,
     policy: StepPolicy,
-    generator: torch.Generator,
-) -> dict[str, float]:
-    """Add the gradient of the mean loss over all rounds to the trainable parameters.
+    clicks: ClickPolicy,
+    randomness: Randomness,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Yield `policy.updates` objectives: scalars to call `backward` on, and the loss with its parts.
 
-    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]. Each round's graph is freed
-    by its own backward pass: the rounds meet in the gradient of the embedding, which then goes through the
-    encoder once. Returns the mean loss and its parts.
+    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`.
+    The gradient of an objective is that of the loss, summed over the N masks and averaged over its rounds, and
+    multiplied by what `scale` multiplies with; its value means nothing. The loss and its parts are sums over
+    masks, too.
+
+    The graph of a round is freed before the next one starts: the rounds' gradients meet in the decoder's
+    parameters and in the embedding, and go from there through the encoder once. With update "round" every
+    round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
     """
-    rounds = 1 + policy.corrective_rounds
-    drawn = torch.randint(len(policy.clicks), (rounds,), generator=generator)
-    clicks = tuple(policy.clicks[i] for i in drawn.tolist())
-    multimask = None if policy.multimask else False
-    click_policy = ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), multimask)
-    opening = random_openings(mask[:, 0], box, generator)
+    opening = random_openings(mask[:, 0], box, randomness)
     embedding = model.encode(image)
     leaf = embedding.detach().requires_grad_(embedding.requires_grad)
-    totals: dict[str, Tensor] = {}
-    for result in run(model, leaf, image_index, mask, opening, click_policy, generator):
-        loss, parts = candidate_loss(result.candidates, mask, result.candidate_iou, generator)
-        (loss / rounds).backward()
-        for name, value in ({"loss": loss.detach()} | parts).items():
-            totals[name] = totals.get(name, 0) + value / rounds
-    if embedding.requires_grad:
-        embedding.backward(leaf.grad)
-    return {name: float(value) for name, value in totals.items()}
+    head = [p for part in (model.prompt_encoder, model.mask_decoder) for p in part.parameters() if p.requires_grad]
+    reached, sources = [*head, embedding], [*head, leaf]
+    share = policy.updates / clicks.rounds
+    collected = Collected()
+    for result in run(model, leaf, image_index, mask, opening, clicks, randomness):
+        exploration = uniform(len(mask), 2, randomness)
+        loss, parts = candidate_loss(
+            result.candidates, mask, result.candidate_iou, teach=policy.teach, exploration=exploration
+        )
+        factor = share * len(mask)
+        collected.add(_gradients(scale(factor * loss), sources), {k: factor * value for k, value in parts.items()})
+        if policy.update == "round":
+            yield collected.objective(reached), collected.parts
+            collected = Collected()
+            leaf.requires_grad_(False)  # SAM-Med2D's later rounds do not reach the encoder
+    if policy.update == "batch":
+        yield collected.objective(reached), collected.parts
+
+
+def _gradients(loss: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradient of `loss` with respect to each source; None for those that need none or are not reached."""
+    wanted = [source for source in sources if source.requires_grad]
+    with torch.autocast(loss.device.type, enabled=False):  # each product goes back in the precision it came in
+        found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
+    return [next(found) if source.requires_grad else None for source in sources]
+
+
+class Collected:
+    """Sums of gradients and of losses over rounds."""
+
+    def __init__(self) -> None:
+        self.gradients: list[Tensor | None] = []
+        self.parts: dict[str, Tensor] = {}
+
+    def add(self, gradients: list[Tensor | None], parts: dict[str, Tensor]) -> None:
+        """Add those of a round."""
+        pairs = zip(self.gradients or [None] * len(gradients), gradients, strict=True)
+        self.gradients = [new if old is None else old if new is None else old + new for old, new in pairs]
+        self.parts = {name: self.parts.get(name, 0) + value for name, value in parts.items()}
+
+    def objective(self, reached: Sequence[Tensor]) -> Tensor:
+        """A scalar that is linear in `reached` and has the collected gradients."""
+        pairs = [(t, g) for t, g in zip(reached, self.gradients, strict=True) if g is not None and t.requires_grad]
+        return sum((tensor.float() * gradient.float()).sum() for tensor, gradient in pairs)
+
+
+class Objectives(nn.Module):
+    """The next objective of a step as a module's forward pass, which DistributedDataParallel can wrap.
+
+    Its backward pass then averages gradients over processes.
+    """
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, remaining: Iterator[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The next of `remaining`, which must come from `objectives` of this model."""
+        return next(remaining)

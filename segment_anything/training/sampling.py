@@ -1,0 +1,100 @@
+"""Which photographs make up the batches of an epoch, for one process or for several."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One photograph of an epoch: its place in the epoch's order and its index in the data."""
+
+    epoch: int
+    place: int
+    index: int
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """Shuffled batches; seed and epoch alone decide them, so that a run can go on in the middle of an epoch.
+
+    An epoch is `size` draws: each index once, or with `weights` so often as its share of their sum says.
+    `processes` share each batch of `batch_size * processes` draws, so that they see together what one process
+    with batches of that size sees. A last, shorter batch is divided as evenly as possible; where it has fewer
+    draws than there are processes it is left out: another order brings other photographs to the end.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        """`batch_size`: of each process. `weights`: [size], none negative. Raises ValueError for unusable ones,
+        and for fewer photographs than processes."""
+        if size < processes:
+            raise ValueError(f"{size} photographs cannot be divided among {processes} processes: start fewer.")
+        if weights is not None and not _usable(weights, size):
+            raise ValueError(f"weights of {size} photographs must be {size} finite numbers from 0 up, not all 0.")
+        self.size = size
+        self.seed = seed
+        self.weights = weights
+        self.rank = rank
+        self.processes = processes
+        self._together = batch_size * processes
+        self.set_position(0)
+
+    def set_position(self, epoch: int, *, skip: int = 0) -> None:
+        """The epoch to give next, without its first `skip` batches (a run that goes on has seen them)."""
+        self.epoch, self.skip = epoch, skip
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, the same for every process."""
+        full, rest = divmod(self.size, self._together)
+        return full + (rest >= self.processes)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = self._order()
+        for batch in range(self.skip, len(self)):
+            start = batch * self._together
+            places = np.arange(start, min(start + self._together, self.size))
+            mine = np.array_split(places, self.processes)[self.rank]
+            yield [Draw(self.epoch, int(place), int(order[place])) for place in mine]
+
+    def _order(self) -> np.ndarray:
+        """Index of each draw of the epoch: int [size]."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            return rng.permutation(self.size)
+        return rng.permutation(systematic_draws(self.weights, self.size, rng))
+
+
+def _usable(weights: np.ndarray, size: int) -> bool:
+    return len(weights) == size and bool(np.isfinite(weights).all() and np.min(weights) >= 0 and np.sum(weights) > 0)
+
+
+def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` indexes, in order; each comes floor or ceil of count * w / sum(w) times, that on average.
+
+    Systematic resampling (Kitagawa 1996): equally spaced marks with one random start, on the cumulated weights.
+    """
+    edges = np.cumsum(weights, dtype=np.float64)
+    marks = (rng.random() + np.arange(count)) * (edges[-1] / count)
+    # rounding can put the last mark on the last edge
+    return np.minimum(np.searchsorted(edges, marks, side="right"), np.flatnonzero(weights)[-1])
+
+
+def structure_weights(structures: Sequence[Sequence[str]]) -> np.ndarray:
+    """How often to draw each photograph so that rare structures come more often: float64, of sum 1.
+
+    structures: of each photograph's masks, at least one. A photograph's weight is the mean over its masks of
+    1 / (masks of that structure in all the data).
+    """
+    counts = Counter(name for names in structures for name in names)
+    weights = np.array([np.mean([1 / counts[name] for name in names]) for names in structures])
+    return weights / weights.sum()

@@ -1,0 +1,164 @@
+"""Validation: the same rows and pictures however many processes share the work, batches and repetitions."""
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import report
+from DataLoader import FundusDataset, MaskRef, Record, collate, load_index
+from evaluation import draw_predictions, make_prompts, masks_at_original_size, parse_mode, predict_batch
+from metrics import score
+from tests.conftest import make_tiny_model
+from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
+
+RECORDS = load_index("data_demo", "train", check=False)
+KEYS = [mask.key for record in RECORDS for mask in record.masks]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """In float64, as a logit of 1e-8 may change sides with the batch in float32, and with it a click."""
+    return make_tiny_model().double()
+
+
+def validation(model, records=RECORDS, **changes):
+    options = {"batch_size": 2, "num_workers": 0, "seed": 7, "metrics": ["iou", "dice"], "multimask": True}
+    made = Validation(records, model.preprocessing, device=torch.device("cpu"), **options | changes)
+    collate_float32 = made.loader.collate_fn
+
+    def in_double(items):
+        batch = collate_float32(items)
+        batch.image = batch.image.double()
+        return batch
+
+    made.loader.collate_fn = in_double
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(model):
+    return validation(model).run(model)
+
+
+def by_mask(rows):
+    return {(row["mask"], row["prompt"]): row for row in rows}
+
+
+def assert_same_rows(found, expected):
+    found, expected = by_mask(found), by_mask(expected)
+    assert found.keys() == expected.keys()
+    for key, row in expected.items():
+        assert found[key] == row | {"predicted_iou": pytest.approx(row["predicted_iou"], abs=1e-6)}
+
+
+def test_each_mask_has_a_row_for_each_prompt(whole):
+    rows, _ = whole
+    assert [(row["mask"], row["prompt"]) for row in rows] == list(itertools.product(KEYS, VALIDATION_PROMPTS))
+    assert all(0 <= row["dice"] <= 1 and 0 <= row["iou"] <= row["dice"] for row in rows)
+
+
+@pytest.mark.parametrize("processes", [2, 3, len(RECORDS) + 1])
+def test_processes_together_do_what_one_does(model, whole, processes):
+    shares = [validation(model, rank=rank, processes=processes).run(model) for rank in range(processes)]
+    rows, tiles = merge(shares)
+    assert_same_rows(rows, whole[0])
+    assert len(rows) == len(whole[0])
+    assert report.summarise(rows, ["iou", "dice"]) == report.summarise(whole[0], ["iou", "dice"])
+    assert np.array_equal(np.stack(tiles), np.stack(merge([whole])[1]))
+    images = [{row["image"] for row in own} for own, _ in shares]
+    assert images == [{str(record.image) for record in RECORDS[rank::processes]} for rank in range(processes)]
+    drawn = [set(own) for _, own in shares]
+    assert not any(a & b for a, b in itertools.combinations(drawn, 2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_the_batch_size_changes_nothing(model, whole, batch_size):
+    rows, tiles = validation(model, batch_size=batch_size).run(model)
+    assert_same_rows(rows, whole[0])
+    assert all(np.array_equal(a, b) for number in tiles for a, b in zip(tiles[number], whole[1][number], strict=True))
+
+
+def test_it_can_be_repeated_and_leaves_no_gradient(model, whole):
+    again = validation(model)
+    for _ in range(2):
+        rows, tiles = again.run(model)
+        assert rows == whole[0] and tiles.keys() == whole[1].keys()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_another_seed_gives_other_clicks(model, whole):
+    other = validation(model, seed=8)
+    assert other.prompts != validation(model).prompts
+    assert [row["dice"] for row in other.run(model)[0]] != [row["dice"] for row in whole[0]]
+
+
+def test_no_photographs_give_no_rows(model):
+    assert validation(model, records=[]).run(model) == ([], {})
+    assert merge([([], {})]) == ([], [])
+
+
+# --- pictures -------------------------------------------------------------------------------------------------
+
+
+def record(name: str, *structures: str) -> Record:
+    masks = [MaskRef(Path(f"{name}_{s}_{i}.png"), f"{name}_{s}_{i}", s) for i, s in enumerate(structures)]
+    return Record(Path(f"{name}.png"), tuple(masks))
+
+
+def test_structures_take_turns():
+    records = [record("a", "disc", "lesion", "lesion"), record("b", "lesion", "cup"), record("c", "disc", "lesion")]
+    expected = ["a_disc_0", "a_lesion_1", "b_cup_1", "c_disc_0", "b_lesion_0", "c_lesion_1"]
+    for count in range(8):
+        assert choose_cases(records, count) == expected[:count]
+
+
+def test_a_rare_structure_is_pictured_beside_a_frequent_one():
+    records = [record(str(i), "vessel") for i in range(20)] + [record("last", "disc")]
+    chosen = choose_cases(records)
+    assert len(chosen) == 8 and chosen[:3] == ["0_vessel_0", "last_disc_0", "1_vessel_0"]
+    assert choose_cases([]) == []
+
+
+def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypatch):
+    captions, drawn = [], report.draw_case
+    monkeypatch.setattr(report, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])
+    made = validation(model)
+    rows, tiles = made.run(model)
+    assert sorted(tiles) == list(range(min(8, len(KEYS)))) and all(len(pair) == 2 for pair in tiles.values())
+    scores = by_mask(rows)
+    numbers = {number: key for key, number in made.cases.items()}
+    expected = [
+        f"{scores[key, prompt]['structure']} {report.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
+        for key in (numbers[number] for number in tiles)
+        for prompt in ("box", "3")
+    ]
+    assert captions == expected
+
+
+def test_a_tile_shows_photograph_outlines_and_prompts(model):
+    dataset = FundusDataset(RECORDS, model.preprocessing, keep_truth=True)
+    batch = collate([dataset[0], dataset[1]])
+    prompts = make_prompts([batch], point_num=1, seed=0)
+    modes = [parse_mode("box"), parse_mode("2")]
+    predictions = predict_batch(make_tiny_model(), batch, prompts, modes, seed=0)
+    last = len(batch.refs) - 1
+    tiles = draw_predictions(batch, last, predictions[last])
+    masks = masks_at_original_size(batch, last, predictions[last])
+    image, truth = photograph_and_truth(batch, last)
+    for tile, prediction, mask in zip(tiles, predictions[last], masks, strict=True):
+        points = batch.frames[1].points_to_original(prediction.points[0].numpy())
+        dice = score(mask, truth, ["dice"])["dice"]
+        caption = f"{batch.refs[last].structure} {report.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        expected = report.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
+        assert tile.shape == (report.TILE + 22, report.TILE, 3) and np.array_equal(tile, expected)
+    assert not np.array_equal(*tiles)
+
+
+def photograph_and_truth(batch, i):
+    """Photograph and truth of a mask, read from the files."""
+    photograph = cv2.imread(str(batch.records[int(batch.image_index[i])].image))[..., ::-1]
+    return np.ascontiguousarray(photograph), cv2.imread(str(batch.refs[i].path), cv2.IMREAD_GRAYSCALE) > 0

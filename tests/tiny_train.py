@@ -1,0 +1,48 @@
+"""train.py with "vit_t" a tiny model, for tests that run it as a process: `python -m tests.tiny_train <flags>`."""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import train
+import utils
+from segment_anything.build_sam import MODEL_SPECS
+from tests.conftest import TINY_SPEC
+
+FORKS = multiprocessing.get_context("forkserver")  # its server has imported this file, and started no thread
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    MODEL_SPECS["vit_t"] = TINY_SPEC
+    return utils.run_main(train.main, train.parse_args(words))
+
+
+def _child(words: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(main(words))
+
+
+def fork(words: Sequence[str], log: Path, **environment: str) -> BaseProcess:
+    """Start a training in a process of its own, whose output goes to the end of `log`."""
+    process = FORKS.Process(target=_child, args=(words, log, {"OMP_NUM_THREADS": "1"} | environment))
+    process.start()
+    return process
+
+
+def fork_together(count: int, words: Sequence[str], log: Path) -> list[BaseProcess]:
+    """Start `count` processes of one training, as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+    return [fork(words, log, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(count)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

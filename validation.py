@@ -1,0 +1,93 @@
+"""Validation during training: the same masks, prompts and pictured cases each time, shared among processes."""
+
+from collections.abc import Sequence
+from itertools import islice, zip_longest
+
+import numpy as np
+import torch
+
+from DataLoader import Batch, FundusDataset, Record, make_loader
+from evaluation import Prediction, draw_predictions, make_prompts, parse_mode, predict_batch, score_batch
+from report import Row
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import Preprocessing
+
+VALIDATION_PROMPTS = ("box", "1", "3", "5")
+PICTURED_PROMPTS = ("box", "3")
+PICTURED_CASES = 8
+
+Tiles = dict[int, list[np.ndarray]]
+
+
+def choose_cases(records: Sequence[Record], count: int = PICTURED_CASES) -> list[str]:
+    """Keys of up to `count` masks, one of each structure in turn, each structure's from one photograph after another.
+
+    The order is that of the map. Of a photograph only the first mask of each structure is eligible.
+    """
+    by_structure: dict[str, list[str]] = {}
+    for record in records:
+        first = {mask.structure: mask.key for mask in reversed(record.masks)}
+        for structure in dict.fromkeys(mask.structure for mask in record.masks):
+            by_structure.setdefault(structure, []).append(first[structure])
+    turns = zip_longest(*by_structure.values())
+    return list(islice((key for turn in turns for key in turn if key is not None), count))
+
+
+class Validation:
+    """What one process of `processes` validates: the photographs records[rank::processes].
+
+    The opening prompts are made once, here; corrective clicks are drawn from the same streams in each run.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        metrics: list[str],
+        device: torch.device,
+        multimask: bool,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        """`records` are those of all processes; `num_workers` loader processes read them."""
+        self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
+        self.modes = [parse_mode(name) for name in VALIDATION_PROMPTS]
+        self.cases = {key: number for number, key in enumerate(choose_cases(records))}
+        dataset = FundusDataset(records[rank::processes], preprocessing, keep_truth=True)
+        self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
+        self.prompts = make_prompts(self.loader, point_num=1, seed=seed)
+
+    @torch.no_grad()
+    def run(self, model: Sam) -> tuple[list[Row], Tiles]:
+        """Rows of this process's masks and prompts, and the tiles of its pictured cases by the case's number.
+
+        The model is taken as it is: the caller has put it in evaluation mode and chosen its weights. A case has
+        a tile for each of PICTURED_PROMPTS, RGB uint8.
+        """
+        rows: list[Row] = []
+        tiles: Tiles = {}
+        for batch in self.loader:
+            batch = batch.to(self.device)
+            predictions = predict_batch(
+                model, batch, self.prompts, self.modes, seed=self.seed, multimask=self.multimask
+            )
+            rows += [row for row, _ in score_batch(batch, predictions, self.metrics)]
+            tiles |= self._draw(batch, predictions)
+        return rows, tiles
+
+    def _draw(self, batch: Batch, predictions: Sequence[Sequence[Prediction]]) -> Tiles:
+        """Tiles of the pictured cases that are in this batch."""
+        pictured = [i for i, ref in enumerate(batch.refs) if ref.key in self.cases]
+        chosen = {i: [p for p in predictions[i] if p.mode.name in PICTURED_PROMPTS] for i in pictured}
+        return {self.cases[batch.refs[i].key]: draw_predictions(batch, i, chosen[i]) for i in pictured}
+
+
+def merge(shares: Sequence[tuple[list[Row], Tiles]]) -> tuple[list[Row], list[np.ndarray]]:
+    """What the processes' runs returned, as one: all rows, and the tiles in the order of their cases."""
+    rows = [row for own, _ in shares for row in own]
+    tiles = {number: pair for _, own in shares for number, pair in own.items()}
+    return rows, [tile for number in sorted(tiles) for tile in tiles[number]]
