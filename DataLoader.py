@@ -1,21 +1,15 @@
-"""JSON maps -> records -> datasets -> batches.
+"""Records -> datasets -> batches.
 
-`load_index` reads and checks a folder's map, `FundusDataset` turns a record into arrays in the model frame, and
-`collate` joins images that carry any number of masks: `image_index` tells which image a mask belongs to.
+`FundusDataset` turns a record (see maps.py) into arrays in the model frame, and `collate` joins images that carry any
+number of masks: `image_index` tells which image a mask belongs to.
 """
 
 import atexit
-import hashlib
-import json
-import os
-import re
 import signal
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,237 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
+from maps import MaskRef, Record, read_image, read_mask
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.prompts import bounding_box, largest_component
 from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.transforms import Frame, Preprocessing
 
-SPLITS = ("train", "val", "test")
 BOXES = ("component", "mask")
-MAX_PROBLEMS_SHOWN = 200
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message lists every problem with its file."""
-
-
-@dataclass(frozen=True)
-class MaskRef:
-    """One mask: its file, a key that is unique in its map, and the structure it shows."""
-
-    path: Path
-    key: str
-    structure: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """One photograph and its masks."""
-
-    image: Path
-    masks: tuple[MaskRef, ...]
-
-
-# --- maps -----------------------------------------------------------------------------------------------------
-
-
-def _map_names(split: str) -> list[str]:
-    """File names that a split's map may have."""
-    return [f"image2label_{split}.json", f"label2image_{split}.json"]
-
-
-def map_path(folder: Path, split: str) -> Path:
-    """The map of a split: image2label_<split>.json or label2image_<split>.json, whichever is there.
-
-    Training prefers the first, testing the second. Raises DataError when neither exists.
-    """
-    names = _map_names(split)
-    for name in reversed(names) if split == "test" else names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder} has no {names[0]} and no {names[1]}: check --data_path.")
-
-
-def has_map(folder: str | Path, split: str) -> bool:
-    """Whether a folder has a map of the split, of either direction."""
-    return any((Path(folder) / name).is_file() for name in _map_names(split))
-
-
-def read_map(path: Path) -> dict[str, list[str]]:
-    """Read a map of either direction as {image: [masks]}, paths as written. Raises DataError on another shape."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a JSON {type(content).__name__}: give an object, see data_demo/README.md.")
-    inverse = path.name.startswith("label2image")
-    images: dict[str, list[str]] = {}
-    problems = []
-    for key, value in content.items():
-        if inverse and isinstance(value, str):
-            images.setdefault(value, []).append(key)
-        elif not inverse and isinstance(value, list) and all(isinstance(item, str) for item in value):
-            images[key] = value
-        else:
-            wanted = "the image's path as a string" if inverse else "a list of mask paths"
-            problems.append(f"{path}: the value of {key!r} is {json.dumps(value)[:60]}; give {wanted}")
-    _raise_problems(problems)
-    return images
-
-
-def resolve(name: str, folder: Path) -> Path:
-    """A path of a map: against the current folder if it exists there, else against the map's folder.
-
-    Back-slashes are read as separators where no file has the name as written.
-    """
-    spellings = dict.fromkeys([name, name.replace("\\", "/")])
-    candidates = [path for spelling in spellings for path in (Path(spelling), folder / spelling)]
-    return next((path for path in candidates if path.exists()), candidates[-1])
-
-
-def structure_of(mask: Path, image: Path) -> str:
-    """Structure shown by a mask: the suffix of its name, else the folder it lies in.
-
-    `<image>_<structure>_<nnn>.png` gives <structure>; a mask with its image's own name gives its folder, lower
-    case and with underscores (`optic-disc/FIVES-52.png` -> optic_disc).
-    """
-    stem = re.sub(r"_\d+$", "", mask.stem)
-    if stem.startswith(f"{image.stem}_"):
-        return stem[len(image.stem) + 1 :]
-    if image.stem in (mask.stem, stem):
-        return re.sub(r"[\s-]+", "_", mask.parent.name.lower())
-    suffix = re.search(r"_([A-Za-z][A-Za-z_]*)$", stem)
-    return suffix.group(1) if suffix else re.sub(r"[\s-]+", "_", mask.parent.name.lower())
-
-
-def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Record]:
-    """Records of a split, in the map's order.
-
-    With `check` every file is opened: missing and unreadable files, masks of another size than their image,
-    values other than {0, 1} or {0, 255} and empty masks are reported together in one DataError.
-    """
-    path = map_path(Path(folder), split)
-    images = read_map(path)
-    if not any(images.values()):
-        raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
-    basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
-    records = []
-    for image, masks in images.items():
-        image_path = resolve(image, path.parent)
-        refs = []
-        for mask in masks:
-            mask_path, written = resolve(mask, path.parent), mask.replace("\\", "/")
-            name = Path(written).name
-            key = name if basenames[name] == 1 else written
-            refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        records.append(Record(image_path, tuple(refs)))
-    if check:
-        check_records(records)
-    return [record for record in records if record.masks]
-
-
-def check_records(*splits: Sequence[Record]) -> None:
-    """Open every file of the splits. Raises one DataError that lists all problems, masks listed twice too."""
-    cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
-    records = list(dict.fromkeys(record for split in splits for record in split))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
-        problems = [problem for problems in bar for problem in problems]
-    for split in splits:
-        times = Counter(mask.path for record in split for mask in record.masks)
-        problems += [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
-    _raise_problems(problems)
-
-
-def _raise_problems(problems: list[str]) -> None:
-    if problems:
-        shown = problems[:MAX_PROBLEMS_SHOWN]
-        rest = len(problems) - len(shown)
-        tail = [f"... and {rest} more"] if rest else []
-        raise DataError("\n  ".join([f"{len(problems)} problem(s) in the data:", *shown, *tail]))
-
-
-def problems_of(record: Record) -> list[str]:
-    """What is wrong with a photograph and its masks, one sentence each."""
-    problems = []
-    size = None
-    try:
-        size = read_image(record.image).shape[:2]
-    except DataError as error:
-        problems.append(str(error))
-    for mask in record.masks:
-        try:
-            shape = read_mask(mask.path).shape
-        except DataError as error:
-            problems.append(str(error))
-            continue
-        if size and shape != size:
-            problems.append(
-                f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
-                "make the mask from the same picture"
-            )
-    return problems
-
-
-# --- files ----------------------------------------------------------------------------------------------------
-
-
-def read_image(path: Path) -> np.ndarray:
-    """A photograph as RGB uint8 [H, W, 3]. Raises DataError that names the file."""
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A mask file with values {0, 1} or {0, 255} as uint8 {0, 1} [H, W].
-
-    Raises DataError that names the file, also for other values and for an empty mask.
-    """
-    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
-    highest = int(mask.max())
-    if highest == 0:
-        raise DataError(f"{path} is empty (all 0): leave it out of the map")
-    binary = mask == highest
-    if highest not in (1, 255) or not (binary | (mask == 0)).all():
-        values = ", ".join(map(str, np.unique(mask)[:6]))
-        raise DataError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
-    return binary.astype(np.uint8)
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened ({error.strerror}): check the path in the map") from error
-
-
-def _decode(path: Path, mode: int) -> np.ndarray:
-    data = _read(path)
-    array = cv2.imdecode(data, mode) if data.size else None
-    if array is None:
-        raise DataError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
-    return array
-
-
-def data_digest(records: Sequence[Record]) -> str:
-    """Digest of the records' data: 32 hexadecimal digits (BLAKE2b).
-
-    Names and contents of all files and the structures count, in order; the folders they lie in do not.
-    """
-    names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
-    paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(lambda path: _digest(_read(path)), paths))
-    return _digest(json.dumps([names, contents]).encode())
-
-
-def _digest(content: bytes | np.ndarray) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-# --- samples --------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, repr=False)

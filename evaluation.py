@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import report
-from DataLoader import Batch, DataError, MaskRef, read_image
+from DataLoader import Batch
+from maps import DataError, MaskRef, read_image
 from metrics import score
 from segment_anything.checkpoint import listing
 from segment_anything.modeling import Sam

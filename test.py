@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import metrics as metric_functions
 import report
-from DataLoader import Batch, FundusDataset, MaskRef, Record, collate, load_index, make_loader
+from DataLoader import Batch, FundusDataset, collate, make_loader
 from evaluation import (
     Mode,
     Prediction,
@@ -34,6 +34,7 @@ from evaluation import (
     score_batch,
     write_prompts,
 )
+from maps import MaskRef, Record, load_index
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam

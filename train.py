@@ -116,8 +116,6 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
     if not 0 <= args.ema < 1:
         raise UsageError(f"--ema {args.ema}: give a decay from 0 up to 1, without 1 itself.")
-    if args.update == "round" and args.accumulate > 1:
-        raise UsageError(f"--accumulate {args.accumulate} cannot be combined with --update round: use --update batch.")
     unknown = [name for name in args.metrics if name not in SCORES]
     if unknown or "dice" not in args.metrics:
         raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(SCORES)}, dice among them.")

@@ -18,19 +18,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from DataLoader import (
-    Batch,
-    DataError,
-    FundusDataset,
-    Record,
-    check_records,
-    data_digest,
-    has_map,
-    load_index,
-    make_loader,
-)
-from records import Records
+from DataLoader import Batch, FundusDataset, make_loader
+from maps import DataError, Record, check_records, data_digest, has_map, load_index
 from report import mean, summarise, write_summary
+from runlog import RunLog
 from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
@@ -85,10 +76,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
         self.module = self._parallel(Objectives(model))
         train, val = load_splits(args.data_path)
+        self.data = ""
         if processes.first:
             check_records(train, val)
+            self.data = data_digest([*train, *val])
         processes.wait()
-        self.data = data_digest([*train, *val])
         self._make_loader(train)
         self.validation = self._make_validation(val) if val else None
         self.epoch_steps = math.ceil(len(self.batches) / args.accumulate)
@@ -98,7 +90,7 @@ class Trainer:
         self.best = -1.0
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        self.records: Records | None = None
+        self.log: RunLog | None = None
         self.stop_signal: int | None = None
 
     def _parallel(self, module: Objectives) -> torch.nn.Module:
@@ -148,9 +140,9 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the last epoch, or until validation stops improving. Raises Interrupted after SIGINT or SIGTERM."""
-        previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         if self.processes.first:
-            self.records = Records(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
+            self.log = RunLog(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
+        previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.epoch < self.args.epochs and not self._out_of_patience():
                 self._train_epoch()
@@ -160,8 +152,8 @@ class Trainer:
                 self.save(["last"])
             raise
         finally:
-            if self.records:
-                self.records.close()
+            if self.log:
+                self.log.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -296,8 +288,8 @@ class Trainer:
                 links.append("best")
         self.history.append(entry)
         logger.info("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
-        if self.records:
-            self.records.add(self.history)
+        if self.log:
+            self.log.add(self.history)
         self.save(links)
 
     def validate(self) -> dict[str, Any]:
@@ -307,8 +299,8 @@ class Trainer:
         rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
         self.average.swap()
         summary = summarise(rows, self.args.metrics)
-        if self.records:
-            self.records.picture(self.epoch, tiles, step=self.step)
+        if self.log:
+            self.log.picture(self.epoch, tiles, step=self.step)
             write_summary(self.folder / "validation.json", summary)
         return summary
 
@@ -348,7 +340,7 @@ class Trainer:
         differing = [f"--{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
         if differing:
             raise UsageError(f"--resume {folder} is a run with other flags: {', '.join(differing)}.")
-        if state["data"] != self.data:
+        if self.processes.first and state["data"] != self.data:
             logger.warning(f"the data in {self.args.data_path} changed since {folder} was written")
         weights = read_checkpoint(folder).state
         self.model.load_state_dict(weights | state["trained"])

@@ -3,10 +3,8 @@
 import argparse
 import importlib.metadata
 import logging
-import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from DataLoader import DataError
+from maps import DataError
 from segment_anything.checkpoint import CheckpointError
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safetensors", "scipy")
@@ -65,10 +63,6 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call this an error
-        for child in multiprocessing.active_children():  # loader processes ignore SIGTERM: Python would wait forever
-            child.kill()
 
 
 def resolve_device(name: str | None) -> torch.device:

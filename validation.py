@@ -6,8 +6,9 @@ from itertools import islice, zip_longest
 import numpy as np
 import torch
 
-from DataLoader import Batch, FundusDataset, Record, make_loader
+from DataLoader import Batch, FundusDataset, make_loader
 from evaluation import Prediction, draw_predictions, make_prompts, parse_mode, predict_batch, score_batch
+from maps import Record
 from report import Row
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Preprocessing

@@ -161,11 +161,11 @@ def fast_step(
     policy = StepPolicy(corrective_rounds=rounds)
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
     clicks = policy.draw(generator)
+    optimizer.zero_grad(set_to_none=True)
     for objective, _ in objectives(model, *inputs, policy=policy, clicks=clicks, randomness=generator):
-        optimizer.zero_grad(set_to_none=True)
         objective.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
 
 
 def training_step(args: argparse.Namespace) -> Callable[[], object]:

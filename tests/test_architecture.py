@@ -15,6 +15,8 @@ MAX_FUNCTION_LINES = 60
 
 MODELING, TRANSFORMS = "segment_anything.modeling", "segment_anything.utils"
 PACKAGE = "segment_anything"
+DATA = (PACKAGE, "maps", "DataLoader")
+SCRIPT = (*DATA, "metrics", "report", "evaluation", "utils")
 # Each room and the rooms it may import from, besides itself.
 ROOMS = {
     MODELING: (),
@@ -31,17 +33,18 @@ ROOMS = {
     f"{PACKAGE}.training": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     PACKAGE: (PACKAGE,),
     "metrics": (),
-    "DataLoader": (PACKAGE,),
+    "maps": (PACKAGE,),
+    "DataLoader": (PACKAGE, "maps"),
     "report": (PACKAGE, "metrics"),
-    "evaluation": (PACKAGE, "metrics", "DataLoader", "report"),
-    "utils": (PACKAGE, "DataLoader"),
-    "validation": (PACKAGE, "metrics", "DataLoader", "report", "evaluation"),
-    "records": (PACKAGE, "report", "utils"),
-    "trainer": (PACKAGE, "metrics", "DataLoader", "report", "evaluation", "utils", "validation", "records"),
-    "train": (PACKAGE, "metrics", "DataLoader", "report", "evaluation", "utils", "trainer"),
-    "test": (PACKAGE, "metrics", "DataLoader", "report", "evaluation", "utils"),
-    "app": (PACKAGE, "metrics", "DataLoader", "report", "evaluation", "utils"),
-    "scripts": (PACKAGE, "metrics", "DataLoader", "report", "evaluation", "utils"),
+    "evaluation": (*DATA, "metrics", "report"),
+    "utils": DATA,
+    "validation": (*DATA, "metrics", "report", "evaluation"),
+    "runlog": (PACKAGE, "report", "utils"),
+    "trainer": (*SCRIPT, "validation", "runlog"),
+    "train": (*SCRIPT, "trainer"),
+    "test": SCRIPT,
+    "app": SCRIPT,
+    "scripts": SCRIPT,
     "examples": (PACKAGE,),
 }
 

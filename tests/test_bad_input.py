@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 import train
 import utils
-from DataLoader import FundusDataset, load_index
+from DataLoader import FundusDataset
+from maps import load_index
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.training.state import load_state
@@ -327,7 +328,6 @@ FLAGS = [
     ("test", f"--seed {2**32}", [f"--seed {2**32}", "from 0"]),
     ("train", "--clip_grad -1", ["--clip_grad -1", "0 or more"]),
     ("train", "--weight_decay -1", ["--weight_decay -1", "0 or more"]),
-    ("train", "--accumulate 2 --update round", ["--accumulate 2", "--update round", "use --update batch"]),
     ("train", "--accumulate 0", ["--accumulate 0", "1 or more"]),
     ("test", "--data_path nowhere", ["nowhere", "--data_path"]),
     ("train", "--data_path nowhere", ["nowhere", "--data_path"]),

@@ -9,21 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import (
-    Batch,
-    DataError,
-    FundusDataset,
-    MaskRef,
-    Record,
-    collate,
-    data_digest,
-    load_index,
-    make_loader,
-    read_image,
-    read_mask,
-    resolve,
-    structure_of,
-)
+from DataLoader import Batch, FundusDataset, collate, make_loader
+from maps import DataError, MaskRef, Record, data_digest, load_index, read_image, read_mask, resolve, structure_of
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.transforms import Preprocessing

@@ -173,7 +173,6 @@ def checked(argv: str) -> Namespace:
         "--metrics iou",
         "--metrics dice hausdorff",
         "--accumulate 0",
-        "--accumulate 2 --update round",
     ],
 )
 def test_train_refuses_values_that_cannot_work(argv):

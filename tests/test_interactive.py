@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import evaluation
-from DataLoader import Batch, DataError, MaskRef, Record
+from DataLoader import Batch
 from evaluation import (
     make_prompts,
     masks_at_original_size,
@@ -20,6 +20,7 @@ from evaluation import (
     stream,
     write_prompts,
 )
+from maps import DataError, MaskRef, Record
 from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run, upsample
 from segment_anything.training.prompts import bounding_box, box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import FundusDataset, load_index, read_image, read_mask
+from DataLoader import FundusDataset
+from maps import load_index, read_image, read_mask
 from metrics import count, dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import Preprocessing

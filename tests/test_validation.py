@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import report
-from DataLoader import FundusDataset, MaskRef, Record, collate, load_index
+from DataLoader import FundusDataset, collate
 from evaluation import draw_predictions, make_prompts, masks_at_original_size, parse_mode, predict_batch
+from maps import MaskRef, Record, load_index
 from metrics import score
 from tests.conftest import make_tiny_model
 from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import report
-from records import Records
+from runlog import RunLog
 from utils import UsageError
 
 PROMPTS = ("box", "1", "3", "5")
@@ -35,7 +35,7 @@ def tiles(count: int) -> list[np.ndarray]:
 
 def test_history_returns_from_its_file(tmp_path):
     made = history(5, every=2)
-    records = Records(tmp_path)
+    records = RunLog(tmp_path)
     for count in range(1, 6):
         records.add(made[:count])
         lines = list(csv.DictReader((tmp_path / "history.csv").open()))
@@ -113,7 +113,7 @@ def test_drawing_leaves_the_callers_matplotlib_alone(tmp_path):
 
 
 def test_a_failed_drawing_leaves_the_earlier_curves(tmp_path, monkeypatch):
-    records = Records(tmp_path)
+    records = RunLog(tmp_path)
     records.add(history(1))
     before = (tmp_path / "curves.png").read_bytes()
 
@@ -140,7 +140,7 @@ def test_a_mean_does_not_depend_on_the_order():
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (4, 1), (6, 2), (16, 4)])
 def test_a_picture_holds_its_tiles(tmp_path, count, rows):
     made = tiles(count)
-    Records(tmp_path).picture(12, made, step=120)
+    RunLog(tmp_path).picture(12, made, step=120)
     sheet = cv2.imread(str(tmp_path / "validation" / "epoch-0012.png"))
     assert sheet.shape[0] == 40 * rows + 26
     for i, tile in enumerate(made):
@@ -173,7 +173,7 @@ def events(folder):
 
 def write(folder, epochs, *, every=1, resumed_at=None):
     """Records of some epochs of a run, as a trainer writes them."""
-    records = Records(folder, tensorboard=True, resumed_at=resumed_at)
+    records = RunLog(folder, tensorboard=True, resumed_at=resumed_at)
     made = history(max(epochs), every)
     for epoch in epochs:
         if epoch % every == 0:
@@ -207,6 +207,6 @@ def test_a_resumed_run_takes_the_place_of_what_it_repeats(tmp_path):
 def test_without_the_package_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="--tensorboard: install it with pip install tensorboard"):
-        Records(tmp_path, tensorboard=True)
-    Records(tmp_path).add(history(1))
+        RunLog(tmp_path, tensorboard=True)
+    RunLog(tmp_path).add(history(1))
     assert not (tmp_path / "tensorboard").exists()

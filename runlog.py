@@ -13,7 +13,7 @@ from utils import UsageError
 SHEET_COLUMNS = 4
 
 
-class Records:
+class RunLog:
     """The records of a run in its folder. One process writes them.
 
     With `tensorboard`, scalars and pictures also go to `folder`/tensorboard, by optimizer step. `resumed_at` is
