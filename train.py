@@ -78,7 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     optim.add_argument("--batch_size", type=int, default=2, help="images in a step")
     optim.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
     optim.add_argument(
-        "--update", choices=UPDATES, default="batch", help="optimizer steps: one a batch, or one a round as SAM-Med2D"
+        "--update", choices=UPDATES, default="round", help="optimizer steps: one a round, or one a batch for all rounds"
     )
     optim.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
     optim.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")

@@ -79,7 +79,7 @@ def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
         "multimask": True,
         "encoder_adapter": True,
         "use_amp": False,
-        "update": "batch",
+        "update": "round",
         "teach": "best",
         "accumulate": 1,
         "balance": "none",
