@@ -61,7 +61,7 @@ class FundusDataset(Dataset):
 
     def __getitem__(self, position: int | Draw) -> dict[str, Any]:
         draw = position if isinstance(position, Draw) else Draw(0, position, position)
-        rng = np.random.default_rng([self.seed, draw.epoch, draw.place])
+        rng = draw.stream(self.seed)
         record = self.records[draw.index]
         chosen = self._choose(record, rng)
         truth = [read_mask(record.masks[i].path) for i in chosen]
@@ -159,7 +159,7 @@ def make_loader(
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
-        persistent_workers=num_workers > 0,
+        persistent_workers=batches is not None and num_workers > 0,  # what is read once an epoch needs no idle ones
         pin_memory=torch.cuda.is_available(),  # calls Batch.pin_memory
         worker_init_fn=_leave_signals_to_parent if num_workers else None,
     )

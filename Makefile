@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	rm -rf $(DEMO)
 	$(BIN)/python train.py --run_name demo --data_path data_demo --model_type vit_t --encoder_adapter False \
 	  --train_encoder full --epochs 120 --val_every 40 --batch_size 4 --mask_num 3 --iter_point 2 \
-	  --point_list 1 2 --lr 1e-3 --use_amp --num_workers 0
+	  --point_list 1 2 --lr 2e-4 --use_amp --num_workers 0
 	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0
 
 test: $(INSTALLED)

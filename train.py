@@ -1,7 +1,7 @@
 """Train SAM-Med2D on fundus photographs with boxes and simulated clicks.
 
     python train.py --data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False \\
-        --epochs 30 --iter_point 3 --lr 5e-4
+        --epochs 30 --iter_point 3
 
 takes about two minutes on two CPU cores. Weights go to <work_dir>/models/<run_name>/{last,best}, beside
 config.json, history.csv and train.log.
@@ -10,7 +10,10 @@ config.json, history.csv and train.log.
 import argparse
 import json
 import logging
+import math
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -112,6 +115,9 @@ def check_args(args: argparse.Namespace) -> None:
     for name, least in lowest.items():
         if getattr(args, name) < least:
             raise UsageError(f"--{name} {getattr(args, name)}: give {least} or more.")
+    odd = [name for name in ("lr", "weight_decay", "clip_grad", "ema") if not math.isfinite(getattr(args, name))]
+    if odd:
+        raise UsageError(f"--{odd[0]} {getattr(args, odd[0])}: give a finite number.")
     if min(args.point_list) < 1 or not args.lr > 0:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
     if not 0 <= args.ema < 1:
@@ -147,13 +153,18 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
     model.image_encoder.grad_checkpointing = args.grad_checkpointing
     if args.compile:
+        if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+            raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
         model.image_encoder.compile()
     return model.to(device)
 
 
 def resume_command(args: argparse.Namespace, folder: Path, processes: Processes) -> str:
     """The command line that continues this run."""
-    launcher = ["torchrun", "--nproc_per_node", str(processes.count)] if processes.count > 1 else [sys.executable]
+    launcher = [sys.executable]
+    if processes.count > 1:
+        launcher = ["torchrun", "--nnodes", str(processes.count // processes.here)]
+        launcher += ["--nproc_per_node", str(processes.here)]
     words = [*launcher, str(Path(__file__)), "--resume", str(folder / "last")]
     defaults = vars(parse_args([]))
     for name, value in vars(args).items():
@@ -179,7 +190,10 @@ def open_run(args: argparse.Namespace, processes: Processes) -> Path:
             f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
         )
     processes.wait()
-    setup_logging(folder / "train.log", level=logging.INFO if processes.first else logging.ERROR)
+    if processes.first:
+        setup_logging(folder / "train.log")
+    else:
+        setup_logging(level=logging.ERROR)
     return folder
 
 
@@ -201,7 +215,8 @@ def train(args: argparse.Namespace, processes: Processes, device: torch.device) 
     except Interrupted as stop:
         logger.info(f"{stop}. Go on with: {resume_command(args, folder, processes)}")
         return 130
-    logger.info(f"best validation Dice {trainer.best:.4f}; weights: {folder}/best, {folder}/last")
+    validated = f"best validation Dice {trainer.best:.4f}; " if trainer.validation else ""
+    logger.info(f"{validated}weights: {folder}/best, {folder}/last")
     return 0
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -27,7 +26,7 @@ from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
 from segment_anything.training.optimisation import Average, learning_rate_factor, make_optimizer
-from segment_anything.training.sampling import EpochBatches, structure_weights
+from segment_anything.training.sampling import EpochBatches, step_stream, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from utils import Processes, UsageError, autocast_dtype, cpu_workers
@@ -36,7 +35,7 @@ from validation import Validation, merge
 logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed
 FREE_ON_RESUME = {"resume", "work_dir", "run_name", "device", "num_workers", "save_every", "keep", "patience"}
-FREE_ON_RESUME |= {"save_pth", "tensorboard"}
+FREE_ON_RESUME |= {"save_pth", "tensorboard", "grad_checkpointing", "data_path"}  # a digest knows the data
 POSITION = ("epoch", "done", "step", "stale", "seconds", "best", "sums", "history")
 
 
@@ -55,11 +54,6 @@ def load_splits(folder: str) -> tuple[list[Record], list[Record]]:
         return train, load_index(folder, "val", check=False)
     logger.warning(f"{folder} has no validation map: no validation, best is the last checkpoint")
     return train, []
-
-
-def step_stream(seed: int, step: int) -> torch.Generator:
-    """Random stream of a step, the same in all processes. A CPU generator reads 32 bits of its seed: they are mixed."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
 
 class Trainer:
@@ -96,8 +90,8 @@ class Trainer:
     def _parallel(self, module: Objectives) -> torch.nn.Module:
         if self.processes.count == 1:
             return module
-        some_rest = self.policy.update == "round" or not self.policy.multimask or not self.policy.corrective_rounds
-        return DistributedDataParallel(module, find_unused_parameters=some_rest)
+        some_unused = self.policy.update == "round" or not self.policy.multimask or not self.policy.corrective_rounds
+        return DistributedDataParallel(module, find_unused_parameters=some_unused)
 
     def _make_loader(self, records: list[Record]) -> None:
         args, preprocessing = self.args, self.model.preprocessing
@@ -118,7 +112,8 @@ class Trainer:
             self.batches = EpochBatches(len(records), args.batch_size, seed=args.seed, weights=weights, **place)
         except ValueError as error:
             raise UsageError(f"--data_path {args.data_path}: {error}") from error
-        self.loader = make_loader(dataset, num_workers=cpu_workers(args.num_workers), batches=self.batches)
+        self.workers = cpu_workers(args.num_workers, here=self.processes.here)
+        self.loader = make_loader(dataset, num_workers=self.workers, batches=self.batches)
         logger.info(f"{len(records)} training images")
 
     def _make_validation(self, records: list[Record]) -> Validation:
@@ -127,7 +122,7 @@ class Trainer:
             records,
             self.model.preprocessing,
             batch_size=self.args.batch_size,
-            num_workers=cpu_workers(self.args.num_workers),
+            num_workers=self.workers,
             seed=self.args.seed,
             metrics=self.args.metrics,
             device=self.device,
@@ -149,7 +144,7 @@ class Trainer:
                 self._finish_epoch()
         except DataError:  # a file that became unreadable: what was learnt until here is kept
             if self.processes.count == 1:  # the others are waiting for this process's gradients, not for a save
-                self.save(["last"])
+                logger.info(f"saved {self.save(['last'])}")
             raise
         finally:
             if self.log:
@@ -187,7 +182,7 @@ class Trainer:
         return tqdm.format_interval(self.seconds / self.step * (self.total_steps - self.step))
 
     def _train_step(self, micro_batches: list[Batch]) -> tuple[float, bool]:
-        """Train on one batch, given in parts: its mean loss, and whether some process shall stop."""
+        """A step, which is an update for each round or one for all: its mean loss, and whether a process shall stop."""
         factor = learning_rate_factor(
             self.step, self.total_steps, warmup=self.args.warmup_steps, schedule=self.args.lr_scheduler
         )
@@ -195,11 +190,11 @@ class Trainer:
             group["lr"] = self.args.lr * factor
         clicks = self.policy.draw(step_stream(self.args.seed, self.step))
         moved = [batch.to(self.device) for batch in micro_batches]
-        steps = [self._objectives(batch, clicks) for batch in moved]
+        objectives_of = [self._objectives(batch, clicks) for batch in moved]
         losses = []
         for _ in range(self.policy.updates):
             self.optimizer.zero_grad(set_to_none=True)
-            parts = [self._backward(step, communicate=step is steps[-1]) for step in steps]
+            parts = [self._backward(each, communicate=each is objectives_of[-1]) for each in objectives_of]
             means, stop = self._update(parts, moved)
             losses.append(means["loss"])
             for name, value in means.items():
@@ -222,17 +217,19 @@ class Trainer:
             scale=self.scaler.scale,
         )
 
-    def _backward(self, step: Iterator[tuple[Tensor, dict[str, Tensor]]], *, communicate: bool) -> dict[str, Tensor]:
-        """Add the gradient of a step's next objective; with `communicate`, average over processes what was added."""
+    def _backward(
+        self, remaining: Iterator[tuple[Tensor, dict[str, Tensor]]], *, communicate: bool
+    ) -> dict[str, Tensor]:
+        """Add the gradient of the next objective; with `communicate`, average over processes what was added."""
         together = self.processes.count == 1 or communicate
         with nullcontext() if together else self.module.no_sync():
             with torch.autocast(self.device.type, self.dtype, enabled=self.args.use_amp):
-                objective, parts = self.module(step)
+                objective, parts = self.module(remaining)
             objective.backward()
         return parts
 
     def _update(self, parts: list[dict[str, Tensor]], batches: list[Batch]) -> tuple[dict[str, float], bool]:
-        """One optimizer step with the mean gradient over the masks of all processes; the mean losses, and a stop."""
+        """Update the weights with the mean gradient over the masks of all processes; the mean losses, and a stop."""
         count = sum(len(batch.refs) for batch in batches)
         sums = [sum(part[name] for part in parts) for name in parts[0]]
         mine = torch.tensor([*sums, count, self.stop_signal is not None], dtype=torch.float64, device=self.device)
@@ -254,10 +251,10 @@ class Trainer:
         own = [str(record.image) for batch in batches for record in batch.records]
         names = ", ".join(name for names in self.processes.gather(own) for name in names)
         last = self.folder / "last"
-        again = f"start again from {last} with --sam_checkpoint {last}" if last.exists() else "start again"
+        source = f" from {last} (--sam_checkpoint {last})" if last.exists() else ""
         raise UsageError(
             f"at step {self.step} the loss is {loss} and the gradient's norm {gradient} ({names}): "
-            f"{again} and a lower --lr."
+            f"start again{source} with another --run_name and a lower --lr."
         )
 
     def _save_where_due(self, stop: bool) -> None:
@@ -272,35 +269,35 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate where it is due, write history and checkpoint."""
         losses = {name: value / self.done for name, value in self.sums.items()}
-        self.epoch, self.done, self.sums = self.epoch + 1, 0, {}
+        epoch = self.epoch + 1
         rate = self.optimizer.param_groups[0]["lr"]
-        entry = {"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), "lr": rate} | losses
+        entry = {"epoch": epoch, "step": self.step, "seconds": round(self.seconds, 1), "lr": rate} | losses
         links = ["last"]
         if self.validation is None:
             links.append("best")
-        elif self.epoch % self.args.val_every == 0 or self.epoch == self.args.epochs:
-            prompts = self.validate()["overall"]
+        elif epoch % self.args.val_every == 0 or epoch == self.args.epochs:
+            prompts = self.validate(epoch)["overall"]
             entry |= {f"val_dice_{prompt}": means["dice"] for prompt, means in prompts.items()}
             entry["val_dice"] = mean([means["dice"] for means in prompts.values()])
             self.stale += 1
             if entry["val_dice"] > self.best:
                 self.best, self.stale = entry["val_dice"], 0
                 links.append("best")
+        self.epoch, self.done, self.sums = epoch, 0, {}
         self.history.append(entry)
         logger.info("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
         if self.log:
             self.log.add(self.history)
         self.save(links)
 
-    def validate(self) -> dict[str, Any]:
+    def validate(self, epoch: int) -> dict[str, Any]:
         """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts."""
         self.model.eval()
-        self.average.swap()
-        rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
-        self.average.swap()
+        with self.average.in_place():
+            rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
         summary = summarise(rows, self.args.metrics)
         if self.log:
-            self.log.picture(self.epoch, tiles, step=self.step)
+            self.log.picture(epoch, tiles, step=self.step)
             write_summary(self.folder / "validation.json", summary)
         return summary
 
@@ -328,8 +325,8 @@ class Trainer:
         return self.folder / "last"
 
     def _binding_flags(self) -> dict[str, Any]:
-        flags = {k: v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
-        return flags | {"nproc_per_node": self.processes.count}
+        flags = {f"--{k}": v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
+        return flags | {"number of processes": self.processes.count}
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
@@ -337,14 +334,15 @@ class Trainer:
         if folder.resolve().parent != self.folder.resolve():
             raise UsageError(f"--resume {folder} is not in {self.folder}: give that run's --work_dir and --run_name.")
         own, theirs = self._binding_flags(), state["flags"]
-        differing = [f"--{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
+        differing = [f"{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
         if differing:
             raise UsageError(f"--resume {folder} is a run with other flags: {', '.join(differing)}.")
         if self.processes.first and state["data"] != self.data:
             logger.warning(f"the data in {self.args.data_path} changed since {folder} was written")
         weights = read_checkpoint(folder).state
         self.model.load_state_dict(weights | state["trained"])
-        self.average.values = {name: weights[name].to(self.device) for name in self.average.values}
+        for name, value in self.average.values.items():
+            value.copy_(weights[name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for name in POSITION:

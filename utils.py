@@ -58,7 +58,8 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
         print(f"error: {message.strip()}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError as error:
-        print(f"error: the device's memory is full ({error}): lower --batch_size or --image_size", file=sys.stderr)
+        cure = "lower --batch_size or --image_size, or train with --grad_checkpointing"
+        print(f"error: the device's memory is full ({error}): {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -92,10 +93,12 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as torchrun starts them: this one's rank among `count`; one alone without it."""
+    """The processes of a run, as torchrun starts them: this one's rank among `count`, of which `here` share its
+    machine; one alone without torchrun."""
 
     rank: int = 0
     count: int = 1
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -124,10 +127,10 @@ class Processes:
 def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
     """This process's place and device. Raises UsageError for a device that the processes cannot share.
 
-    Reads what torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK); each process takes the GPU of its local rank.
+    Reads what torchrun sets in the environment; each process takes the GPU of its local rank.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if count == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
         return Processes(), resolve_device(device_name)
     if device_name not in (None, "cpu", "cuda"):
         raise UsageError(f"--device {device_name}: {count} processes take one GPU each; use cuda, cpu or leave it out.")
@@ -137,7 +140,7 @@ def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     # a process may wait long for another one, which checks the files or validates
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=6))
-    return Processes(distributed.get_rank(), count), device
+    return Processes(distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"])), device
 
 
 def leave_processes() -> None:
@@ -206,8 +209,14 @@ def _git_version() -> str:
         return "unknown (no git)"
 
 
-def cpu_workers(requested: int | None) -> int:
-    """Loader processes: as requested, else what the machine's cores leave beside the model. Raises UsageError."""
+def cpu_workers(requested: int | None, *, here: int = 1) -> int:
+    """Loader processes of one of the `here` processes of a machine: as requested, else what its cores leave.
+
+    Raises UsageError for a negative number.
+    """
     if requested is not None and requested < 0:
         raise UsageError(f"--num_workers {requested}: give 0 or more.")
-    return requested if requested is not None else max(0, min(8, (os.cpu_count() or 1) - 1))
+    if requested is not None:
+        return requested
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(8, cores // here - 1))

@@ -157,15 +157,16 @@ def training_batch(args: argparse.Namespace) -> TrainingBatch:
 def fast_step(
     model: Sam, optimizer: torch.optim.Optimizer, batch: TrainingBatch, rounds: int, generator: torch.Generator
 ) -> None:
-    """A step of this project, as trainer.py makes it."""
-    policy = StepPolicy(corrective_rounds=rounds)
+    """A step of this project, as trainer.py makes it by default: an update for each round."""
+    policy = StepPolicy(corrective_rounds=rounds, update="round")
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
-    clicks = policy.draw(generator)
-    optimizer.zero_grad(set_to_none=True)
-    for objective, _ in objectives(model, *inputs, policy=policy, clicks=clicks, randomness=generator):
+    remaining = objectives(model, *inputs, policy=policy, clicks=policy.draw(generator), randomness=generator)
+    for _ in range(policy.updates):
+        optimizer.zero_grad(set_to_none=True)
+        objective, _ = next(remaining)
         objective.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
 
 
 def training_step(args: argparse.Namespace) -> Callable[[], object]:
@@ -176,6 +177,7 @@ def training_step(args: argparse.Namespace) -> Callable[[], object]:
     if args.only == "fast":
         model = build_network(spec, image_size=args.image_size, encoder_adapter=True)
         select_trainable(model, "adapter")
+        model.image_encoder.grad_checkpointing = args.grad_checkpointing
         optimizer = make_optimizer(model.train(), lr=1e-4, weight_decay=0.01)
         return lambda: fast_step(model, optimizer, batch, args.rounds, generator)
     model = OracleSam(image_size=args.image_size, adapter=True, **vars(spec))
@@ -203,6 +205,7 @@ def train(args: argparse.Namespace) -> dict[str, float]:
     flags = ("threads", "model_type", "image_size", "images", "masks", "rounds")
     command = [sys.executable, __file__, "train"]
     command += [f"--{flag.replace('_', '-')}={getattr(args, flag)}" for flag in flags]
+    command += ["--grad-checkpointing"] * args.grad_checkpointing
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = {kind: subprocess.Popen([*command, "--only", kind], **pipes) for kind in ENCODERS}
     seconds = interleaved({kind: lambda w=worker: ask(w) for kind, worker in workers.items()}, args.repeats)
@@ -234,6 +237,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=2, help="images of a step")
     parser.add_argument("--masks", type=int, default=5, help="masks of each image")
     parser.add_argument("--rounds", type=int, default=8, help="corrective rounds of a step")
+    parser.add_argument("--grad-checkpointing", action="store_true", help="our encoder computes its blocks twice")
     parser.add_argument("--only", choices=ENCODERS, help=argparse.SUPPRESS)  # the side of one worker process
 
 

@@ -3,16 +3,19 @@
 import argparse
 import csv
 import importlib.util
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 import train
+import trainer
 from segment_anything.modeling import Sam
 from segment_anything.training.step import StepPolicy, objectives
 
@@ -44,6 +47,28 @@ def logged_losses(folder: Path) -> list[dict[str, str]]:
     """Rows of history.csv of the run below `folder`, without the time that they took."""
     history = csv.DictReader((folder / "models/tiny/history.csv").open())
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def stop_and_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int, *flags: str) -> None:
+    """A run that gets SIGTERM in the given step, and goes on to its end."""
+    train_step = trainer.Trainer._train_step
+
+    def step_and_signal(self, batches):
+        if self.step + 1 == step:
+            signal.raise_signal(signal.SIGTERM)
+        return train_step(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_train_step", step_and_signal)
+        assert train.main(train_args(folder, *flags)) == 130
+    assert train.main(train_args(folder, *flags, "--resume", str(folder / "models/tiny/last"))) == 0
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Weights, averaged ones and logged losses of two finished runs are equal to the bit."""
+    weights = [(folder / "models/tiny/last/model.safetensors").read_bytes() for folder in (first, second)]
+    assert weights[0] == weights[1]
+    assert logged_losses(first) == logged_losses(second)
 
 
 def two_discs(size: int = 64) -> Discs:

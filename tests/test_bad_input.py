@@ -488,7 +488,9 @@ def test_a_compiled_encoder_trains(data, checkpoint, monkeypatch):
         pytest.skip("NO C++ COMPILER: --compile is not tested")
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     (data / "image2label_val.json").unlink()  # the encoder is compiled once for training, once more for validation
+    torch._dynamo.utils.counters.clear()
     folder = train_here(data, checkpoint, "--compile")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     assert load_file(folder / "last/model.safetensors").keys() == make_tiny_model().state_dict().keys()
 
 

@@ -32,7 +32,7 @@ def torchrun(work_dir: Path, *more: str) -> subprocess.Popen:
     )
 
 
-def assert_same_run(one: Path, two: Path) -> None:
+def assert_close_runs(one: Path, two: Path) -> None:
     """Weights, losses and validation agree to 1e-4."""
     a, b = (load_file(folder / "models/tiny/last/model.safetensors") for folder in (one, two))
     assert a.keys() == b.keys()
@@ -60,7 +60,7 @@ def two(tmp_path_factory):
 def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path, tiny_type):
     """Seven photographs with five and with three masks: the last batch gives one process two, the other one."""
     train_alone(tmp_path)
-    assert_same_run(tmp_path, two[0])
+    assert_close_runs(tmp_path, two[0])
 
 
 def test_only_the_first_process_writes(two):
@@ -77,7 +77,7 @@ def test_only_the_first_process_writes(two):
 
 
 @pytest.mark.parametrize(
-    "flags", ["--accumulate 2", "--accumulate 2 --update round", "--multimask False --iter_point 0"]
+    "flags", ["--accumulate 2 --update batch", "--accumulate 2 --update round", "--multimask False --iter_point 0"]
 )
 def test_two_processes_train_as_one(tmp_path, tiny_type, flags):
     processes = fork_together(2, train_words(tmp_path / "two", *HALF, *flags.split()), tmp_path / "log")
@@ -85,7 +85,7 @@ def test_two_processes_train_as_one(tmp_path, tiny_type, flags):
     for process in processes:
         process.join(120)
         assert process.exitcode == 0, (tmp_path / "log").read_text()
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert_close_runs(tmp_path / "one", tmp_path / "two")
 
 
 def test_stopped_processes_save_and_go_on(two, tmp_path):
@@ -97,7 +97,7 @@ def test_stopped_processes_save_and_go_on(two, tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0 and output.count("stopped; the state is in") == 1, output
-    assert "torchrun --nproc_per_node 2" in output
+    assert "torchrun --nnodes 1 --nproc_per_node 2" in output
     assert load_state(last)["step"] < 4
     process = torchrun(tmp_path, "--save_every", "1", "--resume", str(last))
     output, _ = process.communicate(timeout=120)
@@ -108,7 +108,7 @@ def test_stopped_processes_save_and_go_on(two, tmp_path):
 
 
 def test_another_number_of_processes_does_not_resume(two, tiny_type):
-    with pytest.raises(UsageError, match=r"other flags: --nproc_per_node 1 \(was 2\)\."):
+    with pytest.raises(UsageError, match=r"other flags: number of processes 1 \(was 2\)\."):
         train.main(train_args(two[0], *HALF, "--resume", str(two[0] / "models/tiny/last")))
 
 
@@ -131,7 +131,7 @@ def test_a_process_without_a_validation_photograph(tmp_path, tiny_type):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0, (tmp_path / "log").read_text()
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert_close_runs(tmp_path / "one", tmp_path / "two")
 
 
 def test_more_processes_than_photographs_are_refused(tmp_path):

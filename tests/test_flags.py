@@ -80,6 +80,7 @@ def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
         "encoder_adapter": True,
         "use_amp": False,
         "update": "round",
+        "lr_scheduler": "cosine",
         "teach": "best",
         "accumulate": 1,
         "balance": "none",

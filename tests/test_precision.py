@@ -15,7 +15,7 @@ import trainer
 from segment_anything.predictor import SamPredictor
 from segment_anything.training import state as training_state
 from segment_anything.training.step import StepPolicy
-from tests.helpers import backward, gradients, logged_losses, train_args, two_discs
+from tests.helpers import assert_same_run, backward, gradients, logged_losses, stop_and_go_on, train_args, two_discs
 from utils import Processes
 
 
@@ -79,9 +79,11 @@ def only_float16(monkeypatch):
 
 
 @pytest.mark.parametrize("update", ["batch", "round"])
-def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, update):
+def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, monkeypatch, update):
     flags = ("--use_amp", "--update", update)
     assert train.main(train_args(tmp_path / "whole", *flags)) == 0
+    stop_and_go_on(tmp_path / "cut", monkeypatch, 1, *flags)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
     rows = logged_losses(tmp_path / "whole")
     assert len(rows) == 2 and all(0 < float(row["loss"]) < 100 for row in rows)
     folder = tmp_path / "whole/models/tiny/last"
@@ -105,7 +107,7 @@ def test_a_float16_overflow_leaves_out_the_step_and_lowers_the_scale(tmp_path, t
         return step(self, batches)
 
     monkeypatch.setattr(trainer.Trainer, "_train_step", watched)
-    assert train.main(train_args(tmp_path, "--use_amp", "--epochs", "1")) == 0
+    assert train.main(train_args(tmp_path, "--use_amp", "--epochs", "1", "--update", "batch")) == 0
     assert before and len(logged_losses(tmp_path)) == 1
 
 

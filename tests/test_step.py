@@ -60,6 +60,19 @@ def test_every_trainable_parameter_learns_and_no_frozen_one_does(encoder):
     assert any("Adapter" in name for name in trainable) == (encoder != "none")
 
 
+def test_a_round_without_points_leaves_their_embeddings_alone():
+    """Zero gradients would let momentum and weight decay move them."""
+    model = make_tiny_model().train()
+    policy = StepPolicy(corrective_rounds=1, clicks=(1,), update="round")  # the later round sees the mask alone
+    clicks = policy.draw(generator())
+    for objective, _ in objectives(model, *two_discs(), policy=policy, clicks=clicks, randomness=generator()):
+        model.zero_grad()
+        objective.backward()
+    embeddings = [*model.prompt_encoder.point_embeddings, model.prompt_encoder.not_a_point_embed]
+    assert all(embedding.weight.grad is None for embedding in embeddings)
+    assert model.mask_decoder.iou_token.weight.grad is not None
+
+
 @pytest.mark.parametrize("update", ["batch", "round"])
 def test_frozen_parameters_do_not_move_under_momentum_and_weight_decay(update):
     model = make_tiny_model(encoder_adapter=True).train()

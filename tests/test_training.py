@@ -14,7 +14,9 @@ import pytest
 
 import train
 import trainer
-from tests.helpers import load_test_script, logged_losses, train_args
+from maps import DataError
+from tests.helpers import assert_same_run, load_test_script, stop_and_go_on, train_args
+from utils import run_main
 
 
 def test_both_scripts_end_to_end(tmp_path, tiny_type):
@@ -67,25 +69,29 @@ def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
         assert a["mask"] == b["mask"] and float(a["dice"]) == pytest.approx(float(b["dice"]), abs=2e-3)
 
 
-@pytest.mark.parametrize("interrupted_at", [1, 2, 3], ids=["mid-epoch", "at its end", "later"])
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at):
-    assert train.main(train_args(tmp_path / "whole")) == 0
-    step = trainer.Trainer._train_step
+@pytest.mark.parametrize(
+    ("interrupted_at", "update"), [(1, "round"), (2, "round"), (3, "round"), (1, "batch")], ids=str
+)
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at, update):
+    """Stopped in the middle of an epoch, at its end, and in a later one."""
+    assert train.main(train_args(tmp_path / "whole", "--update", update)) == 0
+    stop_and_go_on(tmp_path / "cut", monkeypatch, interrupted_at, "--update", update)
+    assert "--resume" in capsys.readouterr().out
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
-    def step_and_signal(self, batches):
-        if self.step + 1 == interrupted_at:
-            signal.raise_signal(signal.SIGTERM)
-        return step(self, batches)
+
+def test_a_photograph_lost_in_validation_keeps_what_was_learnt(tmp_path, tiny_type, monkeypatch):
+    """Validation has put the averaged weights into the model: they must not be taken for the trained ones."""
+    assert train.main(train_args(tmp_path / "whole")) == 0
+
+    def lost(*_):
+        raise DataError("eye.png cannot be opened")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_train_step", step_and_signal)
-        assert train.main(train_args(tmp_path / "cut")) == 130
-    assert "--resume" in capsys.readouterr().out
-    train.main(train_args(tmp_path / "cut", "--resume", str(tmp_path / "cut/models/tiny/last")))
-    weights = [(tmp_path / n / "models/tiny/last/model.safetensors").read_bytes() for n in ("whole", "cut")]
-    assert weights[0] == weights[1]
-    logs = [logged_losses(tmp_path / name) for name in ("whole", "cut")]
-    assert logs[0] == logs[1]
+        patch.setattr(trainer.Validation, "run", lost)
+        assert run_main(train.main, train_args(tmp_path / "cut")) == 2
+    assert train.main(train_args(tmp_path / "cut", "--resume", str(tmp_path / "cut/models/tiny/last"))) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -40,7 +40,8 @@ def fork_together(count: int, words: Sequence[str], log: Path) -> list[BaseProce
     """Start `count` processes of one training, as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    place |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     return [fork(words, log, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(count)]
 
 

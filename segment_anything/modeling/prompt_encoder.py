@@ -69,8 +69,10 @@ class PromptEncoder(nn.Module):
         """Embed labelled positions: coords [N, P, 2] pixels, labels [N, P] -> [N, P, C].
 
         Labels: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
-        point" (its position is ignored).
+        point" (its position is ignored). Without any position no gradient reaches the embeddings.
         """
+        if not coords.shape[1]:
+            return self.no_mask_embed.weight.new_zeros(len(coords), 0, self.embed_dim)
         table = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
         position = self.pe_layer((coords + 0.5) / self.image_size)
         is_point = (labels != PADDING).unsqueeze(-1)

@@ -1,6 +1,8 @@
 """The optimizer of a training run, its learning rate, and the moving average of the weights."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -48,13 +50,22 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters after optimizer step number `step`, counted from 1."""
+        """Take in the parameters after step number `step`, counted from 1."""
         decay = min(self.decay, step / (step + 10))
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """For the time of the context, whatever ends it, the model's parameters are their average."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the model's parameters and their average; a second call undoes it."""
+    def _swap(self) -> None:
+        """Exchange the model's parameters and their average."""
         for name, parameter in self.parameters.items():
             kept = parameter.detach().clone()
             parameter.copy_(self.values[name])

@@ -5,7 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
+
+# what a stream is for, the last of the numbers that seed it: NumPy takes missing numbers for 0
+ORDER, PHOTOGRAPH, STEP = 0, 1, 2
 
 
 class Draw(NamedTuple):
@@ -14,6 +18,18 @@ class Draw(NamedTuple):
     epoch: int
     place: int
     index: int
+
+    def stream(self, seed: int) -> np.random.Generator:
+        """Random numbers for all that happens to the photograph."""
+        return np.random.default_rng([seed, self.epoch, self.place, PHOTOGRAPH])
+
+
+def step_stream(seed: int, step: int) -> torch.Generator:
+    """Random numbers for what a step decides for all its masks, the same in all processes.
+
+    A CPU generator reads no more than 32 bits of its seed, therefore they are mixed.
+    """
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, 0, STEP]).generate_state(1)[0]))
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -68,7 +84,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def _order(self) -> np.ndarray:
         """Index of each draw of the epoch: int [size]."""
-        rng = np.random.default_rng([self.seed, self.epoch])
+        rng = np.random.default_rng([self.seed, self.epoch, 0, ORDER])
         if self.weights is None:
             return rng.permutation(self.size)
         return rng.permutation(systematic_draws(self.weights, self.size, rng))

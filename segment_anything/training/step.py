@@ -1,4 +1,4 @@
-"""One training step: encode once, decode round after round, gradients of all rounds in one update."""
+"""One training step: encode once, decode round after round; the weights are updated after each round or once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ UPDATES = ("batch", "round")
 class StepPolicy:
     """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a round may
     give, drawn for each round. multimask: train the three candidates beside the single mask. teach: which
-    candidate learns, see `candidate_loss`. update: one optimizer step for a batch or for each round."""
+    candidate learns, see `candidate_loss`. update: after each "round", or once a "batch"."""
 
     corrective_rounds: int = 8
     clicks: tuple[int, ...] = (1, 3, 5, 9)
@@ -29,7 +29,7 @@ class StepPolicy:
 
     @property
     def updates(self) -> int:
-        """Optimizer steps of a batch."""
+        """Updates of the weights in a step."""
         return 1 + self.corrective_rounds if self.update == "round" else 1
 
     def draw(self, generator: torch.Generator) -> ClickPolicy:
