@@ -38,6 +38,7 @@ from utils import (
     add_bool,
     compute_deterministically,
     join_processes,
+    keep_freed_memory,
     leave_processes,
     make_folder,
     record,
@@ -202,6 +203,8 @@ def train(args: argparse.Namespace, processes: Processes, device: torch.device) 
     folder = open_run(args, processes)
     seed_everything(args.seed)
     compute_deterministically(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     model = make_model(args, device)
     trainer = Trainer(args, model, device, folder, processes)
     if args.resume:

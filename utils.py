@@ -1,6 +1,7 @@
 """Small things that both scripts need: flags, seeds, devices, processes, logging, run folders."""
 
 import argparse
+import ctypes
 import importlib.metadata
 import logging
 import os
@@ -207,6 +208,17 @@ def _git_version() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown (no git)"
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed memory for the next step instead of giving it back to the system.
+
+    Mapping large tensors' pages anew takes a tenth of a training step on a CPU. Only glibc has the switch.
+    """
+    mallopt = getattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "mallopt", None)
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
 
 
 def cpu_workers(requested: int | None, *, here: int = 1) -> int:

@@ -39,6 +39,7 @@ from segment_anything.training.optimisation import make_optimizer  # noqa: E402
 from segment_anything.training.step import StepPolicy, objectives, select_trainable  # noqa: E402
 from tests.oracle_encoder import OracleEncoder  # noqa: E402
 from tests.oracle_training import OracleSam, published_step  # noqa: E402
+from utils import keep_freed_memory  # noqa: E402
 
 VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": (2, 5, 8, 11)}
 ENCODERS = {"oracle": OracleEncoder, "fast": ImageEncoderViT}
@@ -175,6 +176,7 @@ def training_step(args: argparse.Namespace) -> Callable[[], object]:
     batch, generator = training_batch(args), torch.Generator().manual_seed(0)
     spec = MODEL_SPECS[args.model_type]
     if args.only == "fast":
+        keep_freed_memory()  # as train.py does
         model = build_network(spec, image_size=args.image_size, encoder_adapter=True)
         select_trainable(model, "adapter")
         model.image_encoder.grad_checkpointing = args.grad_checkpointing

@@ -65,7 +65,10 @@ class _WideProduct(torch.autograd.Function):
         of_pixels = product(weight, gradient).t() if ctx.needs_input_grad[0] else None
         of_weight = None
         if ctx.needs_input_grad[1]:
-            of_weight = product(pixels.t().contiguous(), gradient.t().contiguous())
+            of_weight = torch.empty_like(weight)
+            columns = pixels.t().contiguous()
+            for part, filters in zip(of_weight.chunk(4, 1), gradient.t().contiguous().chunk(4), strict=True):
+                part.copy_(product(columns, filters))  # in parts: see `forward`
         return of_pixels, of_weight
 
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 
 class LayerNorm2d(nn.Module):
@@ -82,11 +81,9 @@ def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tens
     return F.conv2d(image, filters[:, :, None, None], bias).permute(0, 2, 3, 1)[0, 0]
 
 
-def _product_with_columns(pixels: Tensor, filters: Tensor) -> Tensor:
-    """pixels [M, N] @ filters [N, K] -> [M, K], as the gradient of `product` with respect to its pixels."""
-    image = pixels[None, None].permute(0, 3, 1, 2)
-    shape = (1, filters.shape[1], 1, len(pixels))
-    return conv2d_input(shape, filters[:, :, None, None], image).permute(0, 2, 3, 1)[0, 0]
+def _product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:
+    """pixels [M, N] @ columns [N, K] -> [M, K], as a convolution whose image are the columns as they lie in memory."""
+    return F.conv2d(columns[None, :, None], pixels[..., None, None])[0, :, 0]
 
 
 class MLPBlock(nn.Module):
