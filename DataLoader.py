@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maps import MaskRef, Record, read_image, read_mask
+from maps import MaskRef, Record, check_size, read_image, read_mask
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.prompts import bounding_box, largest_component
 from segment_anything.training.sampling import Draw, EpochBatches
+from segment_anything.utils.fov import fov_mask
 from segment_anything.utils.transforms import Frame, Preprocessing
 
 BOXES = ("component", "mask")
@@ -34,7 +35,7 @@ class FundusDataset(Dataset):
     Each item: `image` float32 [3, S, S] normalised; `mask` bool [M, 1, S, S]; `box` float32 [M, 4] half-open
     x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`,
     the M indexes into `record.masks`; `seeds`, M integers for the clicks on each mask; and, with `keep_truth`,
-    `truth`: M uint8 {0, 1} masks of original size.
+    `truth`: M uint8 {0, 1} masks of original size; with `keep_fov`, `inside`: bool [H, W], its field of view.
 
     mask_num: at most so many masks of a photograph, drawn without replacement; None takes all. balance: draw
     them with probability proportional to 1 / (masks of that structure in the data set). drop_vanished: leave
@@ -49,6 +50,7 @@ class FundusDataset(Dataset):
     augmentation: Augmentation | None = None
     box_of: str = "component"
     keep_truth: bool = False
+    keep_fov: bool = False
     drop_vanished: bool = False
     seed: int = 0
 
@@ -64,8 +66,10 @@ class FundusDataset(Dataset):
         rng = draw.stream(self.seed)
         record = self.records[draw.index]
         chosen = self._choose(record, rng)
-        truth = [read_mask(record.masks[i].path) for i in chosen]
         photograph = read_image(record.image)
+        truth = [read_mask(record.masks[i].path) for i in chosen]
+        for i, mask in zip(chosen, truth, strict=True):
+            check_size(record, record.masks[i], mask.shape, photograph.shape[:2])
         frame = self.preprocessing.frame(photograph)
         if self.augmentation:
             frame = self.augmentation.zoom(frame, truth, rng)
@@ -86,6 +90,8 @@ class FundusDataset(Dataset):
             "chosen": chosen,
             "seeds": [int(rng.integers(2**63)) for _ in chosen],
         }
+        if self.keep_fov:
+            item["inside"] = fov_mask(photograph)
         return item | ({"truth": truth} if self.keep_truth else {})
 
     def _choose(self, record: Record, rng: np.random.Generator) -> np.ndarray:
@@ -107,7 +113,7 @@ class Batch:
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
     image of each mask; refs: the N masks' files; seeds: N integers for the clicks on each; frames and records:
-    one per image; truth: N original masks or None.
+    one per image; truth: N original masks or None; inside: one field of view per image or None.
     """
 
     image: Tensor
@@ -119,6 +125,7 @@ class Batch:
     frames: list[Frame]
     records: list[Record]
     truth: list[np.ndarray] | None
+    inside: list[np.ndarray] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
@@ -145,20 +152,26 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         frames=[item["frame"] for item in items],
         records=[item["record"] for item in items],
         truth=[mask for item in items for mask in item["truth"]] if "truth" in items[0] else None,
+        inside=[item["inside"] for item in items] if "inside" in items[0] else None,
     )
 
 
 def make_loader(
-    dataset: Dataset, *, batch_size: int = 1, num_workers: int, batches: EpochBatches | None = None
+    dataset: Dataset,
+    *,
+    batch_size: int = 1,
+    num_workers: int,
+    batches: EpochBatches | None = None,
+    join: Callable[[Sequence[Any]], Any] = collate,
 ) -> DataLoader:
-    """`batches`, else all images in order and `batch_size` at a time, read ahead by `num_workers` processes."""
+    """`batches`, else all items in order and `batch_size` at a time, read ahead by `num_workers` processes."""
     cv2.setNumThreads(0)  # worker processes are forked: a thread pool made before would hang in them
     loader = DataLoader(
         dataset,
         batch_size=batch_size if batches is None else 1,  # the value that DataLoader wants beside a batch_sampler
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=join,
         persistent_workers=batches is not None and num_workers > 0,  # what is read once an epoch needs no idle ones
         pin_memory=torch.cuda.is_available(),  # calls Batch.pin_memory
         worker_init_fn=_leave_signals_to_parent if num_workers else None,

@@ -3,6 +3,7 @@
 `load_index` reads a folder's map of a split, `check_records` opens every file that it lists.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -25,21 +26,35 @@ class DataError(ValueError):
     """Data that cannot be used; the message lists every problem with its file."""
 
 
-@dataclass(frozen=True)
+class UnreadableError(DataError):
+    """A file that is there and is not a whole picture; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
 class MaskRef:
-    """One mask: its file, a key that is unique in its map, and the structure it shows."""
+    """One mask: its file, a key that is unique in its map, the structure it shows.
+
+    folder: name of its map's folder where several are used together, else "".
+    """
 
     path: Path
     key: str
     structure: str
+    folder: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique among all masks in use."""
+        return f"{self.folder}/{self.key}" if self.folder else self.key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One photograph and its masks."""
+    """One photograph, its masks and the data set that it comes from."""
 
     image: Path
     masks: tuple[MaskRef, ...]
+    data_set: str = ""
 
 
 # --- maps -----------------------------------------------------------------------------------------------------
@@ -86,7 +101,7 @@ def read_map(path: Path) -> dict[str, list[str]]:
         else:
             wanted = "the image's path as a string" if inverse else "a list of mask paths"
             problems.append(f"{path}: the value of {key!r} is {json.dumps(value)[:60]}; give {wanted}")
-    _raise_problems(problems)
+    raise_problems(problems)
     return images
 
 
@@ -125,6 +140,7 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
     images = read_map(path)
     if not any(images.values()):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
+    data_sets = _data_sets(path.parent)
     basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
     records = []
     for image, masks in images.items():
@@ -135,10 +151,38 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
             name = Path(written).name
             key = name if basenames[name] == 1 else written
             refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        records.append(Record(image_path, tuple(refs)))
+        records.append(Record(image_path, tuple(refs), data_sets.get(image, path.parent.resolve().name)))
     if check:
         check_records(records)
     return [record for record in records if record.masks]
+
+
+def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
+    """Records of a split of several folders, unchecked; the folders tell masks of one key apart."""
+    if len(folders) == 1:
+        return load_index(folders[0], split, check=False)
+    paths = [Path(folder).resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise DataError(f"{', '.join(map(str, folders))}: a folder is given twice; give each once.")
+    short = [path.name for path in paths]
+    names = short if len(set(short)) == len(short) else [path.as_posix().strip("/") for path in paths]
+    return [
+        replace(record, masks=tuple(replace(mask, folder=name) for mask in record.masks))
+        for name, folder in zip(names, folders, strict=True)
+        for record in load_index(folder, split, check=False)
+    ]
+
+
+def _data_sets(folder: Path) -> dict[str, str]:
+    """The data set of each image, by its name in the maps, from index.csv (columns image, dataset) if there is one."""
+    path = folder / "index.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"image", "dataset"} <= set(rows.fieldnames or ()):
+            return {}
+        return {row["image"]: row["dataset"] for row in rows}
 
 
 def check_records(*splits: Sequence[Record]) -> None:
@@ -148,13 +192,18 @@ def check_records(*splits: Sequence[Record]) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
         problems = [problem for problems in bar for problem in problems]
-    for split in splits:
-        times = Counter(mask.path for record in split for mask in record.masks)
-        problems += [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
-    _raise_problems(problems)
+    problems += [problem for split in splits for problem in repeated_masks(split)]
+    raise_problems(problems)
 
 
-def _raise_problems(problems: list[str]) -> None:
+def repeated_masks(records: Sequence[Record]) -> list[str]:
+    """A sentence for each mask that a map lists more than once."""
+    times = Counter(mask.path for record in records for mask in record.masks)
+    return [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
+
+
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise a DataError that lists the problems, if there are any."""
     if problems:
         shown = problems[:MAX_PROBLEMS_SHOWN]
         rest = len(problems) - len(shown)
@@ -164,24 +213,32 @@ def _raise_problems(problems: list[str]) -> None:
 
 def problems_of(record: Record) -> list[str]:
     """What is wrong with a photograph and its masks, one sentence each."""
-    problems = []
+    return [str(problem) for problem in errors_of(record).values()]
+
+
+def errors_of(record: Record) -> dict[Path, DataError]:
+    """What is wrong with each file of a record."""
+    errors: dict[Path, DataError] = {}
     size = None
     try:
         size = read_image(record.image).shape[:2]
     except DataError as error:
-        problems.append(str(error))
+        errors[record.image] = error
     for mask in record.masks:
         try:
-            shape = read_mask(mask.path).shape
+            check_size(record, mask, read_mask(mask.path).shape, size)
         except DataError as error:
-            problems.append(str(error))
-            continue
-        if size and shape != size:
-            problems.append(
-                f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
-                "make the mask from the same picture"
-            )
-    return problems
+            errors[mask.path] = error
+    return errors
+
+
+def check_size(record: Record, mask: MaskRef, shape: tuple[int, int], size: tuple[int, int] | None) -> None:
+    """Raise DataError for a mask of another [H, W] than its photograph's, if that is known."""
+    if size and shape != size:
+        raise DataError(
+            f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
+            "make the mask from the same picture"
+        )
 
 
 # --- files ----------------------------------------------------------------------------------------------------
@@ -219,7 +276,7 @@ def _decode(path: Path, mode: int) -> np.ndarray:
     data = _read(path)
     array = cv2.imdecode(data, mode) if data.size else None
     if array is None:
-        raise DataError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
+        raise UnreadableError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
     return array
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from report import contact_sheet, plot_history, write_picture
+from figures import contact_sheet, plot_history, write_picture
 from segment_anything.utils.atomic import write_text
 from utils import UsageError
 

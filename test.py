@@ -2,52 +2,39 @@
 
     python test.py --data_path data_demo --sam_checkpoint workdir/models/demo/best
 
-On two CPU cores about 20 images a second with vit_t at 256 px. Writes cases.csv, summary.json, report.md and
-overlay.png to <work_dir>/<run_name>/, and the prompts that were used to <work_dir>/<S>_prompt.json.
+On two CPU cores about 13 images a second with vit_t at 256 px. Writes report.md, summary.json, cases.csv and pictures
+to <work_dir>/<run_name>/, and the prompts that were used to <work_dir>/<S>_prompt.json.
 """
 
 import argparse
+import errno
 import logging
+import math
+import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-import metrics as metric_functions
-import report
-from DataLoader import Batch, FundusDataset, collate, make_loader
-from evaluation import (
-    Mode,
-    Prediction,
-    Prompts,
-    draw_predictions,
-    make_prompts,
-    misplaced,
-    parse_mode,
-    predict_batch,
-    read_prompts,
-    score_batch,
-    write_prompts,
-)
-from maps import MaskRef, Record, load_index
+from evaluation import METRICS, Mode, parse_mode
+from maps import load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.utils.atomic import write_text
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES, Preprocessing
+from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
+from tester import Tester
 from utils import (
+    Processes,
     UsageError,
     add_bool,
-    cpu_workers,
+    compile_encoder,
+    join_processes,
+    leave_processes,
     make_folder,
     parse_with_given,
-    record,
-    resolve_device,
+    resume_command,
     run_main,
     seed_everything,
     setup_logging,
@@ -60,7 +47,9 @@ DEFAULT_PROMPTS = ["box", "1", "3", "5"]
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--data_path", default="data_demo", help="folder with label2image_test.json")
+    data.add_argument(
+        "--data_path", nargs="+", default="data_demo", help="folder of label2image_test.json; several give a table"
+    )
     data.add_argument("--work_dir", default="workdir", help="where results go")
     data.add_argument("--run_name", default="sammed", help="folder of this run inside work_dir; also its table name")
     data.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
@@ -79,20 +68,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--iter_point", type=int, default=1, help="rounds of points")
     prompts.add_argument("--prompt_path", type=Path, help="replay the boxes and first points of this file")
     run = parser.add_argument_group("run")
-    run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(metric_functions.SCORES))
+    run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
+    run.add_argument("--nsd_tolerance", type=float, default=2.0, help="pixels of the photograph")
     run.add_argument("--batch_size", type=int, default=1, help="images per batch")
     run.add_argument("--device", help="default: the best one present")
     run.add_argument("--seed", type=int, default=0, help="of the clicks")
-    add_bool(run, "--use_amp", default=False, help="bfloat16 autocast")
+    add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
+    add_bool(run, "--compile", default=False, help="compile the image encoder first; pays on many images")
     add_bool(run, "--save_pred", default=False, help="write 0/255 masks at original size")
+    add_bool(run, "--save_prob", default=False, help="write probabilities as 16-bit PNG, 65535 for 1")
+    add_bool(run, "--resume", default=False, help="go on with an unfinished run of this name, if there is one")
     return parse_with_given(parser, argv)
 
 
 def check_args(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UsageError."""
-    unknown = [name for name in args.metrics if name not in metric_functions.SCORES]
+    unknown = [name for name in args.metrics if name not in METRICS]
     if unknown:
-        raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(metric_functions.SCORES)}.")
+        raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(METRICS)}.")
+    args.metrics = list(dict.fromkeys(args.metrics))
+    if not (math.isfinite(args.nsd_tolerance) and args.nsd_tolerance >= 0):
+        raise UsageError(f"--nsd_tolerance {args.nsd_tolerance}: give 0 or more pixels.")
     for name in ("batch_size", "point_num", "iter_point"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} {getattr(args, name)}: give 1 or more.")
@@ -134,129 +130,45 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
         raise UsageError(str(error)) from error
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
-    return model.to(device)
-
-
-def get_prompts(args: argparse.Namespace, dataset: FundusDataset, image_size: int) -> Prompts:
-    """Prompts read from --prompt_path, or made from the masks and written before anything is predicted."""
-    if args.prompt_path:
-        refs = [mask for record in dataset.records for mask in record.masks]
-        return read_prompts(args.prompt_path, refs, image_size)
-    loader = make_loader(dataset, batch_size=8, num_workers=cpu_workers(args.num_workers))
-    bar = tqdm(loader, desc="prompts", unit="batch", leave=False)
-    prompts = make_prompts(bar, point_num=args.point_num, seed=args.seed)
-    path = Path(args.work_dir) / f"{image_size}_prompt.json"
-    write_prompts(path, prompts)
-    logger.info(f"prompts written to {path}")
-    return prompts
-
-
-def predict_and_score(
-    model: Sam, dataset: FundusDataset, prompts: Prompts, modes: list[Mode], args: argparse.Namespace, out: Path
-) -> tuple[list[report.Row], float]:
-    """Rows of all masks and modes, and images per second of encoding and decoding."""
-    loader = make_loader(dataset, batch_size=args.batch_size, num_workers=cpu_workers(args.num_workers))
-    rows: list[report.Row] = []
-    seconds, outside = 0.0, 0
-    folders = {mode.name: make_folder(out / mode.folder, "--work_dir") for mode in modes} if args.save_pred else {}
-    for batch in tqdm(loader, desc="test", unit="batch"):
-        batch = batch.to(model.device)
-        start = time.perf_counter()
-        predictions = predict(model, batch, prompts, modes, args)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds += time.perf_counter() - start
-        outside += misplaced(batch, prompts) if args.prompt_path else 0  # our own lie inside
-        for row, mask in score_batch(batch, predictions, args.metrics):
-            rows.append(row)
-            if args.save_pred:
-                name = row["mask"].replace("/", "__").removeprefix("..__")
-                file = folders[row["prompt"]] / Path(name).with_suffix(".png")
-                report.write_picture(file, mask.astype(np.uint8) * 255)
-    if outside:
-        logger.warning(f"{outside} foreground clicks lie outside their masks: is --prompt_path of other preprocessing?")
-    return rows, len(dataset) / seconds
-
-
-def predict(
-    model: Sam, batch: Batch, prompts: Prompts, modes: list[Mode], args: argparse.Namespace
-) -> list[list[Prediction]]:
-    """`predict_batch` with this run's flags."""
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=args.use_amp):
-        return predict_batch(model, batch, prompts, modes, seed=args.seed, multimask=args.multimask)
-
-
-def pick_cases(rows: Sequence[report.Row]) -> list[str]:
-    """Keys of the best, the median and the worst mask of each structure, by mean Dice (or the first metric)."""
-    metric = "dice" if "dice" in rows[0] else next(name for name in rows[0] if name in metric_functions.SCORES)
-    by_structure: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        by_structure.setdefault(row["structure"], {}).setdefault(row["mask"], []).append(row[metric])
-    keys: dict[str, None] = {}
-    for cases in by_structure.values():
-        order = sorted(cases, key=lambda key: report.mean(cases[key]), reverse=True)
-        keys |= dict.fromkeys(order[i] for i in (0, len(order) // 2, len(order) - 1))
-    return list(keys)
-
-
-def draw_cases(
-    model: Sam, dataset: FundusDataset, keys: list[str], prompts: Prompts, modes: list[Mode], args: argparse.Namespace
-) -> np.ndarray:
-    """A contact sheet: a row per mask, a column per mode. The few masks are predicted once more."""
-    where = {mask.key: (record, mask) for record in dataset.records for mask in record.masks}
-    tiles = []
-    for key in keys:
-        batch = _one_mask(dataset, *where[key]).to(model.device)
-        tiles += draw_predictions(batch, 0, predict(model, batch, prompts, modes, args)[0])
-    return report.contact_sheet(tiles, columns=len(modes))
-
-
-def _one_mask(dataset: FundusDataset, record: Record, mask: MaskRef) -> Batch:
-    """A batch of one photograph with one of its masks."""
-    single = FundusDataset([Record(record.image, (mask,))], dataset.preprocessing, keep_truth=True)
-    return collate([single[0]])
-
-
-def write_report(
-    out: Path, args: argparse.Namespace, rows: list[report.Row], fps: float, preprocessing: Preprocessing, device: str
-) -> dict:
-    """Write cases.csv, summary.json and report.md; returns the summary."""
-    summary = report.summarise(rows, args.metrics)
-    precision = "bfloat16 autocast" if args.use_amp else "float32"
-    summary |= {
-        "fps": fps,
-        "fps_covers": f"encoding and decoding of all prompts, batch {args.batch_size}, {device}, {precision}",
-        "preprocessing": preprocessing.as_dict(),
-    } | record(args)
-    report.write_cases(out / "cases.csv", rows)
-    report.write_summary(out / "summary.json", summary)
-    parts = [f"# {args.run_name}", f"Data: {args.data_path}. Weights: {args.sam_checkpoint}. Mean over masks, in %."]
-    main_metric = "dice" if "dice" in args.metrics else args.metrics[0]
-    parts += [f"## {main_metric}", report.system_table(args.run_name, preprocessing.image_size, summary, main_metric)]
-    parts += [f"FPS: {summary['fps_covers']}.", "## By structure", report.structure_table(summary, args.metrics)]
-    vanished = next(iter(summary["overall"].values()))["vanished"]
-    if vanished:
-        parts.append(f"{vanished} mask(s) vanished at {preprocessing.image_size} px: scored 0, no prompt was given.")
-    write_text(out / "report.md", "\n\n".join(parts) + "\n")
-    return summary
+    if args.compile:
+        compile_encoder(model, device)
+    return model.to(device).eval()
 
 
 def main(args: argparse.Namespace) -> int:
-    setup_logging()
-    check_args(args)
-    modes = select_modes(args)
-    device = resolve_device(args.device)
-    seed_everything(args.seed)
-    out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
-    model = load_model(args, device)
-    dataset = FundusDataset(load_index(args.data_path, "test"), model.preprocessing, keep_truth=True)
-    prompts = get_prompts(args, dataset, model.image_size)
-    rows, fps = predict_and_score(model, dataset, prompts, modes, args, out)
-    write_report(out, args, rows, fps, model.preprocessing, str(device))
-    report.write_picture(out / "overlay.png", draw_cases(model, dataset, pick_cases(rows), prompts, modes, args))
-    logger.info((out / "report.md").read_text())
-    logger.info(f"results: {out}/report.md, cases.csv, summary.json; pictures: {out}/overlay.png")
-    return 0
+    processes, device = join_processes(args.device)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is one like Ctrl-C
+    try:
+        setup_logging(level=logging.INFO if processes.first else logging.ERROR)
+        check_args(args)
+        modes = select_modes(args)
+        seed_everything(args.seed)
+        out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
+        model = load_model(args, device)
+        folders = args.data_path if isinstance(args.data_path, list) else [args.data_path]
+        tester = Tester(args, model, load_folders(folders, "test"), modes, out, processes)
+        return run(args, tester, out, processes)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        leave_processes()
+
+
+def run(args: argparse.Namespace, tester: Tester, out: Path, processes: Processes) -> int:
+    """Exit code of the evaluation; 130 when it was interrupted, with the command that goes on."""
+    try:
+        code = tester.run()
+    except KeyboardInterrupt:
+        command = resume_command(str(Path(__file__)), args, parse_args([]), processes, "True")
+        logger.info(f"interrupted; what is done is kept. Go on with: {command}")
+        return 130
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UsageError(f"{error}: what is done is kept; free some space and add --resume.") from error
+        raise
+    if processes.first:
+        logger.info((out / "report.md").read_text(encoding="utf-8"))
+        logger.info(f"results: {out}/report.md, cases.csv, summary.json; pictures: {out}/overlay.png")
+    return code
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ import argparse
 import json
 import logging
 import math
-import os
-import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +19,7 @@ from pathlib import Path
 import torch
 
 from DataLoader import BOXES
-from metrics import SCORES
+from evaluation import METRICS
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -36,12 +33,14 @@ from utils import (
     Processes,
     UsageError,
     add_bool,
+    compile_encoder,
     compute_deterministically,
     join_processes,
     keep_freed_memory,
     leave_processes,
     make_folder,
     record,
+    resume_command,
     run_main,
     seed_everything,
     setup_logging,
@@ -96,7 +95,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run = parser.add_argument_group("run")
     run.add_argument("--work_dir", default="workdir", help="where results go")
     run.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
-    run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(SCORES))
+    run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
     run.add_argument("--val_every", type=int, default=1, help="epochs between validations")
     run.add_argument("--patience", type=int, default=0, help="validations without a better one before stopping; 0: all")
     run.add_argument("--save_every", type=int, default=0, help="steps between saves within an epoch; 0: none")
@@ -123,9 +122,9 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
     if not 0 <= args.ema < 1:
         raise UsageError(f"--ema {args.ema}: give a decay from 0 up to 1, without 1 itself.")
-    unknown = [name for name in args.metrics if name not in SCORES]
+    unknown = [name for name in args.metrics if name not in METRICS]
     if unknown or "dice" not in args.metrics:
-        raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(SCORES)}, dice among them.")
+        raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(METRICS)}, dice among them.")
     if args.train_encoder != "full" and not args.sam_checkpoint:
         raise UsageError(
             f"--train_encoder {args.train_encoder} would keep a random image encoder frozen: give --sam_checkpoint, "
@@ -154,24 +153,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
     model.image_encoder.grad_checkpointing = args.grad_checkpointing
     if args.compile:
-        if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-            raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
-        model.image_encoder.compile()
+        compile_encoder(model, device)
     return model.to(device)
-
-
-def resume_command(args: argparse.Namespace, folder: Path, processes: Processes) -> str:
-    """The command line that continues this run."""
-    launcher = [sys.executable]
-    if processes.count > 1:
-        launcher = ["torchrun", "--nnodes", str(processes.count // processes.here)]
-        launcher += ["--nproc_per_node", str(processes.here)]
-    words = [*launcher, str(Path(__file__)), "--resume", str(folder / "last")]
-    defaults = vars(parse_args([]))
-    for name, value in vars(args).items():
-        if name != "resume" and value != defaults[name]:
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join(words)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -216,7 +199,8 @@ def train(args: argparse.Namespace, processes: Processes, device: torch.device) 
     try:
         trainer.fit()
     except Interrupted as stop:
-        logger.info(f"{stop}. Go on with: {resume_command(args, folder, processes)}")
+        command = resume_command(str(Path(__file__)), args, parse_args([]), processes, f"{folder}/last")
+        logger.info(f"{stop}. Go on with: {command}")
         return 130
     validated = f"best validation Dice {trainer.best:.4f}; " if trainer.validation else ""
     logger.info(f"{validated}weights: {folder}/best, {folder}/last")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
 from maps import DataError, Record, check_records, data_digest, has_map, load_index
-from report import mean, summarise, write_summary
+from report import write_summary
 from runlog import RunLog
 from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
@@ -29,6 +29,7 @@ from segment_anything.training.optimisation import Average, learning_rate_factor
 from segment_anything.training.sampling import EpochBatches, step_stream, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
+from tally import mean, summarise
 from utils import Processes, UsageError, autocast_dtype, cpu_workers
 from validation import Validation, merge
 

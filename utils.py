@@ -6,6 +6,8 @@ import importlib.metadata
 import logging
 import os
 import random
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from torch import distributed
 
 from maps import DataError
 from segment_anything.checkpoint import CheckpointError
+from segment_anything.modeling import Sam
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safetensors", "scipy")
 
@@ -144,10 +147,32 @@ def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
     return Processes(distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"])), device
 
 
+def resume_command(
+    script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
+) -> str:
+    """The command line of this run with --resume `resume`; flags that have their defaults are left out."""
+    launcher = [sys.executable]
+    if processes.count > 1:
+        launcher = ["torchrun", "--nnodes", str(processes.count // processes.here)]
+        launcher += ["--nproc_per_node", str(processes.here)]
+    words = [*launcher, script, "--resume", resume]
+    for name, value in vars(args).items():
+        if name not in ("resume", "given") and value != getattr(defaults, name):
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
+
+
 def leave_processes() -> None:
     """Undo `join_processes`."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def compile_encoder(model: Sam, device: torch.device) -> None:
+    """Have the image encoder compiled when it is first used. Raises UsageError where a CPU has no compiler for it."""
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
+    model.image_encoder.compile()
 
 
 def seed_everything(seed: int) -> None:

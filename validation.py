@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from DataLoader import Batch, FundusDataset, make_loader
-from evaluation import Prediction, draw_predictions, make_prompts, parse_mode, predict_batch, score_batch
+from evaluation import Prediction, Row, draw_predictions, parse_mode, predict_batch, score_batch
 from maps import Record
-from report import Row
+from prompt_file import Prompts, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Preprocessing
 
@@ -60,7 +60,9 @@ class Validation:
         self.cases = {key: number for number, key in enumerate(choose_cases(records))}
         dataset = FundusDataset(records[rank::processes], preprocessing, keep_truth=True)
         self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
-        self.prompts = make_prompts(self.loader, point_num=1, seed=seed)
+        self.prompts: Prompts = {}
+        for batch in self.loader:
+            self.prompts |= make_prompts(batch, point_num=1, seed=seed)
 
     @torch.no_grad()
     def run(self, model: Sam) -> tuple[list[Row], Tiles]:
@@ -76,7 +78,7 @@ class Validation:
             predictions = predict_batch(
                 model, batch, self.prompts, self.modes, seed=self.seed, multimask=self.multimask
             )
-            rows += [row for row, _ in score_batch(batch, predictions, self.metrics)]
+            rows += [row for own in score_batch(batch, predictions, self.metrics) for row in own]
             tiles |= self._draw(batch, predictions)
         return rows, tiles
 

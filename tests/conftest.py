@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from segment_anything.build_sam import MODEL_SPECS, ModelSpec, build_network
 
@@ -12,7 +13,7 @@ TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1
 
 
 # processes that tests start come from one server, which has imported what they need once
-multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.tiny_train", "tests.test_atomic"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.tiny_scripts", "tests.test_atomic"])
 
 
 def pytest_addoption(parser):
@@ -43,3 +44,16 @@ def tiny_model():
 def tiny_type(monkeypatch):
     """Make "vit_t" a tiny model, so that whole runs take seconds."""
     monkeypatch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)
+
+
+@pytest.fixture
+def saved_figures(monkeypatch):
+    """The matplotlib figures that a test saves, in order."""
+    saved, original = [], Figure.savefig
+
+    def spy(self, *args, **options):
+        saved.append(self)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return saved

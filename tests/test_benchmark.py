@@ -1,12 +1,16 @@
-"""The training step that the benchmark compares with: the same model, the same loss, the published schedule."""
+"""What the benchmark compares with: the same model, loss and schedule in training, the same work in evaluation."""
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
+from scripts.benchmark import COLUMNS, evaluation_data, our_table, published_table
 from segment_anything.training.losses import segmentation_loss
 from segment_anything.training.step import select_trainable
 from tests import oracle_training as oracle
@@ -52,9 +56,7 @@ def test_model_and_gradients_equal_the_plain_formulas():
         loss_of(logits, mask, iou[:, :1], **extra).backward()
     theirs = dict(plain.named_parameters())
     for name, parameter in fast.named_parameters():
-        ours, expected = (
-            torch.zeros_like(p) if p.grad is None else p.grad for p in (parameter, theirs[name])
-        )
+        ours, expected = (torch.zeros_like(p) if p.grad is None else p.grad for p in (parameter, theirs[name]))
         torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
@@ -73,7 +75,47 @@ def test_published_step_trains_what_the_paper_trains():
 
 def test_train_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--images=1", "--masks=2", "--rounds=1", "--repeats=1"]
+    flags += ["--threads=1"]
     run = subprocess.run([sys.executable, BENCHMARK, "train", *flags], capture_output=True, text=True, check=True)
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"}
+    assert all(value > 0 for value in numbers.values())
+
+
+def test_evaluation_equals_the_published_runs():
+    """Prompts, clicks and candidates are the same: one other click changes the scores of the rounds behind it.
+
+    In float64, where no pixel is so close to the threshold that rounding moves it to the other side.
+    """
+    fast, plain = (model.double() for model in both_models())
+    plain.prompt_encoder.pe_layer = fast.prompt_encoder.pe_layer  # ours rounds positions to float32
+    batch, prompts = evaluation_data(images=2, masks=3, size=SIZE)
+    batch = replace(batch, image=batch.image.double())
+    ours, theirs = (
+        torch.tensor(make_table(model, batch, prompts))
+        for make_table, model in ((our_table, fast), (published_table, plain))
+    )
+    assert ours.shape == (len(COLUMNS), 6, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    assert len(ours.unique(dim=0)) == len(COLUMNS), "each column has its own scores"
+
+
+@pytest.mark.parametrize("masks", [1, 3])
+def test_evaluations_compute_all_rounds(masks):
+    """No round is left out, however good the prediction is; ours shares those of 1, 3 and 5 clicks."""
+    data = evaluation_data(images=1, masks=masks, size=SIZE)
+    calls = Counter()
+    for make_table, model in zip((our_table, published_table), both_models(), strict=True):
+        for part in (model.image_encoder, model.mask_decoder):
+            part.register_forward_hook(lambda part, *_: calls.update([type(part).__name__]))
+        make_table(model, *data)
+    assert calls["ImageEncoderViT"] == 1 and calls["MaskDecoder"] == 1 + 5
+    assert calls["OracleEncoder"] == 4 * masks and calls["PlainDecoder"] == (1 + 1 + 3 + 5) * masks
+
+
+def test_evaluate_benchmark_prints_its_numbers_last():
+    flags = ["--model-type=vit_t", "--image-size=64", "--masks", "1", "2", "--repeats=1", "--threads=1"]
+    run = subprocess.run([sys.executable, BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True)
+    numbers = json.loads(run.stdout.splitlines()[-1])
+    assert numbers.keys() == {"ratio_m1", "ratio_m2", "decode_over_encode"}
     assert all(value > 0 for value in numbers.values())

@@ -85,7 +85,7 @@ def test_both_directions_of_a_map_give_the_same_records(tmp_path, split, directi
         MaskRef(tmp_path / name, Path(name).name, structure)
         for name, structure in zip(NAMES, ["optic_disc", "vessel"], strict=True)
     ]
-    assert load_index(tmp_path, split) == [Record(tmp_path / "images/eye.png", tuple(masks))]
+    assert load_index(tmp_path, split) == [Record(tmp_path / "images/eye.png", tuple(masks), tmp_path.name)]
 
 
 @pytest.mark.parametrize(("split", "expected"), [("train", 2), ("test", 1)])

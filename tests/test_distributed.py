@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 import train
 from segment_anything.training.state import load_state
 from tests.helpers import logged_losses, train_args, train_words
-from tests.tiny_train import fork_together
+from tests.tiny_scripts import fork_together
 from utils import UsageError
 
 ROOT = Path(__file__).parent.parent
-TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2 -m tests.tiny_train"
+TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2 -m tests.tiny_scripts train"
 HALF = ("--batch_size", "2")  # for each of two processes; one alone has 4
 
 

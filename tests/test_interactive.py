@@ -11,16 +11,9 @@ import torch
 
 import evaluation
 from DataLoader import Batch
-from evaluation import (
-    make_prompts,
-    masks_at_original_size,
-    parse_mode,
-    predict_batch,
-    read_prompts,
-    stream,
-    write_prompts,
-)
+from evaluation import masks_at_original_size, parse_mode, predict_batch
 from maps import DataError, MaskRef, Record
+from prompt_file import make_prompts, read_prompts, stream, write_prompts
 from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run, upsample
 from segment_anything.training.prompts import bounding_box, box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing
@@ -199,7 +192,7 @@ def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkey
     encoded, original = [], tiny_model.encode
     monkeypatch.setattr(tiny_model, "encode", lambda image: (encoded.append(image), original(image))[1])
     batch, modes = make_batch(), [parse_mode(name) for name in names]
-    predictions = predict_batch(tiny_model, batch, make_prompts([batch], point_num=1, seed=0), modes, seed=0)
+    predictions = predict_batch(tiny_model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0)
     assert len(encoded) == 1 and torch.equal(encoded[0], batch.image)
     assert [[p.mode for p in row] for row in predictions] == [modes] * 5
     assert len(calls) == ("box" in names) + 5 * ("5" in names)
@@ -222,9 +215,9 @@ def test_every_seed_mask_and_purpose_has_its_own_stream():
 def test_predictions_do_not_depend_on_the_batch(tiny_model, keep, point_num):
     tiny_model.double()  # in float32 a logit of 1e-8 may change sides with the batch, and with it a click
     modes = [parse_mode(name) for name in ("box", "1", "4")]
-    prompts = make_prompts([make_batch()], point_num=point_num, seed=3)
+    prompts = make_prompts(make_batch(), point_num=point_num, seed=3)
     batch = make_batch(keep, torch.float64)
-    assert make_prompts([batch], point_num=point_num, seed=3) == {f"m{i}.png": prompts[f"m{i}.png"] for i in keep}
+    assert make_prompts(batch, point_num=point_num, seed=3) == {f"m{i}.png": prompts[f"m{i}.png"] for i in keep}
     together = predict_batch(tiny_model, make_batch(dtype=torch.float64), prompts, modes, seed=3)
     part = predict_batch(tiny_model, batch, prompts, modes, seed=3)
     for row, i in zip(part, keep, strict=True):
@@ -236,7 +229,7 @@ def test_predictions_do_not_depend_on_the_batch(tiny_model, keep, point_num):
 
 def test_masks_with_different_numbers_of_points_do_not_disturb_each_other(tiny_model):
     tiny_model.double()
-    prompts = make_prompts([make_batch()], point_num=1, seed=3)
+    prompts = make_prompts(make_batch(), point_num=1, seed=3)
     prompts["m2.png"] |= {"point_coords": [[12, 14], [3, 3], [30, 30]], "point_labels": [1, 0, 1]}
     modes = [parse_mode("2")]
     together = predict_batch(tiny_model, make_batch(dtype=torch.float64), prompts, modes, seed=3)
@@ -249,7 +242,7 @@ def test_masks_with_different_numbers_of_points_do_not_disturb_each_other(tiny_m
 def test_few_masks_at_once_give_what_all_give(tiny_model, calls, monkeypatch, at_once):
     tiny_model.double()
     batch, modes = make_batch(dtype=torch.float64), [parse_mode(name) for name in ("box", "1", "3")]
-    prompts = make_prompts([batch], point_num=1, seed=3)
+    prompts = make_prompts(batch, point_num=1, seed=3)
     together = predict_batch(tiny_model, batch, prompts, modes, seed=3)
     calls.clear()
     monkeypatch.setattr(evaluation, "MASKS_AT_ONCE", at_once)
@@ -266,7 +259,7 @@ def test_few_masks_at_once_give_what_all_give(tiny_model, calls, monkeypatch, at
 def test_a_vanished_mask_is_never_asked_for(tiny_model):
     batch = make_batch()
     batch.mask[1], batch.box[1] = False, 0
-    prompts = make_prompts([batch], point_num=1, seed=0)
+    prompts = make_prompts(batch, point_num=1, seed=0)
     assert prompts["m1.png"] == {"boxes": [], "point_coords": [], "point_labels": []}
     predictions = predict_batch(tiny_model, batch, prompts, [parse_mode("box"), parse_mode("3")], seed=0)
     masks = masks_at_original_size(batch, 1, predictions[1])
@@ -292,35 +285,35 @@ def entry(x: int = 5, count: int = 1) -> dict:
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_prompts_return_from_their_file(tmp_path, count):
     prompts = {ref.key: entry(5 + i, count) for i, ref in enumerate(REFS)}
-    write_prompts(tmp_path / "new" / "64_prompt.json", prompts)
+    write_prompts(tmp_path / "new" / "64_prompt.json", [prompts])
     assert read_prompts(tmp_path / "new" / "64_prompt.json", REFS, 64) == prompts
 
 
 def test_made_prompts_return_from_their_file(tmp_path):
     batch = make_batch()
-    prompts = make_prompts([batch], point_num=3, seed=0)
+    prompts = make_prompts(batch, point_num=3, seed=0)
     for i, ref in enumerate(batch.refs):
         own = prompts[ref.key]
         assert own["boxes"] == [list(bounding_box(batch.mask[i, 0].numpy()))]
         assert [int(batch.mask[i, 0, y, x]) for x, y in own["point_coords"]] == own["point_labels"] == [1, 0, 0]
-    write_prompts(tmp_path / "p.json", prompts)
+    write_prompts(tmp_path / "p.json", [prompts])
     assert read_prompts(tmp_path / "p.json", batch.refs, SIZE) == prompts
 
 
 def test_plain_basenames_still_load(tmp_path):
     refs = [MaskRef(Path(key), key, "disc") for key in ("a/1.png", "b/2.png")]
-    write_prompts(tmp_path / "p.json", {"1.png": entry(1), "2.png": entry(2), "other.png": entry()})
+    write_prompts(tmp_path / "p.json", [{"1.png": entry(1), "2.png": entry(2), "other.png": entry()}])
     assert read_prompts(tmp_path / "p.json", refs, 64) == {"a/1.png": entry(1), "b/2.png": entry(2)}
 
 
 def test_a_basename_of_two_masks_stands_for_neither(tmp_path):
-    write_prompts(tmp_path / "p.json", {"1.png": entry(), "2_vessel_000.png": entry()})
+    write_prompts(tmp_path / "p.json", [{"1.png": entry(), "2_vessel_000.png": entry()}])
     with pytest.raises(DataError, match=r"no entry for 2 mask\(s\): od/1.png, oc/1.png"):
         read_prompts(tmp_path / "p.json", REFS, 64)
 
 
 def test_missing_entries_are_named(tmp_path):
-    write_prompts(tmp_path / "p.json", {"od/1.png": entry()})
+    write_prompts(tmp_path / "p.json", [{"od/1.png": entry()}])
     with pytest.raises(DataError, match=r"p.json has no entry for 2 mask\(s\): oc/1.png, 2_vessel_000.png"):
         read_prompts(tmp_path / "p.json", REFS, 64)
 
@@ -335,7 +328,7 @@ def test_missing_entries_are_named(tmp_path):
     ],
 )
 def test_prompts_outside_the_frame_are_named(tmp_path, change):
-    write_prompts(tmp_path / "p.json", {ref.key: entry() for ref in REFS} | {"oc/1.png": entry() | change})
+    write_prompts(tmp_path / "p.json", [{ref.key: entry() for ref in REFS} | {"oc/1.png": entry() | change}])
     with pytest.raises(DataError, match=r"outside 0\.\.64 for oc/1.png\."):
         read_prompts(tmp_path / "p.json", REFS, 64)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.training.state import load_state
 from tests.helpers import logged_losses, train_words
-from tests.tiny_train import fork
+from tests.tiny_scripts import fork
 
 KILLS = 20
 UPDATES = {"round": 2, "batch": 1}  # of a step with two rounds

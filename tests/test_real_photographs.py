@@ -6,7 +6,7 @@ import torch
 
 from DataLoader import FundusDataset
 from maps import load_index, read_image, read_mask
-from metrics import count, dice
+from metrics import Case, dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import Preprocessing
 
@@ -45,7 +45,7 @@ def test_masks_survive_the_way_there_and_back(fundus, structure, least):
             small = torch.from_numpy(preprocessing.mask(mask, frame)).float()[None, None]
             assert small.any(), ref.path
             back = frame.logits_to_original(20 * small - 10)[0, 0].numpy() > 0
-            scores.append(dice(count(back, mask.astype(bool))))
+            scores.append(dice(Case(back, mask.astype(bool))))
     assert np.mean(scores) > least
 
 

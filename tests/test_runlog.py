@@ -5,13 +5,12 @@ import math
 import sys
 
 import cv2
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import report
 from runlog import RunLog
+from tally import mean
 from utils import UsageError
 
 PROMPTS = ("box", "1", "3", "5")
@@ -45,73 +44,6 @@ def test_history_returns_from_its_file(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "curves.png"}
 
 
-# --- curves ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that are saved."""
-    saved, original = [], Figure.savefig
-
-    def spy(self, *args, **options):
-        saved.append(self)
-        original(self, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return saved
-
-
-def lines(panel) -> dict[str, tuple[list, list]]:
-    """The labelled lines of a panel: {label: (x, y)}."""
-    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in panel.get_lines()}
-    return {label: data for label, data in drawn.items() if not label.startswith("_")}
-
-
-@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (12, 1), (12, 5)])
-def test_curves_show_every_number(tmp_path, figures, epochs, every):
-    made = history(epochs, every)
-    report.plot_history(tmp_path / "curves.png", made)
-    losses, validation = figures[0].axes
-    epoch = [e["epoch"] for e in made]
-    labels = zip(("total", "focal", "Dice", "predicted IoU"), ("loss", "focal", "dice", "iou"), strict=True)
-    assert lines(losses) == {label: (epoch, [e[name] for e in made]) for label, name in labels}
-    validated = [e for e in made if "val_dice" in e]
-    epoch, mean = [e["epoch"] for e in validated], [e["val_dice"] for e in validated]
-    assert lines(validation) == dict.fromkeys(("mean", "Bbox", "1 pt", "3 pts", "5 pts"), (epoch, mean))
-    assert validation.get_xlabel() == losses.get_xlabel() == "epoch"
-    picture = cv2.imread(str(tmp_path / "curves.png"))
-    assert picture.shape[1] > 2 * picture.shape[0] and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
-
-
-def test_without_validation_there_is_one_panel(tmp_path, figures):
-    report.plot_history(tmp_path / "curves.png", history(3, every=10))
-    assert len(figures[0].axes) == 1 and (tmp_path / "curves.png").stat().st_size > 5_000
-
-
-@pytest.mark.parametrize(
-    ("scores", "best"), [([0.2, 0.9, 0.5], 2), ([0.5, 0.5, 0.1], 1), ([math.nan, 0.3, math.nan], 2), ([0.0], 1)]
-)
-def test_the_first_best_epoch_is_marked(tmp_path, figures, scores, best):
-    report.plot_history(tmp_path / "curves.png", [entry(i, dice=score) for i, score in enumerate(scores, start=1)])
-    panel = figures[0].axes[1]
-    assert panel.get_title() == f"validation: best mean {scores[best - 1]:.3f} at epoch {best}"
-    star = next(line for line in panel.get_lines() if line.get_marker() == "*")
-    assert (star.get_xdata()[0], star.get_ydata()[0]) == (best, scores[best - 1])
-
-
-def test_a_dice_that_is_no_number_can_be_drawn(tmp_path):
-    report.plot_history(tmp_path / "curves.png", [entry(1, dice=math.nan)])
-    assert cv2.imread(str(tmp_path / "curves.png")) is not None
-
-
-def test_drawing_leaves_the_callers_matplotlib_alone(tmp_path):
-    backend = matplotlib.rcParams._get_backend_or_none()
-    report.plot_history(tmp_path / "curves.png", history(2))
-    assert matplotlib.rcParams._get_backend_or_none() == backend
-    if "matplotlib.pyplot" in sys.modules:
-        assert not sys.modules["matplotlib.pyplot"].get_fignums()
-
-
 def test_a_failed_drawing_leaves_the_earlier_curves(tmp_path, monkeypatch):
     records = RunLog(tmp_path)
     records.add(history(1))
@@ -130,8 +62,8 @@ def test_a_failed_drawing_leaves_the_earlier_curves(tmp_path, monkeypatch):
 
 def test_a_mean_does_not_depend_on_the_order():
     values = [0.1, 1e16, 0.3, -1e16, 0.7, math.nan]
-    assert report.mean(values) == report.mean(values[::-1]) == pytest.approx(1.1 / 5)
-    assert math.isnan(report.mean([])) and math.isnan(report.mean([math.nan]))
+    assert mean(values) == mean(values[::-1]) == pytest.approx(1.1 / 5)
+    assert math.isnan(mean([])) and math.isnan(mean([math.nan]))
 
 
 # --- pictures -------------------------------------------------------------------------------------------------
@@ -146,15 +78,6 @@ def test_a_picture_holds_its_tiles(tmp_path, count, rows):
     for i, tile in enumerate(made):
         top, left = i // 4 * 40, i % 4 * 30
         assert np.array_equal(sheet[top : top + 40, left : left + 30], tile)
-
-
-@pytest.mark.parametrize("columns", [1, 4, 40])
-def test_the_legend_fits_below_any_number_of_columns(columns):
-    """Its last entry is written out to the same width whatever the tiles leave."""
-    wide = report.contact_sheet(tiles(1), columns=60)[40:]
-    sheet = report.contact_sheet(tiles(1), columns=columns)[40:]
-    used = np.flatnonzero(wide.any((0, 2))).max() + 1
-    assert np.array_equal(sheet[:, :used], wide[:, :used]) and sheet.shape[1] >= 30 * columns
 
 
 # --- TensorBoard ----------------------------------------------------------------------------------------------

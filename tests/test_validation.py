@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-import report
+import figures
 from DataLoader import FundusDataset, collate
-from evaluation import draw_predictions, make_prompts, masks_at_original_size, parse_mode, predict_batch
+from evaluation import draw_predictions, masks_at_original_size, parse_mode, predict_batch
 from maps import MaskRef, Record, load_index
-from metrics import score
+from metrics import Case, score
+from prompt_file import make_prompts
+from tally import summarise
 from tests.conftest import make_tiny_model
 from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
 
@@ -68,7 +70,7 @@ def test_processes_together_do_what_one_does(model, whole, processes):
     rows, tiles = merge(shares)
     assert_same_rows(rows, whole[0])
     assert len(rows) == len(whole[0])
-    assert report.summarise(rows, ["iou", "dice"]) == report.summarise(whole[0], ["iou", "dice"])
+    assert summarise(rows, ["iou", "dice"]) == summarise(whole[0], ["iou", "dice"])
     assert np.array_equal(np.stack(tiles), np.stack(merge([whole])[1]))
     images = [{row["image"] for row in own} for own, _ in shares]
     assert images == [{str(record.image) for record in RECORDS[rank::processes]} for rank in range(processes)]
@@ -125,15 +127,15 @@ def test_a_rare_structure_is_pictured_beside_a_frequent_one():
 
 
 def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypatch):
-    captions, drawn = [], report.draw_case
-    monkeypatch.setattr(report, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])
+    captions, drawn = [], figures.draw_case
+    monkeypatch.setattr(figures, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])
     made = validation(model)
     rows, tiles = made.run(model)
     assert sorted(tiles) == list(range(min(8, len(KEYS)))) and all(len(pair) == 2 for pair in tiles.values())
     scores = by_mask(rows)
     numbers = {number: key for key, number in made.cases.items()}
     expected = [
-        f"{scores[key, prompt]['structure']} {report.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
+        f"{scores[key, prompt]['structure']} {figures.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
         for key in (numbers[number] for number in tiles)
         for prompt in ("box", "3")
     ]
@@ -143,7 +145,7 @@ def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypat
 def test_a_tile_shows_photograph_outlines_and_prompts(model):
     dataset = FundusDataset(RECORDS, model.preprocessing, keep_truth=True)
     batch = collate([dataset[0], dataset[1]])
-    prompts = make_prompts([batch], point_num=1, seed=0)
+    prompts = make_prompts(batch, point_num=1, seed=0)
     modes = [parse_mode("box"), parse_mode("2")]
     predictions = predict_batch(make_tiny_model(), batch, prompts, modes, seed=0)
     last = len(batch.refs) - 1
@@ -152,10 +154,10 @@ def test_a_tile_shows_photograph_outlines_and_prompts(model):
     image, truth = photograph_and_truth(batch, last)
     for tile, prediction, mask in zip(tiles, predictions[last], masks, strict=True):
         points = batch.frames[1].points_to_original(prediction.points[0].numpy())
-        dice = score(mask, truth, ["dice"])["dice"]
-        caption = f"{batch.refs[last].structure} {report.heading(prediction.mode.name)}: Dice {dice:.2f}"
-        expected = report.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
-        assert tile.shape == (report.TILE + 22, report.TILE, 3) and np.array_equal(tile, expected)
+        dice = score(Case(mask, truth), ["dice"])["dice"]
+        caption = f"{batch.refs[last].structure} {figures.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        expected = figures.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
+        assert tile.shape == (figures.TILE + 22, figures.TILE, 3) and np.array_equal(tile, expected)
     assert not np.array_equal(*tiles)
 
 

@@ -14,15 +14,35 @@ def find_fov(image: np.ndarray) -> tuple[int, int, int, int]:
     region fills at least a tenth of it (a black or a strongly cropped picture).
     """
     height, width = image.shape[:2]
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    inside = _largest_bright_region(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    inside = _largest_bright_region(_small(image))
     if inside.mean() < MIN_AREA_FRACTION:
         return 0, 0, height, width
     top, bottom = _extent(inside.sum(axis=1))
     left, right = _extent(inside.sum(axis=0))
-    sy, sx = height / size[1], width / size[0]
+    sy, sx = height / inside.shape[0], width / inside.shape[1]
     return int(top * sy), int(left * sx), min(height, round(bottom * sy)), min(width, round(right * sx))
+
+
+def fov_mask(image: np.ndarray) -> np.ndarray:
+    """Pixels inside the field of view of an RGB uint8 photograph [H, W, 3]: bool [H, W], convex.
+
+    All pixels where no bright region fills at least a tenth of the picture.
+    """
+    height, width = image.shape[:2]
+    region = _largest_bright_region(_small(image))
+    if region.mean() < MIN_AREA_FRACTION:
+        return np.ones((height, width), bool)
+    hull = cv2.convexHull(cv2.findNonZero(region.astype(np.uint8)))
+    filled = cv2.fillConvexPoly(np.zeros(region.shape, np.uint8), hull, 1)
+    return cv2.resize(filled, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """The picture with a longer side of at most WORKING_SIDE."""
+    height, width = image.shape[:2]
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _largest_bright_region(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,183 @@
+"""Pictures as PNG, written atomically: outlines and prompts on photographs, a run's curves; what all plots share."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from segment_anything.utils.atomic import atomic_path
+
+# Okabe and Ito's palette, legible to the colour-blind
+TRUTH_COLOUR = (0, 158, 115)
+PREDICTION_COLOUR = (230, 159, 0)
+FOREGROUND_COLOUR = (86, 180, 233)
+BACKGROUND_COLOUR = (204, 121, 167)
+TILE = 256
+LEGEND = (
+    ("truth", TRUTH_COLOUR),
+    ("prediction", PREDICTION_COLOUR),
+    ("box, foreground click", FOREGROUND_COLOUR),
+    ("background click", BACKGROUND_COLOUR),
+)
+# the same palette, without the yellow, which is pale on white; black is for the whole, the colours for its parts
+BLACK = "#000000"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
+DPI = 150
+LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
+
+
+def heading(prompt: str) -> str:
+    """A prompt mode's name in tables and pictures: "Bbox", "1 pt", "3 pts"."""
+    return {"box": "Bbox", "1": "1 pt"}.get(prompt, f"{prompt} pts")
+
+
+# --- photographs ----------------------------------------------------------------------------------------------
+
+
+def draw_case(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, points: np.ndarray, labels: np.ndarray, caption: str
+) -> np.ndarray:
+    """A TILE x TILE RGB picture: the photograph, outlines of truth and prediction, the prompts.
+
+    image: RGB uint8 [H, W, 3]; truth, predicted: bool [H, W]; points: [P, 2] x, y in pixels of the
+    photograph; labels: [P] (1, 0, 2 and 3 for box corners, -1 is skipped).
+    """
+    scale = TILE / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = cv2.resize(image, size, interpolation=method)
+    for mask, colour in ((truth, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
+        small = cv2.resize(mask.astype(np.float32), size, interpolation=method)
+        outline, _ = cv2.findContours((small >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outline, -1, colour, 1, cv2.LINE_AA)
+    _draw_prompts(canvas, points * scale, labels)
+    tile = np.zeros((TILE + 22, TILE, 3), np.uint8)
+    tile[22 : 22 + canvas.shape[0], : canvas.shape[1]] = canvas
+    _write(tile, caption, (4, 15))
+    return tile
+
+
+def _write(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:
+    """White text with its lower left corner at `origin` (x, y)."""
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
+    corners = {int(label): point for point, label in zip(points, labels, strict=True) if label in (2, 3)}
+    if len(corners) == 2:
+        first, second = (tuple(int(v) for v in corners[label].round()) for label in (2, 3))
+        cv2.rectangle(canvas, first, second, FOREGROUND_COLOUR, 1)
+    for point, label in zip(points, labels, strict=True):
+        if label in (0, 1):
+            centre = tuple(int(v) for v in point.round())
+            cv2.circle(canvas, centre, 4, (0, 0, 0), -1, cv2.LINE_AA)
+            cv2.circle(canvas, centre, 3, FOREGROUND_COLOUR if label else BACKGROUND_COLOUR, -1, cv2.LINE_AA)
+
+
+def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Tiles of one size, RGB uint8, in rows of `columns`, with a line that explains the colours."""
+    height, width = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / columns)
+    legend_width = sum(_entry_width(text) for text, _ in LEGEND)
+    sheet = np.zeros((rows * height + 26, max(columns * width, legend_width), 3), np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * height, i % columns * width
+        sheet[top : top + height, left : left + width] = tile
+    x = 6
+    for text, colour in LEGEND:
+        cv2.rectangle(sheet, (x, rows * height + 8), (x + 12, rows * height + 18), colour, -1)
+        _write(sheet, text, (x + 18, rows * height + 18))
+        x += _entry_width(text)
+    return sheet
+
+
+def _entry_width(text: str) -> int:
+    """Pixels that a legend's entry takes: its square, its text and a gap."""
+    return 40 + 8 * len(text)
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    """An RGB uint8 or a grey uint8 or uint16 picture as PNG, atomically."""
+    pixels = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+# --- plots ----------------------------------------------------------------------------------------------------
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of this size in inches. Unlike pyplot's it belongs to nobody else and needs no display."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure, atomically; the suffix of `path` is its format."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def tidy(panel: Any) -> None:
+    """A panel with a faint grid behind its data and no frame at the top and the right."""
+    panel.grid(alpha=0.3)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and marker of the part number `i`."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.4}
+
+
+def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Curves of a training run: the losses and, of validated epochs, Dice of each prompt.
+
+    history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
+    `val_dice_<prompt>`. The validation panel is left out as long as there is none.
+    """
+    validated = [entry for entry in history if "val_dice" in entry]
+    panels = 2 if validated else 1
+    figure = new_figure(6 * panels, 4.2)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _plot_losses(axes[0], history)
+    if validated:
+        _plot_validation(axes[1], validated)
+    for panel in axes:
+        panel.set(xlabel="epoch", xlim=(0, 1.02 * history[-1]["epoch"]))
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        tidy(panel)
+    save_figure(figure, path)
+
+
+def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
+    styles = [{"color": BLACK, "marker": "o"}, *[line_style(i) for i in range(1, len(LOSSES))]]
+    for (name, label), style in zip(LOSSES.items(), styles, strict=True):
+        _plot_epochs(panel, history, name, label, style)
+    panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
+    panel.legend(frameon=False)
+
+
+def _plot_validation(panel: Any, validated: Sequence[dict[str, Any]]) -> None:
+    """Dice of each prompt and their mean; the best epoch is the first one of the highest mean, as for `best`."""
+    prompts = [name.removeprefix("val_dice_") for name in validated[0] if name.startswith("val_dice_")]
+    _plot_epochs(panel, validated, "val_dice", "mean", {"color": BLACK, "marker": "o", "linewidth": 2.5})
+    for i, prompt in enumerate(prompts):
+        _plot_epochs(panel, validated, f"val_dice_{prompt}", heading(prompt), line_style(i))
+    best = max(validated, key=lambda entry: -1.0 if math.isnan(entry["val_dice"]) else entry["val_dice"])
+    panel.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1, zorder=0)
+    panel.plot(best["epoch"], best["val_dice"], "*", color=BLACK, markersize=13)
+    panel.set(title=f"validation: best mean {best['val_dice']:.3f} at epoch {best['epoch']}")
+    panel.set(ylabel="Dice, mean over masks", ylim=(0, 1))
+    panel.legend(frameon=False, ncols=2)
+
+
+def _plot_epochs(panel: Any, entries: Sequence[dict[str, Any]], name: str, label: str, style: dict[str, Any]) -> None:
+    points = [(entry["epoch"], entry[name]) for entry in entries]
+    every = math.ceil(len(points) / 12)  # markers of a long run would cover the line
+    panel.plot(*zip(*points, strict=True), label=label, **{"markersize": 4.5, "markevery": every} | style)

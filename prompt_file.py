@@ -1,0 +1,150 @@
+"""Opening prompts of masks: made from the truth, or read from a prompt file; photographs are checked on the way."""
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from DataLoader import Batch, FundusDataset, collate
+from maps import DataError, MaskRef, Record, UnreadableError, errors_of
+from segment_anything.checkpoint import listing
+from segment_anything.training.prompts import first_points
+from segment_anything.utils.atomic import atomic_path
+
+Prompts = dict[str, dict[str, list[Any]]]
+
+
+def stream(seed: int, key: str, purpose: str) -> torch.Generator:
+    """Random stream of one mask: the same in any batch, order or process.
+
+    `seed` starts the checksum, as a CPU generator reads no more than 32 bits of its seed.
+    """
+    return torch.Generator().manual_seed(zlib.crc32(f"{purpose}:{key}".encode(), seed))
+
+
+def make_prompts(batch: Batch, *, point_num: int, seed: int) -> Prompts:
+    """Opening prompts of a batch's masks, {name: {"boxes", "point_coords", "point_labels"}}, in model-frame pixels.
+
+    A mask that vanished in the model frame gets empty lists.
+    """
+    prompts: Prompts = {}
+    streams = [stream(seed, ref.key, "opening") for ref in batch.refs]
+    coords, labels = first_points(batch.mask[:, 0], point_num, streams)
+    for i, ref in enumerate(batch.refs):
+        exists = bool(batch.mask[i].any())
+        prompts[ref.name] = {
+            "boxes": batch.box[i : i + 1].int().tolist() if exists else [],
+            "point_coords": coords[i].int().tolist() if exists else [],
+            "point_labels": labels[i].tolist() if exists else [],
+        }
+    return prompts
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A photograph's opening prompts, what is wrong with its data, and {file: why} for files that cannot be read."""
+
+    prompts: Prompts
+    problems: list[str]
+    unreadable: dict[str, str]
+
+
+@dataclass(frozen=True)
+class OpeningPrompts(Dataset):
+    """`Checked` for each photograph of a data set: reads all its files."""
+
+    dataset: FundusDataset
+    point_num: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Checked:
+        try:
+            return Checked(self._prompts(self.dataset, index), [], {})
+        except DataError:
+            return self._what_is_left(self.dataset.records[index])
+
+    def _prompts(self, dataset: FundusDataset, index: int) -> Prompts:
+        return make_prompts(collate([dataset[index]]), point_num=self.point_num, seed=self.seed)
+
+    def _what_is_left(self, record: Record) -> Checked:
+        errors = errors_of(record)
+        unreadable = {str(path): str(e) for path, e in errors.items() if isinstance(e, UnreadableError)}
+        problems = [str(error) for path, error in errors.items() if str(path) not in unreadable]
+        rest = without(record, unreadable)
+        prompts = self._prompts(replace(self.dataset, records=[rest]), 0) if rest and not problems else {}
+        return Checked(prompts, problems, unreadable)
+
+
+def without(record: Record, unreadable: dict[str, str]) -> Record | None:
+    """A record without its unreadable masks; None where nothing is left to evaluate."""
+    masks = tuple(mask for mask in record.masks if str(mask.path) not in unreadable)
+    return replace(record, masks=masks) if masks and str(record.image) not in unreadable else None
+
+
+def write_prompts(path: Path, prompts: Iterable[Prompts]) -> None:
+    """Write one prompt file of all the prompts, which need not be in memory together, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        separator = "{\n"
+        for entries in prompts:
+            for name, entry in entries.items():
+                file.write(f"{separator} {json.dumps(name)}: {json.dumps(entry)}")
+                separator = ",\n"
+        file.write("\n}\n")
+
+
+def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompts:
+    """The prompts of `refs` from a prompt file, whose keys may be plain basenames.
+
+    Raises DataError that names the masks without an entry, or with points outside the frame.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise DataError(f"--prompt_path {path} holds a JSON {kind}: give an object of mask file names.")
+    names = Counter(Path(ref.key).name for ref in refs)  # a name that two masks share stands for neither
+    plain = {ref.name: content.get(Path(ref.key).name) for ref in refs if names[Path(ref.key).name] == 1}
+    prompts = {ref.name: content.get(ref.name, plain.get(ref.name)) for ref in refs}
+    missing = [key for key, entry in prompts.items() if entry is None]
+    if missing:
+        raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
+    entries = {key: _read_entry(entry) for key, entry in prompts.items()}
+    odd = [key for key, entry in entries.items() if entry is None]
+    if odd:
+        wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
+        raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
+    outside = [key for key, entry in entries.items() if not _inside(entry, image_size)]
+    if outside:
+        raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
+    return entries
+
+
+def _read_entry(entry: Any) -> dict[str, list[Any]] | None:
+    """An entry with its lists in our nesting (SAM-Med2D wrote one more level), None if it is something else."""
+    try:
+        boxes = np.asarray(entry["boxes"], float).reshape(-1, 4)
+        coords = np.asarray(entry["point_coords"], float).reshape(-1, 2)
+        labels = np.asarray(entry["point_labels"], float).ravel()
+    except (KeyError, TypeError, ValueError):
+        return None
+    fits = len(boxes) <= 1 and len(labels) == len(coords) and np.isin(labels, (-1, 0, 1)).all()
+    if not fits or (boxes[:, 2:] <= boxes[:, :2]).any():
+        return None
+    return {"boxes": boxes.tolist(), "point_coords": coords.tolist(), "point_labels": labels.astype(int).tolist()}
+
+
+def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:
+    values = [np.asarray(entry[name], float).ravel() for name in ("boxes", "point_coords")]
+    return all(((value >= 0) & (value <= image_size)).all() for value in values)

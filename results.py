@@ -1,0 +1,96 @@
+"""The files of an unfinished evaluation: a line for each photograph that is done, whichever process did it."""
+
+import heapq
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from segment_anything.utils.atomic import write_text
+
+
+class Lines:
+    """Numbered JSON values on disk, one a line, written by several processes, which may be killed at any moment.
+
+    Each process appends to a file of its own, in ascending order of the numbers. A line without its end does not count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def numbers(self) -> set[int]:
+        """Numbers of all whole lines."""
+        return {number for path in self._paths() for number, _ in _whole_lines(path)}
+
+    def values(self) -> Iterator[tuple[int, Any]]:
+        """All numbers and values in ascending order of the numbers, read as they are asked for."""
+        files = [_whole_lines(path) for path in self._paths()]
+        for number, line in heapq.merge(*files, key=lambda entry: entry[0]):
+            yield number, json.loads(line)[1]
+
+    def writer(self) -> "Writer":
+        """A new file to write to."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Writer(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("*.jsonl"))
+
+
+class Writer:
+    """Appends numbered values to a file; a context that closes it."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor, self._path = descriptor, path
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def add(self, number: int, value: Any) -> None:
+        """Append a value; the system has it when this returns. Raises OSError that names the file."""
+        line = f"{json.dumps([number, value])}\n".encode()
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and text of the lines that end."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield int(line[1 : line.index(b",")]), line
+
+
+class Unfinished:
+    """Folder `unfinished` of a run: what it computes (`settings`), the checked photographs and the finished ones."""
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out / "unfinished"
+        self.checked, self.cases = Lines(self.folder / "checked"), Lines(self.folder / "cases")
+        self._settings = self.folder / "settings.json"
+
+    @property
+    def has_cases(self) -> bool:
+        """Whether there is anything to go on with."""
+        return any(True for _ in self.cases.values())
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Start anew with these settings."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        write_text(self._settings, json.dumps(settings, indent=1) + "\n")
+
+    def settings(self) -> dict[str, Any]:
+        return json.loads(self._settings.read_text(encoding="utf-8"))
+
+    def end(self) -> None:
+        """Remove the folder: its results are elsewhere."""
+        shutil.rmtree(self.folder)

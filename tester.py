@@ -1,0 +1,277 @@
+"""An evaluation from checked files to its report: shared by processes, taken up again where it was interrupted."""
+
+import argparse
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import figures
+import report
+from DataLoader import Batch, FundusDataset, collate, make_loader
+from evaluation import Mode, Prediction, Row, draw_predictions, misplaced, predict_batch, score_batch
+from maps import DataError, Record, raise_problems, repeated_masks
+from metrics import SOFT
+from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
+from results import Unfinished
+from segment_anything.modeling import Sam
+from tally import Tally
+from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
+
+logger = logging.getLogger("test")
+# flags that decide the numbers of a run, beside model, data and prompts
+BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
+
+
+class Tester:
+    """Evaluates `records` and leaves the results in `out`; each process takes its share of the photographs."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        model: Sam,
+        records: Sequence[Record],
+        modes: Sequence[Mode],
+        out: Path,
+        processes: Processes,
+    ) -> None:
+        self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
+        self.out, self.work = out, Unfinished(out)
+        self.workers = cpu_workers(args.num_workers, here=processes.here)
+        self.unreadable: dict[int, dict[str, str]] = {}
+        self.prompts: Prompts | None = None
+        self.outside, self.seconds = 0, 0.0
+
+    def run(self) -> int:
+        """Exit code: 0, or 1 where files could not be read and their cases are missing."""
+        raise_problems(repeated_masks(self.records))
+        if self.args.prompt_path:
+            refs = [mask for record in self.records for mask in record.masks]
+            self.prompts = read_prompts(self.args.prompt_path, refs, self.model.image_size)
+        if not self._begin():
+            return 0
+        try:
+            self._check()
+        except DataError:
+            if self.processes.first and not self.work.has_cases:
+                self.work.end()
+            raise
+        self._predict()
+        if self.processes.first:
+            self._report()
+            self.work.end()
+        self.processes.wait()
+        return 1 if self.unreadable else 0
+
+    # --- a new run or an unfinished one -----------------------------------------------------------------------
+
+    def _begin(self) -> bool:
+        """Prepare the run's folder; False when --resume finds a finished run. Raises UsageError for another run's."""
+        settings, summary = self._settings(), self.out / "summary.json"
+        decided = True
+        if self.processes.first:
+            if self.work.has_cases and not self.args.resume:
+                raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
+            if self.work.has_cases:
+                _refuse_other(self.out, self.work.settings(), settings)
+                logger.info(f"going on with {self.out}: {len(self.work.cases.numbers())} images are done")
+            elif self.args.resume and summary.is_file():
+                _refuse_other(self.out, json.loads(summary.read_text()).get("settings", {}), settings)
+                logger.info(f"{self.out} is finished: see {self.out}/report.md")
+                decided = False
+            else:
+                self.work.begin(settings)
+        return self.processes.gather(decided)[0]
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides the numbers, by the name that a user knows."""
+        data = hashlib.blake2b(digest_size=16)
+        for item in self.records:
+            data.update(repr((item.data_set, item.image.name, [mask.name for mask in item.masks])).encode())
+        weights = hashlib.blake2b(digest_size=16)
+        for name, tensor in self.model.state_dict().items():
+            weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return {
+            **{f"--{name}": getattr(self.args, name) for name in BINDING},
+            "--prompts": [mode.name for mode in self.modes],
+            "--prompt_path": str(self.args.prompt_path),
+            "preprocessing": self.model.preprocessing.as_dict(),
+            "weights": weights.hexdigest(),
+            "data": data.hexdigest(),
+        }
+
+    # --- checking, and opening prompts ------------------------------------------------------------------------
+
+    def _dataset(self, records: Sequence[Record], **options: bool) -> FundusDataset:
+        return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
+
+    def _share(self, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers[self.processes.rank :: self.processes.count]
+
+    def _bar(self, total: int, what: str) -> tqdm:
+        return tqdm(total=total, desc=what, unit="image", disable=not self.processes.first)
+
+    def _check(self) -> None:
+        """Read every file once: unusable data ends the run, unreadable files are left out; prompts are written."""
+        known = self.work.checked.numbers()
+        todo = self._share([number for number in range(len(self.records)) if number not in known])
+        dataset = self._dataset([self.records[number] for number in todo])
+        openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
+        loader = make_loader(openings, num_workers=self.workers, join=lambda items: items[0])
+        problems: list[str] = []
+        with self.work.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
+            for number, checked in zip(todo, loader, strict=True):
+                problems += checked.problems
+                lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
+                bar.update()
+        problems = [problem for share in self.processes.gather(problems) for problem in share]
+        self.unreadable = {number: u for number, entry in self.work.checked.values() if (u := entry["unreadable"])}
+        if problems or not any(self._readable(number) for number in range(len(self.records))):
+            raise_problems([*(why for files in self.unreadable.values() for why in files.values()), *problems])
+        for line in self._failures():
+            logger.error(f"left out: {line}")
+        if self.processes.first and self.prompts is None:
+            path = Path(self.args.work_dir) / f"{self.model.image_size}_prompt.json"
+            write_prompts(path, (entry["prompts"] for _, entry in self.work.checked.values()))
+            logger.info(f"prompts written to {path}")
+        self.processes.wait()
+
+    def _readable(self, number: int) -> Record | None:
+        return without(self.records[number], self.unreadable.get(number, {}))
+
+    def _failures(self) -> list[str]:
+        """A line for each unreadable file, with the masks that are not evaluated for it."""
+        lines = []
+        for number, files in self.unreadable.items():
+            item = self.records[number]
+            for file, why in files.items():
+                masks = [mask.name for mask in item.masks if file in (str(item.image), str(mask.path))]
+                lines.append(f"{why}; not evaluated: {', '.join(masks)}")
+        return lines
+
+    # --- predictions ------------------------------------------------------------------------------------------
+
+    def _predict(self) -> None:
+        """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
+        done = self.work.cases.numbers()
+        records = {n: r for n in range(len(self.records)) if n not in done and (r := self._readable(n))}
+        todo = self._share(list(records))
+        keep_fov = any(name in SOFT for name in self.args.metrics)
+        dataset = self._dataset([records[number] for number in todo], keep_fov=keep_fov)
+        loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
+        if self.args.compile and todo:
+            self._encode_nothing(min(self.args.batch_size, len(todo)))
+        save = self._save if self.args.save_pred or self.args.save_prob else None
+        batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
+        with self.work.cases.writer() as lines, self._bar(len(todo), "test") as bar:
+            for numbers, batch in zip(batches, loader, strict=True):
+                predictions, seconds = self._timed(batch := batch.to(self.model.device))
+                scored = score_batch(
+                    batch, predictions, self.args.metrics, tolerance=self.args.nsd_tolerance, save=save
+                )
+                share = seconds / sum(map(len, scored))
+                for number, rows in zip(numbers, scored, strict=True):
+                    lines.add(number, [row | {"seconds": share} for row in rows])
+                bar.update(len(numbers))
+        if outside := sum(self.processes.gather(self.outside)):
+            logger.warning(
+                f"{outside} foreground clicks lie outside their masks: is --prompt_path of another preprocessing?"
+            )
+
+    def _timed(self, batch: Batch) -> tuple[list[list[Prediction]], float]:
+        """Predictions of a batch, and the seconds that they took."""
+        prompts = self._prompts_of(batch)
+        if self.prompts is not None:  # our own lie inside
+            self.outside += misplaced(batch, prompts)
+        start = time.perf_counter()
+        predictions = self._predictions(batch, prompts)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return predictions, time.perf_counter() - start
+
+    def _prompts_of(self, batch: Batch) -> Prompts:
+        """Those of --prompt_path, or those that were written, made once more: a million would fill the memory."""
+        if self.prompts is not None:
+            return self.prompts
+        return make_prompts(batch, point_num=self.args.point_num, seed=self.args.seed)
+
+    def _predictions(self, batch: Batch, prompts: Prompts) -> list[list[Prediction]]:
+        device = self.model.device
+        with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
+            return predict_batch(
+                self.model, batch, prompts, self.modes, seed=self.args.seed, multimask=self.args.multimask
+            )
+
+    @torch.no_grad()
+    def _encode_nothing(self, count: int) -> None:
+        """Compile the encoder before time is taken."""
+        size, device = self.model.image_size, self.model.device
+        with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
+            self.model.encode(torch.zeros(count, 3, size, size, device=device))
+
+    def _save(self, row: Row, mask: np.ndarray, probability: np.ndarray) -> None:
+        """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
+        folder = next(mode.folder for mode in self.modes if mode.name == row["prompt"])
+        name = Path(row["mask"].replace("/", "__").removeprefix("..__")).with_suffix(".png")
+        if self.args.save_pred:
+            figures.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
+        if self.args.save_prob:
+            figures.write_picture(self.out / f"{folder}_prob" / name, np.rint(probability * 65535).astype(np.uint16))
+
+    # --- results ----------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
+        tally = Tally(self.args.metrics, seed=self.args.seed)
+        report.write_cases(self.out / "cases.csv", self._tallied(tally))
+        device, count = self.model.device, self.processes.count
+        precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        summary = tally.summary() | {
+            "images": tally.images,
+            "failed": self._failures(),
+            "fps": tally.images / self.seconds,
+            "fps_covers": f"images per second of one process, encoding and decoding of all prompts, batch "
+            f"{self.args.batch_size}, {device.type}{threads}, {precision}" + (f", {count} processes" * (count > 1)),
+            "preprocessing": self.model.preprocessing.as_dict(),
+            "settings": self._settings(),
+            "nsd_tolerance": self.args.nsd_tolerance,
+        }
+        summary |= record(self.args)
+        report.write_summary(self.out / "summary.json", summary)
+        pictures = report.draw(self.out, tally, summary)
+        figures.write_picture(self.out / "overlay.png", self._contact_sheet(tally.chosen_cases()))
+        report.write_report(self.out / "report.md", summary, self.args, [*pictures, "overlay.png"])
+
+    def _tallied(self, tally: Tally) -> Iterator[Row]:
+        """All rows, in the order of the data; the tally takes them in on the way."""
+        for number, rows in self.work.cases.values():
+            tally.add(number, rows)
+            self.seconds += sum(row["seconds"] for row in rows)
+            yield from rows
+
+    def _contact_sheet(self, cases: Sequence[tuple[int, str]]) -> np.ndarray:
+        """A row per mask, a column per mode. The few masks are predicted once more."""
+        tiles = []
+        for number, name in cases:
+            mask = next(mask for mask in self.records[number].masks if mask.name == name)
+            single = self._dataset([Record(self.records[number].image, (mask,))])
+            batch = collate([single[0]]).to(self.model.device)
+            predictions = self._predictions(batch, self._prompts_of(batch))
+            tiles += draw_predictions(batch, 0, predictions[0])
+        return figures.contact_sheet(tiles, columns=len(self.modes))
+
+
+def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise UsageError that names what differs between a run and its continuation."""
+    new = json.loads(json.dumps(new))
+    differing = [f"{name} ({old.get(name)} there, {new[name]} now)" for name in new if old.get(name) != new[name]]
+    if differing:
+        raise UsageError(f"--resume: {out} was computed with other {', '.join(differing)}: give another --run_name.")
