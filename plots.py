@@ -99,12 +99,13 @@ def plot_differences(
     differences: dict[str, dict[str, tuple[float, float, float, int]]],
     metric: str = "Dice",
     *,
+    unit: str = "points",
     runs: tuple[str, str] = ("the first run", "the second run"),
 ) -> bool:
     """What the second of two `runs` gained over the first: dots with 95 % intervals, a row for each structure.
 
     differences: {structure: {prompt: (mean difference, low, high, n)}}, second minus first, in points (hundredths
-    of the score), n masks. Of a long list the largest MAX_STRUCTURES are drawn.
+    of the score) or another `unit`, n masks. Of a long list the largest MAX_STRUCTURES are drawn.
     """
     known = {
         name: {p: (*map(_number, entry[:3]), entry[3]) for p, entry in prompts.items() if _is_known(entry[0])}
@@ -124,7 +125,7 @@ def plot_differences(
         panel.plot([mean for mean, *_ in dots.values()], list(dots), **style)
     panel.axvline(0, color=BLACK, linewidth=1, zorder=1)
     first, second = (_literal(run) for run in runs)
-    panel.set_xlabel(f"difference in {metric}, points, with 95 % interval:\n{second} minus {first}")
+    panel.set_xlabel(f"difference in {metric}, {unit}, with 95 % interval:\n{second} minus {first}")
     _finish_rows(figure, panel, len(prompts))
     save_figure(figure, path)
     return True

@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from evaluation import Mode, Prediction, Row, draw_predictions, misplaced, predi
 from maps import DataError, Record, raise_problems, repeated_masks
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
-from results import Unfinished
+from results import Lines, Unfinished
 from segment_anything.modeling import Sam
 from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
@@ -112,16 +112,19 @@ class Tester:
     def _dataset(self, records: Sequence[Record], **options: bool) -> FundusDataset:
         return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
 
-    def _share(self, numbers: Sequence[int]) -> Sequence[int]:
-        return numbers[self.processes.rank :: self.processes.count]
+    def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
+        """What this process has to do of `numbers`, but for those that are in `lines`."""
+        done = lines.numbers()
+        rest = [number for number in numbers if number not in done]
+        self.processes.wait()  # until all have read the lines: from now on they grow
+        return rest[self.processes.rank :: self.processes.count]
 
     def _bar(self, total: int, what: str) -> tqdm:
         return tqdm(total=total, desc=what, unit="image", disable=not self.processes.first)
 
     def _check(self) -> None:
         """Read every file once: unusable data ends the run, unreadable files are left out; prompts are written."""
-        known = self.work.checked.numbers()
-        todo = self._share([number for number in range(len(self.records)) if number not in known])
+        todo = self._share_of_the_rest(self.work.checked, range(len(self.records)))
         dataset = self._dataset([self.records[number] for number in todo])
         openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
         loader = make_loader(openings, num_workers=self.workers, join=lambda items: items[0])
@@ -160,11 +163,10 @@ class Tester:
 
     def _predict(self) -> None:
         """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
-        done = self.work.cases.numbers()
-        records = {n: r for n in range(len(self.records)) if n not in done and (r := self._readable(n))}
-        todo = self._share(list(records))
+        readable = [number for number in range(len(self.records)) if self._readable(number)]
+        todo = self._share_of_the_rest(self.work.cases, readable)
         keep_fov = any(name in SOFT for name in self.args.metrics)
-        dataset = self._dataset([records[number] for number in todo], keep_fov=keep_fov)
+        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile and todo:
             self._encode_nothing(min(self.args.batch_size, len(todo)))

@@ -304,17 +304,15 @@ def _text(value: Any) -> str:
 
 
 def draw(path: Path, found: dict[str, Any]) -> bool:
-    """Draw the differences; False where they are not in points, the unit of the plot."""
-    if found["unit"] != "points":
-        path.unlink(missing_ok=True)  # of an earlier comparison
-        return False
+    """Draw the differences; False where there is none to draw."""
     rows = found["structures"] | {"all": found["overall"]}
     dots = {
         name: {p: (entry["difference"], *entry["ci95"], entry["pairs"]) for p, entry in prompts.items()}
         for name, prompts in rows.items()
     }
-    title = report.TITLES.get(found["metric"], found["metric"]) + " (lower is better)" * found["lower_is_better"]
-    return plots.plot_differences(path, dots, title, runs=tuple(found["runs"]))
+    title = report.TITLES.get(found["metric"], found["metric"]).removesuffix(" in pixels")
+    title += " (lower is better)" * found["lower_is_better"]
+    return plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))
 
 
 def compare(args: argparse.Namespace) -> int:
