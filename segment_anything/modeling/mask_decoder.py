@@ -80,9 +80,9 @@ class MaskDecoder(nn.Module):
             )
         image = image_embeddings + dense_prompt_embeddings
         height, width = image.shape[-2:]
-        hidden, image_out = self.transformer(
-            image.flatten(2).transpose(1, 2), image_pe.flatten(2).transpose(1, 2), tokens
-        )
+        # in the order of the products that follow, which would otherwise copy it each by itself
+        pixels, pixel_pe = (x.flatten(2).transpose(1, 2).contiguous() for x in (image, image_pe))
+        hidden, image_out = self.transformer(pixels, pixel_pe, tokens)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
         upscaled = self.output_upscaling(image_out.transpose(1, 2).unflatten(2, (height, width)))
         masks = self._hypernetwork_weights(hidden, chosen) @ upscaled.flatten(2)

@@ -4,17 +4,26 @@ Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
 """
 
 import math
+from collections.abc import Collection
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .common import MLPBlock
-
 
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than the embedding width."""
 
-    def __init__(self, embedding_dim: int, num_heads: int, downsample_rate: int = 1) -> None:
+    def __init__(
+        self, embedding_dim: int, num_heads: int, downsample_rate: int = 1, *, late_bias: Collection[str] = ()
+    ) -> None:
+        """late_bias: of "q", "k" and "v" those whose product is rounded before the bias is added.
+
+        So does PyTorch with the public implementation's first image, which lies in memory as channels before pixels;
+        here it is brought into the order of the products once.
+        """
         super().__init__()
+        self.late_bias = late_bias
         inner = embedding_dim // downsample_rate
         if inner % num_heads:
             raise ValueError(f"num_heads={num_heads} must divide the attention width {inner}.")
@@ -26,14 +35,18 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q [B, Nq, C] to k, v [B, Nk, C]; returns [B, Nq, C]."""
-        q, k, v = (self._split(proj(x)) for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
+        q, k, v = (self._project(name, x) for name, x in (("q", q), ("k", k), ("v", v)))
         # Written out: one side has a dozen tokens, so a fused kernel gains nothing, and this rounds like the
         # public implementation, whose sharp attentions turn the last bit of a score into 1e-3 of a logit.
         weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
         return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        """Tokens [B, N, C] -> [B, heads, N, C / heads]."""
+        layer = getattr(self, f"{name}_proj")
+        late = name in self.late_bias
+        projected = F.linear(x, layer.weight).add_(layer.bias) if late else layer(x)
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -43,12 +56,14 @@ class TwoWayAttentionBlock(nn.Module):
         super().__init__()
         self.self_attn = Attention(embedding_dim, num_heads)
         self.norm1 = nn.LayerNorm(embedding_dim)
-        self.cross_attn_token_to_image = Attention(embedding_dim, num_heads, downsample_rate)
+        late_bias = "kv" if first else ""
+        self.cross_attn_token_to_image = Attention(embedding_dim, num_heads, downsample_rate, late_bias=late_bias)
         self.norm2 = nn.LayerNorm(embedding_dim)
         self.mlp = MLPBlock(embedding_dim, mlp_dim, nn.ReLU)
         self.norm3 = nn.LayerNorm(embedding_dim)
         self.norm4 = nn.LayerNorm(embedding_dim)
-        self.cross_attn_image_to_token = Attention(embedding_dim, num_heads, downsample_rate)
+        late_bias = "q" if first else ""
+        self.cross_attn_image_to_token = Attention(embedding_dim, num_heads, downsample_rate, late_bias=late_bias)
         self.first = first
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
