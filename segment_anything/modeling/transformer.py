@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .common import MLPBlock
 
+
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than the embedding width."""
 
