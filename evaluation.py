@@ -45,8 +45,8 @@ def parse_mode(name: str) -> Mode:
     """ "box", or a number of clicks. Raises ValueError for anything else."""
     if name == "box":
         return Mode(name, box=True)
-    if name.isdigit() and 1 <= int(name) <= 100:
-        return Mode(name, box=False, clicks=int(name))
+    if name.isdecimal() and 1 <= int(name) <= 100:
+        return Mode(str(int(name)), box=False, clicks=int(name))
     raise ValueError(f"prompt {name!r} is unknown: use box, or a number of points from 1 to 100.")
 
 
@@ -171,16 +171,19 @@ def score_batch(
         masks = (logits > 0).cpu().numpy()
         probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
         place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
-        facts = {"area": int(truth.sum()), "vanished": not bool(batch.mask[i].any())}
+        vanished = not bool(batch.mask[i].any())
+        facts = {"area": int(truth.sum()), "vanished": vanished}
         for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
             inside = batch.inside[j] if batch.inside else None
             soft_part = {"probability": probability, "inside": inside}
             case = Case(mask, truth, structure=ref.structure, tolerance=tolerance, **soft_part)
             scores = score(case, [name for name in metrics if name != VCDR]) | {VCDR: math.nan}
             row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
-            row |= {name: scores[name] for name in metrics} | {"predicted_iou": prediction.predicted_iou} | facts
+            predicted_iou = math.nan if vanished else prediction.predicted_iou
+            row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
             rows[j].append(row | {"missed": case.counts.missed})
-            ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
+            if VCDR in metrics:
+                ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
             if save:
                 save(row, mask, probability)
     if VCDR in metrics:
@@ -192,8 +195,9 @@ def score_batch(
 class CupToDisc:
     """Error of the vertical cup-to-disc ratio of one photograph, for each prompt mode.
 
-    |ratio of the predictions - ratio of the truth|, where a disc that was not found counts as ratio 0. It stands in
-    the row of the photograph's first cup; photographs without a true disc and cup have none.
+    |ratio of the predictions - ratio of the truth|, where a disc that was not found counts as ratio 0 and a cup larger
+    than the disc as 1. It stands in the row of the photograph's first cup; photographs without a true disc and cup have
+    none.
     """
 
     def __init__(self) -> None:
@@ -215,7 +219,7 @@ class CupToDisc:
     def _error(self, prompt: str) -> float:
         pairs = zip(self._masks[CUP, prompt], self._masks[DISC, prompt], strict=True)
         predicted, truth = (vertical_cup_to_disc_ratio(cup, disc) for cup, disc in pairs)
-        return abs((0.0 if math.isnan(predicted) else predicted) - truth)
+        return abs((0.0 if math.isnan(predicted) else min(1.0, predicted)) - truth)
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:

@@ -166,11 +166,13 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
         raise DataError(f"{', '.join(map(str, folders))}: a folder is given twice; give each once.")
     short = [path.name for path in paths]
     names = short if len(set(short)) == len(short) else [path.as_posix().strip("/") for path in paths]
-    return [
-        replace(record, masks=tuple(replace(mask, folder=name) for mask in record.masks))
-        for name, folder in zip(names, folders, strict=True)
-        for record in load_index(folder, split, check=False)
-    ]
+    records = []
+    for name, path, folder in zip(names, paths, folders, strict=True):
+        for record in load_index(folder, split, check=False):
+            masks = tuple(replace(mask, folder=name) for mask in record.masks)
+            data_set = name if record.data_set == path.name else record.data_set
+            records.append(replace(record, masks=masks, data_set=data_set))
+    return records
 
 
 def _data_sets(folder: Path) -> dict[str, str]:
@@ -182,7 +184,7 @@ def _data_sets(folder: Path) -> dict[str, str]:
         rows = csv.DictReader(file)
         if not {"image", "dataset"} <= set(rows.fieldnames or ()):
             return {}
-        return {row["image"]: row["dataset"] for row in rows}
+        return {row["image"]: row["dataset"] for row in rows if row["image"] and row["dataset"]}
 
 
 def check_records(*splits: Sequence[Record]) -> None:
@@ -274,7 +276,10 @@ def _read(path: Path) -> np.ndarray:
 
 def _decode(path: Path, mode: int) -> np.ndarray:
     data = _read(path)
-    array = cv2.imdecode(data, mode) if data.size else None
+    try:
+        array = cv2.imdecode(data, mode) if data.size else None
+    except cv2.error:  # a size in the header that cannot be
+        array = None
     if array is None:
         raise UnreadableError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
     return array

@@ -16,7 +16,7 @@ from tally import Row, Tally
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
 TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}
-PLAIN = ("hd95", "vcdr")  # the others are shares, in percent
+PLAIN = ("hd95",)  # the others are shares, in percent
 Means = dict[str, dict[str, Any]]  # of each prompt
 
 
@@ -77,11 +77,11 @@ def system_table(name: str, resolution: int, summary: dict[str, Any], metric: st
 
 
 def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
-    """A line per entry: masks, and the mean of each prompt with its 95 % interval."""
+    """A line per entry: masks that have the metric, and the mean of each prompt with its 95 % interval."""
     prompts = list(dict.fromkeys(prompt for means in entries.values() for prompt in means))
     lines = []
     for name, means in entries.items():
-        masks = max(entry["masks"] for entry in means.values())
+        masks = max(entry["masks"] - entry["excluded"][metric] for entry in means.values())
         lines.append([name, str(masks), *(_with_interval(means[p], metric) if p in means else "-" for p in prompts)])
     return table([title, "Masks", *map(heading, prompts)], lines)
 
@@ -93,7 +93,8 @@ def _defined(means: Means, metric: str) -> bool:
 
 def _with_interval(entry: dict[str, Any], metric: str) -> str:
     mean, (low, high) = entry[metric], entry[f"{metric}_ci95"]
-    return "-" if math.isnan(mean) else f"{number(mean, metric)} [{number(low, metric)}, {number(high, metric)}]"
+    interval = "" if math.isnan(low) else f" [{number(low, metric)}, {number(high, metric)}]"
+    return number(mean, metric) + interval
 
 
 def number(value: float, metric: str) -> str:

@@ -23,7 +23,12 @@ class Lines:
 
     def numbers(self) -> set[int]:
         """Numbers of all whole lines."""
-        return {number for path in self._paths() for number, _ in _whole_lines(path)}
+        return {number for number, _ in self.entries()}
+
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        """Numbers and texts of all whole lines, file by file."""
+        for path in self._paths():
+            yield from _whole_lines(path)
 
     def values(self) -> Iterator[tuple[int, Any]]:
         """All numbers and values in ascending order of the numbers, read as they are asked for."""
@@ -83,6 +88,11 @@ class Unfinished:
         """Whether there is anything to go on with."""
         return any(True for _ in self.cases.values())
 
+    @property
+    def exists(self) -> bool:
+        """Whether a run has begun and not ended."""
+        return self._settings.is_file()
+
     def begin(self, settings: dict[str, Any]) -> None:
         """Start anew with these settings."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -93,4 +103,7 @@ class Unfinished:
 
     def end(self) -> None:
         """Remove the folder: its results are elsewhere."""
-        shutil.rmtree(self.folder)
+        finished = self.folder.with_name(".finished")  # at once: a folder that is half removed would look unfinished
+        shutil.rmtree(finished, ignore_errors=True)
+        self.folder.rename(finished)
+        shutil.rmtree(finished)

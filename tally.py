@@ -18,6 +18,7 @@ import numpy as np
 REPLICATES = 1000
 BINS = 1000  # of a histogram over [0, 1]
 CALIBRATION_BINS = 50
+LOWER_IS_BETTER = ("hd95", "vcdr")  # of the metrics
 BLOCK = 64  # photographs whose sums are added together
 SAMPLE = 1000  # cases of a structure among which its median case is looked for
 
@@ -91,6 +92,7 @@ class Tally:
         self.histograms: dict[str, dict[str, np.ndarray]] = {}
         self.calibration = np.zeros((CALIBRATION_BINS, CALIBRATION_BINS), np.int64)
         self.picks: dict[str, Picks] = {}
+        self._photographs: dict[Place, set[str]] = {}  # the first two of each place
         self.images = 0
 
     def add(self, number: int, rows: Sequence[Row]) -> None:
@@ -100,6 +102,9 @@ class Tally:
             place = row["data_set"], row["structure"], row["prompt"]
             counts = self.counts.setdefault(place, Counter())
             counts.update(masks=1, vanished=row["vanished"], missed=row["missed"])
+            photographs = self._photographs.setdefault(place, set())
+            if len(photographs) < 2:
+                photographs.add(row["image"])
             for metric in self.metrics:
                 known = not math.isnan(row[metric])
                 counts[metric] += known
@@ -110,7 +115,7 @@ class Tally:
         self.bootstrap.add(f"{rows[0]['data_set']}/{rows[0]['image']}", values)
         for mask, cases in groupby(rows, key=lambda row: row["mask"]):
             cases = list(cases)
-            value = mean([row[self.main] for row in cases])
+            value = mean([row[self.main] for row in cases]) * (-1 if self.main in LOWER_IS_BETTER else 1)
             if not math.isnan(value):
                 self.picks.setdefault(cases[0]["structure"], Picks()).add(value, number, mask)
         self.images += 1
@@ -150,10 +155,13 @@ class Tally:
 
     def _entry(self, places: Sequence[Place]) -> dict[str, Any]:
         counts = sum((self.counts[place] for place in places), Counter())
+        single = len(set().union(*(self._photographs[place] for place in places))) < 2  # nothing to resample
         entry: dict[str, Any] = {}
         for metric in self.metrics:
             sums, numbers = (self.bootstrap.sums((kind, metric, p) for p in places) for kind in ("sum", "count"))
             entry[metric], entry[f"{metric}_ci95"] = mean_and_interval(sums, numbers)
+            if single:
+                entry[f"{metric}_ci95"] = [math.nan, math.nan]
         entry |= {name: counts[name] for name in ("masks", "vanished", "missed")}
         return entry | {"excluded": {metric: counts["masks"] - counts[metric] for metric in self.metrics}}
 

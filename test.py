@@ -101,7 +101,7 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
         raise UsageError(f"--prompts cannot be combined with --{', --'.join(sorted(single))}.")
     if not single:
         try:
-            return [parse_mode(name) for name in dict.fromkeys(args.prompts or DEFAULT_PROMPTS)]
+            return list(dict.fromkeys(map(parse_mode, args.prompts or DEFAULT_PROMPTS)))
         except ValueError as error:
             raise UsageError(f"--prompts: {error}") from error
     if args.boxes_prompt:

@@ -5,7 +5,9 @@ import hashlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +57,15 @@ class Tester:
         if self.args.prompt_path:
             refs = [mask for record in self.records for mask in record.masks]
             self.prompts = read_prompts(self.args.prompt_path, refs, self.model.image_size)
-        if not self._begin():
-            return 0
+            self.modes = named_by_points(self.modes, self.prompts)
+        if self.args.save_pred or self.args.save_prob:
+            self._check_names()
+        if (code := self._begin()) is not None:
+            return code
         try:
             self._check()
         except DataError:
+            self.processes.wait()
             if self.processes.first and not self.work.has_cases:
                 self.work.end()
             raise
@@ -72,23 +78,29 @@ class Tester:
 
     # --- a new run or an unfinished one -----------------------------------------------------------------------
 
-    def _begin(self) -> bool:
-        """Prepare the run's folder; False when --resume finds a finished run. Raises UsageError for another run's."""
+    def _begin(self) -> int | None:
+        """Prepare the run's folder; the exit code when --resume finds a finished run.
+
+        Raises UsageError where the folder holds what would be lost, or a run with other settings.
+        """
         settings, summary = self._settings(), self.out / "summary.json"
-        decided = True
+        code = None
         if self.processes.first:
             if self.work.has_cases and not self.args.resume:
                 raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
-            if self.work.has_cases:
+            if self.args.resume and self.work.exists:
                 _refuse_other(self.out, self.work.settings(), settings)
-                logger.info(f"going on with {self.out}: {len(self.work.cases.numbers())} images are done")
+                done = [len(lines.numbers()) for lines in (self.work.checked, self.work.cases)]
+                logger.info(f"going on with {self.out}: {done[0]} images are checked, {done[1]} done")
             elif self.args.resume and summary.is_file():
-                _refuse_other(self.out, json.loads(summary.read_text()).get("settings", {}), settings)
-                logger.info(f"{self.out} is finished: see {self.out}/report.md")
-                decided = False
+                old = json.loads(summary.read_text(encoding="utf-8"))
+                _refuse_other(self.out, old.get("settings", {}), settings)
+                logger.info(f"{self.out} is finished: see {self.out}/report.md. Without --resume it is computed anew.")
+                code = 1 if old["failed"] else 0
             else:
+                summary.unlink(missing_ok=True)  # of an earlier run
                 self.work.begin(settings)
-        return self.processes.gather(decided)[0]
+        return self.processes.gather(code)[0]
 
     def _settings(self) -> dict[str, Any]:
         """What decides the numbers, by the name that a user knows."""
@@ -101,7 +113,7 @@ class Tester:
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
             "--prompts": [mode.name for mode in self.modes],
-            "--prompt_path": str(self.args.prompt_path),
+            "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
             "weights": weights.hexdigest(),
             "data": data.hexdigest(),
@@ -131,20 +143,47 @@ class Tester:
         problems: list[str] = []
         with self.work.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
-                problems += checked.problems
+                problems += [*checked.problems, *self._missing_prompts(checked.prompts)]
                 lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
         self.unreadable = {number: u for number, entry in self.work.checked.values() if (u := entry["unreadable"])}
+        self._refuse_incomplete(self.work.checked, range(len(self.records)))
         if problems or not any(self._readable(number) for number in range(len(self.records))):
             raise_problems([*(why for files in self.unreadable.values() for why in files.values()), *problems])
-        for line in self._failures():
+        for line in self._failures() if self.processes.first else ():
             logger.error(f"left out: {line}")
         if self.processes.first and self.prompts is None:
             path = Path(self.args.work_dir) / f"{self.model.image_size}_prompt.json"
             write_prompts(path, (entry["prompts"] for _, entry in self.work.checked.values()))
             logger.info(f"prompts written to {path}")
         self.processes.wait()
+
+    def _missing_prompts(self, own: Prompts) -> list[str]:
+        """Masks whose entry in --prompt_path lacks what a column needs, though they exist in the model frame."""
+        if self.prompts is None:
+            return []
+        needed = {"boxes" if mode.box else "point_labels" for mode in self.modes}
+        found = [(name, kind) for name in own for kind in needed if own[name][kind] and not self.prompts[name][kind]]
+        return [f"--prompt_path {self.args.prompt_path}: the entry of {name} has no {kind}" for name, kind in found]
+
+    def _refuse_incomplete(self, lines: Lines, expected: Iterable[int]) -> None:
+        """Raise UsageError unless there is one line for each expected photograph."""
+        found = Counter(number for number, _ in lines.entries())
+        odd = [number for number in expected if found[number] != 1]
+        if odd:
+            raise UsageError(
+                f"{self.work.folder} has not one result for each of {len(odd)} photographs, such as "
+                f"{self.records[odd[0]].image}: does another run write there, or do the machines see different folders "
+                "under --work_dir? Remove it and start again."
+            )
+
+    def _check_names(self) -> None:
+        """Raise UsageError where two masks would be saved under one name."""
+        names = Counter(_file_name(mask.name) for record in self.records for mask in record.masks)
+        twice = [str(name) for name, count in names.items() if count > 1]
+        if twice:
+            raise UsageError(f"--save_pred: several masks would be saved as {', '.join(twice[:5])}: rename them.")
 
     def _readable(self, number: int) -> Record | None:
         return without(self.records[number], self.unreadable.get(number, {}))
@@ -168,8 +207,9 @@ class Tester:
         keep_fov = any(name in SOFT for name in self.args.metrics)
         dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
-        if self.args.compile and todo:
-            self._encode_nothing(min(self.args.batch_size, len(todo)))
+        if self.args.compile or self.model.device.type == "cuda":
+            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:
+                self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
         with self.work.cases.writer() as lines, self._bar(len(todo), "test") as bar:
@@ -213,7 +253,7 @@ class Tester:
 
     @torch.no_grad()
     def _encode_nothing(self, count: int) -> None:
-        """Compile the encoder before time is taken."""
+        """Have the encoder compiled, and a GPU's routines chosen, before time is taken."""
         size, device = self.model.image_size, self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
             self.model.encode(torch.zeros(count, 3, size, size, device=device))
@@ -221,7 +261,7 @@ class Tester:
     def _save(self, row: Row, mask: np.ndarray, probability: np.ndarray) -> None:
         """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
         folder = next(mode.folder for mode in self.modes if mode.name == row["prompt"])
-        name = Path(row["mask"].replace("/", "__").removeprefix("..__")).with_suffix(".png")
+        name = _file_name(row["mask"])
         if self.args.save_pred:
             figures.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
         if self.args.save_prob:
@@ -231,6 +271,7 @@ class Tester:
 
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
+        self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
         tally = Tally(self.args.metrics, seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._tallied(tally))
         device, count = self.model.device, self.processes.count
@@ -249,8 +290,10 @@ class Tester:
         summary |= record(self.args)
         report.write_summary(self.out / "summary.json", summary)
         pictures = report.draw(self.out, tally, summary)
-        figures.write_picture(self.out / "overlay.png", self._contact_sheet(tally.chosen_cases()))
-        report.write_report(self.out / "report.md", summary, self.args, [*pictures, "overlay.png"])
+        if cases := tally.chosen_cases():
+            figures.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
+            pictures.append("overlay.png")
+        report.write_report(self.out / "report.md", summary, self.args, pictures)
 
     def _tallied(self, tally: Tally) -> Iterator[Row]:
         """All rows, in the order of the data; the tally takes them in on the way."""
@@ -269,6 +312,31 @@ class Tester:
             predictions = self._predictions(batch, self._prompts_of(batch))
             tiles += draw_predictions(batch, 0, predictions[0])
         return figures.contact_sheet(tiles, columns=len(self.modes))
+
+
+def named_by_points(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
+    """Modes whose names count the points of a prompt file: its openings may have several.
+
+    Raises UsageError where they have different numbers of points, so that no name is right.
+    """
+    counts = {len(entry["point_labels"]) for entry in prompts.values()} - {0}
+    if all(mode.box for mode in modes) or not counts:
+        return list(modes)
+    if len(counts) > 1:
+        raise UsageError(
+            f"--prompt_path: its entries have {', '.join(map(str, sorted(counts)))} points: give all the same number."
+        )
+    opening = counts.pop()
+    return [mode if mode.box else replace(mode, name=str(opening + mode.clicks - 1)) for mode in modes]
+
+
+def _file_name(mask: str) -> Path:
+    """Name under which the prediction of a mask is saved."""
+    return Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

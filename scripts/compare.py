@@ -30,10 +30,9 @@ import report
 from evaluation import METRICS
 from figures import heading
 from segment_anything.utils.atomic import write_text
-from tally import Bootstrap, mean_and_interval
+from tally import LOWER_IS_BETTER, Bootstrap, mean_and_interval
 from utils import UsageError, make_folder, run_main
 
-LOWER_IS_BETTER = ("hd95", "vcdr")
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
 # settings on which the clicks depend, besides the predictions
 CLICKS = ("--seed", "--point_num", "--prompt_path", "preprocessing.image_size", "preprocessing.mode")

@@ -144,6 +144,46 @@ def test_a_prompt_file_is_replayed(checkpoint, data, tmp_path):
     assert first == third  # what the file holds does not depend on the seed
 
 
+def points_of(rows: list[dict[str, str]]) -> list[str]:
+    return list(dict.fromkeys(row["prompt"] for row in rows))
+
+
+def test_columns_count_the_points_of_a_prompt_file(checkpoint, data, tmp_path):
+    assert run(checkpoint, data, "first", "--boxes_prompt", "False", "--point_num", "3") == 0
+    (tmp_path / "64_prompt.json").rename(tmp_path / "own.json")
+    assert run(checkpoint, data, "second", "--prompt_path", str(tmp_path / "own.json")) == 0
+    assert points_of(cases(tmp_path / "first")) == ["3"]
+    assert points_of(cases(tmp_path / "second")) == ["box", "3", "5", "7"]
+    three = [row for row in cases(tmp_path / "second") if row["prompt"] == "3"]
+    assert three == cases(tmp_path / "first")
+
+
+@pytest.mark.parametrize(
+    ("entry", "part"),
+    [
+        ({"boxes": []}, "data_2_optic_cup_000.png has no boxes"),
+        ({"point_coords": [], "point_labels": []}, "data_2_optic_cup_000.png has no point_labels"),
+        ({"point_coords": [[24, 22]] * 2, "point_labels": [1, 1]}, "1, 2 points: give all the same number"),
+    ],
+)
+def test_a_prompt_that_a_column_needs_is_missed(checkpoint, data, tmp_path, capsys, entry, part):
+    assert run(checkpoint, data, "first", "--prompts", "box") == 0
+    prompts = json.loads((tmp_path / "64_prompt.json").read_text())
+    prompts["data_2_optic_cup_000.png"] |= entry
+    (tmp_path / "own.json").write_text(json.dumps(prompts))
+    assert run(checkpoint, data, "second", "--prompt_path", str(tmp_path / "own.json")) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_a_changed_prompt_file(checkpoint, data, tmp_path, capsys):
+    assert run(checkpoint, data, "first", "--prompts", "box") == 0
+    own = (tmp_path / "64_prompt.json").rename(tmp_path / "own.json")
+    assert run(checkpoint, data, "second", "--prompts", "box", "--prompt_path", str(own)) == 0
+    own.write_text(own.read_text() + " ")
+    assert run(checkpoint, data, "second", "--prompts", "box", "--prompt_path", str(own), "--resume") == 2
+    assert "--prompt_path" in capsys.readouterr().err
+
+
 # --- interruption and several processes -----------------------------------------------------------------------
 
 
@@ -177,7 +217,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data,
     rng, kills = random.Random(0), 0
     while True:
         process = fork(argv, tmp_path / "log", script="test")
-        process.join(rng.uniform(0.05, 1.5))
+        process.join(rng.uniform(0.05, 0.5 + 0.2 * kills))
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
@@ -228,6 +268,37 @@ def test_another_number_of_processes_may_go_on(checkpoint, data, tmp_path):
     same_run(tmp_path / "one", tmp_path / "all")
 
 
+def test_a_new_run_that_was_interrupted_early_is_not_taken_for_the_old_one(checkpoint, data, tmp_path, monkeypatch):
+    assert run(checkpoint, data, "out", "--prompts", "box") == 0
+
+    def interrupted(self, index):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tester.OpeningPrompts, "__getitem__", interrupted)
+        assert run(checkpoint, data, "out", "--prompts", "box") == 130
+    seen, predict = [], tester.predict_batch
+    monkeypatch.setattr(tester, "predict_batch", lambda *a, **k: (seen.append(0), predict(*a, **k))[1])
+    assert run(checkpoint, data, "out", "--prompts", "box", "--resume") == 0 and len(seen) >= 7
+
+
+def test_results_that_are_there_twice_or_not_at_all_are_never_merged(checkpoint, data, tmp_path, monkeypatch, capsys):
+    def interrupted(self, cases):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tester.Tester, "_contact_sheet", interrupted)
+        assert run(checkpoint, data, "out") == 130
+    folder = tmp_path / "out/unfinished/cases"
+    (path,) = folder.glob("*.jsonl")
+    (folder / "other.jsonl").write_bytes(path.read_bytes().splitlines(keepends=True)[2])
+    assert run(checkpoint, data, "out", "--resume") == 2
+    message = capsys.readouterr().err
+    assert "1 photographs" in message and "data_2.jpg" in message and "another run" in message
+    (folder / "other.jsonl").unlink()
+    assert run(checkpoint, data, "out", "--resume") == 0
+
+
 # --- files that cannot be read, a full disk -------------------------------------------------------------------
 
 
@@ -237,6 +308,7 @@ def test_an_unreadable_photograph_is_left_out_and_named(checkpoint, data, tmp_pa
     cut(data / "images/data_3.jpg")
     cut(data / "masks/data_5_vessel_000.png")
     assert run(checkpoint, data, "rest", *prompts) == 1
+    assert run(checkpoint, data, "rest", *prompts, "--resume") == 1  # finished, and not whole
     lost = {f"data_3_{structure}_000.png" for structure in ("optic_disc", "optic_cup", "vessel")}
     lost |= {"data_5_vessel_000.png"}
     expected = [row for row in cases(tmp_path / "whole") if row["mask"] not in lost]
@@ -368,3 +440,40 @@ def test_all_metrics_at_once(checkpoint, data, tmp_path):
     text = (tmp_path / "out/report.md").read_text()
     assert "HD95 in pixels" in text and "left out of the mean of cldice" in text
     assert not math.isnan(summary(tmp_path / "out")["overall"]["box"]["vcdr"])
+
+
+def test_folders_of_one_name_stay_apart(checkpoint, tmp_path):
+    folders = [make_data(tmp_path / name / "test", 2, seed=seed) for seed, name in enumerate(("drive", "stare"))]
+    assert run(checkpoint, folders, "both", "--prompts", "box") == 0
+    names = list(summary(tmp_path / "both")["data_sets"])
+    assert len(names) == 2 and names[0].endswith("drive/test") and names[1].endswith("stare/test")
+
+
+def test_masks_that_would_be_saved_under_one_name_are_refused(checkpoint, data, tmp_path, capsys):
+    pairs = json.loads((data / "label2image_test.json").read_text())
+    (data / "masks/data_0_optic_disc_000.png").rename(data / "masks/data_0_optic_cup_000.bmp")
+    pairs["masks/data_0_optic_cup_000.bmp"] = pairs.pop("masks/data_0_optic_disc_000.png")
+    (data / "label2image_test.json").write_text(json.dumps(pairs))
+    assert run(checkpoint, data, "out", "--save_pred") == 2
+    assert "data_0_optic_cup_000.png" in capsys.readouterr().err
+    assert run(checkpoint, data, "out") == 0
+
+
+def test_a_metric_that_no_case_has_leaves_a_report_without_pictures_of_cases(checkpoint, data, tmp_path):
+    pairs = json.loads((data / "label2image_test.json").read_text())
+    vessels = {name: image for name, image in pairs.items() if "vessel" in name}
+    (data / "label2image_test.json").write_text(json.dumps(vessels))
+    assert run(checkpoint, data, "out", "--metrics", "vcdr") == 0
+    assert "overlay.png" not in (tmp_path / "out/report.md").read_text()
+    assert not (tmp_path / "out/overlay.png").exists()
+
+
+def test_a_number_of_points_is_one_column_however_it_is_written(checkpoint, data, tmp_path):
+    assert run(checkpoint, data, "out", "--prompts", "3", "03", "3") == 0
+    assert points_of(cases(tmp_path / "out")) == ["3"]
+
+
+def test_one_photograph_has_no_interval(checkpoint, tmp_path):
+    assert run(checkpoint, make_data(tmp_path / "data", 1), "out", "--prompts", "box") == 0
+    assert summary(tmp_path / "out")["overall"]["box"]["dice_ci95"] == [None, None]
+    assert "[" not in (tmp_path / "out/report.md").read_text().split("by structure")[1].split("##")[0]
