@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +140,20 @@ class Tester:
         todo = self._share_of_the_rest(self.work.checked, range(len(self.records)))
         dataset = self._dataset([self.records[number] for number in todo])
         openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
-        loader = make_loader(openings, num_workers=self.workers, join=lambda items: items[0])
+        loader = make_loader(openings, num_workers=self.workers, join=itemgetter(0))
         problems: list[str] = []
         with self.work.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
-                problems += [*checked.problems, *self._missing_prompts(checked.prompts)]
-                lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
+                found = [*checked.problems, *self._missing_prompts(checked.prompts)]
+                if not found:
+                    lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
+                problems += found
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
         self.unreadable = {number: u for number, entry in self.work.checked.values() if (u := entry["unreadable"])}
-        self._refuse_incomplete(self.work.checked, range(len(self.records)))
         if problems or not any(self._readable(number) for number in range(len(self.records))):
             raise_problems([*(why for files in self.unreadable.values() for why in files.values()), *problems])
+        self._refuse_incomplete(self.work.checked, range(len(self.records)))
         for line in self._failures() if self.processes.first else ():
             logger.error(f"left out: {line}")
         if self.processes.first and self.prompts is None:
