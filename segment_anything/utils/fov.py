@@ -32,7 +32,8 @@ def fov_mask(image: np.ndarray) -> np.ndarray:
     region = _largest_bright_region(_small(image))
     if region.mean() < MIN_AREA_FRACTION:
         return np.ones((height, width), bool)
-    hull = cv2.convexHull(cv2.findNonZero(region.astype(np.uint8)))
+    outlines, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.convexHull(np.concatenate(outlines))
     filled = cv2.fillConvexPoly(np.zeros(region.shape, np.uint8), hull, 1)
     return cv2.resize(filled, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
 

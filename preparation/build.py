@@ -1,0 +1,233 @@
+"""A whole data set on disk: all samples converted in parallel, then the maps; it appears whole or not at all.
+
+The files are made in a folder `.<name>.unfinished` beside the data set. An interrupted run leaves it there, and the
+same command goes on with it: a photograph whose files and options have not changed is not converted again.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from maps import SPLITS, DataError, raise_problems
+from results import Lines
+
+from .convert import Options, convert
+from .samples import Sample
+
+RECORD = "prepared.json"
+CHUNK = 16  # samples that a process takes at once
+COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")
+MORE_COLUMNS = ("x0", "y0", "x1", "y1", "structures", "absent")
+
+Job = tuple[int, Sample, str]  # number, sample, stamp
+
+
+@dataclass(slots=True)
+class Built:
+    """What was made: photographs of each split, masks and vanished masks of each structure, files left out."""
+
+    photographs: Counter[str]
+    masks: Counter[str]
+    lost: Counter[str]
+    merged: Counter[str]
+    empty: Counter[str]
+    left_out: list[str]
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON values; `asdict` cannot copy a Counter."""
+        counts = ("photographs", "masks", "lost", "merged", "empty")
+        return {**{name: dict(sorted(getattr(self, name).items())) for name in counts}, "left_out": self.left_out}
+
+
+class Unfinished:
+    """The folder in which a data set is made."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.parent / f".{out.name}.unfinished"
+        self.data, self.scratch = self.folder / "data", self.folder / "unpacked"
+        self.done = Lines(self.folder / "done")
+
+    def rows(self, stamps: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Numbers and rows of the samples that are done, as they are now."""
+        for number, value in self.done.values():
+            if number < len(stamps) and value["stamp"] == stamps[number]:
+                yield number, value["rows"]
+
+    def drop_if_nothing_is_done(self) -> None:
+        """Remove the folder unless it holds work."""
+        if not any(True for _ in self.done.entries()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Put the data in place of `out`, which is removed if it is there."""
+        os.sync()
+        old = self.folder / "old"
+        if self.out.exists():
+            self.out.rename(old)
+        self.data.rename(self.out)
+        shutil.rmtree(self.folder)
+
+
+def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:
+    """Raise DataError where `out` cannot be made without loss."""
+    inside, around = out.resolve().is_relative_to(source.resolve()), source.resolve().is_relative_to(out.resolve())
+    if inside or around:
+        raise DataError(f"{out} and {source} lie in one another: give a folder elsewhere for the prepared data set")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise DataError(f"{out} exists: give another folder, or --overwrite to replace it")
+    if not (out / RECORD).is_file():
+        raise DataError(f"{out} is not a prepared data set (it has no {RECORD}): --overwrite does not remove it")
+
+
+def build(
+    samples: Sequence[Sample],
+    splits: Sequence[str],
+    options: Options,
+    unfinished: Unfinished,
+    *,
+    about: dict[str, Any],
+    workers: int,
+    leave_out: bool,
+) -> Built:
+    """Convert the samples and write the data set. Raises DataError that lists the files that cannot be used.
+
+    about: goes into the record; holds "name". leave_out: make it without those files, and list them.
+    """
+    (unfinished.data / "images").mkdir(parents=True, exist_ok=True)
+    (unfinished.data / "masks").mkdir(exist_ok=True)
+    stamps = [_stamp(sample, options) for sample in samples]
+    done = {number for number, _ in unfinished.rows(stamps)}
+    todo = ((i, sample, stamps[i]) for i, sample in enumerate(samples) if i not in done)
+    problems: list[str] = []
+    with unfinished.done.writer() as lines, tqdm(total=len(samples), initial=len(done), unit="image") as bar:
+        for number, rows, problem in _converted(todo, options, unfinished.data, workers):
+            if problem:
+                problems.append(problem)
+            else:
+                lines.add(number, {"stamp": stamps[number], "rows": rows})
+            bar.update()
+    if problems and not leave_out:
+        raise_problems([*problems, "mend these and run the command again, or leave them out with --leave_out"])
+    rows = ((samples[number], splits[number], row) for number, found in unfinished.rows(stamps) for row in found)
+    built = _write_maps(rows, unfinished.data, about["name"])
+    built.left_out = problems
+    _drop_strangers(unfinished, stamps)
+    record = {**about, "options": asdict(options), **built.as_record()}
+    (unfinished.data / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    unfinished.finish()
+    return built
+
+
+def _stamp(sample: Sample, options: Options) -> str:
+    """Digest of everything that a sample's files depend on: sources with their sizes and times, and the options."""
+    paths = [sample.image, *(source.path for source in sample.masks)]
+    paths += [sample.field_of_view] if sample.field_of_view else []
+    files = [(str(path), stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
+    return hashlib.blake2b(repr((sample, options, files)).encode(), digest_size=16).hexdigest()
+
+
+def _converted(
+    jobs: Iterator[Job], options: Options, out: Path, workers: int
+) -> Iterator[tuple[int, list[dict[str, Any]], str]]:
+    """Number, rows and problem of each job, in the jobs' order; few are on their way at any time."""
+    chunks = iter(lambda: list(islice(jobs, CHUNK)), [])
+    pending: deque[Future[list[tuple[int, list[dict[str, Any]], str]]]] = deque()
+    cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(os.getpid(),))
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(_convert_chunk, chunk, options, out))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError("a process was killed, for want of memory perhaps: give fewer --num_workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _convert_chunk(jobs: Iterable[Job], options: Options, out: Path) -> list[tuple[int, list[dict[str, Any]], str]]:
+    done = []
+    for number, sample, _ in jobs:
+        try:
+            done.append((number, convert(sample, options, out), ""))
+        except DataError as error:
+            done.append((number, [], str(error)))
+    return done
+
+
+def _begin_worker(parent: int) -> None:
+    """A worker leaves the keyboard to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, name: str) -> Built:
+    """image2label and label2image of each split, index.csv, and the counts."""
+    built = Built(Counter(), Counter(), Counter(), Counter(), Counter(), [])
+    images: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*COLUMNS, *MORE_COLUMNS])
+    for sample, split, row in rows:
+        images[split][row["image"]] = row["masks"]
+        _count(built, sample, split, row)
+        writer.writerow(_index_row(sample, split, row, name))
+    (out / "index.csv").write_text(table.getvalue(), encoding="utf-8")
+    for split, found in images.items():
+        if found:
+            labels = {mask: image for image, masks in found.items() for mask in masks}
+            for direction, content in (("image2label", found), ("label2image", labels)):
+                (out / f"{direction}_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return built
+
+
+def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> list[Any]:
+    about = [row["image"], sample.data_set or name, sample.patient, sample.split, split]
+    return [*about, *row["original"], *row["size"], *row["window"], *(" ".join(row[k]) for k in MORE_COLUMNS[4:])]
+
+
+def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> None:
+    built.photographs[split] += 1
+    for mask in row["masks"]:
+        built.masks[Path(mask).stem[len(Path(row["image"]).stem) + 1 :].rsplit("_", 1)[0]] += 1
+    built.lost += Counter(row["lost"])
+    built.merged += Counter({name: before - after for name, (before, after) in row.get("components", {}).items()})
+    built.empty += Counter(set(row["absent"]) - set(sample.absent))
+
+
+def _drop_strangers(unfinished: Unfinished, stamps: Sequence[str]) -> None:
+    """Remove files of an earlier, interrupted run that this one did not write."""
+    known = {name for _, rows in unfinished.rows(stamps) for row in rows for name in (row["image"], *row["masks"])}
+    for folder in ("images", "masks"):
+        for path in (unfinished.data / folder).iterdir():
+            if f"{folder}/{path.name}" not in known:
+                path.unlink()

@@ -1,0 +1,55 @@
+"""What a data set offers: photographs, where their masks come from, their splits and patients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+# (path, (height, width) of the photograph) -> bool [height, width]
+Decoder = Callable[[Path, tuple[int, int]], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """One mask of a photograph: its structure, its file, and how the file is read (see decode.py)."""
+
+    structure: str
+    path: Path
+    decode: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One photograph.
+
+    name: unique in the data set, begins the names of its files. split: the official one ("train", "val", "test"),
+    "" where there is none. patient: photographs of one patient never come into two splits; "" is unknown, and the
+    photograph is then taken for its own patient. absent: structures that were looked for and are not there (a
+    structure neither here nor in masks was not annotated). part: which part of the picture is the photograph,
+    as fractions left, top, right, bottom (one half of a stereo pair). data_set: where a collection names its source.
+    field_of_view: a mask file of it, where the data set has one.
+    """
+
+    name: str
+    image: Path
+    masks: tuple[MaskSource, ...]
+    split: str = ""
+    patient: str = ""
+    absent: tuple[str, ...] = ()
+    part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    data_set: str = ""
+    field_of_view: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person chooses among what a data set offers.
+
+    observer: one of the data set's observers. threshold: share of the experts, or of white, from which on a soft
+    mask counts; None is the data set's own. options: flags of the generic sources, by name.
+    """
+
+    observer: str = ""
+    threshold: float | None = None
+    options: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,35 @@
+"""Black and white masks of one structure: a folder of photographs and a folder of masks."""
+
+from maps import DataError
+
+from ..decode import BLACK_AND_WHITE
+from ..samples import Choice, MaskSource
+from ..source import DataSet, Offer
+from ..tree import Tree
+from .generic import FLAGS, find_pairs, offer, single, structure_name
+
+
+def find(tree: Tree, choice: Choice) -> Offer:
+    """One mask a photograph, or as many as --mask PATTERN finds."""
+    if not choice.options.get("structure"):
+        raise DataError("binary needs --structure NAME: what the masks show, such as vessel")
+    structure = structure_name(choice.options["structure"])
+    pairs = find_pairs(tree, choice, named=False)
+    pairs = pairs if choice.options.get("mask") else single(pairs)
+    return offer(pairs, choice, lambda mask: [MaskSource(structure, mask.path, BLACK_AND_WHITE)])
+
+
+BINARY = DataSet(
+    name="binary",
+    title="a folder of photographs and one of black and white masks of one structure",
+    citation="",
+    terms="",
+    where="",
+    structures=(),
+    layout="""images/eye_1.jpg
+masks/eye_1.png (or masks/eye_1_mask.png)
+or as --images and --mask say; folders named train, val and test are the split""",
+    counts={},
+    find=find,
+    flags={"--structure": {"metavar": "NAME", "help": "what the masks show (needed)"}, **FLAGS},
+)

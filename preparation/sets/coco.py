@@ -1,0 +1,280 @@
+"""COCO files: photographs, and outlines or run-length encoded masks, in one JSON file or one for each split."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from maps import DataError
+from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
+
+from ..polygons import rasterize
+from ..samples import Choice, MaskSource, Sample
+from ..source import SPLITS, DataSet, Offer, natural
+from ..tree import Tree
+from .generic import MISSING, PATIENT, file_name, patient_of, say_what_is_missing, structure_name
+from .layout import split_of, stem_of
+
+NEEDED = {
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id"),
+    "categories": ("id", "name"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """A mask in a COCO file: a union of polygons and run-length encodings.
+
+    sizes: each (height, width) that a file gives the photograph. polygons: x0, y0, x1, y1, ...
+    runs: (height, width, compressed runs). where: the annotations, for messages.
+    """
+
+    where: str
+    sizes: tuple[tuple[int, int], ...]
+    polygons: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[tuple[int, int, str], ...] = ()
+
+    def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        for height, width in (*self.sizes, *(runs[:2] for runs in self.runs)):
+            if (height, width) != tuple(size):
+                drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
+                raise DataError(f"{path}, {self.where}: {drawn}")
+        mask = rasterize([np.reshape(polygon, (-1, 2)) for polygon in self.polygons], size)
+        for height, width, counts in self.runs:
+            try:
+                mask |= rle_to_mask({"size": (height, width), "counts": counts})
+            except ValueError as error:
+                raise DataError(f"{path}, {self.where}: {error}") from error
+        return mask
+
+
+@dataclass(slots=True)
+class _Photograph:
+    """What the files say of one photograph. masks: (structure, file, what is drawn) of each annotation."""
+
+    name: str
+    path: Path
+    split: str
+    masks: list[tuple[str, Path, Segments]] = field(default_factory=list)
+
+
+def find(tree: Tree, choice: Choice) -> Offer:
+    """Annotations of one category are one mask, or with the option `instances` each is a mask of its own.
+
+    Crowds are drawn like others (many programs call every run-length encoding a crowd); annotations without outline
+    are passed over if they have no area either. Raises DataError for files that are not COCO's.
+    """
+    made = Offer([])
+    pictures = _Pictures(tree, choice.options.get("image_root"))
+    photographs: dict[Path, _Photograph] = {}
+    for name, path, content in _files(tree):
+        _add(photographs, content, name, path, pictures, made.problems)
+    stems = Counter(stem_of(PurePosixPath(p.name).name).lower() for p in photographs.values())
+    patient = patient_of(choice)
+    for photograph in sorted(photographs.values(), key=lambda photograph: natural([photograph.name])):
+        place = PurePosixPath(photograph.name)
+        stem = stem_of(place.name)
+        words = [photograph.split, *place.parts[:-1]] if stems[stem.lower()] > 1 else []
+        title = file_name("_".join([*filter(None, words), stem]))
+        masks = _sources(photograph.masks, each=bool(choice.options.get("instances")))
+        of = patient(photograph.name, made.problems)
+        made.samples.append(Sample(title, photograph.path, masks, split=photograph.split, patient=of))
+    return say_what_is_missing(made, choice)
+
+
+def _sources(masks: Sequence[tuple[str, Path, Segments]], *, each: bool) -> tuple[MaskSource, ...]:
+    """One mask for each annotation, or for each category."""
+    groups: defaultdict[tuple[str, int], list[tuple[Path, Segments]]] = defaultdict(list)
+    for i, (structure, path, segments) in enumerate(masks):
+        groups[structure, i if each else 0].append((path, segments))
+    return tuple(
+        MaskSource(structure, parts[0][0], _united([part for _, part in parts]))
+        for (structure, _), parts in groups.items()
+    )
+
+
+def _united(parts: Sequence[Segments]) -> Segments:
+    polygons = tuple(polygon for part in parts for polygon in part.polygons)
+    runs = tuple(run for part in parts for run in part.runs)
+    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    sizes = tuple(dict.fromkeys(size for part in parts for size in part.sizes))
+    return Segments(parts[0].where + more, sizes, polygons, runs)
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def _files(tree: Tree) -> list[tuple[str, Path, dict[str, Any]]]:
+    """Name, path and content of each COCO file; other JSON files are passed over."""
+    paths = [(name, path) for name, path in tree.files.items() if name.lower().endswith(".json")]
+    files = [(name, path, content) for name, path in paths if (content := _read(path)) is not None]
+    if not files:
+        raise DataError(f"no COCO file (.json with images, annotations, categories). Found:\n  {tree.summary()}")
+    return files
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Content of a COCO file; None for another JSON file. Raises DataError for what is neither."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        return None
+    for part, keys in NEEDED.items():
+        items = content.get(part)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DataError(f"{path}: {part} is no list of objects, as COCO has it")
+        for i, item in enumerate(items):
+            for key in keys:
+                if not isinstance(item.get(key), str if key.endswith("name") else int | str):
+                    raise DataError(f"{path}: {part}[{i}] has no {key}, or not of its kind: {json.dumps(item)[:80]}")
+    return content
+
+
+class _Pictures:
+    """Where the photographs of COCO files lie."""
+
+    def __init__(self, tree: Tree, root: str | Path | None) -> None:
+        self.root = Path(root) if root else None
+        if self.root and not self.root.is_dir():
+            raise DataError(f"--image_root {root}: there is no such folder")
+        self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for name, path in tree.files.items():
+            self.by_name[name.rpartition("/")[2]].append((name, path))
+
+    def find(self, written: str, file: str, path: Path) -> Path | None:
+        """A photograph of the COCO file called `file` in the source: beside it, else where its name fits once.
+
+        Raises DataError for a name that leaves the folder.
+        """
+        name = written.replace("\\", "/")
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
+            raise DataError(
+                f"{path}: the image {written!r} leaves the folder; write paths below it, or give --image_root"
+            )
+        name = "/".join(part for part in parts if part not in ("", "."))
+        if self.root:
+            return self.root / name if (self.root / name).is_file() else None
+        hits = [hit for hit in self.by_name[parts[-1]] if hit[0] == name or hit[0].endswith(f"/{name}")]
+        folder = file.rpartition("/")[0]
+        beside = [hit for hit in hits if hit[0] == f"{folder}/{name}".lstrip("/")]
+        chosen = beside or hits
+        return chosen[0][1] if len(chosen) == 1 else None
+
+
+def _add(
+    photographs: dict[Path, _Photograph],
+    content: Mapping[str, Any],
+    name: str,
+    path: Path,
+    pictures: _Pictures,
+    problems: list[str],
+) -> None:
+    """Add what one file says."""
+    structures = {category["id"]: structure_name(category["name"]) for category in content["categories"]}
+    annotations: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    ids = Counter(image["id"] for image in content["images"])
+    if twice := [str(number) for number, count in ids.items() if count > 1]:
+        raise DataError(f"{path}: several images have the id {', '.join(twice[:10])}")
+    problems += [
+        f"{path}: there are annotations of image {i}, which is not listed" for i in annotations if i not in ids
+    ]
+    for image in content["images"]:
+        found = pictures.find(image["file_name"], name, path)
+        if found is None:
+            problems.append(f"{path}: the image {image['file_name']} is not there, or several are (see --image_root)")
+            continue
+        split = _split(image, name)
+        known = photographs.setdefault(found, _Photograph(image["file_name"].replace("\\", "/"), found, split))
+        if known.split != split:
+            raise DataError(f"{found} is in two splits, {known.split or 'none'} and in {path} {split or 'none'}")
+        for structure, segments in _drawn(image, annotations[image["id"]], structures, path, problems):
+            known.masks.append((structure, path, segments))
+
+
+def _split(image: Mapping[str, Any], name: str) -> str:
+    """What the image says itself (our own export), else the file's name, else its folder."""
+    words = [str(image.get("split", "")).lower(), *re.findall("[a-z]+", name.rpartition("/")[2].lower())]
+    return next((SPLITS[word] for word in words if word in SPLITS), split_of(name))
+
+
+# --- annotations ----------------------------------------------------------------------------------------------
+
+
+def _drawn(
+    image: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    structures: Mapping[int, str],
+    path: Path,
+    problems: list[str],
+) -> Iterator[tuple[str, Segments]]:
+    """Structure and mask of each annotation of one image that has one."""
+    size = (image.get("height"), image.get("width"))
+    known = (size,) if all(isinstance(side, int) and side > 0 for side in size) else ()
+    for i, annotation in enumerate(annotations):
+        where = f"image {image['file_name']}, annotation {annotation.get('id', f'number {i + 1}')}"
+        try:
+            if annotation["category_id"] not in structures:
+                raise ValueError(f"there is no category {annotation['category_id']}")
+            polygons, runs = _outline(annotation)
+        except (ValueError, TypeError, OverflowError) as error:
+            problems.append(f"{path}, {where}: {error}")
+            continue
+        if polygons or runs:
+            yield structures[annotation["category_id"]], Segments(where, known, polygons, runs)
+
+
+def _outline(annotation: Mapping[str, Any]) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[int, int, str], ...]]:
+    """Polygons and runs; nothing where the annotation shows nothing. Raises ValueError for what is neither."""
+    drawn = annotation.get("segmentation")
+    if isinstance(drawn, Mapping):
+        size = drawn.get("size")
+        if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+            raise ValueError("a run-length encoding has a size [height, width]")
+        lengths = run_lengths({"counts": drawn.get("counts")})
+        if lengths.sum() != size[0] * size[1]:
+            raise ValueError(f"runs of {lengths.sum()} pixels in a mask of {size[1]} x {size[0]}")
+        return (), (((*size, compress(lengths)),) if lengths[1::2].any() else ())
+    if not drawn:
+        if annotation.get("area") or any((annotation.get("bbox") or [])[2:]):
+            raise ValueError("it has a box and no outline: a mask is needed")
+        return (), ()
+    if not isinstance(drawn, list):
+        raise ValueError("its segmentation is neither polygons nor run lengths")
+    return tuple(_polygon(points) for points in (drawn if isinstance(drawn[0], list) else [drawn])), ()
+
+
+def _polygon(points: object) -> tuple[float, ...]:
+    numbers = np.asarray(points, np.float64)
+    if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2 or not np.isfinite(numbers).all():
+        raise ValueError("a polygon is a list x, y, x, y, ... of three points or more")
+    return tuple(numbers.tolist())
+
+
+COCO = DataSet(
+    name="coco",
+    title="COCO files (polygons, run-length encoding)",
+    citation="",
+    terms="",
+    where="",
+    structures=(),
+    layout="""annotations.json, or one for each split: annotations/instances_train.json, train/_annotations.coco.json
+images/eye_1.jpg as the file says, beside it, anywhere below SOURCE, or below --image_root""",
+    counts={},
+    find=find,
+    flags={
+        "--image_root": {"metavar": "DIR", "help": "folder that the images' file names begin in; default: the file's"},
+        "--patient": PATIENT,
+        "--missing": MISSING,
+    },
+)

@@ -1,0 +1,47 @@
+"""A folder of one's own: photographs, and black and white masks of any number of structures."""
+
+from maps import DataError
+
+from ..decode import BLACK_AND_WHITE
+from ..samples import Choice, MaskSource
+from ..source import DataSet, Offer
+from ..tree import Tree
+from .generic import FLAGS, find_pairs, offer, structure_name
+from .layout import Picture
+
+
+def find(tree: Tree, choice: Choice) -> Offer:
+    """Several masks of one structure and photograph (numbered files) stay several masks."""
+    pairs = find_pairs(tree, choice, named=True)
+    nameless = [mask for masks in pairs.masks_of.values() for mask in masks if not mask.structure]
+    if nameless:
+        raise DataError(
+            f"{nameless[0].path}: neither its folder nor its name says which structure it shows; say it with --mask "
+            "STRUCTURE=PATTERN, or use binary --structure"
+        )
+    return offer(pairs, choice, _sources)
+
+
+def _sources(mask: Picture) -> list[MaskSource]:
+    return [MaskSource(structure_name(mask.structure), mask.path, BLACK_AND_WHITE)]
+
+
+FOLDER = DataSet(
+    name="folder",
+    title="a folder of photographs and black and white masks",
+    citation="",
+    terms="",
+    where="",
+    structures=(),
+    layout="""images/eye_1.jpg
+masks/eye_1_optic_disc.png
+masks/eye_1_haemorrhage_000.png
+masks/eye_1_haemorrhage_001.png
+or
+photos/eye_1.jpg
+optic_disc/eye_1.png
+or as --images and --mask say; folders named train, val and test are the split""",
+    counts={},
+    find=find,
+    flags=FLAGS,
+)

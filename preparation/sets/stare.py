@@ -1,0 +1,41 @@
+"""STARE: the 20 photographs with vessels, by two observers.
+
+There is no official split. The other photographs of the full set (397) have no vessel masks and are passed over.
+"""
+
+from ..samples import Choice
+from ..source import DataSet, Masks, Offer, collect
+from ..tree import Tree
+
+NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
+NAME = f"im(?P<id>{'|'.join(f'{number:04d}' for number in NUMBERS)})"
+SUFFIX = r"\.(ppm|png)(\.gz)?"
+OBSERVERS = ("ah", "vk")  # A. Hoover, V. Kouznetsova
+SAME_EYE = ("0235", "0236")
+
+
+def find(tree: Tree, choice: Choice) -> Offer:
+    return collect(
+        tree,
+        NAME + SUFFIX,
+        [Masks("vessel", rf"{NAME}\.{choice.observer}{SUFFIX}")],
+        name=lambda found: f"stare_im{found.id}",
+        patient=lambda found: SAME_EYE[0] if found.id in SAME_EYE else "",
+    )
+
+
+STARE = DataSet(
+    name="stare",
+    title="STARE, vessels",
+    citation="A. Hoover et al., Locating blood vessels in retinal images by piecewise threshold probing of a matched "
+    "filter response, IEEE TMI 19(3), 2000",
+    terms="public, for research; no licence is stated",
+    where="https://cecas.clemson.edu/~ahoover/stare/probing/, files stare-images.tar, labels-ah.tar, labels-vk.tar",
+    structures=("vessel",),
+    layout="""stare-images/im0001.ppm.gz
+labels-ah/im0001.ah.ppm.gz
+labels-vk/im0001.vk.ppm.gz""",
+    counts={"": 20},
+    find=find,
+    observers=OBSERVERS,
+)

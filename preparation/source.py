@@ -1,0 +1,110 @@
+"""The description of a data set, and the common way from its files to samples."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .decode import BLACK_AND_WHITE
+from .samples import Choice, Decoder, MaskSource, Sample
+from .tree import Found, Tree
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+@dataclass(slots=True)
+class Offer:
+    """Samples found in a source, what is missing, and what a person should know.
+
+    problems: a sentence for each photograph or mask without the other. notes: other sentences.
+    """
+
+    samples: list[Sample]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """One row of the table.
+
+    where: how a person gets it. layout: its official tree, a path a line, for people. counts: photographs expected
+    for each split, "" where there is no official one. observers: who drew the masks; the first is the default.
+    threshold: default for soft masks, None where there are none. flags: those of a generic source, as
+    {flag: keywords of add_argument}; their values come in Choice.options.
+    """
+
+    name: str
+    title: str
+    citation: str
+    terms: str
+    where: str
+    structures: tuple[str, ...]
+    layout: str
+    counts: dict[str, int]
+    find: Callable[[Tree, Choice], Offer]
+    observers: tuple[str, ...] = ()
+    threshold: float | None = None
+    flags: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Where a structure's masks lie: a pattern with the same groups as the photographs' (see Tree.match).
+
+    missing: what it means when a photograph has none: "problem", "absent" (looked for, not there) or "unknown" (not
+    annotated).
+    """
+
+    structure: str
+    pattern: str
+    decode: Decoder = BLACK_AND_WHITE
+    missing: str = "problem"
+
+
+def collect(
+    tree: Tree,
+    photographs: str,
+    masks: Sequence[Masks],
+    *,
+    keys: tuple[str, ...] = ("id",),
+    field_of_view: str = "",
+    name: Callable[[Found], str],
+    patient: Callable[[Found], str] = lambda _: "",
+    split: Callable[[Found], str] = lambda found: SPLITS.get(found.split.lower(), ""),
+) -> Offer:
+    """Samples of the photographs that match a pattern, with the masks that have the same `keys`.
+
+    field_of_view: pattern of its mask files. name, patient, split: these of a photograph, from its match. Raises
+    DataError where two files have the same keys.
+    """
+    pictures = tree.unique(photographs, *keys)
+    files = [(kind, tree.unique(kind.pattern, *keys)) for kind in masks]
+    views = tree.unique(field_of_view, *keys) if field_of_view else {}
+    offer = Offer([])
+    for key, picture in sorted(pictures.items(), key=lambda item: natural(item[0])):
+        sources, absent = [], []
+        for kind, found in files:
+            if key in found:
+                sources.append(MaskSource(kind.structure, found[key].path, kind.decode))
+            elif kind.missing == "absent":
+                absent.append(kind.structure)
+            elif kind.missing == "problem":
+                offer.problems.append(f"{picture.path} has no {kind.structure} mask")
+        about = {"split": split(picture), "patient": patient(picture), "absent": tuple(absent)}
+        about["field_of_view"] = views[key].path if key in views else None
+        offer.samples.append(Sample(name(picture), picture.path, tuple(sources), **about))
+    for _, found in files:
+        lost = [hit.path for key, hit in found.items() if key not in pictures]
+        offer.problems += [f"{path} has no photograph" for path in dict.fromkeys(lost)]
+    offer.problems = list(dict.fromkeys(offer.problems))
+    return offer
+
+
+def natural(words: Iterable[str]) -> list[list[tuple[int, int | str]]]:
+    """A sorting key that puts 9 before 10."""
+    return [[(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", word)] for word in words]

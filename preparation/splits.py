@@ -1,0 +1,66 @@
+"""Which photograph goes to which split."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+from maps import SPLITS, DataError
+
+from .samples import Sample
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """ "70/10/20" -> shares of train, val and test that add up to 1; "80/20" is train and test.
+
+    Raises ValueError that names the text.
+    """
+    try:
+        parts = [float(part) for part in text.split("/")]
+    except ValueError:
+        parts = []
+    if len(parts) == 2:
+        parts.insert(1, 0.0)
+    if len(parts) != 3 or min(parts) < 0 or not sum(parts):
+        raise ValueError(f"{text!r} is no split: write three percentages, such as 70/10/20")
+    return {split: part / sum(parts) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def divide(samples: Sequence[Sample], shares: dict[str, float], *, by: str, seed: int) -> list[str]:
+    """A split for each sample: shares of each kind of photograph (its source and structures), drawn by seed.
+
+    by: "patient" keeps a patient's photographs together, "image" does not. Shares are met as closely as whole
+    patients allow; a split with a share gets at least one patient where there are enough.
+    """
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        own = f"\0{sample.name}"
+        groups[f"{sample.data_set}/{sample.patient}" if by == "patient" and sample.patient else own].append(i)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda group: _kind(samples[group[0]]))
+    counts = dict.fromkeys(shares, 0)
+    splits = [""] * len(samples)
+    for done, group in enumerate(order):
+        total = sum(counts.values()) + len(group)
+        # the emptiest of those that still need a patient when there are only as many left, else the one furthest behind
+        empty = [split for split, share in shares.items() if share and not counts[split]]
+        open_splits = empty if len(order) - done <= len(empty) else [split for split, share in shares.items() if share]
+        behind = max(open_splits, key=lambda split: shares[split] * total - counts[split])
+        counts[behind] += len(group)
+        for i in group:
+            splits[i] = behind
+    return splits
+
+
+def carve(samples: Sequence[Sample], splits: Sequence[str], share: float, *, by: str, seed: int) -> list[str]:
+    """The splits, with a share of the training photographs moved to val. Raises DataError where val has its own."""
+    if "val" in splits:
+        raise DataError("--val: this data set has an official validation part; leave the flag out")
+    training = [i for i, split in enumerate(splits) if split == "train"]
+    drawn = divide([samples[i] for i in training], {"train": 1 - share, "val": share}, by=by, seed=seed)
+    moved = dict(zip(training, drawn, strict=True))
+    return [moved.get(i, split) for i, split in enumerate(splits)]
+
+
+def _kind(sample: Sample) -> tuple[str, ...]:
+    return sample.data_set, *sorted({source.structure for source in sample.masks})
