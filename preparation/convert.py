@@ -107,7 +107,7 @@ def _view(sample: Sample, pixels: np.ndarray) -> Window:
     """Bounding box of the field of view: of the data set's own mask if it has one."""
     if sample.field_of_view is None:
         return find_fov(pixels)
-    view = read_values(sample.field_of_view)
+    view = read_values(sample.field_of_view, palette="RGB")
     view = view if view.ndim == 2 else view.max(axis=2)
     if view.shape != pixels.shape[:2] or not view.any():
         raise DataError(f"{sample.field_of_view} is no field of view of {sample.image}: other size, or empty")

@@ -34,7 +34,8 @@ class DataSet:
 
     where: how a person gets it. layout: its official tree, a path a line, for people. counts: photographs expected
     for each split, "" where there is no official one. observers: who drew the masks; the first is the default.
-    threshold: default for soft masks, None where there are none. flags: those of a generic source, as
+    threshold: default for soft masks, None where there are none. has_instances: its own objects are the instances,
+    which Choice.options["instances"] asks for. flags: those of a generic source, as
     {flag: keywords of add_argument}; their values come in Choice.options.
     """
 
@@ -49,6 +50,7 @@ class DataSet:
     find: Callable[[Tree, Choice], Offer]
     observers: tuple[str, ...] = ()
     threshold: float | None = None
+    has_instances: bool = False
     flags: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

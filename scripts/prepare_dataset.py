@@ -18,6 +18,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def choice_of(args: argparse.Namespace, data_set: DataSet) -> Choice:
         if getattr(args, every[flag]) is not None:
             raise UsageError(f"{flag} is of no use for {data_set.name}: leave it out")
     own = {every[flag] for flag in data_set.flags}
-    options = {name: getattr(args, name) for name in sorted(own)}
+    options = {name: getattr(args, name) for name in sorted(own)} | {"instances": args.instances}
     return Choice(observer, data_set.threshold if args.threshold is None else args.threshold, options)
 
 
@@ -192,11 +193,13 @@ def prepare(args: argparse.Namespace) -> int:
     unfinished = Unfinished(args.out)
     try:
         tree = unpacked(args.source, unfinished.scratch)
-        if args.link and len(tree.folders) > 1:
+        if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
             raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
         offer = offer_of(data_set, tree, choice, leave_out=args.leave_out)
         placed, how = split_samples(offer.samples, args)
         options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+        if data_set.has_instances:
+            options = replace(options, instances=False)
         about = describe(data_set, choice, how, args.seed)
         workers = cpu_workers(args.num_workers)
         built = build(

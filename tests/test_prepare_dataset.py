@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,13 @@ def test_link_points_to_the_source(tmp_path):
     run("folder", lab(tmp_path / "lab"), tmp_path / "out", "--link")
     for path in (tmp_path / "out/images").iterdir():
         assert path.is_symlink() and path.resolve().parent == (tmp_path / "lab/images").resolve()
+
+
+def test_photographs_in_an_archive_are_not_linked_to(tmp_path, capsys):
+    archive = shutil.make_archive(str(tmp_path / "lab"), "zip", lab(tmp_path / "lab"))
+    assert "--link: photographs in archives" in refused(capsys, "folder", archive, tmp_path / "out", "--link")
+    assert run("folder", archive, tmp_path / "out") == 0
+    assert not (tmp_path / ".out.unfinished").exists()
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):

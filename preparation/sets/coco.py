@@ -272,6 +272,7 @@ COCO = DataSet(
 images/eye_1.jpg as the file says, beside it, anywhere below SOURCE, or below --image_root""",
     counts={},
     find=find,
+    has_instances=True,
     flags={
         "--image_root": {"metavar": "DIR", "help": "folder that the images' file names begin in; default: the file's"},
         "--patient": PATIENT,

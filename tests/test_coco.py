@@ -1,0 +1,381 @@
+"""COCO files: read with every kind of outline, written from our maps, and read back."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from maps import DataError, load_index, read_mask
+from preparation.polygons import outlines, rasterize
+from preparation.samples import Choice, Sample
+from preparation.sets.coco import COCO, find
+from preparation.source import Offer
+from preparation.unpack import unpacked
+from scripts.export_coco import main
+from segment_anything.utils.rle import mask_to_rle
+
+pycoco = pytest.importorskip("pycocotools.mask")
+
+SIZE = (40, 60)
+MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
+SQUARE = [10, 5, 20, 5, 20, 15, 10, 15]
+
+
+def picture(path: Path, size: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), 90, np.uint8))
+
+
+def coco_file(path: Path, *segmentations: Any, image: dict | None = None, **more: Any) -> Path:
+    """A COCO file of one photograph, "eye.png", where each segmentation is an annotation of category 1."""
+    image = {"id": 7, "file_name": "eye.png", "height": SIZE[0], "width": SIZE[1], **(image or {})}
+    annotations = [
+        {"id": i, "image_id": 7, "category_id": 1, "segmentation": drawn} for i, drawn in enumerate(segmentations)
+    ]
+    categories = [{"id": 1, "name": "Optic Disc"}, {"id": 2, "name": "vessel"}]
+    content = {"images": [image], "annotations": annotations, "categories": categories, **more}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def found(source: Path, **options: Any) -> Offer:
+    return find(unpacked(source, source / ".scratch"), Choice(options=options))
+
+
+def masks_of(sample: Sample, size: tuple[int, int] = SIZE) -> list[tuple[str, np.ndarray]]:
+    sources = pickle.loads(pickle.dumps(sample.masks))  # other processes read them
+    return [(source.structure, source.decode(source.path, size)) for source in sources]
+
+
+def square() -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[5:15, 10:20] = True
+    return mask
+
+
+def disc() -> np.ndarray:
+    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
+    return (rows - 25) ** 2 + (columns - 40) ** 2 < 80
+
+
+# --- polygons -------------------------------------------------------------------------------------------------
+
+
+@given(MASKS)
+@example(np.zeros((3, 3), bool))
+@example(np.ones((1, 1), bool))
+@example(np.eye(5, dtype=bool))
+@example(~np.eye(5, dtype=bool))
+def test_outlines_give_the_mask_back_exactly_here_and_in_pycocotools(mask):
+    polygons = outlines(mask)
+    assert np.array_equal(rasterize(polygons, mask.shape), mask)
+    assert len(polygons) == cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
+    if polygons:
+        written = [polygon.ravel().astype(float).tolist() for polygon in polygons]
+        assert np.array_equal(pycoco.decode(pycoco.merge(pycoco.frPyObjects(written, *mask.shape))), mask)
+
+
+@given(st.lists(st.tuples(st.floats(-8, 28), st.floats(-8, 28)), min_size=3, max_size=9))
+def test_a_pixel_belongs_to_a_polygon_that_holds_its_middle(points):
+    """Even-odd rule, by a loop over pixels and edges."""
+    mask = rasterize([np.array(points)], (20, 24))
+    edges = list(zip(points, points[1:] + points[:1], strict=True))
+    for row in range(20):
+        for column in range(24):
+            x, y, above = column + 0.5, row + 0.5, []
+            for (x0, y0), (x1, y1) in edges:
+                if (x0 < x) != (x1 < x):
+                    above.append(y0 + (x - x0) * (y1 - y0) / (x1 - x0))
+            if all(abs(at - y) > 1e-6 for at in above):  # the middle is on no edge
+                assert mask[row, column] == (sum(at < y for at in above) % 2 == 1)
+
+
+def test_a_disc_drawn_as_a_polygon():
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    mask = rasterize([np.stack([50.5 + 30 * np.cos(angles), 40 + 30 * np.sin(angles)], axis=1)], (100, 100))
+    assert abs(mask.sum() - np.pi * 900) < 15
+    assert np.allclose(np.argwhere(mask).mean(axis=0) + 0.5, (40, 50.5), atol=0.05)
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        [SQUARE],
+        SQUARE,
+        [[*SQUARE[:4], 20, 10, 10, 10], [10, 10, 20, 10, 20, 15, 10, 15]],
+        mask_to_rle(square()),
+        mask_to_rle(square(), compressed=False),
+    ],
+)
+def test_every_kind_of_outline(tmp_path, drawn):
+    picture(tmp_path / "eye.png")
+    coco_file(tmp_path / "all.json", drawn)
+    [sample] = found(tmp_path).samples
+    [(structure, mask)] = masks_of(sample)
+    assert structure == "optic_disc" and np.array_equal(mask, square())
+    assert (sample.name, sample.split, sample.image) == ("eye", "", tmp_path / "eye.png")
+
+
+def test_annotations_of_a_category_are_united_or_kept(tmp_path):
+    picture(tmp_path / "eye.png")
+    crowd = {"image_id": 7, "category_id": 2, "segmentation": mask_to_rle(disc(), compressed=False), "iscrowd": 1}
+    coco_file(tmp_path / "all.json")
+    content = json.loads((tmp_path / "all.json").read_text())
+    disc_, square_ = mask_to_rle(disc()), [SQUARE]
+    content["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 1, "segmentation": disc_},
+        {"id": 2, "image_id": 7, "category_id": 1, "segmentation": square_},
+        crowd,
+    ]
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    united = dict(masks_of(found(tmp_path).samples[0]))
+    assert np.array_equal(united["optic_disc"], disc() | square()) and np.array_equal(united["vessel"], disc())
+    single = masks_of(found(tmp_path, instances=True).samples[0])
+    assert [structure for structure, _ in single] == ["optic_disc", "optic_disc", "vessel"]
+    assert np.array_equal(single[0][1], disc()) and np.array_equal(single[1][1], square())
+
+
+def test_empty_annotations_are_passed_over_and_boxes_named(tmp_path):
+    picture(tmp_path / "eye.png")
+    coco_file(tmp_path / "all.json", [SQUARE], [], None, mask_to_rle(np.zeros(SIZE, bool)))
+    offer = found(tmp_path)
+    assert len(offer.samples[0].masks) == 1 and not offer.problems
+    box = {"id": 5, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    coco_file(tmp_path / "all.json", annotations=[box])
+    problems = found(tmp_path).problems
+    assert "annotation 5: it has a box and no outline" in problems[0] and "eye.png has no mask" in problems[1]
+
+
+def test_splits_and_places_of_the_photographs(tmp_path):
+    for name in ("photos/1.png", "train/1.png", "deep/down/valid/2.png"):
+        picture(tmp_path / name)
+    coco_file(tmp_path / "annotations/instances_test2017.json", [SQUARE], image={"file_name": "photos\\1.png"})
+    coco_file(tmp_path / "train/_annotations.coco.json", [SQUARE], image={"file_name": "./1.png"})
+    coco_file(tmp_path / "x.json", [SQUARE], image={"file_name": "valid/2.png", "split": "val"})
+    (tmp_path / "package.json").write_text('{"name": "something else"}')
+    offer = found(tmp_path)
+    assert {sample.name: sample.split for sample in offer.samples} == {
+        "test_photos_1": "test",
+        "train_1": "train",
+        "2": "val",
+    }
+    assert not offer.problems
+
+
+def test_one_photograph_in_two_files(tmp_path):
+    """One structure a file; and both draw the same one."""
+    picture(tmp_path / "eye.png")
+    coco_file(tmp_path / "a.json", [SQUARE])
+    coco_file(tmp_path / "b.json", mask_to_rle(disc()))
+    [sample] = found(tmp_path).samples
+    [(_, mask)] = masks_of(sample)
+    assert np.array_equal(mask, disc() | square())
+    coco_file(tmp_path / "test.json", [SQUARE])
+    with pytest.raises(DataError, match=r"eye\.png is in two splits, none and in .*test\.json test"):
+        found(tmp_path)
+
+
+def test_the_json_alone_and_an_image_root(tmp_path):
+    picture(tmp_path / "elsewhere" / "eye.png")
+    path = coco_file(tmp_path / "labels" / "a.json", [SQUARE])
+    (tmp_path / "labels" / "b.json").write_text("no JSON, and not asked for")
+    tree = unpacked(path, tmp_path / "scratch")
+    assert "eye.png is not there" in find(tree, Choice()).problems[0]
+    [sample] = find(tree, Choice(options={"image_root": str(tmp_path / "elsewhere")})).samples
+    assert sample.image == tmp_path / "elsewhere" / "eye.png"
+    with pytest.raises(DataError, match="--image_root .*nowhere: there is no such folder"):
+        find(tree, Choice(options={"image_root": "nowhere"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["../eye.png", "a/../../eye.png", "/etc/passwd", "C:\\eye.png", "..\\eye.png", "\\\\x\\y"]
+)
+def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
+    picture(tmp_path / "eye.png")
+    coco_file(tmp_path / "in" / "a.json", [SQUARE], image={"file_name": name})
+    for options in ({}, {"image_root": tmp_path}):
+        with pytest.raises(DataError, match=r"a\.json: the image .* leaves the folder"):
+            found(tmp_path / "in", **options)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        [[1, 2, 3, 4, 5, "x"]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [{}],
+        "text",
+        {"size": [40], "counts": [1]},
+        {"size": [40, 60], "counts": [1, 2]},
+        {"size": [40, 60], "counts": "~~~"},
+        {"size": [40, 60]},
+        {"size": [40, 60], "counts": [10**30]},
+    ],
+)
+def test_what_is_no_outline_is_named(tmp_path, drawn):
+    picture(tmp_path / "eye.png")
+    path = coco_file(tmp_path / "a.json", [SQUARE], drawn)
+    offer = found(tmp_path)
+    assert len(offer.problems) == 1 and f"{path}, image eye.png, annotation 1: " in offer.problems[0]
+    assert len(offer.samples[0].masks) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"images": {}}, "images is no list of objects"),
+        ({"categories": None}, "categories is no list"),
+        ({"annotations": [3]}, "annotations is no list of objects"),
+        ({"images": [{"id": 1}]}, r"images\[0\] has no file_name"),
+        ({"images": [{"id": 1, "file_name": 2}]}, r"images\[0\] has no file_name"),
+        ({"images": [{"id": 1, "file_name": "a"}] * 2}, "several images have the id 1"),
+        ({"categories": [{"id": 1, "name": "--"}]}, "'--' is no name of a structure"),
+    ],
+)
+def test_what_is_not_coco_is_named(tmp_path, more, message):
+    coco_file(tmp_path / "a.json", **more)
+    with pytest.raises(DataError, match=message):
+        found(tmp_path)
+
+
+def test_json_of_other_kinds(tmp_path):
+    (tmp_path / "a.json").write_text('["something"]')
+    with pytest.raises(DataError, match="no COCO file"):
+        found(tmp_path)
+    for text in ("{", "[" * 100_000, "\xff"):
+        (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(DataError, match=r"a\.json cannot be read as JSON"):
+            found(tmp_path)
+
+
+def test_references_to_nothing_are_named(tmp_path):
+    picture(tmp_path / "eye.png")
+    lost = [
+        {"id": 1, "image_id": 7, "category_id": 9, "segmentation": [SQUARE]},
+        {"id": 2, "image_id": 8, "category_id": 1, "segmentation": [SQUARE]},
+        {"id": 3, "image_id": 7, "category_id": 2, "segmentation": [SQUARE]},
+    ]
+    coco_file(tmp_path / "a.json", annotations=lost)
+    offer = found(tmp_path)
+    assert len(offer.problems) == 2 and "image 8, which is not listed" in offer.problems[0]
+    assert "annotation 1: there is no category 9" in offer.problems[1]
+    assert [source.structure for source in offer.samples[0].masks] == ["vessel"]
+
+
+def test_another_size_than_the_photographs(tmp_path):
+    picture(tmp_path / "eye.png")
+    coco_file(tmp_path / "a.json", [SQUARE], image={"width": 61})
+    [source] = found(tmp_path).samples[0].masks
+    with pytest.raises(DataError, match="annotation 0: drawn on 61 x 40 pixels, the photograph has 60 x 40"):
+        source.decode(source.path, SIZE)
+    coco_file(tmp_path / "a.json", mask_to_rle(np.ones((3, 4), bool)), image={"width": None})
+    [source] = found(tmp_path).samples[0].masks
+    with pytest.raises(DataError, match="drawn on 4 x 3 pixels"):
+        source.decode(source.path, SIZE)
+
+
+def test_patients_and_absent_structures(tmp_path):
+    for name in ("P1_a.png", "P1_b.png"):
+        picture(tmp_path / name)
+    images = [{"id": i, "file_name": f"P1_{letter}.png"} for i, letter in enumerate("ab")]
+    annotations = [{"id": 1, "image_id": 0, "category_id": 1, "segmentation": [SQUARE]}]
+    coco_file(tmp_path / "a.json", images=images, annotations=annotations)
+    offer = found(tmp_path, patient=r"(P\d)_", missing="absent")
+    assert [(sample.patient, sample.absent) for sample in offer.samples] == [("P1", ()), ("P1", ("optic_disc",))]
+    assert not offer.problems and COCO.find is find
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A small data set in our layout: two splits, two masks of one structure, holes and single pixels."""
+    folder, generator = tmp_path / "data", np.random.default_rng(0)
+    maps: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
+    for name, split, structures in (
+        ("b", "train", ("vessel", "vessel")),
+        ("a", "train", ("disc",)),
+        ("c", "test", ("disc",)),
+    ):
+        picture(folder / f"images/{name}.jpg")
+        masks = []
+        for i, structure in enumerate(structures):
+            masks.append(f"masks/{name}_{structure}_{i:03d}.png")
+            (folder / "masks").mkdir(exist_ok=True)
+            noise = generator.random(SIZE) < 0.4
+            cv2.imwrite(str(folder / masks[-1]), (noise & (disc() | (i == 0))).astype(np.uint8) * 255)
+        maps[split][f"images/{name}.jpg"] = masks
+    for split, content in maps.items():
+        (folder / f"image2label_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("flags", [(), ("--polygons",)])
+def test_export_and_import_give_the_same_masks(data, flags, capsys):
+    assert main([str(data), str(data / "coco.json"), *flags]) == 0
+    assert "3 images, 4 annotations, 2 categories" in capsys.readouterr().out
+    samples = {sample.name: sample for sample in found(data / "coco.json", instances=True).samples}
+    for split in ("train", "test"):
+        for record in load_index(data, split):
+            sample = samples[record.image.stem]
+            assert (sample.split, sample.image) == (split, record.image)
+            written = sorted((ref.structure, read_mask(ref.path).tobytes()) for ref in record.masks)
+            read = sorted((structure, mask.astype(np.uint8).tobytes()) for structure, mask in masks_of(sample))
+            assert read == written
+
+
+def test_the_file_is_what_pycocotools_reads(data):
+    from pycocotools.coco import COCO as Reader
+
+    main([str(data), str(data / "coco.json")])
+    reader = Reader(str(data / "coco.json"))
+    assert [category["name"] for category in reader.loadCats(reader.getCatIds())] == ["disc", "vessel"]
+    by_name = {image["file_name"]: image for image in reader.loadImgs(reader.getImgIds())}
+    assert list(by_name) == ["images/a.jpg", "images/b.jpg", "images/c.jpg"]  # ids go by names
+    for record in load_index(data, "train"):
+        image = by_name[f"images/{record.image.name}"]
+        annotations = reader.loadAnns(reader.getAnnIds(imgIds=image["id"]))
+        for ref, annotation in zip(record.masks, annotations, strict=True):
+            mask = read_mask(ref.path)
+            assert np.array_equal(reader.annToMask(annotation), mask)
+            assert annotation["area"] == mask.sum()
+            assert annotation["bbox"] == list(cv2.boundingRect(mask))
+
+
+def test_a_split_and_the_same_ids_again(data):
+    main([str(data), str(data / "one.json"), "--split", "test"])
+    content = json.loads((data / "one.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["images/c.jpg"]
+    before = (data / "one.json").read_bytes()
+    main([str(data), str(data / "one.json"), "--split", "test"])
+    assert (data / "one.json").read_bytes() == before
+
+
+def test_bad_input_of_the_export(data, tmp_path, capsys):
+    for words, message in (
+        ([data, data / "coco.txt"], "must end in .json"),
+        ([data, data / "image2label_train.json"], "has the name of a map"),
+        ([tmp_path / "nothing", data / "coco.json"], "has no map"),
+        ([data, data / "coco.json", "--split", "val"], "has no image2label_val.json"),
+    ):
+        assert main([str(word) for word in words]) == 2
+        assert message in capsys.readouterr().err
+    main([str(data), str(tmp_path / "far" / "coco.json")])
+    assert "../data/images/a.jpg lies outside" in capsys.readouterr().out
+    (data / "masks" / "c_disc_000.png").write_bytes(b"")
+    assert main([str(data), str(data / "coco.json")]) == 2
+    assert "c_disc_000.png" in capsys.readouterr().err and not (data / "coco.json").exists()
