@@ -26,8 +26,24 @@ class DataError(ValueError):
     """Data that cannot be used; the message lists every problem with its file."""
 
 
+class MissingError(DataError):
+    """A file that cannot be opened; the message names it."""
+
+
 class UnreadableError(DataError):
     """A file that is there and is not a whole picture; the message names it."""
+
+
+class ValuesError(DataError):
+    """A mask with other values than {0, 1} or {0, 255}; the message names it."""
+
+
+class EmptyMaskError(DataError):
+    """A mask without foreground; the message names it."""
+
+
+class SizeError(DataError):
+    """A mask of another size than its photograph; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +100,37 @@ def has_map(folder: str | Path, split: str) -> bool:
 
 def read_map(path: Path) -> dict[str, list[str]]:
     """Read a map of either direction as {image: [masks]}, paths as written. Raises DataError on another shape."""
+    images, problems = parse_map(path)
+    raise_problems(list(problems.values()))
+    return images
+
+
+def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What can be used of a map, as {image: [masks]}, and {key: what is wrong} of its other entries.
+
+    Raises DataError for a file that is no JSON object.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)  # a dict hides repeated keys
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, tuple):
         raise DataError(f"{path} holds a JSON {type(content).__name__}: give an object, see data_demo/README.md.")
     inverse = path.name.startswith("label2image")
     images: dict[str, list[str]] = {}
-    problems = []
-    for key, value in content.items():
-        if inverse and isinstance(value, str):
+    problems: dict[str, str] = {}
+    times = Counter(key for key, _ in content)
+    for key, value in content:
+        if times[key] > 1:
+            problems[key] = f"{path}: {key!r} has {times[key]} entries: make one of them"
+        elif inverse and isinstance(value, str):
             images.setdefault(value, []).append(key)
         elif not inverse and isinstance(value, list) and all(isinstance(item, str) for item in value):
             images[key] = value
         else:
             wanted = "the image's path as a string" if inverse else "a list of mask paths"
-            problems.append(f"{path}: the value of {key!r} is {json.dumps(value)[:60]}; give {wanted}")
-    raise_problems(problems)
-    return images
+            problems[key] = f"{path}: the value of {key!r} is {json.dumps(value)[:60]}; give {wanted}"
+    return images, problems
 
 
 def resolve(name: str, folder: Path) -> Path:
@@ -237,7 +265,7 @@ def errors_of(record: Record) -> dict[Path, DataError]:
 def check_size(record: Record, mask: MaskRef, shape: tuple[int, int], size: tuple[int, int] | None) -> None:
     """Raise DataError for a mask of another [H, W] than its photograph's, if that is known."""
     if size and shape != size:
-        raise DataError(
+        raise SizeError(
             f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
             "make the mask from the same picture"
         )
@@ -259,11 +287,11 @@ def read_mask(path: Path) -> np.ndarray:
     mask = _decode(path, cv2.IMREAD_GRAYSCALE)
     highest = int(mask.max())
     if highest == 0:
-        raise DataError(f"{path} is empty (all 0): leave it out of the map")
+        raise EmptyMaskError(f"{path} is empty (all 0): leave it out of the map")
     binary = mask == highest
     if highest not in (1, 255) or not (binary | (mask == 0)).all():
         values = ", ".join(map(str, np.unique(mask)[:6]))
-        raise DataError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
+        raise ValuesError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
     return binary.astype(np.uint8)
 
 
@@ -271,7 +299,7 @@ def _read(path: Path) -> np.ndarray:
     try:
         return np.fromfile(path, np.uint8)
     except OSError as error:
-        raise DataError(f"{path} cannot be opened ({error.strerror}): check the path in the map") from error
+        raise MissingError(f"{path} cannot be opened ({error.strerror}): check the path in the map") from error
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:

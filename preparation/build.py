@@ -10,33 +10,28 @@ import io
 import json
 import os
 import shutil
-import signal
-import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from maps import SPLITS, DataError, raise_problems
+from parallel import in_processes
 from results import Lines
 
 from .convert import Options, convert
 from .samples import Sample
 
 RECORD = "prepared.json"
-CHUNK = 16  # samples that a process takes at once
 COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")
 MORE_COLUMNS = ("x0", "y0", "x1", "y1", "structures", "absent")
 
-Job = tuple[int, Sample, str]  # number, sample, stamp
+Job = tuple[int, Sample]  # with its number
+Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
 
 
 @dataclass(slots=True)
@@ -117,7 +112,7 @@ def build(
     (unfinished.data / "masks").mkdir(exist_ok=True)
     stamps = [_stamp(sample, options) for sample in samples]
     done = {number for number, _ in unfinished.rows(stamps)}
-    todo = ((i, sample, stamps[i]) for i, sample in enumerate(samples) if i not in done)
+    todo = ((i, sample) for i, sample in enumerate(samples) if i not in done)
     problems: list[str] = []
     with unfinished.done.writer() as lines, tqdm(total=len(samples), initial=len(done), unit="image") as bar:
         for number, rows, problem in _converted(todo, options, unfinished.data, workers):
@@ -146,48 +141,22 @@ def _stamp(sample: Sample, options: Options) -> str:
     return hashlib.blake2b(repr((sample, options, files)).encode(), digest_size=16).hexdigest()
 
 
-def _converted(
-    jobs: Iterator[Job], options: Options, out: Path, workers: int
-) -> Iterator[tuple[int, list[dict[str, Any]], str]]:
-    """Number, rows and problem of each job, in the jobs' order; few are on their way at any time."""
-    chunks = iter(lambda: list(islice(jobs, CHUNK)), [])
-    pending: deque[Future[list[tuple[int, list[dict[str, Any]], str]]]] = deque()
-    cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
-    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(os.getpid(),))
+def _converted(jobs: Iterable[Job], options: Options, out: Path, workers: int) -> Iterator[Outcome]:
+    """What became of each job, in the jobs' order."""
+    return in_processes(partial(_convert, options=options, out=out), jobs, workers, died=_died)
+
+
+def _convert(job: Job, *, options: Options, out: Path) -> Outcome:
+    number, sample = job
     try:
-        for chunk in chunks:
-            pending.append(pool.submit(_convert_chunk, chunk, options, out))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError("a process was killed, for want of memory perhaps: give fewer --num_workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return number, convert(sample, options, out), ""
+    except DataError as error:
+        return number, [], str(error)
 
 
-def _convert_chunk(jobs: Iterable[Job], options: Options, out: Path) -> list[tuple[int, list[dict[str, Any]], str]]:
-    done = []
-    for number, sample, _ in jobs:
-        try:
-            done.append((number, convert(sample, options, out), ""))
-        except DataError as error:
-            done.append((number, [], str(error)))
-    return done
-
-
-def _begin_worker(parent: int) -> None:
-    """A worker leaves the keyboard to its parent, and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _died(job: Job) -> Outcome:
+    number, sample = job
+    return number, [], f"{sample.image} or one of its masks ended the process that read it: is there enough memory?"
 
 
 def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, name: str) -> Built:

@@ -1,0 +1,121 @@
+"""Whether masks lie where their photograph shows the structure.
+
+`judge` looks at one photograph with its masks. It speaks only where the photograph decides: a mask of few pixels, or of
+a structure that hardly shows, passes.
+"""
+
+import cv2
+import numpy as np
+
+from checking.alignment import PLACED, SEARCH_SIDE, SETTLED, WORKING_SIDE, Evidence, Move, to_side
+from checking.findings import Finding
+from segment_anything.utils.fov import fov_mask
+
+# An inverted mask fills most of the picture and of what surrounds the structure: the dark surround of the field of
+# view, or the picture's border where the field of view leaves hardly any. Sound masks of the train map and of lesion
+# tiles fill at most 20 % of the picture and 23 % of its border.
+INVERTED_SHARE = 0.5
+LEAST_SURROUND = 0.02
+# The rim of the field of view is uncertain by this share of the longer side. Up to 1.1 % of a sound mask of the train
+# map lies beyond it. The share of the picture finds a stray patch beside a large mask.
+RIM_SHARE = 0.01
+OUTSIDE_SHARE, OUTSIDE_PICTURE = 0.02, 0.002
+# Cups of the train map lie wholly inside their discs; other graders draw both by hand, one after the other.
+CUP_OUTSIDE_SHARE = 0.03
+
+# {file name: (structure, share of each pixel that the mask fills, float32 [h, w])}, all with a side of WORKING_SIDE
+Shares = dict[str, tuple[str, np.ndarray]]
+
+
+def judge(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]]) -> list[Finding]:
+    """Faults of the masks of one RGB uint8 photograph [H, W, 3].
+
+    masks: {file name: (structure, uint8 {0, 1} [H, W])}, all of the photograph's size. The kinds are "inverted",
+    "outside_field_of_view", "cup_outside_disc", "flipped" and "shifted".
+    """
+    small = to_side(image, WORKING_SIDE)
+    inside = fov_mask(small)
+    shares = {
+        name: (structure, to_side(mask * np.uint8(255), WORKING_SIDE).astype(np.float32) / 255)
+        for name, (structure, mask) in masks.items()
+    }
+    inverted = [name for name, (_, mask) in shares.items() if is_inverted(mask, inside)]
+    rest = {name: found for name, found in shares.items() if name not in inverted and found[1].any()}
+    findings = [
+        Finding("inverted", (name,), f"{name} covers the background instead of the structure: swap its 0 and 255")
+        for name in inverted
+    ]
+    findings += [finding for name, (_, mask) in rest.items() if (finding := outside(name, mask, inside))]
+    return (
+        findings
+        + cups_outside(rest)
+        + misplaced(Evidence(small, inside), rest, scale=max(image.shape[:2]) / SEARCH_SIDE)
+    )
+
+
+def is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether a mask [h, w] covers everything but a structure; inside: field of view, bool [h, w]."""
+    if mask.mean() <= INVERTED_SHARE:
+        return False
+    if 1 - inside.mean() > LEAST_SURROUND:
+        around = mask[~inside]
+    else:
+        around = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(around.mean() > INVERTED_SHARE)
+
+
+def outside(name: str, mask: np.ndarray, inside: np.ndarray) -> Finding | None:
+    """A finding where a relevant part of a mask [h, w] lies outside the field of view, bool [h, w]."""
+    small = mask >= 0.5
+    far = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) > RIM_SHARE * WORKING_SIDE
+    beyond, whole = int(small[far].sum()), int(small.sum())
+    if beyond <= min(OUTSIDE_SHARE * whole, OUTSIDE_PICTURE * small.size):
+        return None
+    message = f"{beyond / whole:.0%} of {name} lie outside the field of view: check that it belongs to this photograph"
+    return Finding("outside_field_of_view", (name,), message)
+
+
+def cups_outside(masks: Shares) -> list[Finding]:
+    """A finding for each optic cup that is not inside its photograph's optic discs, give or take a pixel."""
+    discs = {
+        name: (mask >= 0.5).astype(np.uint8) for name, (structure, mask) in masks.items() if structure == "optic_disc"
+    }
+    if not discs:
+        return []
+    disc = cv2.dilate(np.maximum.reduce(list(discs.values())), np.ones((3, 3), np.uint8))
+    findings = []
+    for name, (structure, mask) in masks.items():
+        cup = mask >= 0.5
+        if structure == "optic_cup" and (share := 1 - cup[disc > 0].sum() / max(cup.sum(), 1)) > CUP_OUTSIDE_SHARE:
+            message = f"{share:.0%} of {name} lie outside the optic disc ({', '.join(discs)}): correct either outline"
+            findings.append(Finding("cup_outside_disc", (name, *discs), message))
+    return findings
+
+
+def misplaced(evidence: Evidence, masks: Shares, *, scale: float) -> list[Finding]:
+    """A finding for each mask that fits the photograph clearly better after a shift or a mirror.
+
+    A move that one mask shows beyond doubt is tried on the others too: it settles where a round disc came from, and
+    where masks belong that alone are too small to tell. scale: pixels of the photograph per search pixel.
+    """
+    fits = {name: evidence.fit(structure, mask) for name, (structure, mask) in masks.items() if structure in PLACED}
+    moves = {name: fit.moves() for name, fit in fits.items()}
+    shown = {found[0] for found in moves.values() if len(found) == 1}
+    for name, fit in fits.items():
+        shared = [move for move in shown if fit.improves(move)]
+        if shared and len(moves[name]) != 1:
+            moves[name] = [max(shared, key=fit.score)]
+    return [describe(name, move, scale) for name, found in moves.items() for move in found]
+
+
+def describe(name: str, move: Move, scale: float) -> Finding:
+    """The finding for a mask that has to be moved; scale: pixels of the photograph per search pixel."""
+    if move.mirror:
+        turned = "rotated" if move.mirror.startswith("by") else "mirrored"
+        message = f"{name} is {turned} {move.mirror} against its photograph: turn it back"
+        return Finding("flipped", (name,), message)
+    across = f"{round(abs(move.right) * scale)} pixels too far to the {'left' if move.right > 0 else 'right'}"
+    along = f"{round(abs(move.down) * scale)} pixels too far {'up' if move.down > 0 else 'down'}"
+    parts = [part for part, by in ((across, move.right), (along, move.down)) if abs(by) > SETTLED]
+    message = f"{name} lies about {' and '.join(parts)} in its photograph: move it back"
+    return Finding("shifted", (name,), message)

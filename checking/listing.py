@@ -1,0 +1,115 @@
+"""All maps of a data set -> the photographs that they list, and what is wrong with the maps themselves."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from checking.findings import Finding
+from maps import SPLITS, DataError, parse_map, resolve, structure_of
+
+PREFIXES = ("image2label_", "label2image_")
+PATIENT_COLUMNS = ("patient", "patient_or_image_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A photograph of one split, with its masks and their structures.
+
+    patient: who is seen, as (data set, identifier), where index.csv says it.
+    """
+
+    image: Path
+    split: str
+    masks: tuple[tuple[Path, str], ...]
+    patient: tuple[str, str] | None = None
+
+
+def find_maps(folder: Path) -> dict[str, list[Path]]:
+    """The maps in a folder by split: training, validation and test first."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(path for prefix in PREFIXES for path in folder.glob(f"{prefix}*.json")):
+        found.setdefault(path.stem.split("_", 1)[1], []).append(path)
+    order = [*(split for split in SPLITS if split in found), *sorted(found.keys() - set(SPLITS))]
+    return {split: found[split] for split in order}
+
+
+def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Finding]]:
+    """Photographs of all splits of the folders, and the faults of their maps. No picture is opened."""
+    photographs, findings = [], []
+    for folder in folders:
+        patients = read_patients(folder)
+        for split, paths in find_maps(folder).items():
+            maps = {}
+            for path in paths:
+                maps[path], faults = _read_map(path)
+                findings += faults
+            findings += _differences(maps)
+            photographs += _photographs(maps, split, patients)
+    return photographs, findings
+
+
+def read_patients(folder: Path) -> dict[str, tuple[str, str]]:
+    """{image as written in the maps: (data set, patient)} from index.csv, empty where it does not say."""
+    path = folder / "index.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file)
+        names = rows.fieldnames or ()
+        column = next((name for name in PATIENT_COLUMNS if name in names), None)
+        if column is None or "image" not in names:
+            return {}
+        own = folder.resolve().name
+        return {row["image"]: (row.get("dataset") or own, row[column]) for row in rows if row["image"] and row[column]}
+
+
+def _read_map(path: Path) -> tuple[dict[str, list[str]], list[Finding]]:
+    """The entries of a map that can be used, and the faults of the others."""
+    try:
+        images, problems = parse_map(path)
+    except DataError as error:
+        return {}, [Finding("unreadable_map", (str(path),), str(error))]
+    findings = [Finding("wrong_entry", (key, str(path)), message) for key, message in problems.items()]
+    if not any(images.values()) and not problems:
+        advice = f"{path} lists no mask: see data_demo/README.md for the layout, or remove the map"
+        findings.append(Finding("empty_map", (str(path),), advice))
+    times = Counter(mask for masks in images.values() for mask in masks)
+    for mask in (mask for mask, n in times.items() if n > 1):
+        message = f"{resolve(mask, path.parent)} is listed {times[mask]} times in {path}: list it once"
+        findings.append(Finding("listed_twice", (str(resolve(mask, path.parent)), str(path)), message))
+    for image in (image for image, masks in images.items() if not masks):
+        message = f"{path}: {image} has no mask and is not used: leave it out, or draw a mask"
+        findings.append(Finding("no_mask", (str(resolve(image, path.parent)), str(path)), message, warning=True))
+    return images, findings
+
+
+def _differences(maps: dict[Path, dict[str, list[str]]]) -> Iterator[Finding]:
+    """A warning where the two maps of one split do not list the same masks."""
+    if len(maps) < 2:
+        return
+    (first, listed), (second, inverse) = maps.items()
+    pairs = [{(image, mask) for image, masks in images.items() for mask in masks} for images in (listed, inverse)]
+    if all(pairs) and (only := pairs[0] ^ pairs[1]):
+        image, mask = min(only)
+        message = (
+            f"{first} and {second.name} differ in {len(only)} masks, such as {mask} of {image}: training reads the "
+            "first, testing the second; make both from one list"
+        )
+        yield Finding("maps_differ", (str(first), str(second)), message, warning=True)
+
+
+def _photographs(
+    maps: dict[Path, dict[str, list[str]]], split: str, patients: dict[str, tuple[str, str]]
+) -> list[Photograph]:
+    """The photographs of a split; each with the masks that either map gives it."""
+    masks: dict[Path, dict[Path, str]] = {}
+    patient: dict[Path, tuple[str, str] | None] = {}
+    for path, images in maps.items():
+        for image, names in images.items():
+            image_path = resolve(image, path.parent)
+            mask_paths = [resolve(name, path.parent) for name in names]
+            masks.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
+            patient[image_path] = patients.get(image)
+    return [Photograph(image, split, tuple(found.items()), patient[image]) for image, found in masks.items() if found]

@@ -1,0 +1,87 @@
+"""A function applied to many items in several processes: in order, few at a time, whatever becomes of a process."""
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+import cv2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+CHUNK = 16  # items that a process takes at once
+
+
+def in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, died: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """Results of `function` in the items' order, from `workers` processes.
+
+    died: the result of an item whose process was killed, or crashed, when it worked on this item alone. Errors that
+    `function` raises end the iteration. Memory is bounded: at most 2 * workers + 1 chunks are on their way.
+    """
+    cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
+    items = iter(items)
+    pool = _pool(workers)
+    pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    try:
+        while True:
+            while len(pending) <= 2 * workers and (chunk := list(islice(items, CHUNK))):
+                pending.append((chunk, _submit(pool, function, chunk)))
+            if not pending:
+                return
+            chunk, future = pending.popleft()
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                results = [_alone(function, item, died) for item in chunk]
+                pool = _pool(workers)
+                pending = deque((others, _submit(pool, function, others)) for others, _ in pending)
+            yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]) -> Future[list[Result]]:
+    try:
+        return pool.submit(_each, function, chunk)
+    except BrokenProcessPool as error:  # found out when the results are taken
+        future: Future[list[Result]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _each(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return [function(item) for item in chunk]
+
+
+def _alone(function: Callable[[Item], Result], item: Item, died: Callable[[Item], Result]) -> Result:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return died(item)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(os.getpid(),))
+
+
+def _begin_worker(parent: int) -> None:
+    """A worker leaves the keyboard to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
