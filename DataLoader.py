@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maps import MaskRef, Record, check_size, read_image, read_mask
+from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.prompts import bounding_box, largest_component
 from segment_anything.training.sampling import Draw, EpochBatches
@@ -26,6 +27,8 @@ from segment_anything.utils.fov import fov_mask
 from segment_anything.utils.transforms import Frame, Preprocessing
 
 BOXES = ("component", "mask")
+ASKED = 0.4  # share of the masks, and of the structures known to be absent, that training asks for by name
+TENSORS = ("image", "mask", "box", "image_index", "asked")
 
 
 @dataclass(eq=False, repr=False)
@@ -33,13 +36,18 @@ class FundusDataset(Dataset):
     """Photographs with masks in the model frame; the item of a `Draw` is the same whatever process makes it.
 
     Each item: `image` float32 [3, S, S] normalised; `mask` bool [M, 1, S, S]; `box` float32 [M, 4] half-open
-    x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`,
-    the M indexes into `record.masks`; `seeds`, M integers for the clicks on each mask; and, with `keep_truth`,
-    `truth`: M uint8 {0, 1} masks of original size; with `keep_fov`, `inside`: bool [H, W], its field of view.
+    x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`, the M
+    indexes into `record.masks` (-1 for a structure that is not there); `refs`, the M masks' files; `asked`, int64 [M]:
+    the point label of the structure that is asked for by name, -1 for a mask that is clicked on; `seeds`, M integers
+    for the clicks on each mask; and, with `keep_truth`, `truth`: M uint8 {0, 1} masks of original size; with
+    `keep_fov`, `inside`: bool [H, W], its field of view.
 
     mask_num: at most so many masks of a photograph, drawn without replacement; None takes all. balance: draw
     them with probability proportional to 1 / (masks of that structure in the data set). drop_vanished: leave
     out masks that vanished in the model frame, as long as another one is there.
+
+    structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
+    with the probability ASKED, and structures that are known not to be there are asked for, too.
     """
 
     records: Sequence[Record]
@@ -52,6 +60,7 @@ class FundusDataset(Dataset):
     keep_truth: bool = False
     keep_fov: bool = False
     drop_vanished: bool = False
+    structures: Sequence[str] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,34 +74,82 @@ class FundusDataset(Dataset):
         draw = position if isinstance(position, Draw) else Draw(0, position, position)
         rng = draw.stream(self.seed)
         record = self.records[draw.index]
-        chosen = self._choose(record, rng)
+        targets = self._targets(record, rng)
         photograph = read_image(record.image)
-        truth = [read_mask(record.masks[i].path) for i in chosen]
-        for i, mask in zip(chosen, truth, strict=True):
-            check_size(record, record.masks[i], mask.shape, photograph.shape[:2])
+        truth = [self._read(record, target, photograph.shape[:2]) for target in targets]
         frame = self.preprocessing.frame(photograph)
         if self.augmentation:
-            frame = self.augmentation.zoom(frame, truth, rng)
+            frame = self.augmentation.zoom(frame, [mask for mask in truth if mask.any()], rng)
         image = self.preprocessing.image(photograph, frame)
         masks = np.stack([self.preprocessing.mask(mask, frame) for mask in truth])
+        empty = ~masks.any((1, 2))
+        # what was asked for and is not in view is not there
+        unseen = np.flatnonzero(empty & [target.asked >= 0 for target in targets])
         if self.augmentation:
-            image, masks, kept = self.augmentation(image, masks, rng)
-            chosen, truth = chosen[kept], [truth[i] for i in kept]
-        seen = np.flatnonzero(masks.any((1, 2)))
-        if self.drop_vanished and len(seen):
-            masks, chosen, truth = masks[seen], chosen[seen], [truth[i] for i in seen]
-        item = {
+            seen = np.setdiff1d(np.arange(len(masks)), unseen)
+            image, changed, kept = self.augmentation(image, masks[seen], rng)
+            masks[seen[kept]] = changed
+            kept = np.union1d(seen[kept], unseen)
+        else:
+            kept = np.arange(len(masks))
+        if self.drop_vanished and len(seen := kept[masks[kept].any((1, 2)) | np.isin(kept, unseen)]):
+            kept = seen
+        return self._item(record, frame, image, masks[kept], [targets[i] for i in kept], rng) | self._originals(
+            photograph, [truth[i] for i in kept]
+        )
+
+    def _item(
+        self,
+        record: Record,
+        frame: Frame,
+        image: np.ndarray,
+        masks: np.ndarray,
+        targets: Sequence["Target"],
+        rng: np.random.Generator,
+    ) -> dict[str, Any]:
+        return {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(masks)[:, None].bool(),
             "box": torch.tensor([self._box(mask) for mask in masks], dtype=torch.float32),
             "frame": frame,
             "record": record,
-            "chosen": chosen,
-            "seeds": [int(rng.integers(2**63)) for _ in chosen],
+            "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets]),
+            "refs": [target.ref for target in targets],
+            "asked": torch.tensor([target.asked for target in targets]),
+            "seeds": [int(rng.integers(2**63)) for _ in targets],
         }
-        if self.keep_fov:
-            item["inside"] = fov_mask(photograph)
-        return item | ({"truth": truth} if self.keep_truth else {})
+
+    def _originals(self, photograph: np.ndarray, truth: list[np.ndarray]) -> dict[str, Any]:
+        inside = {"inside": fov_mask(photograph)} if self.keep_fov else {}
+        return inside | ({"truth": truth} if self.keep_truth else {})
+
+    def _targets(self, record: Record, rng: np.random.Generator) -> list["Target"]:
+        """The masks that are clicked on; and, with structures, what is asked for by name."""
+        chosen = [Target((int(i),), record.masks[i]) for i in self._choose(record, rng)]
+        if not self.structures:
+            return chosen
+        asked = {}
+        for target in chosen:
+            name = target.ref.structure
+            if name in self.structures and rng.random() < ASKED:
+                asked[name] = Target(tuple(record.of(name)), target.ref, self._label(name))
+        clicked = [target for target in chosen if target.ref.structure not in asked]
+        absent = [name for name in record.absent if name in self.structures and rng.random() < ASKED]
+        missing = [Target((), MaskRef(record.image, f"no {name}", name), self._label(name)) for name in absent]
+        return [*clicked, *asked.values(), *missing]
+
+    def _label(self, structure: str) -> int:
+        return STRUCTURE + list(self.structures).index(structure)
+
+    @staticmethod
+    def _read(record: Record, target: "Target", size: tuple[int, int]) -> np.ndarray:
+        """The union of a target's masks, uint8 {0, 1} [H, W]."""
+        union = np.zeros(size, np.uint8)
+        for i in target.masks:
+            mask = read_mask(record.masks[i].path)
+            check_size(record, record.masks[i], mask.shape, size)
+            union |= mask
+        return union
 
     def _choose(self, record: Record, rng: np.random.Generator) -> np.ndarray:
         count = len(record.masks)
@@ -107,19 +164,33 @@ class FundusDataset(Dataset):
         return bounding_box(largest_component(mask) if self.box_of == "component" else mask)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is to be segmented: masks of a record, as one (none: the structure is not there), and how it is asked for.
+
+    asked: the point label of its structure, -1 for boxes and clicks.
+    """
+
+    masks: tuple[int, ...]
+    ref: MaskRef
+    asked: int = -1
+
+
 @dataclass
 class Batch:
     """B images with N masks in all.
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
-    image of each mask; refs: the N masks' files; seeds: N integers for the clicks on each; frames and records:
-    one per image; truth: N original masks or None; inside: one field of view per image or None.
+    image of each mask; asked: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers for the clicks
+    on each; frames and records: one per image; truth: N original masks or None; inside: one field of view per image
+    or None.
     """
 
     image: Tensor
     mask: Tensor
     box: Tensor
     image_index: Tensor
+    asked: Tensor
     refs: list[MaskRef]
     seeds: list[int]
     frames: list[Frame]
@@ -136,7 +207,7 @@ class Batch:
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(self, **{name: change(getattr(self, name)) for name in ("image", "mask", "box", "image_index")})
+        return replace(self, **{name: change(getattr(self, name)) for name in TENSORS})
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -147,7 +218,8 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         mask=torch.cat([item["mask"] for item in items]),
         box=torch.cat([item["box"] for item in items]),
         image_index=torch.repeat_interleave(torch.arange(len(items)), counts),
-        refs=[item["record"].masks[i] for item in items for i in item["chosen"]],
+        asked=torch.cat([item["asked"] for item in items]),
+        refs=[ref for item in items for ref in item["refs"]],
         seeds=[seed for item in items for seed in item["seeds"]],
         frames=[item["frame"] for item in items],
         records=[item["record"] for item in items],

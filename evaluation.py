@@ -20,6 +20,8 @@ from segment_anything.training.prompts import Points, box_points, pad_points
 from segment_anything.utils.transforms import OUTSIDE_LOGIT
 
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
+BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts
+FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
 VCDR, CUP, DISC = "vcdr", "optic_cup", "optic_disc"
 METRICS = (*SCORES, VCDR)
 
@@ -29,45 +31,52 @@ Save = Callable[[Row, np.ndarray, np.ndarray], None]
 
 @dataclass(frozen=True)
 class Mode:
-    """A column of the table: a box, or a sequence of clicks read after `clicks` rounds."""
+    """A column of the table: a box, the name of the structure, or a sequence of clicks read after `clicks` rounds."""
 
     name: str
-    box: bool
+    opening: str
     clicks: int = 1
 
     @property
     def folder(self) -> str:
         """Where predictions of this mode are saved."""
-        return "boxes_prompt" if self.box else f"iter{self.clicks}_prompt"
+        return f"iter{self.clicks}_prompt" if self.opening == POINTS else FOLDERS[self.opening]
 
 
 def parse_mode(name: str) -> Mode:
-    """ "box", or a number of clicks. Raises ValueError for anything else."""
-    if name == "box":
-        return Mode(name, box=True)
+    """ "box", "structure", or a number of clicks. Raises ValueError for anything else."""
+    if name in FOLDERS:
+        return Mode(name, name)
     if name.isdecimal() and 1 <= int(name) <= 100:
-        return Mode(str(int(name)), box=False, clicks=int(name))
-    raise ValueError(f"prompt {name!r} is unknown: use box, or a number of points from 1 to 100.")
+        return Mode(str(int(name)), POINTS, clicks=int(name))
+    raise ValueError(f"prompt {name!r} is unknown: use box, structure, or a number of points from 1 to 100.")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Logits [S/4, S/4] and predicted IoU of one mask under one mode, with the prompts that led to it."""
+    """Logits [s, s] of the model frame and predicted IoU of one mask under one mode, and the prompts that led to it.
+
+    presence: probability that the structure is there, of weights that know structures.
+    """
 
     mode: Mode
     low_res: Tensor
     predicted_iou: float
     points: Points
+    presence: float = math.nan
 
 
 # --- predictions ----------------------------------------------------------------------------------------------
 
 
-def _openings(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool, device: torch.device) -> Points:
+def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sam) -> Points:
     """The opening prompts of a batch as labelled points; a mask without a prompt gets padding only."""
-    if box:
+    if opening == BOX:
         rows = [(prompts[ref.name]["boxes"] or [[0, 0, 0, 0]])[0] for ref in refs]
-        return box_points(torch.tensor(rows, dtype=torch.float32, device=device))
+        return box_points(torch.tensor(rows, dtype=torch.float32, device=model.device))
+    if opening == STRUCTURE:
+        named = torch.tensor([[model.prompt_encoder.label_of(ref.structure)] for ref in refs], device=model.device)
+        return pad_points((torch.zeros(len(refs), 1, 2, device=model.device), named))
     count = max(len(prompts[ref.name]["point_labels"]) for ref in refs) or 1
     coords = torch.zeros(len(refs), count, 2)
     labels = torch.full((len(refs), count), -1)
@@ -75,7 +84,7 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool, device: t
         own = torch.tensor(prompts[ref.name]["point_labels"], dtype=torch.int64)
         labels[i, : len(own)] = own
         coords[i, : len(own)] = torch.tensor(prompts[ref.name]["point_coords"], dtype=torch.float32).reshape(-1, 2)
-    return pad_points((coords.to(device), labels.to(device)))
+    return pad_points((coords.to(model.device), labels.to(model.device)))
 
 
 @torch.no_grad()
@@ -84,40 +93,48 @@ def predict_batch(
 ) -> list[list[Prediction]]:
     """Predictions of each mask, one per mode, from one encoding of each image.
 
-    The decoder sees up to MASKS_AT_ONCE masks at a time.
+    Structures that the model does not know have no prediction by name. The decoder sees up to MASKS_AT_ONCE masks at a
+    time.
     """
     embedding = model.encode(batch.image)
+    features = model.features(batch.image, embedding)
     results: dict[tuple[str, int], Prediction] = {}
-    for box in (True, False):
-        wanted = {mode.clicks: mode for mode in modes if mode.box == box}
+    for opening in (BOX, POINTS, STRUCTURE):
+        wanted = {mode.clicks: mode for mode in modes if mode.opening == opening}
         if not wanted:
             continue
         policy = ClickPolicy(rounds=max(wanted), multimask=multimask)
-        for rows in _groups(prompts, batch.refs, box=box):
+        for rows in _groups(model, prompts, batch.refs, opening):
             refs = [batch.refs[i] for i in rows]
-            opening = _openings(prompts, refs, box=box, device=batch.image.device)
+            points = _openings(prompts, refs, opening, model)
             streams = [stream(seed, ref.key, "clicks") for ref in refs]
-            rounds = run(model, embedding, batch.image_index[rows], batch.mask[rows], opening, policy, streams)
+            masks = batch.image_index[rows], batch.mask[rows]
+            rounds = run(model, embedding, *masks, points, policy, streams, features=features)
             for number, result in enumerate(rounds, start=1):
                 if number in wanted:
                     mode = wanted[number]
                     results |= {(mode.name, i): p for i, p in zip(rows, _predictions(mode, result), strict=True)}
-    return [[results[mode.name, i] for mode in modes] for i in range(len(batch.refs))]
+    every = range(len(batch.refs))
+    return [[results[mode.name, i] for mode in modes if (mode.name, i) in results] for i in every]
 
 
-def _groups(prompts: Prompts, refs: Sequence[MaskRef], *, box: bool) -> list[list[int]]:
+def _groups(model: Sam, prompts: Prompts, refs: Sequence[MaskRef], opening: str) -> list[list[int]]:
     """Indexes of masks that go through the decoder together: filled up, a shorter prompt would mean something else."""
     groups: dict[int, list[int]] = {}
     for i, ref in enumerate(refs):
-        groups.setdefault(1 if box else len(prompts[ref.name]["point_labels"]) or 1, []).append(i)
+        if opening != STRUCTURE or ref.structure in model.prompt_encoder.structures:
+            count = len(prompts[ref.name]["point_labels"]) or 1 if opening == POINTS else 1
+            groups.setdefault(count, []).append(i)
     return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
 
 
 def _predictions(mode: Mode, result: Round) -> Iterator[Prediction]:
     """What a round says of each of its masks."""
     iou = result.predicted_iou[:, 0].tolist()
-    for low_res, predicted_iou, *points in zip(result.low_res[:, 0].float(), iou, *result.points, strict=True):
-        yield Prediction(mode, low_res, predicted_iou, tuple(points))
+    presence = [math.nan] * len(iou) if result.presence is None else result.presence.sigmoid().tolist()
+    masks = zip(result.low_res[:, 0].float(), iou, presence, *result.points, strict=True)
+    for low_res, predicted_iou, there, *points in masks:
+        yield Prediction(mode, low_res, predicted_iou, tuple(points), there)
 
 
 def misplaced(batch: Batch, prompts: Prompts) -> int:
@@ -166,6 +183,8 @@ def score_batch(
     soft = save is not None or any(name in SOFT for name in metrics)
     for i, ref in enumerate(batch.refs):
         j = int(batch.image_index[i])
+        if not predictions[i]:
+            continue
         truth = batch.truth[i].astype(bool)
         logits = logits_at_original_size(batch, i, predictions[i])
         masks = (logits > 0).cpu().numpy()

@@ -28,11 +28,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
 DPI = 150
 LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
+LOSSES |= {"bce": "cross entropy", "presence": "presence"}
 
 
 def heading(prompt: str) -> str:
-    """A prompt mode's name in tables and pictures: "Bbox", "1 pt", "3 pts"."""
-    return {"box": "Bbox", "1": "1 pt"}.get(prompt, f"{prompt} pts")
+    """A prompt mode's name in tables and pictures: "Bbox", "no click", "1 pt", "3 pts"."""
+    return {"box": "Bbox", "structure": "no click", "1": "1 pt"}.get(prompt, f"{prompt} pts")
 
 
 # --- photographs ----------------------------------------------------------------------------------------------
@@ -156,9 +157,8 @@ def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
 
 def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
-    styles = [{"color": BLACK, "marker": "o"}, *[line_style(i) for i in range(1, len(LOSSES))]]
-    for (name, label), style in zip(LOSSES.items(), styles, strict=True):
-        _plot_epochs(panel, history, name, label, style)
+    for i, (name, label) in enumerate((name, label) for name, label in LOSSES.items() if name in history[0]):
+        _plot_epochs(panel, history, name, label, line_style(i) if i else {"color": BLACK, "marker": "o"})
     panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
     panel.legend(frameon=False)
 

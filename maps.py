@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,11 +66,16 @@ class MaskRef:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One photograph, its masks and the data set that it comes from."""
+    """One photograph, its masks, the data set that it comes from, and structures that are known not to be there."""
 
     image: Path
     masks: tuple[MaskRef, ...]
     data_set: str = ""
+    absent: tuple[str, ...] = ()
+
+    def of(self, structure: str) -> list[int]:
+        """Indexes of its masks of a structure."""
+        return [i for i, mask in enumerate(self.masks) if mask.structure == structure]
 
 
 # --- maps -----------------------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
     images = read_map(path)
     if not any(images.values()):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
-    data_sets = _data_sets(path.parent)
+    indexes: dict[Path, dict[str, dict[str, str]]] = {}
     basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
     records = []
     for image, masks in images.items():
@@ -179,7 +184,9 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
             name = Path(written).name
             key = name if basenames[name] == 1 else written
             refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        records.append(Record(image_path, tuple(refs), data_sets.get(image, path.parent.resolve().name)))
+        about = _about(image_path, path.parent, indexes)
+        data_set, absent = about.get("dataset") or path.parent.resolve().name, (about.get("absent") or "").split()
+        records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
     if check:
         check_records(records)
     return [record for record in records if record.masks]
@@ -203,8 +210,22 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     return records
 
 
-def _data_sets(folder: Path) -> dict[str, str]:
-    """The data set of each image, by its name in the maps, from index.csv (columns image, dataset) if there is one."""
+def _about(image: Path, folder: Path, indexes: dict[Path, dict[str, dict[str, str]]]) -> dict[str, str]:
+    """The row of a photograph in index.csv of its map's folder, or of the data set that it lies in; {} without one.
+
+    indexes: what was read of these files so far.
+    """
+    place = os.path.abspath(image)
+    for home in dict.fromkeys((folder, Path(place).parent.parent)):
+        if home not in indexes:
+            indexes[home] = _read_index(home)
+        if row := indexes[home].get(place):
+            return row
+    return {}
+
+
+def _read_index(folder: Path) -> dict[str, dict[str, str]]:
+    """Rows of index.csv by their image's absolute path; empty without the file or its columns image, dataset."""
     path = folder / "index.csv"
     if not path.is_file():
         return {}
@@ -212,7 +233,20 @@ def _data_sets(folder: Path) -> dict[str, str]:
         rows = csv.DictReader(file)
         if not {"image", "dataset"} <= set(rows.fieldnames or ()):
             return {}
-        return {row["image"]: row["dataset"] for row in rows if row["image"] and row["dataset"]}
+        return {os.path.abspath(folder / row["image"]): row for row in rows if row["image"] and row["dataset"]}
+
+
+def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
+    """Records of which, for these data sets, each of the structures without a mask is known not to be there.
+
+    structures: {data set: structures that its authors looked for in every photograph}.
+    """
+    found = []
+    for record in records:
+        drawn = {mask.structure for mask in record.masks}
+        missing = [name for name in structures.get(record.data_set, ()) if name not in drawn]
+        found.append(replace(record, absent=tuple(dict.fromkeys((*record.absent, *missing)))))
+    return found
 
 
 def check_records(*splits: Sequence[Record]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation import METRICS, Mode, parse_mode
+from evaluation import METRICS, POINTS, Mode, parse_mode
 from maps import load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -62,7 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
     prompts = parser.add_argument_group("prompts (default: box, 1, 3 and 5 points in one run)")
-    prompts.add_argument("--prompts", nargs="+", metavar="P", help="columns of the table: box or numbers of points")
+    prompts.add_argument("--prompts", nargs="+", metavar="P", help="columns: box, structure, numbers of points")
     add_bool(prompts, "--boxes_prompt", default=True, help="one column, as SAM-Med2D: the box, or the points")
     prompts.add_argument("--point_num", type=int, default=1, help="points of the first round")
     prompts.add_argument("--iter_point", type=int, default=1, help="rounds of points")
@@ -107,8 +107,8 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
     if args.boxes_prompt:
         if "boxes_prompt" not in single:
             logger.info("testing the box (SAM-Med2D's default); add --boxes_prompt False to test points")
-        return [Mode("box", box=True)]
-    return [Mode(str(args.point_num + args.iter_point - 1), box=False, clicks=args.iter_point)]
+        return [parse_mode("box")]
+    return [Mode(str(args.point_num + args.iter_point - 1), POINTS, clicks=args.iter_point)]
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> Sam:

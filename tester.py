@@ -19,7 +19,18 @@ from tqdm import tqdm
 import figures
 import report
 from DataLoader import Batch, FundusDataset, collate, make_loader
-from evaluation import Mode, Prediction, Row, draw_predictions, misplaced, predict_batch, score_batch
+from evaluation import (
+    BOX,
+    POINTS,
+    STRUCTURE,
+    Mode,
+    Prediction,
+    Row,
+    draw_predictions,
+    misplaced,
+    predict_batch,
+    score_batch,
+)
 from maps import DataError, Record, raise_problems, repeated_masks
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
@@ -145,9 +156,10 @@ class Tester:
         with self.work.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
                 found = [*checked.problems, *self._missing_prompts(checked.prompts)]
-                if not found:
+                if found:
+                    problems += [*checked.unreadable.values(), *found]
+                else:
                     lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
-                problems += found
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
         self.unreadable = {number: u for number, entry in self.work.checked.values() if (u := entry["unreadable"])}
@@ -166,7 +178,8 @@ class Tester:
         """Masks whose entry in --prompt_path lacks what a column needs, though they exist in the model frame."""
         if self.prompts is None:
             return []
-        needed = {"boxes" if mode.box else "point_labels" for mode in self.modes}
+        openings = {mode.opening for mode in self.modes} - {STRUCTURE}
+        needed = {"boxes" if opening == BOX else "point_labels" for opening in openings}
         found = [(name, kind) for name in own for kind in needed if own[name][kind] and not self.prompts[name][kind]]
         return [f"--prompt_path {self.args.prompt_path}: the entry of {name} has no {kind}" for name, kind in found]
 
@@ -323,14 +336,14 @@ def named_by_points(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
     Raises UsageError where they have different numbers of points, so that no name is right.
     """
     counts = {len(entry["point_labels"]) for entry in prompts.values()} - {0}
-    if all(mode.box for mode in modes) or not counts:
+    if all(mode.opening != POINTS for mode in modes) or not counts:
         return list(modes)
     if len(counts) > 1:
         raise UsageError(
             f"--prompt_path: its entries have {', '.join(map(str, sorted(counts)))} points: give all the same number."
         )
     opening = counts.pop()
-    return [mode if mode.box else replace(mode, name=str(opening + mode.clicks - 1)) for mode in modes]
+    return [replace(mode, name=str(opening + mode.clicks - 1)) if mode.opening == POINTS else mode for mode in modes]
 
 
 def _file_name(mask: str) -> Path:

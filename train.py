@@ -20,15 +20,16 @@ import torch
 
 from DataLoader import BOXES
 from evaluation import METRICS
+from maps import load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.losses import TEACHERS
+from segment_anything.training.losses import LOSSES, TEACHERS
 from segment_anything.training.optimisation import SCHEDULES
 from segment_anything.training.step import ENCODER_MODES, UPDATES, select_trainable
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from trainer import Interrupted, Trainer
+from trainer import Interrupted, Trainer, folders_of
 from utils import (
     Processes,
     UsageError,
@@ -52,60 +53,95 @@ BALANCES = ("none", "structure")
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = parser.add_argument_group("data")
-    data.add_argument("--data_path", default="data_demo", help="folder with image2label_train.json and _val.json")
-    data.add_argument("--mask_num", type=int, default=5, help="masks of an image in one step, at most")
-    data.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
-    data.add_argument("--preprocess", choices=MODES, help="default: the checkpoint's own if it says, else fundus")
-    data.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="default: the checkpoint's own, else rgb")
-    add_bool(data, "--augment", default=True, help="random flips, rotation, scale, light, focus")
-    data.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare ones more often")
-    data.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
-    model = parser.add_argument_group("model")
-    model.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
-    model.add_argument("--sam_checkpoint", help="weights to start from (SAM, SAM-Med2D or ours)")
-    model.add_argument("--image_size", type=int, default=256, help="input side, a multiple of 32 pixels")
-    add_bool(model, "--encoder_adapter", default=True, help="an adapter in every encoder block")
-    add_bool(model, "--multimask", default=True, help="train the three candidate masks beside the single one")
-    model.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what trains in the encoder")
-    prompts = parser.add_argument_group("prompts")
-    prompts.add_argument("--iter_point", type=int, default=8, help="rounds after the first; the last has no click")
-    prompts.add_argument(
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_model_flags(parser.add_argument_group("model"))
+    _add_prompt_flags(parser.add_argument_group("prompts"))
+    _add_optimisation_flags(parser.add_argument_group("optimisation"))
+    _add_run_flags(parser.add_argument_group("run"))
+    return parser.parse_args(argv)
+
+
+def _add_data_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data_path", nargs="+", default="data_demo", help="folders with image2label_train.json and _val.json"
+    )
+    group.add_argument("--mask_num", type=int, default=5, help="masks of an image in one step, at most")
+    group.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
+    group.add_argument("--preprocess", choices=MODES, help="default: the checkpoint's own if it says, else fundus")
+    group.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="default: the checkpoint's own, else rgb")
+    add_bool(group, "--augment", default=True, help="random flips, rotation, scale, light, focus")
+    group.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare ones more often")
+    group.add_argument(
+        "--complete",
+        type=parse_complete,
+        action=Merge,
+        nargs="+",
+        default={},
+        metavar="DATA_SET=STRUCTURE,...",
+        help="data sets in which a structure without a mask is not there (others: was not annotated)",
+    )
+    group.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
+
+
+def _add_model_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
+    group.add_argument("--sam_checkpoint", help="weights to start from (SAM, SAM-Med2D or ours)")
+    group.add_argument("--image_size", type=int, default=256, help="input side, a multiple of 32 pixels")
+    add_bool(group, "--encoder_adapter", default=True, help="an adapter in every encoder block")
+    group.add_argument(
+        "--structures", nargs="*", help="names that can be asked for without a click; without a name: all in the data"
+    )
+    add_bool(group, "--detail", default=None, help="logits at S x S, not S/4; default: as the checkpoint")
+    add_bool(group, "--multimask", default=True, help="train the three candidate masks beside the single one")
+    group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what trains in the encoder")
+
+
+def _add_prompt_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--iter_point", type=int, default=8, help="rounds after the first; the last has no click")
+    group.add_argument(
         "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks a round may give"
     )
-    prompts.add_argument(
+    group.add_argument(
         "--teach", choices=TEACHERS, default="best", help="candidate that learns: of the best true or predicted IoU"
     )
-    optim = parser.add_argument_group("optimisation")
-    optim.add_argument("--epochs", type=int, default=15, help="passes over the training images")
-    optim.add_argument("--batch_size", type=int, default=2, help="images in a step")
-    optim.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
-    optim.add_argument(
+
+
+def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--epochs", type=int, default=15, help="passes over the training images")
+    group.add_argument("--batch_size", type=int, default=2, help="images in a step")
+    group.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
+    group.add_argument(
         "--update", choices=UPDATES, default="round", help="optimizer steps: one a round, or one a batch for all rounds"
     )
-    optim.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
-    optim.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
-    optim.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
-    optim.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")
-    optim.add_argument("--clip_grad", type=float, default=1.0, help="largest gradient norm; 0 turns clipping off")
-    optim.add_argument("--ema", type=float, default=0.99, help="decay of the weights' average, which is what is saved")
-    add_bool(optim, "--use_amp", default=False, help="bfloat16 autocast (float16 on GPUs without bfloat16)")
-    add_bool(optim, "--grad_checkpointing", default=False, help="less memory: compute encoder blocks twice")
-    add_bool(optim, "--compile", default=False, help="compile the image encoder with torch.compile")
-    run = parser.add_argument_group("run")
-    run.add_argument("--work_dir", default="workdir", help="where results go")
-    run.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
-    run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
-    run.add_argument("--val_every", type=int, default=1, help="epochs between validations")
-    run.add_argument("--patience", type=int, default=0, help="validations without a better one before stopping; 0: all")
-    run.add_argument("--save_every", type=int, default=0, help="steps between saves within an epoch; 0: none")
-    run.add_argument("--keep", type=int, default=0, help="earlier checkpoints to keep beside last and best")
-    add_bool(run, "--save_pth", default=False, help="also write model.pth in SAM-Med2D's layout")
-    add_bool(run, "--tensorboard", default=False, help="also write TensorBoard logs")
-    run.add_argument("--resume", type=Path, help="continue from a checkpoint folder, e.g. models/<run>/last")
-    run.add_argument("--device", help="default: the best one present")
-    run.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and clicks")
-    return parser.parse_args(argv)
+    group.add_argument(
+        "--loss", choices=LOSSES, default="focal", help="pixel loss beside Dice: 20 x focal as SAM, or cross entropy"
+    )
+    group.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
+    group.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
+    group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
+    group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")
+    group.add_argument("--clip_grad", type=float, default=1.0, help="largest gradient norm; 0 turns clipping off")
+    group.add_argument("--ema", type=float, default=0.99, help="decay of the weights' average, which is what is saved")
+    add_bool(group, "--use_amp", default=False, help="bfloat16 autocast (float16 on GPUs without bfloat16)")
+    add_bool(group, "--grad_checkpointing", default=False, help="less memory: compute encoder blocks twice")
+    add_bool(group, "--compile", default=False, help="compile the image encoder with torch.compile")
+
+
+def _add_run_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--work_dir", default="workdir", help="where results go")
+    group.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
+    group.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
+    group.add_argument("--val_every", type=int, default=1, help="epochs between validations")
+    group.add_argument(
+        "--patience", type=int, default=0, help="validations without a better one before stopping; 0: all"
+    )
+    group.add_argument("--save_every", type=int, default=0, help="steps between saves within an epoch; 0: none")
+    group.add_argument("--keep", type=int, default=0, help="earlier checkpoints to keep beside last and best")
+    add_bool(group, "--save_pth", default=False, help="also write model.pth in SAM-Med2D's layout")
+    add_bool(group, "--tensorboard", default=False, help="also write TensorBoard logs")
+    group.add_argument("--resume", type=Path, help="continue from a checkpoint folder, e.g. models/<run>/last")
+    group.add_argument("--device", help="default: the best one present")
+    group.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and clicks")
 
 
 def check_args(args: argparse.Namespace) -> None:
@@ -132,6 +168,29 @@ def check_args(args: argparse.Namespace) -> None:
         )
 
 
+def parse_complete(text: str) -> dict[str, list[str]]:
+    """ "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}."""
+    data_set, separator, names = text.partition("=")
+    if not (data_set and separator and all(names.split(","))):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a data set, =, and its structures with commas between")
+    return {data_set: names.split(",")}
+
+
+class Merge(argparse.Action):
+    """Joins the dictionaries of a flag's values."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, {key: names for value in values for key, names in value.items()})
+
+
+def structures_of(args: argparse.Namespace) -> list[str] | None:
+    """The structures that --structures asks for; None leaves them to the checkpoint."""
+    if args.structures is None or args.structures:
+        return args.structures
+    records = load_folders(folders_of(args), "train")
+    return sorted({mask.structure for record in records for mask in record.masks})
+
+
 def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     """The model to train, with its frozen part set and the preprocessing it will be trained with."""
     source = read_checkpoint(args.sam_checkpoint) if args.sam_checkpoint else None
@@ -142,6 +201,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
             checkpoint=source,
             image_size=args.image_size,
             encoder_adapter=args.encoder_adapter,
+            structures=structures_of(args),
+            detail=args.detail,
         )
         select_trainable(model, args.train_encoder)
     except ValueError as error:

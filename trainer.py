@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
-from maps import DataError, Record, check_records, data_digest, has_map, load_index
+from maps import DataError, Record, check_records, complete, data_digest, has_map, load_folders
 from report import write_summary
 from runlog import RunLog
 from segment_anything.checkpoint import model_metadata, read_checkpoint
@@ -48,13 +48,18 @@ class Interrupted(Exception):
         self.checkpoint = checkpoint
 
 
-def load_splits(folder: str) -> tuple[list[Record], list[Record]]:
-    """Training and validation records, unchecked; without a validation map there are none of these."""
-    train = load_index(folder, "train", check=False)
-    if has_map(folder, "val"):
-        return train, load_index(folder, "val", check=False)
-    logger.warning(f"{folder} has no validation map: no validation, best is the last checkpoint")
-    return train, []
+def folders_of(args: argparse.Namespace) -> list[str]:
+    """The folders of --data_path, of which the default is one."""
+    return args.data_path if isinstance(args.data_path, list) else [args.data_path]
+
+
+def load_splits(folders: Sequence[str]) -> tuple[list[Record], list[Record]]:
+    """Training and validation records of all folders, unchecked; the second of folders with a validation map."""
+    train = load_folders(folders, "train")
+    with_val = [folder for folder in folders if has_map(folder, "val")]
+    if not with_val:
+        logger.warning(f"{', '.join(folders)}: no validation map, so no validation: best is the last checkpoint")
+    return train, load_folders(with_val, "val") if with_val else []
 
 
 class Trainer:
@@ -66,11 +71,13 @@ class Trainer:
         self.args, self.model, self.device, self.folder, self.processes = args, model, device, folder, processes
         self.optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay)
         self.average = Average(model, args.ema)
-        self.policy = StepPolicy(args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update)
+        self.policy = StepPolicy(
+            args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update, args.loss
+        )
         self.dtype = autocast_dtype(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
         self.module = self._parallel(Objectives(model))
-        train, val = load_splits(args.data_path)
+        train, val = (complete(records, args.complete) for records in load_splits(folders_of(args)))
         self.data = ""
         if processes.first:
             check_records(train, val)
@@ -105,6 +112,7 @@ class Trainer:
             drop_vanished=True,
             seed=args.seed,
             balance=args.balance == "structure",
+            structures=self.model.prompt_encoder.structures,
         )
         structures = [[mask.structure for mask in record.masks] for record in records]
         weights = structure_weights(structures) if args.balance == "structure" else None
@@ -128,6 +136,7 @@ class Trainer:
             metrics=self.args.metrics,
             device=self.device,
             multimask=self.args.multimask,
+            by_name=bool(self.model.prompt_encoder.structures),
             rank=self.processes.rank,
             processes=self.processes.count,
         )
@@ -216,6 +225,7 @@ class Trainer:
             clicks=clicks,
             randomness=[torch.Generator().manual_seed(seed) for seed in batch.seeds],
             scale=self.scaler.scale,
+            asked=batch.asked if self.model.prompt_encoder.structures else None,
         )
 
     def _backward(

@@ -51,12 +51,14 @@ class Validation:
         metrics: list[str],
         device: torch.device,
         multimask: bool,
+        by_name: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        """`records` are those of all processes; `num_workers` loader processes read them."""
+        """`records` are those of all processes; `num_workers` loader processes read them; by_name: ask for structures
+        by their names, too."""
         self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
-        self.modes = [parse_mode(name) for name in VALIDATION_PROMPTS]
+        self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if by_name else []))]
         self.cases = {key: number for number, key in enumerate(choose_cases(records))}
         dataset = FundusDataset(records[rank::processes], preprocessing, keep_truth=True)
         self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)

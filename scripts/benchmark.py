@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from DataLoader import Batch  # noqa: E402
-from evaluation import parse_mode, predict_batch, score_batch  # noqa: E402
+from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
 from maps import MaskRef, Record  # noqa: E402
 from prompt_file import Prompts, make_prompts, stream  # noqa: E402
 from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402
@@ -160,6 +160,7 @@ def synthetic_batch(images: int, masks: int, size: int) -> Batch:
         mask=mask,
         box=box.float(),
         image_index=torch.arange(images).repeat_interleave(masks),
+        asked=torch.full((count,), -1),
         refs=refs,
         seeds=[0] * count,
         frames=[Frame(size, (size, size), (0, 0, size, size), (0, 0, size, size))] * images,
@@ -264,7 +265,7 @@ def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:
     """A run for each column, which encodes the image of each mask."""
     table, entries = [], [prompts[ref.name] for ref in batch.refs]
     for mode in COLUMNS:
-        if mode.box:
+        if mode.opening == BOX:
             openings = [box_opening(torch.tensor(entry["boxes"][0]).float()) for entry in entries]
         else:
             openings = [click_opening(torch.tensor(entry["point_coords"][0]).float()) for entry in entries]

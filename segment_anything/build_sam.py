@@ -6,13 +6,13 @@ SAM-Med2D does; `sam_model_registry[name](checkpoint=..., image_size=..., encode
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from .checkpoint import Checkpoint, load_into, read_checkpoint
-from .modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from .utils.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,16 @@ MODEL_SPECS = {
 MODEL_SPECS["default"] = MODEL_SPECS["vit_h"]
 
 
-def build_network(spec: ModelSpec, *, image_size: int, encoder_adapter: bool) -> Sam:
+def build_network(
+    spec: ModelSpec,
+    *,
+    image_size: int,
+    encoder_adapter: bool,
+    structures: Sequence[str] = (),
+    detail: bool = False,
+) -> Sam:
     """A model with random weights and the default preprocessing. Raises ValueError for a bad `image_size`."""
+    head = DetailHead(embedding_channels=EMBEDDING_DIM, num_mask_tokens=4) if detail else None
     model = Sam(
         ImageEncoderViT(
             image_size=image_size,
@@ -56,10 +64,12 @@ def build_network(spec: ModelSpec, *, image_size: int, encoder_adapter: bool) ->
             global_attn_indexes=spec.global_attn_indexes,
             adapter=encoder_adapter,
         ),
-        PromptEncoder(embed_dim=EMBEDDING_DIM, image_size=image_size, patch_size=PATCH_SIZE),
+        PromptEncoder(embed_dim=EMBEDDING_DIM, image_size=image_size, patch_size=PATCH_SIZE, structures=structures),
         MaskDecoder(
             transformer_dim=EMBEDDING_DIM,
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_DIM, num_heads=8, mlp_dim=2048),
+            presence=bool(structures),
+            detail=head,
         ),
     )
     model.preprocessing = Preprocessing(image_size)
@@ -74,13 +84,16 @@ def build_sam(
     image_size: int | None = None,
     encoder_adapter: bool | None = None,
     adapter_start: str = "zero",
+    structures: Sequence[str] | None = None,
+    detail: bool | None = None,
 ) -> Sam:
     """Build a model of `model_type`, with a checkpoint's weights if one is given, in evaluation mode.
 
     Without an `image_size` the checkpoint's own is used (1024 when there is none); without `encoder_adapter`
-    the model has adapters if the checkpoint has. `adapter_start`: "zero" makes adapters that the checkpoint
-    lacks start without effect, "kaiming" leaves them random as in SAM-Med2D. `model.load_report` and
-    `model.preprocessing` tell what was loaded. Raises CheckpointError or ValueError.
+    the model has adapters if the checkpoint has; in the same way `structures` (names that can be asked for without a
+    click; the checkpoint's own come first, () asks for none) and `detail` (a DetailHead). `adapter_start`: "zero" makes
+    adapters that the checkpoint lacks start without effect, "kaiming" leaves them random as in SAM-Med2D.
+    `model.load_report` and `model.preprocessing` tell what was loaded. Raises CheckpointError or ValueError.
     """
     if isinstance(args, Namespace):
         checkpoint, image_size, encoder_adapter = args.sam_checkpoint, args.image_size, args.encoder_adapter
@@ -93,7 +106,15 @@ def build_sam(
         image_size = source.image_size if source else SAM_IMAGE_SIZE
     if encoder_adapter is None:
         encoder_adapter = source is not None and source.has_adapters
-    model = build_network(MODEL_SPECS[model_type], image_size=image_size, encoder_adapter=encoder_adapter)
+    known = source.structures if source else ()
+    names = known if structures is None else tuple(dict.fromkeys((*known, *structures))) if structures else ()
+    model = build_network(
+        MODEL_SPECS[model_type],
+        image_size=image_size,
+        encoder_adapter=encoder_adapter,
+        structures=names,
+        detail=bool(source and source.has_detail) if detail is None else detail,
+    )
     if source:
         _load(model, source, adapter_start)
     return model.eval()

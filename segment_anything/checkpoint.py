@@ -25,6 +25,15 @@ from .utils.transforms import Preprocessing
 METADATA_KEY = "sam_med2d_fundus"
 ADAPTER = ".Adapter."
 POSITIONS = "image_encoder.pos_embed"
+STRUCTURES = "prompt_encoder.structure_embeddings.weight"
+DETAIL = "mask_decoder.detail."
+# parts that a model or a file may do without, by what their tensors' names contain
+OPTIONAL = {
+    ADAPTER: "the adapters",
+    STRUCTURES: "the structures",
+    "mask_decoder.presence_head.": "the structures' presence",
+    DETAIL: "the detail head",
+}
 WEIGHTS_NAME = "model.safetensors"
 
 
@@ -43,6 +52,19 @@ class Checkpoint:
     @property
     def has_adapters(self) -> bool:
         return any(ADAPTER in key for key in self.state)
+
+    @property
+    def has_detail(self) -> bool:
+        return any(key.startswith(DETAIL) for key in self.state)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures that its prompt encoder knows. Raises CheckpointError where they are not named."""
+        count = len(self.state[STRUCTURES]) if STRUCTURES in self.state else 0
+        names = self.metadata.get("structures", [])
+        if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{self.path} has {count} structure tokens and the names {names!r}: one name each.")
+        return tuple(names)
 
     @property
     def image_size(self) -> int:
@@ -83,10 +105,15 @@ class LoadReport:
         if self.resized:
             parts.append(f"{len(self.resized)} position tables resized")
         if self.initialised:
-            parts.append(f"{len(self.initialised)} adapter tensors absent, new")
+            parts.append(f"{len(self.initialised)} tensors of {_parts(self.initialised)} absent, new")
         if self.dropped:
-            parts.append(f"{len(self.dropped)} adapter tensors dropped")
+            parts.append(f"{len(self.dropped)} tensors of {_parts(self.dropped)} dropped")
         return f"{self.path}: {', '.join(parts)}"
+
+
+def _parts(keys: Iterable[str]) -> str:
+    """What optional parts of the model the keys belong to, in words."""
+    return ", ".join(dict.fromkeys(OPTIONAL[_optional(key)] for key in keys))
 
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
@@ -161,24 +188,24 @@ def _unpickle_trusted(path: Path) -> Any:
 def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
     """Copy a checkpoint's weights into `model`, resizing position tables; returns what was done.
 
-    Adapters the file lacks keep their initial value; adapters the model lacks are dropped. Raises
-    CheckpointError, with the keys, for anything else that is missing, unexpected or of another shape.
+    Optional parts (adapters, structures, the detail head) that the file lacks keep their initial value; those that the
+    model lacks are dropped. Raises CheckpointError, with the keys, for anything else that is missing, unexpected or of
+    another shape.
     """
     own = model.state_dict()
-    has_adapters = any(ADAPTER in key for key in own)
     report = LoadReport(checkpoint.path)
     state: dict[str, Tensor] = {}
     wrong: list[str] = []
     for key, value in checkpoint.state.items():
         if key in own:
-            state[key] = _fit(key, value, own[key].shape, report, wrong)
-        elif ADAPTER in key and not has_adapters:
+            state[key] = _fit(key, value, own[key], report, wrong)
+        elif _optional(key) and not any(_optional(other) == _optional(key) for other in own):
             report.dropped.append(key)
         else:
             wrong.append(f"unexpected {key}")
     absent = [key for key in own if key not in checkpoint.state]
-    report.initialised = [key for key in absent if ADAPTER in key]
-    wrong += [f"missing {key}" for key in absent if ADAPTER not in key]
+    report.initialised = [key for key in absent if _optional(key)]
+    wrong += [f"missing {key}" for key in absent if not _optional(key)]
     if wrong:
         raise CheckpointError(
             f"{checkpoint.path} does not fit the model ({len(wrong)} keys): {listing(wrong)}. "
@@ -188,8 +215,17 @@ def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
     return report
 
 
-def _fit(key: str, value: Tensor, shape: torch.Size, report: LoadReport, wrong: list[str]) -> Tensor:
-    """The tensor in the model's shape; position tables are resized, other differences noted in `wrong`."""
+def _optional(key: str) -> str:
+    """The optional part of the model that a tensor belongs to, "" for none."""
+    return next((part for part in OPTIONAL if part in key), "")
+
+
+def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[str]) -> Tensor:
+    """The tensor in the model's shape; position tables are resized, other differences noted in `wrong`.
+
+    Structures that the model has beyond the file's keep their initial value.
+    """
+    shape = own.shape
     if value.shape == shape:
         report.loaded.append(key)
         return value
@@ -199,6 +235,9 @@ def _fit(key: str, value: Tensor, shape: torch.Size, report: LoadReport, wrong: 
     if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and value.shape[1] == shape[1]:
         report.resized.append(key)
         return resize_relative(value, shape[0])
+    if key == STRUCTURES and value.ndim == 2 and value.shape[1:] == shape[1:] and len(value) < len(own):
+        report.loaded.append(key)
+        return torch.cat((value.to(own), own[len(value) :]))
     wrong.append(f"{key} has shape {list(value.shape)} in the file and {list(shape)} in the model")
     return value
 
@@ -243,5 +282,6 @@ def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> di
         "model_type": model_type,
         "encoder_adapter": any(ADAPTER in name for name, _ in model.named_parameters()),
         "multimask": multimask,
+        "structures": list(model.prompt_encoder.structures),
         "preprocessing": model.preprocessing.as_dict(),
     }

@@ -91,7 +91,7 @@ class SamPredictor:
         if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
             mask_input = mask_input.sigmoid()
         points = None if point_coords is None else (point_coords, point_labels)
-        low_res, iou = self.model.decode(
+        low_res, iou, _ = self.model.decode(
             self.features, points=points, boxes=boxes, masks=mask_input, multimask=multimask_output
         )
         masks = self.frame.logits_to_original(low_res)

@@ -18,11 +18,11 @@ FLAGS = [
     )],
     *[("test", flag) for flag in ("multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp")],
 ]
-BOX = Mode("box", box=True)
+BOX = Mode("box", "box")
 
 
 def clicks(count: int) -> Mode:
-    return Mode(str(count), box=False, clicks=count)
+    return Mode(str(count), "points", clicks=count)
 
 
 # --- booleans -----------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_train_accepts_the_lowest_values(argv):
         ("--boxes_prompt True --iter_point 8", [BOX]),
         ("--boxes_prompt False", [clicks(1)]),
         ("--boxes_prompt False --iter_point 8", [clicks(8)]),
-        ("--boxes_prompt False --point_num 3", [Mode("3", box=False, clicks=1)]),
+        ("--boxes_prompt False --point_num 3", [Mode("3", "points", clicks=1)]),
         ("--iter_point 8", [BOX]),
     ],
 )
@@ -219,7 +219,7 @@ def test_modes_are_those_of_the_flags(argv, modes):
         ("--prompts circle", "--prompts: prompt 'circle' is unknown"),
         ("--prompts box 0", "'0' is unknown"),
         ("--prompts 1.5", "'1.5' is unknown"),
-        ("--prompts 101", "'101' is unknown: use box, or a number of points from 1 to 100"),
+        ("--prompts 101", "'101' is unknown: use box, structure, or a number of points from 1 to 100"),
         ("--boxes_prompt False --iter_point 0", "--iter_point 0: give 1 or more"),
         ("--boxes_prompt False --point_num 0", "--point_num 0: give 1 or more"),
         ("--boxes_prompt False --point_num -2", "--point_num -2: give 1 or more"),

@@ -31,8 +31,8 @@ def calls(tiny_model, monkeypatch):
     """Arguments and results of each call of the decoder: {"embedding", "coords", "labels", "masks", "result"}."""
     record, original = [], tiny_model.decode_points
 
-    def spy(embedding, coords, labels, masks=None, *, multimask=True):
-        result = original(embedding, coords, labels, masks, multimask=multimask)
+    def spy(embedding, coords, labels, masks=None, *, multimask=True, features=None):
+        result = original(embedding, coords, labels, masks, multimask=multimask, features=features)
         call = {"embedding": embedding, "coords": coords, "labels": labels, "masks": masks, "result": result}
         record.append(call | {"multimask": multimask})
         return result
@@ -179,6 +179,7 @@ def make_batch(keep: list[int] | None = None, dtype: torch.dtype = torch.float32
         mask=mask,
         box=torch.tensor([bounding_box(m[0].numpy()) for m in mask], dtype=torch.float32),
         image_index=image_index,
+        asked=torch.full((len(keep),), -1),
         refs=[refs[i] for i in keep],
         seeds=keep,
         frames=[frame] * len(needed),
@@ -198,7 +199,7 @@ def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkey
     assert len(calls) == ("box" in names) + 5 * ("5" in names)
     for row in predictions:
         for prediction in row:
-            points = 2 if prediction.mode.box else 1 + prediction.mode.clicks
+            points = 2 if prediction.mode.opening == "box" else 1 + prediction.mode.clicks
             assert prediction.points[0].shape == (points, 2) and prediction.low_res.shape == (16, 16)
 
 

@@ -50,7 +50,7 @@ def prompts_of(case: str, golden: dict) -> dict:
 @torch.no_grad()
 def test_decoder_matches_public_implementation(golden, case, multimask):
     model, arrays = golden
-    low_res, iou = model.decode(arrays["embedding"], **prompts_of(case, arrays), multimask=multimask)
+    low_res, iou, _ = model.decode(arrays["embedding"], **prompts_of(case, arrays), multimask=multimask)
     name = f"{case}_{'multi' if multimask else 'single'}"
     torch.testing.assert_close(low_res, arrays[f"{name}_low_res"], atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(iou, arrays[f"{name}_iou"], atol=TOLERANCE, rtol=0)

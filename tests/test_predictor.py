@@ -90,7 +90,7 @@ def test_predict_is_decode_and_the_inverse_of_the_preprocessing(preprocessing, p
         mask = torch.from_numpy(mask_input)[None]
         direct["masks"] = mask.sigmoid() if preprocessing.mask_prompt == "probability" else mask
     embedding = model.encode(torch.from_numpy(preprocessing.image(image, frame))[None])
-    low_res, iou = model.decode(embedding, **direct)
+    low_res, iou, _ = model.decode(embedding, **direct)
     logits = frame.logits_to_original(low_res)
 
     close(predictor.predict(**given, return_logits=True), (logits[0], iou[0], low_res[0]))
@@ -267,7 +267,7 @@ def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
     normalised = (images[0] - tiny_model.pixel_mean) / tiny_model.pixel_std
     padded = torch.zeros(1, 3, SIZE, SIZE)
     padded[..., :48, :] = normalised
-    low_res, iou = tiny_model.decode(tiny_model.encode(padded), boxes=boxes, multimask=multimask)
+    low_res, iou, _ = tiny_model.decode(tiny_model.encode(padded), boxes=boxes, multimask=multimask)
     close((outputs[0]["low_res_logits"], outputs[0]["iou_predictions"]), (low_res, iou))
     upscaled = F.interpolate(low_res, (SIZE, SIZE), mode="bilinear", align_corners=False)[..., :48, :]
     logits = F.interpolate(upscaled, (97, 131), mode="bilinear", align_corners=False)

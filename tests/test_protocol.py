@@ -52,7 +52,7 @@ def slow_case(model, mask_path, image_path, entry, mode):
         else:
             coords = torch.tensor([entry["point_coords"]], dtype=torch.float32)
             prompts = {"points": (coords, torch.tensor([entry["point_labels"]]))}
-        low_res, iou = model.decode(model.image_encoder(image), **prompts)
+        low_res, iou, _ = model.decode(model.image_encoder(image), **prompts)
     best = low_res[:, iou[0].argmax()][:, None]
     predicted = torch.sigmoid(from_frame(best, size, truth.shape))[0, 0].numpy() > 0.5
     overlap, eps = (predicted & truth).sum(), 1e-7

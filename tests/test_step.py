@@ -131,7 +131,7 @@ def plain_rounds(model, batch, policy, clicks, randomness):
         if policy.update == "round" and number:
             embedding = embedding.detach()
         coords, labels = (part[:, :0] for part in points) if number in clicks.mask_only else points
-        logits, iou = model.decode_points(embedding[index], coords, labels, previous, multimask=clicks.multimask)
+        logits, iou, _ = model.decode_points(embedding[index], coords, labels, previous, multimask=clicks.multimask)
         exploration = uniform(len(mask), 2, randomness)
         yield len(mask) * candidate_loss(logits, mask, iou, teach=policy.teach, exploration=exploration)[0]
         result = Round(logits.detach(), iou.detach(), points, model.image_size)
@@ -198,10 +198,11 @@ def test_the_candidate_that_learns(teach, monkeypatch):
     decode, rounds, learns = model.decode_points, [], []
 
     def watched(*args, **options):
-        logits, iou = decode(*args, **options)
+        decoded = decode(*args, **options)
+        logits, iou, _ = decoded
         logits.register_hook(lambda gradient: learns.append(gradient[:, 1:].abs().sum((2, 3)) > 0))
         rounds.append((logits.detach(), iou.detach()))
-        return logits, iou
+        return decoded
 
     monkeypatch.setattr(model, "decode_points", watched)
     backward(model, batch, StepPolicy(corrective_rounds=4, clicks=(1,), teach=teach), seed=2)
@@ -270,8 +271,8 @@ def test_extreme_logits_under_autocast_give_finite_losses_and_gradients(dtype, l
     decode = model.decode_points
 
     def extreme(*args, **options):
-        logits, iou = decode(*args, **options)
-        return logits + level, iou
+        decoded = decode(*args, **options)
+        return decoded._replace(logits=decoded.logits + level)
 
     monkeypatch.setattr(model, "decode_points", extreme)
     with torch.autocast("cpu", dtype):

@@ -132,9 +132,7 @@ def _spans(size: int, window: int) -> list[int]:
 class Block(nn.Module):
     """Transformer block, [B, H, W, C] -> the same: attention, then the MLP with the adapter beside it."""
 
-    def __init__(
-        self, *, dim: int, num_heads: int, mlp_ratio: float, window: int, grid: int, adapter: bool
-    ) -> None:
+    def __init__(self, *, dim: int, num_heads: int, mlp_ratio: float, window: int, grid: int, adapter: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim=dim, num_heads=num_heads, window=window, grid=grid)

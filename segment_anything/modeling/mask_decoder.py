@@ -4,6 +4,7 @@ Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,23 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+class Decoded(NamedTuple):
+    """What N prompts gave.
+
+    logits: [N, M, s, s], s = S/4, or S with a detail head. iou: predicted IoU [N, M]. presence: logits [N] that the
+    structure asked for is in the photograph at all; None for weights that know no structures.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    presence: Tensor | None
+
+
 class MaskDecoder(nn.Module):
-    """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt."""
+    """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt.
+
+    presence: also predicts whether the structure asked for is there. detail: a DetailHead, or None.
+    """
 
     def __init__(
         self,
@@ -37,6 +53,8 @@ class MaskDecoder(nn.Module):
         num_multimask_outputs: int = 3,
         iou_head_depth: int = 3,
         iou_head_hidden_dim: int = 256,
+        presence: bool = False,
+        detail: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -54,6 +72,8 @@ class MaskDecoder(nn.Module):
             MLP(transformer_dim, transformer_dim, transformer_dim // 8, 3) for _ in range(self.num_mask_tokens)
         )
         self.iou_prediction_head = MLP(transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth)
+        self.presence_head = MLP(transformer_dim, iou_head_hidden_dim, 1, iou_head_depth) if presence else None
+        self.detail = detail
 
     def forward(
         self,
@@ -64,30 +84,47 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,
         multimask_output: bool | None,
     ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts without a detail head: logits [N, M, 4h, 4w] and predicted IoU [N, M]; see `decode`."""
+        return self.decode(
+            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, multimask=multimask_output
+        )[:2]
+
+    def decode(
+        self,
+        embedding: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        *,
+        multimask: bool | None,
+        features: Tensor | None = None,
+    ) -> Decoded:
         """Decode N prompts.
 
-        image_embeddings: [N, C, h, w], or [1, C, h, w] which serves all prompts; image_pe: [1, C, h, w];
-        sparse_prompt_embeddings: [N, T, C]; dense_prompt_embeddings: [N, C, h, w].
-        Returns logits [N, M, 4h, 4w] and predicted IoU [N, M], M = 3 with multimask_output (tokens 1 to 3),
-        1 without (token 0), 4 for None (all tokens, for training).
-        Raises ValueError when the number of embeddings is neither 1 nor the number of prompts.
+        embedding: [N, C, h, w], or [1, C, h, w] which serves all prompts; image_pe: [1, C, h, w]; sparse prompts
+        [N, T, C]; dense prompts [N, C, h, w]; features: [N or 1, 16, S, S] for the detail head, without which the
+        logits are those of the S/4 grid. M = 3 with multimask (tokens 1 to 3), 1 without (token 0), 4 for None (all
+        tokens, for training). Raises ValueError when the number of embeddings is neither 1 nor the number of prompts.
         """
-        tokens = self._tokens(sparse_prompt_embeddings)
-        if len(image_embeddings) not in (1, len(tokens)):
+        tokens = self._tokens(sparse)
+        if len(embedding) not in (1, len(tokens)):
             raise ValueError(
-                f"{len(image_embeddings)} image embeddings for {len(tokens)} prompts: give one embedding per "
+                f"{len(embedding)} image embeddings for {len(tokens)} prompts: give one embedding per "
                 "prompt (embeddings[image_index]) or a single one."
             )
-        image = image_embeddings + dense_prompt_embeddings
+        image = embedding + dense
         height, width = image.shape[-2:]
         # in the order of the products that follow, which would otherwise copy it each by itself
         pixels, pixel_pe = (x.flatten(2).transpose(1, 2).contiguous() for x in (image, image_pe))
         hidden, image_out = self.transformer(pixels, pixel_pe, tokens)
-        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
+        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         upscaled = self.output_upscaling(image_out.transpose(1, 2).unflatten(2, (height, width)))
         masks = self._hypernetwork_weights(hidden, chosen) @ upscaled.flatten(2)
-        iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
-        return masks.unflatten(2, upscaled.shape[-2:]), iou
+        masks = masks.unflatten(2, upscaled.shape[-2:])
+        if self.detail is not None and features is not None:
+            masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen)
+        presence = None if self.presence_head is None else self.presence_head(hidden[:, 0])[:, 0]
+        return Decoded(masks, self.iou_prediction_head(hidden[:, 0])[:, chosen], presence)
 
     def _tokens(self, sparse: Tensor) -> Tensor:
         """Put the output tokens before the prompt tokens: [N, 1 + 4 + T, C]."""

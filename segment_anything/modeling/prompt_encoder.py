@@ -1,16 +1,20 @@
-"""Points, boxes and masks -> the sparse and dense prompt embeddings of Segment Anything.
+"""Points, boxes, masks and names of structures -> the sparse and dense prompt embeddings of Segment Anything.
 
-Kirillov et al. 2023, appendix A ("Prompt encoder"); random Fourier positions after Tancik et al. 2020.
+Kirillov et al. 2023, appendix A ("Prompt encoder"); random Fourier positions after Tancik et al. 2020. Structures are
+ours: a learned token each, given as a point label from STRUCTURE upwards.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .common import LayerNorm2d
 
 PADDING, BACKGROUND, FOREGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
+STRUCTURE = 4  # label of the first structure
 
 
 class RandomFourierPosition(nn.Module):
@@ -38,10 +42,22 @@ class RandomFourierPosition(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """Encodes prompts given in model-frame pixels (x, y; the frame is S x S)."""
+    """Encodes prompts given in model-frame pixels (x, y; the frame is S x S).
 
-    def __init__(self, *, embed_dim: int, image_size: int, patch_size: int = 16, mask_in_chans: int = 16) -> None:
+    structures: names of the structures that can be asked for without a click, label STRUCTURE + i each.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        image_size: int,
+        patch_size: int = 16,
+        mask_in_chans: int = 16,
+        structures: Sequence[str] = (),
+    ) -> None:
         super().__init__()
+        self.structures = tuple(structures)
         self.embed_dim = embed_dim
         self.image_size = image_size
         self.grid_size = image_size // patch_size
@@ -60,6 +76,14 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(mask_in_chans, embed_dim, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, embed_dim)
+        self.structure_embeddings = nn.Embedding(len(self.structures), embed_dim) if self.structures else None
+
+    def label_of(self, structure: str) -> int:
+        """The point label that asks for a structure. Raises ValueError for a name that the weights do not know."""
+        if structure not in self.structures:
+            known = ", ".join(self.structures) or "none: train with --structures"
+            raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
+        return STRUCTURE + self.structures.index(structure)
 
     def get_dense_pe(self) -> Tensor:
         """Positions of the image embedding's cells: [1, C, S/16, S/16]."""
@@ -69,17 +93,22 @@ class PromptEncoder(nn.Module):
         """Embed labelled positions: coords [N, P, 2] pixels, labels [N, P] -> [N, P, C].
 
         Labels: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
-        point" (its position is ignored). Without any position no gradient reaches the embeddings.
+        point", from 4 on a structure (the positions of these are ignored). Without any position no gradient reaches
+        the embeddings.
         """
         if not coords.shape[1]:
             return self.no_mask_embed.weight.new_zeros(len(coords), 0, self.embed_dim)
-        table = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        kinds = [self.not_a_point_embed, *self.point_embeddings]
+        kinds += [self.structure_embeddings] if self.structures else []
+        table = torch.cat([kind.weight for kind in kinds])
         position = self.pe_layer((coords + 0.5) / self.image_size)
-        is_point = (labels != PADDING).unsqueeze(-1)
+        is_point = ((labels != PADDING) & (labels < STRUCTURE)).unsqueeze(-1)
         return position * is_point + table[labels.long() + 1]
 
     def embed_masks(self, masks: Tensor) -> Tensor:
-        """Embed mask prompts [N, 1, S/4, S/4] -> [N, C, S/16, S/16]."""
+        """Embed mask prompts [N, 1, S/4, S/4], or larger ones, which are averaged down -> [N, C, S/16, S/16]."""
+        if masks.shape[-1] > self.mask_size:
+            masks = F.avg_pool2d(masks, masks.shape[-1] // self.mask_size)
         return self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
 
     def embed_no_mask(self, count: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .image_encoder import ImageEncoderViT
-from .mask_decoder import MaskDecoder
+from .mask_decoder import Decoded, MaskDecoder
 from .prompt_encoder import PromptEncoder
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -43,6 +43,11 @@ class Sam(nn.Module):
         """Normalised images [B, 3, S, S] -> embeddings [B, C, S/16, S/16]."""
         return self.image_encoder(image)
 
+    def features(self, image: Tensor, embedding: Tensor) -> Tensor | None:
+        """What the detail head sees of images [B, 3, S, S] and their embeddings: [B, 16, S, S]; None without one."""
+        detail = self.mask_decoder.detail
+        return None if detail is None else detail.features(image, embedding)
+
     def decode(
         self,
         embedding: Tensor,
@@ -51,13 +56,14 @@ class Sam(nn.Module):
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
         multimask: bool | None = True,
-    ) -> tuple[Tensor, Tensor]:
-        """Prompts of N masks on embeddings [N or 1, C, h, w] -> logits [N, M, S/4, S/4], IoU [N, M].
+        features: Tensor | None = None,
+    ) -> Decoded:
+        """Prompts of N masks on embeddings, and features, of N images or of one.
 
         Prompt shapes and frames are those of `PromptEncoder.forward`.
         """
         sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
-        return self._decode(embedding, sparse, dense, multimask)
+        return self._decode(embedding, sparse, dense, multimask, features)
 
     def decode_points(
         self,
@@ -67,7 +73,8 @@ class Sam(nn.Module):
         masks: Tensor | None = None,
         *,
         multimask: bool | None = True,
-    ) -> tuple[Tensor, Tensor]:
+        features: Tensor | None = None,
+    ) -> Decoded:
         """As `decode`, with the sparse prompts given as labelled positions, nothing added to them.
 
         coords: [N, P, 2] model-frame pixels; labels: [N, P] as in `PromptEncoder.embed_points`; P may be 0.
@@ -75,18 +82,13 @@ class Sam(nn.Module):
         sparse = self.prompt_encoder.embed_points(coords, labels)
         encoder = self.prompt_encoder
         dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
-        return self._decode(embedding, sparse, dense, multimask)
+        return self._decode(embedding, sparse, dense, multimask, features)
 
     def _decode(
-        self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None
-    ) -> tuple[Tensor, Tensor]:
-        return self.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=self.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-        )
+        self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None, features: Tensor | None
+    ) -> Decoded:
+        image_pe = self.prompt_encoder.get_dense_pe()
+        return self.mask_decoder.decode(embedding, image_pe, sparse, dense, multimask=multimask, features=features)
 
     def preprocess(self, x: Tensor) -> Tensor:
         """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""
@@ -118,7 +120,7 @@ class Sam(nn.Module):
 
     def _forward_one(self, item: dict[str, Any], embedding: Tensor, multimask: bool) -> dict[str, Tensor]:
         points = (item["point_coords"], item["point_labels"]) if "point_coords" in item else None
-        low_res, iou = self.decode(
+        low_res, iou, _ = self.decode(
             embedding, points=points, boxes=item.get("boxes"), masks=item.get("mask_inputs"), multimask=multimask
         )
         masks = self.postprocess_masks(low_res, item["image"].shape[-2:], item["original_size"])

@@ -53,7 +53,7 @@ class Augmentation:
 
     def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
         """The frame, or one of a window that shows a part of one of the masks [H, W] of original size."""
-        if not self._zooms or rng.random() >= ZOOMED:
+        if not self._zooms or not len(masks) or rng.random() >= ZOOMED:
             return frame
         return zoom_window(frame, masks[rng.integers(len(masks))], rng)
 
@@ -62,8 +62,8 @@ class Augmentation:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Change an image, float32 [3, S, S] as preprocessed, and masks, uint8 {0, 1} [M, S, S].
 
-        Returns the image, the masks that still show something, and their indexes. If no mask would be left,
-        nothing is changed.
+        Returns the image, the masks that still show something, and their indexes. If of several masks none would be
+        left, nothing is changed.
         """
         photograph = (image != self._surround).any(0)
         # not set_random_seed: it gives every transform the same seed, and all are applied together or none
@@ -72,7 +72,7 @@ class Augmentation:
         new_masks, photograph = changed["masks"][:-1], changed["masks"][-1]
         pixels = masks.sum((1, 2))
         kept = np.flatnonzero(new_masks.sum((1, 2)) >= np.minimum(pixels, MIN_PIXELS_KEPT).clip(min=1))
-        if not len(kept):
+        if len(masks) and not len(kept):
             return image, masks, np.arange(len(masks))
         return np.where(photograph, self._from_pixels(changed["image"]), self._surround), new_masks[kept], kept
 

@@ -37,15 +37,16 @@ class ClickPolicy:
 class Round:
     """What one prompt gave for N masks.
 
-    candidates: logits [N, M, S/4, S/4]; candidate_iou: predicted IoU [N, M]; points: all prompts so far,
-    coords [N, P, 2] and labels [N, P]; image_size: S. Where M is 4 the first is the single-mask token, which
-    is never chosen.
+    candidates: logits [N, M, s, s], s = S/4, or S with a detail head; candidate_iou: predicted IoU [N, M]; points: all
+    prompts so far, coords [N, P, 2] and labels [N, P]; image_size: S; presence: logits [N] that the structure asked for
+    is there, or None. Where M is 4 the first is the single-mask token, which is never chosen.
     """
 
     candidates: Tensor
     candidate_iou: Tensor
     points: Points
     image_size: int
+    presence: Tensor | None = None
 
     @property
     def choice(self) -> Tensor:
@@ -55,7 +56,7 @@ class Round:
 
     @property
     def low_res(self) -> Tensor:
-        """Logits [N, 1, S/4, S/4] of the chosen candidate."""
+        """Logits [N, 1, s, s] of the chosen candidate."""
         index = self.choice.view(-1, 1, 1, 1).expand(-1, 1, *self.candidates.shape[-2:])
         return self.candidates.gather(1, index)
 
@@ -77,21 +78,28 @@ def run(
     opening: Points,
     policy: ClickPolicy,
     randomness: Randomness,
+    *,
+    features: Tensor | None = None,
 ) -> Iterator[Round]:
     """Yield the rounds of one click sequence, lazily: a caller may run a backward pass between two of them.
 
     embedding: [B, C, h, w]; image_index: int64 [N], the image of each mask; mask: bool [N, 1, S, S], the
     truth that corrective clicks are drawn from; opening: coords [N, P, 2] and labels [N, P]. Each later round
     sees all clicks so far and, as mask prompt, the sigmoid of the previous round's chosen logits, without
-    gradient between rounds.
+    gradient between rounds. features: [B, 16, S, S] for the detail head, see `Sam.features`.
     """
     points, mask_prompt = opening, None
     for index in range(policy.rounds):
         coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
-        candidates, iou = model.decode_points(
-            embedding.index_select(0, image_index), coords, labels, mask_prompt, multimask=policy.multimask
+        decoded = model.decode_points(
+            embedding.index_select(0, image_index),
+            coords,
+            labels,
+            mask_prompt,
+            multimask=policy.multimask,
+            features=None if features is None else features.index_select(0, image_index),
         )
-        result = Round(candidates, iou, points, model.image_size)
+        result = Round(decoded.logits, decoded.iou, points, model.image_size, decoded.presence)
         yield result
         mask_prompt = result.low_res.detach().sigmoid()
         if index + 1 < policy.rounds and index + 1 not in policy.mask_only:

@@ -7,6 +7,7 @@ combination 20 focal + dice + MSE of the IoU: Segment Anything, Kirillov et al. 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from ..utils.transforms import upsample
 
@@ -14,6 +15,7 @@ FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
 EXPLORATION = 1 / 16
 REDUCTIONS = ("mask", "batch")
+LOSSES = {"focal": FOCAL_WEIGHT, "bce": 1.0}  # weight of the pixel loss beside the Dice loss
 TEACHERS = ("best", "predicted")
 
 
@@ -60,13 +62,32 @@ class _FocalAndDice(torch.autograd.Function):
         return gradient.add_(slope), None, None
 
 
-def segmentation_losses(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Focal loss (alpha 0.25, gamma 2, mean over pixels) and Dice loss (1 - soft Dice) of each output.
+def segmentation_losses(
+    logits: Tensor, mask: Tensor, *, smooth: float = 1.0, kind: str = "focal"
+) -> tuple[Tensor, Tensor]:
+    """Pixel loss (mean over pixels) and Dice loss (1 - soft Dice) of each output.
 
-    logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M]; finite for any
-    finite logit.
+    kind: "focal" is the focal loss (alpha 0.25, gamma 2), "bce" the binary cross entropy, which pulls harder at thin
+    structures. logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M]; finite for
+    any finite logit.
     """
-    return _FocalAndDice.apply(logits.float(), mask.float(), smooth)
+    logits, mask = logits.float(), mask.float()
+    if kind == "focal":
+        return _FocalAndDice.apply(logits, mask, smooth)
+    entropy = F.softplus(logits) - logits * mask
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * mask).sum((-2, -1)) + smooth
+    return entropy.mean((-2, -1)), 1 - overlap / (probability.sum((-2, -1)) + mask.sum((-2, -1)) + smooth)
+
+
+def presence_loss(presence: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    """Binary cross entropy of whether a structure is there, mean over the N masks; 0 for those that were clicked on.
+
+    presence: logits [N]; mask: [N, 1, S, S]; asked: int64 [N], -1 where no structure was asked for.
+    """
+    there = mask.flatten(1).any(1).float()
+    each = F.binary_cross_entropy_with_logits(presence.float(), there, reduction="none")
+    return (each * (asked >= 0)).mean()
 
 
 @torch.no_grad()
@@ -101,10 +122,11 @@ def candidate_loss(
     *,
     teach: str = "best",
     exploration: Tensor | None = None,
+    kind: str = "focal",
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the decoder's M outputs, averaged over masks, and its detached parts.
 
-    low_res: logits [N, M, S/4, S/4]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
+    low_res: logits [N, M, s, s]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
     S x S. Every output learns its IoU. Of the three candidates one learns the mask: with teach "best" that
     of the best IoU, whatever IoU it predicts (Kirillov et al. 2023, "Making the model ambiguity-aware"), with
     "predicted" that of the best predicted IoU, as in SAM-Med2D. `exploration`, random numbers in [0, 1)
@@ -121,10 +143,10 @@ def candidate_loss(
         best = merit[:, len(single) :].argmax(dim=1, keepdim=True)
         index = torch.cat((index, len(single) + _explore(best, exploration)), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
-    focal, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask)
+    pixel, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask, kind=kind)
     iou = (predicted_iou.float() - target).square().mean()
-    loss = (FOCAL_WEIGHT * focal + dice).mean() + iou
-    parts = {"loss": loss, "focal": focal[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
+    loss = (LOSSES[kind] * pixel + dice).mean() + iou
+    parts = {"loss": loss, kind: pixel[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
     return loss, {name: value.detach() for name, value in parts.items()}
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling import Sam
+from ..modeling.prompt_encoder import PADDING
 from .interactive import ClickPolicy, random_mask_only, run
-from .losses import candidate_loss
+from .losses import candidate_loss, presence_loss
 from .prompts import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 
 ENCODER_MODES = ("adapter", "full", "none")
@@ -19,13 +20,15 @@ UPDATES = ("batch", "round")
 class StepPolicy:
     """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a round may
     give, drawn for each round. multimask: train the three candidates beside the single mask. teach: which
-    candidate learns, see `candidate_loss`. update: after each "round", or once a "batch"."""
+    candidate learns, see `candidate_loss`. update: after each "round", or once a "batch". loss: the pixel loss, see
+    `segmentation_losses`."""
 
     corrective_rounds: int = 8
     clicks: tuple[int, ...] = (1, 3, 5, 9)
     multimask: bool = True
     teach: str = "best"
     update: str = "batch"
+    loss: str = "focal"
 
     @property
     def updates(self) -> int:
@@ -57,16 +60,21 @@ def select_trainable(model: Sam, encoder: str) -> None:
         raise ValueError("--train_encoder adapter needs adapters: add --encoder_adapter True, or use full or none.")
 
 
-def random_openings(mask: Tensor, box: Tensor, randomness: Randomness) -> Points:
-    """Opening prompt of each mask: a jittered box or one click, with equal chance.
+def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, asked: Tensor | None = None) -> Points:
+    """Opening prompt of each mask: a jittered box or one click, with equal chance; or the structure's name.
 
-    mask: bool [N, S, S]; box: float [N, 4]. Both kinds are two labelled points, so they share a batch.
+    mask: bool [N, S, S]; box: float [N, 4]; asked: int64 [N], the point label of a structure or -1. All kinds are two
+    labelled points, so they share a batch.
     """
     jittered = box_points(jitter_boxes(box, mask.shape[-1], randomness))
     clicked = pad_points(first_points(mask, 1, randomness))
     use_box = uniform(len(mask), 1, randomness).to(mask.device) < 0.5
     coords = torch.where(use_box[..., None], jittered[0], clicked[0])
-    return coords, torch.where(use_box, jittered[1], clicked[1])
+    labels = torch.where(use_box, jittered[1], clicked[1])
+    if asked is None:
+        return coords, labels
+    named = torch.stack((asked, torch.full_like(asked, PADDING)), dim=1)
+    return coords, torch.where(asked[:, None] >= 0, named, labels)
 
 
 def objectives(
@@ -80,10 +88,12 @@ def objectives(
     clicks: ClickPolicy,
     randomness: Randomness,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+    asked: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Yield `policy.updates` objectives: scalars to call `backward` on, and the loss with its parts.
 
-    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`.
+    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`; asked: see
+    `random_openings`, None for a model without structures.
     The gradient of an objective is that of the loss, summed over the N masks and averaged over its rounds, and
     multiplied by what `scale` multiplies with; its value means nothing. The loss and its parts are sums over
     masks, too.
@@ -92,26 +102,41 @@ def objectives(
     parameters and in the embedding, and go from there through the encoder once. With update "round" every
     round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
     """
-    opening = random_openings(mask[:, 0], box, randomness)
+    opening = random_openings(mask[:, 0], box, randomness, asked)
     embedding = model.encode(image)
-    leaf = embedding.detach().requires_grad_(embedding.requires_grad)
-    head = [p for part in (model.prompt_encoder, model.mask_decoder) for p in part.parameters() if p.requires_grad]
-    reached, sources = [*head, embedding], [*head, leaf]
+    encoded = [x for x in (embedding, model.features(image, embedding)) if x is not None]
+    leaves = [x.detach().requires_grad_(x.requires_grad) for x in encoded]
+    head = [p for p in _decoder_parameters(model) if p.requires_grad]
+    reached, sources = [*head, *encoded], [*head, *leaves]
     share = policy.updates / clicks.rounds
     collected = Collected()
-    for result in run(model, leaf, image_index, mask, opening, clicks, randomness):
+    features = leaves[1] if len(leaves) > 1 else None
+    for result in run(model, leaves[0], image_index, mask, opening, clicks, randomness, features=features):
         exploration = uniform(len(mask), 2, randomness)
         loss, parts = candidate_loss(
-            result.candidates, mask, result.candidate_iou, teach=policy.teach, exploration=exploration
+            result.candidates, mask, result.candidate_iou, teach=policy.teach, exploration=exploration, kind=policy.loss
         )
+        if asked is not None:
+            parts["presence"] = presence_loss(result.presence, mask, asked)
+            loss = loss + parts["presence"]
         factor = share * len(mask)
-        collected.add(_gradients(scale(factor * loss), sources), {k: factor * value for k, value in parts.items()})
+        parts = {name: factor * value.detach() for name, value in parts.items()}
+        collected.add(_gradients(scale(factor * loss), sources), parts)
         if policy.update == "round":
             yield collected.objective(reached), collected.parts
             collected = Collected()
-            leaf.requires_grad_(False)  # SAM-Med2D's later rounds do not reach the encoder
+            for leaf in leaves:
+                leaf.requires_grad_(False)  # SAM-Med2D's later rounds do not reach the encoder
     if policy.update == "batch":
         yield collected.objective(reached), collected.parts
+
+
+def _decoder_parameters(model: Sam) -> Iterator[nn.Parameter]:
+    """Parameters that each round's graph reaches by itself: those of the detail head's stem come with its features."""
+    yield from model.prompt_encoder.parameters()
+    for name, parameter in model.mask_decoder.named_parameters():
+        if not name.startswith("detail.") or name.startswith("detail.weights."):
+            yield parameter
 
 
 def _gradients(loss: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:

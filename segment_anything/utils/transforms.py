@@ -155,6 +155,8 @@ class Preprocessing:
 
 def upsample(low_res: Tensor, image_size: int) -> Tensor:
     """Logits [N, M, s, s] of the model frame -> float32 [N, M, S, S], bilinear."""
+    if low_res.shape[-1] == image_size:
+        return low_res.float()
     return F.interpolate(low_res.float(), (image_size, image_size), mode="bilinear", align_corners=False)
 
 

@@ -1,0 +1,68 @@
+"""Logits at the photograph's own resolution: what the S/4 grid of SAM's decoder cannot hold.
+
+A light U-shaped stem looks at the input at full, half and quarter resolution, with the image embedding at its bottom,
+once for an image. Each prompt then weighs the features, as it weighs the decoder's upscaled embedding.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .common import LayerNorm2d
+from .mask_decoder import MLP
+
+WIDTHS = (16, 32, 64)  # channels at S, S/2 and S/4
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1), LayerNorm2d(outputs), nn.GELU()
+    )
+
+
+class DetailHead(nn.Module):
+    """Adds to the decoder's logits, upsampled to S x S, a product of prompt weights and full-resolution features.
+
+    The weights start at zero: a new head changes nothing.
+    """
+
+    def __init__(self, *, embedding_channels: int, num_mask_tokens: int) -> None:
+        super().__init__()
+        full, half, quarter = WIDTHS
+        self.at_full = _block(3, full)
+        self.at_half = nn.Sequential(_block(full, half, stride=2), _block(half, half))
+        self.at_quarter = _block(half, quarter, stride=2)
+        self.embedding = nn.Conv2d(embedding_channels, quarter, kernel_size=1)
+        self.join_quarter = _block(quarter, quarter)
+        self.to_half = nn.Conv2d(quarter, half, kernel_size=1)
+        self.join_half = _block(half, half)
+        self.to_full = nn.Conv2d(half, full, kernel_size=1)
+        self.join_full = _block(full, full)
+        self.weights = nn.ModuleList(
+            MLP(embedding_channels, embedding_channels, full, 3) for _ in range(num_mask_tokens)
+        )
+        for mlp in self.weights:
+            nn.init.zeros_(mlp.layers[-1].weight)
+            nn.init.zeros_(mlp.layers[-1].bias)
+
+    def features(self, image: Tensor, embedding: Tensor) -> Tensor:
+        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
+        full = self.at_full(image)
+        half = self.at_half(full)
+        quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
+        half = self.join_half(half + _upsample(self.to_half(quarter), 2))
+        return self.join_full(full + _upsample(self.to_full(half), 2))
+
+    def forward(self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice) -> Tensor:
+        """Logits [N, M, S/4, S/4], features [N, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
+
+        chosen: which of the four tokens the M logits belong to.
+        """
+        numbers = range(len(self.weights))[chosen]
+        weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)
+        detail = (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])
+        return F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False) + detail
+
+
+def _upsample(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
