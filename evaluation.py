@@ -113,7 +113,8 @@ def predict_batch(
             for number, result in enumerate(rounds, start=1):
                 if number in wanted:
                     mode = wanted[number]
-                    results |= {(mode.name, i): p for i, p in zip(rows, _predictions(mode, result), strict=True)}
+                    found = _predictions(model, mode, result)
+                    results |= {(mode.name, i): p for i, p in zip(rows, found, strict=True)}
     every = range(len(batch.refs))
     return [[results[mode.name, i] for mode in modes if (mode.name, i) in results] for i in every]
 
@@ -128,11 +129,12 @@ def _groups(model: Sam, prompts: Prompts, refs: Sequence[MaskRef], opening: str)
     return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
 
 
-def _predictions(mode: Mode, result: Round) -> Iterator[Prediction]:
+def _predictions(model: Sam, mode: Mode, result: Round) -> Iterator[Prediction]:
     """What a round says of each of its masks."""
     iou = result.predicted_iou[:, 0].tolist()
     presence = [math.nan] * len(iou) if result.presence is None else result.presence.sigmoid().tolist()
-    masks = zip(result.low_res[:, 0].float(), iou, presence, *result.points, strict=True)
+    low_res = model.withhold_absent(result.low_res.float(), result.presence, result.points[1])[:, 0]
+    masks = zip(low_res, iou, presence, *result.points, strict=True)
     for low_res, predicted_iou, there, *points in masks:
         yield Prediction(mode, low_res, predicted_iou, tuple(points), there)
 

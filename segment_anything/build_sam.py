@@ -117,6 +117,7 @@ def build_sam(
     )
     if source:
         _load(model, source, adapter_start)
+        model.prompt_encoder.presence_thresholds |= source.presence_thresholds(names)
     return model.eval()
 
 

@@ -66,6 +66,17 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} has {count} structure tokens and the names {names!r}: one name each.")
         return tuple(names)
 
+    def presence_thresholds(self, structures: Iterable[str]) -> dict[str, float]:
+        """Probability from which on each of the structures is held to be there, where the file says it.
+
+        Raises CheckpointError for values that are no probabilities.
+        """
+        stored = self.metadata.get("presence_thresholds", {})
+        numbers = isinstance(stored, dict) and all(isinstance(value, int | float) for value in stored.values())
+        if not numbers or not all(0 <= value <= 1 for value in stored.values()):
+            raise CheckpointError(f"{self.path}: its presence thresholds {stored!r} are no probabilities.")
+        return {name: float(stored[name]) for name in structures if name in stored}
+
     @property
     def image_size(self) -> int:
         """Side S of the input the weights were made for, in pixels."""
@@ -283,5 +294,6 @@ def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> di
         "encoder_adapter": any(ADAPTER in name for name, _ in model.named_parameters()),
         "multimask": multimask,
         "structures": list(model.prompt_encoder.structures),
+        "presence_thresholds": model.prompt_encoder.presence_thresholds,
         "preprocessing": model.preprocessing.as_dict(),
     }

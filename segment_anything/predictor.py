@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .modeling import Sam
+from .modeling.prompt_encoder import STRUCTURE
 from .utils.transforms import Frame, to_tensor
 
 
@@ -22,6 +24,7 @@ class SamPredictor:
     def reset_image(self) -> None:
         """Forget the photograph."""
         self.features: Tensor | None = None
+        self.detail: Tensor | None = None
         self.frame: Frame | None = None
 
     @torch.no_grad()
@@ -39,6 +42,7 @@ class SamPredictor:
         frame = self.model.preprocessing.frame(rgb)
         pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
         self.features, self.frame = self.model.encode(pixels), frame
+        self.detail = self.model.features(pixels, self.features)
 
     def get_image_embedding(self) -> Tensor:
         """The embedding [1, C, S/16, S/16] of the photograph."""
@@ -56,8 +60,9 @@ class SamPredictor:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Masks for one prompt, or for many at once.
 
-        point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background), or
-        [N, P, 2] and [N, P] for N prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels.
+        point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background, from 4 on the
+        name of a structure, see `PromptEncoder.label_of`, whose position is ignored), or [N, P, 2] and [N, P] for N
+        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels.
         mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
         Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
@@ -91,11 +96,29 @@ class SamPredictor:
         if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
             mask_input = mask_input.sigmoid()
         points = None if point_coords is None else (point_coords, point_labels)
-        low_res, iou, _ = self.model.decode(
-            self.features, points=points, boxes=boxes, masks=mask_input, multimask=multimask_output
+        logits, iou, presence = self.model.decode(
+            self.features,
+            points=points,
+            boxes=boxes,
+            masks=mask_input,
+            multimask=multimask_output,
+            features=self.detail,
         )
-        masks = self.frame.logits_to_original(low_res)
+        if points is not None and boxes is None:
+            logits = self.model.withhold_absent(logits, presence, point_labels)
+        masks = self.frame.logits_to_original(logits)
+        low_res = F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
         return masks if return_logits else masks > self.model.mask_threshold, iou, low_res
+
+    def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
+        """Mask of a structure without a click, bool [H, W], empty where it is not in the photograph; predicted IoU.
+
+        Raises ValueError for a structure that the weights do not know, RuntimeError without an image.
+        """
+        label = self.model.prompt_encoder.label_of(structure)
+        masks, iou, _ = self.predict(np.zeros((1, 2)), np.array([label]))
+        best = int(iou.argmax())
+        return masks[best], float(iou[best])
 
     def _require_image(self) -> None:
         if self.features is None:
@@ -118,8 +141,10 @@ class SamPredictor:
             prompts["point_coords"] = self.frame.points_to_model(_shaped("point_coords", point_coords, (-1, 2)))
             if prompts["point_labels"].shape != prompts["point_coords"].shape[:2]:
                 raise ValueError(f"{np.shape(point_labels)} point_labels for {np.shape(point_coords)} point_coords.")
-            if not np.isin(prompts["point_labels"], (-1, 0, 1)).all():
-                raise ValueError("point_labels are 1 (foreground), 0 (background) or -1 (not a point).")
+            names = self.model.prompt_encoder.structures
+            if not np.isin(prompts["point_labels"], (-1, 0, 1, *range(STRUCTURE, STRUCTURE + len(names)))).all():
+                known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))
+                raise ValueError(f"point_labels are 1 (foreground), 0 (background), -1 (not a point){known}.")
         if box is not None:
             prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", box, (4,)))
         if mask_input is not None:

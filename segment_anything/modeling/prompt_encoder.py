@@ -77,6 +77,7 @@ class PromptEncoder(nn.Module):
         )
         self.no_mask_embed = nn.Embedding(1, embed_dim)
         self.structure_embeddings = nn.Embedding(len(self.structures), embed_dim) if self.structures else None
+        self.presence_thresholds = dict.fromkeys(self.structures, 0.5)  # probabilities; chosen on validation data
 
     def label_of(self, structure: str) -> int:
         """The point label that asks for a structure. Raises ValueError for a name that the weights do not know."""

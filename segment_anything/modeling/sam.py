@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from .image_encoder import ImageEncoderViT
 from .mask_decoder import Decoded, MaskDecoder
-from .prompt_encoder import PromptEncoder
+from .prompt_encoder import FOREGROUND, STRUCTURE, PromptEncoder
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+ABSENT_LOGIT = -20.0  # of all pixels of a structure that is not there
 
 
 class Sam(nn.Module):
@@ -89,6 +90,22 @@ class Sam(nn.Module):
     ) -> Decoded:
         image_pe = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder.decode(embedding, image_pe, sparse, dense, multimask=multimask, features=features)
+
+    def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:
+        """Logits [N, M, s, s] that are empty where a structure was asked for and is held to be absent.
+
+        presence: logits [N] of the decoder; labels: [N, P] of the prompts. A click on the structure or a box says that
+        it is there. The thresholds are those of `prompt_encoder.presence_thresholds`.
+        """
+        names = self.prompt_encoder.structures
+        if presence is None or not names:
+            return logits
+        levels = torch.tensor([self.prompt_encoder.presence_thresholds[name] for name in names], device=labels.device)
+        named = (labels >= STRUCTURE) & (labels < STRUCTURE + len(names))
+        level = torch.where(named, levels[(labels.long() - STRUCTURE).clamp(0, len(names) - 1)], 0).amax(1)
+        shown = ((labels >= FOREGROUND) & (labels < STRUCTURE)).any(1)
+        absent = named.any(1) & ~shown & (presence.sigmoid() < level)
+        return torch.where(absent.view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
 
     def preprocess(self, x: Tensor) -> Tensor:
         """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""
