@@ -78,13 +78,16 @@ class Tree:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    seen: dict[str, str] = {}
-    above = {str(parent) for parent in folder.resolve().parents}
+    """Relative names and paths of a folder's files; a folder that is linked to from beside it is read once."""
+    seen: set[str] = set()
     for parent, folders, names in walk(folder, followlinks=True):
         real = realpath(parent)
-        if real in seen or real in above:
-            raise DataError(f"{parent} and {seen.get(real, real)} are one folder: remove the link between them")
-        seen[real] = parent
+        if seen and Path(realpath(Path(parent).parent)).is_relative_to(real):
+            raise DataError(f"{parent} is a link to {real}, in which it lies itself: remove the link")
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         below = Path(parent).relative_to(folder)
         folders[:] = sorted(name for name in folders if not JUNK.search(f"{(below / name).as_posix()}/"))
         for name in sorted(names):

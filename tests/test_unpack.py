@@ -333,8 +333,18 @@ def test_linked_folders_are_read_and_loops_are_named(tmp_path):
     (elsewhere / "1.png").write_bytes(b"1")
     (source / "photos").symlink_to(elsewhere)
     assert list(unpacked(source, tmp_path / "scratch").files) == ["photos/1.png"]
+    (source / "photos_again").symlink_to(elsewhere)
+    assert list(unpacked(source, tmp_path / "scratch").files) == ["photos/1.png"]
     for target in (source, tmp_path, elsewhere):
-        (elsewhere / "back").symlink_to(target)
-        with pytest.raises(DataError, match=r"back and .* are one folder: remove the link"):
-            unpacked(source, tmp_path / "scratch")
-        (elsewhere / "back").unlink()
+        (source / "inside").mkdir()
+        (source / "inside/back").symlink_to(target)
+        if target == elsewhere:
+            assert len(unpacked(source, tmp_path / "scratch").files) == 1
+        else:
+            with pytest.raises(DataError, match=r"back is a link to .* in which it lies itself: remove the link"):
+                unpacked(source, tmp_path / "scratch")
+        (source / "inside/back").unlink()
+        (source / "inside").rmdir()
+    (elsewhere / "back").symlink_to(elsewhere)
+    with pytest.raises(DataError, match="in which it lies itself"):
+        unpacked(source, tmp_path / "scratch")
