@@ -47,7 +47,8 @@ class FundusDataset(Dataset):
     out masks that vanished in the model frame, as long as another one is there.
 
     structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
-    with the probability ASKED, and structures that are known not to be there are asked for, too.
+    with the probability ASKED, and so are structures that are known not to be there. With `every_absent`, for testing,
+    all masks are clicked on, and all these structures are asked for.
     """
 
     records: Sequence[Record]
@@ -61,6 +62,7 @@ class FundusDataset(Dataset):
     keep_fov: bool = False
     drop_vanished: bool = False
     structures: Sequence[str] = ()
+    every_absent: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -128,13 +130,15 @@ class FundusDataset(Dataset):
         chosen = [Target((int(i),), record.masks[i]) for i in self._choose(record, rng)]
         if not self.structures:
             return chosen
+        share = 0.0 if self.every_absent else ASKED
         asked = {}
         for target in chosen:
             name = target.ref.structure
-            if name in self.structures and rng.random() < ASKED:
+            if name in self.structures and rng.random() < share:
                 asked[name] = Target(tuple(record.of(name)), target.ref, self._label(name))
         clicked = [target for target in chosen if target.ref.structure not in asked]
-        absent = [name for name in record.absent if name in self.structures and rng.random() < ASKED]
+        share = 1.0 if self.every_absent else ASKED
+        absent = [name for name in record.absent if name in self.structures and rng.random() < share]
         missing = [Target((), MaskRef(record.image, f"no {name}", name), self._label(name)) for name in absent]
         return [*clicked, *asked.values(), *missing]
 

@@ -104,7 +104,7 @@ def predict_batch(
         if not wanted:
             continue
         policy = ClickPolicy(rounds=max(wanted), multimask=multimask)
-        for rows in _groups(model, prompts, batch.refs, opening):
+        for rows in _groups(model, prompts, batch, opening):
             refs = [batch.refs[i] for i in rows]
             points = _openings(prompts, refs, opening, model)
             streams = [stream(seed, ref.key, "clicks") for ref in refs]
@@ -119,11 +119,15 @@ def predict_batch(
     return [[results[mode.name, i] for mode in modes if (mode.name, i) in results] for i in every]
 
 
-def _groups(model: Sam, prompts: Prompts, refs: Sequence[MaskRef], opening: str) -> list[list[int]]:
-    """Indexes of masks that go through the decoder together: filled up, a shorter prompt would mean something else."""
+def _groups(model: Sam, prompts: Prompts, batch: Batch, opening: str) -> list[list[int]]:
+    """Indexes of masks that go through the decoder together: filled up, a shorter prompt would mean something else.
+
+    What is not there can be asked for, but not clicked on.
+    """
     groups: dict[int, list[int]] = {}
-    for i, ref in enumerate(refs):
-        if opening != STRUCTURE or ref.structure in model.prompt_encoder.structures:
+    names = model.prompt_encoder.structures
+    for i, (ref, asked) in enumerate(zip(batch.refs, batch.asked.tolist(), strict=True)):
+        if ref.structure in names if opening == STRUCTURE else asked < 0:
             count = len(prompts[ref.name]["point_labels"]) or 1 if opening == POINTS else 1
             groups.setdefault(count, []).append(i)
     return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
@@ -142,8 +146,8 @@ def _predictions(model: Sam, mode: Mode, result: Round) -> Iterator[Prediction]:
 def misplaced(batch: Batch, prompts: Prompts) -> int:
     """How many foreground clicks of the prompts lie outside their mask in the model frame."""
     count = 0
-    for ref, mask in zip(batch.refs, batch.mask[:, 0], strict=True):
-        entry = prompts[ref.name]
+    for i in torch.nonzero(batch.asked < 0)[:, 0].tolist():
+        entry, mask = prompts[batch.refs[i].name], batch.mask[i, 0]
         for (x, y), label in zip(entry["point_coords"], entry["point_labels"], strict=True):
             inside = x < mask.shape[1] and y < mask.shape[0] and bool(mask[int(y), int(x)])
             count += label == 1 and not inside
@@ -157,7 +161,7 @@ def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Predicti
     """Logits [modes, H, W] of mask `i`; OUTSIDE_LOGIT where the mask vanished and so nothing was asked for."""
     frame = batch.frames[int(batch.image_index[i])]
     logits = torch.stack([prediction.low_res for prediction in predictions])[:, None]
-    if not batch.mask[i].any():
+    if not batch.mask[i].any() and batch.asked[i] < 0:
         return logits.new_full((len(predictions), *frame.original), OUTSIDE_LOGIT)
     return frame.logits_to_original(logits)[:, 0]
 
@@ -187,30 +191,66 @@ def score_batch(
         j = int(batch.image_index[i])
         if not predictions[i]:
             continue
-        truth = batch.truth[i].astype(bool)
+        truth, whole = batch.truth[i].astype(bool), _whole(batch, i)
         logits = logits_at_original_size(batch, i, predictions[i])
         masks = (logits > 0).cpu().numpy()
         probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
         place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
-        vanished = not bool(batch.mask[i].any())
+        absent = bool(batch.asked[i] >= 0)
+        vanished = not absent and not bool(batch.mask[i].any())
         facts = {"area": int(truth.sum()), "vanished": vanished}
         for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
+            target = whole if prediction.mode.opening == STRUCTURE else truth
             inside = batch.inside[j] if batch.inside else None
             soft_part = {"probability": probability, "inside": inside}
-            case = Case(mask, truth, structure=ref.structure, tolerance=tolerance, **soft_part)
-            scores = score(case, [name for name in metrics if name != VCDR]) | {VCDR: math.nan}
+            case = Case(mask, target, structure=ref.structure, tolerance=tolerance, **soft_part)
+            wanted = [name for name in metrics if name != VCDR]
+            scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
             row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
             predicted_iou = math.nan if vanished else prediction.predicted_iou
             row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
+            row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
             rows[j].append(row | {"missed": case.counts.missed})
-            if VCDR in metrics:
+            if VCDR in metrics and not absent:
                 ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
-            if save:
+            if save and not absent:
                 save(row, mask, probability)
     if VCDR in metrics:
         for image_rows, ratio in zip(rows, ratios, strict=True):
             ratio.write(image_rows)
     return rows
+
+
+def _whole(batch: Batch, i: int) -> np.ndarray:
+    """All masks of the structure that mask `i` belongs to, in its photograph, as one: bool [H, W]."""
+    own = [
+        truth
+        for ref, image, truth in zip(batch.refs, batch.image_index.tolist(), batch.truth, strict=True)
+        if ref.structure == batch.refs[i].structure and image == int(batch.image_index[i])
+    ]
+    return np.logical_or.reduce(own)
+
+
+def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
+    """Probability of each structure from which on it is best held to be there, from cases asked for by name.
+
+    Best is the highest mean of sensitivity and specificity; of equal ones the lowest threshold, which withholds least.
+    0, so that nothing is withheld, for a structure that is in every photograph.
+    """
+    there: dict[str, dict[bool, list[float]]] = {}
+    for row in rows:
+        if row["prompt"] == STRUCTURE:
+            there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]].append(row["presence"])
+    return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in there.items()}
+
+
+def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
+    if not len(absent) or not len(present):
+        return 0.0
+    values = np.unique(np.concatenate((present, absent)))
+    candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
+    merits = [(present >= level).mean() + (absent < level).mean() for level in candidates]
+    return float(candidates[int(np.argmax(merits))])
 
 
 class CupToDisc:

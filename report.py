@@ -120,7 +120,7 @@ def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, 
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
         unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""
         parts += [f"## {_title(metric)} by structure{unit}", means_table("Structure", entries, metric)]
-    parts += _data_sets(summary, main)
+    parts += _data_sets(summary, main) + _absent(summary["absent"])
     parts += ["## Pictures", *(f"![{Path(name).stem}]({name})" for name in pictures)]
     write_text(path, "\n\n".join(parts) + "\n")
 
@@ -137,6 +137,20 @@ def _data_sets(summary: dict[str, Any], metric: str) -> list[str]:
         means_table("Data set", whole | {"weighted sum": summary["overall"]}, metric),
         f"## {_title(metric)} by structure and data set",
         means_table("Structure, data set", dict(sorted(parts.items())), metric),
+    ]
+
+
+def _absent(absent: dict[str, dict[str, Any]]) -> list[str]:
+    """A section on structures that were asked for where they are not."""
+    if not absent:
+        return []
+    lines = [
+        [name, str(entry["photographs"]), _with_interval(entry, "false_positive")] for name, entry in absent.items()
+    ]
+    return [
+        "## Asked for where it is not",
+        "Photographs that are known to be without the structure, and the share in which a pixel was drawn all the same.",
+        table(["Structure", "photographs", "false positive, %"], lines),
     ]
 
 

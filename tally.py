@@ -20,6 +20,7 @@ BINS = 1000  # of a histogram over [0, 1]
 CALIBRATION_BINS = 50
 LOWER_IS_BETTER = ("hd95", "vcdr")  # of the metrics
 BLOCK = 64  # photographs whose sums are added together
+ABSENT = "absent"
 SAMPLE = 1000  # cases of a structure among which its median case is looked for
 
 Row = dict[str, Any]
@@ -81,7 +82,8 @@ def mean_and_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, list
 class Tally:
     """Means by data set, structure and prompt, with histograms and picked cases.
 
-    A row has mask, image, data_set, structure, prompt, the metrics, predicted_iou, vanished and missed.
+    A row has mask, image, data_set, structure, prompt, the metrics, predicted_iou, vanished and missed. Rows that are
+    `absent`, of structures that are not in their photograph, count for the false-positive rate alone.
     """
 
     def __init__(self, metrics: Sequence[str], *, seed: int = 0) -> None:
@@ -93,12 +95,18 @@ class Tally:
         self.calibration = np.zeros((CALIBRATION_BINS, CALIBRATION_BINS), np.int64)
         self.picks: dict[str, Picks] = {}
         self._photographs: dict[Place, set[str]] = {}  # the first two of each place
+        self.absent: set[str] = set()
         self.images = 0
 
     def add(self, number: int, rows: Sequence[Row]) -> None:
         """Add all rows of photograph `number`."""
         values: dict[Any, float] = {}
-        for row in rows:
+        for row in (row for row in rows if row.get("absent")):
+            for kind, value in (("count", 1.0), ("sum", float(row["predicted_area"] > 0))):
+                values[kind, ABSENT, row["structure"]] = value
+            self.absent.add(row["structure"])
+        drawn = [row for row in rows if not row.get("absent")]
+        for row in drawn:
             place = row["data_set"], row["structure"], row["prompt"]
             counts = self.counts.setdefault(place, Counter())
             counts.update(masks=1, vanished=row["vanished"], missed=row["missed"])
@@ -113,7 +121,7 @@ class Tally:
                         values[kind, metric, place] = values.get((kind, metric, place), 0.0) + value
             self._draw(row)
         self.bootstrap.add(f"{rows[0]['data_set']}/{rows[0]['image']}", values)
-        for mask, cases in groupby(rows, key=lambda row: row["mask"]):
+        for mask, cases in groupby(drawn, key=lambda row: row["mask"]):
             cases = list(cases)
             value = mean([row[self.main] for row in cases]) * (-1 if self.main in LOWER_IS_BETTER else 1)
             if not math.isnan(value):
@@ -134,7 +142,8 @@ class Tally:
         """{"overall": {prompt: means}, "structures": {name: the same}, "data_sets": {name: the same and "structures"}}.
 
         Means: each metric, its `<metric>_ci95`, the numbers of masks, of vanished and of missed ones, and of the
-        values that were `excluded` from each metric because they are undefined.
+        values that were `excluded` from each metric because they are undefined. And "absent": {structure: photographs
+        without it in which it was asked for, share of these in which it was `false_positive`, with interval}.
         """
         data_sets, structures = (sorted({place[part] for place in self.counts}) for part in (0, 1))
         return {
@@ -145,7 +154,13 @@ class Tally:
                 | {"structures": {s: means for s in structures if (means := self._means(data_set, s))}}
                 for data_set in data_sets
             },
+            "absent": {name: self._false_positives(name) for name in sorted(self.absent)},
         }
+
+    def _false_positives(self, structure: str) -> dict[str, Any]:
+        sums, counts = (self.bootstrap.sums([(kind, ABSENT, structure)]) for kind in ("sum", "count"))
+        share, interval = mean_and_interval(sums, counts)
+        return {"photographs": int(counts[0]), "false_positive": share, "false_positive_ci95": interval}
 
     def _means(self, data_set: str | None = None, structure: str | None = None) -> dict[str, dict[str, Any]]:
         """Means of each prompt over the cases of a data set or structure, or over all."""

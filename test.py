@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from evaluation import METRICS, POINTS, Mode, parse_mode
-from maps import load_folders
+from maps import complete, load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -29,6 +29,7 @@ from utils import (
     Processes,
     UsageError,
     add_bool,
+    add_complete,
     compile_encoder,
     join_processes,
     leave_processes,
@@ -61,6 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(model, "--multimask", default=True, help="choose among three candidates by predicted IoU")
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
+    add_complete(data)
     prompts = parser.add_argument_group("prompts (default: box, 1, 3 and 5 points in one run)")
     prompts.add_argument("--prompts", nargs="+", metavar="P", help="columns: box, structure, numbers of points")
     add_bool(prompts, "--boxes_prompt", default=True, help="one column, as SAM-Med2D: the box, or the points")
@@ -146,7 +148,7 @@ def main(args: argparse.Namespace) -> int:
         out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
         model = load_model(args, device)
         folders = args.data_path if isinstance(args.data_path, list) else [args.data_path]
-        tester = Tester(args, model, load_folders(folders, "test"), modes, out, processes)
+        tester = Tester(args, model, complete(load_folders(folders, "test"), args.complete), modes, out, processes)
         return run(args, tester, out, processes)
     finally:
         signal.signal(signal.SIGTERM, before)

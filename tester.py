@@ -133,7 +133,7 @@ class Tester:
 
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
-    def _dataset(self, records: Sequence[Record], **options: bool) -> FundusDataset:
+    def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
         return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
 
     def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
@@ -221,7 +221,9 @@ class Tester:
         readable = [number for number in range(len(self.records)) if self._readable(number)]
         todo = self._share_of_the_rest(self.work.cases, readable)
         keep_fov = any(name in SOFT for name in self.args.metrics)
-        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov)
+        by_name = any(mode.opening == STRUCTURE for mode in self.modes)
+        names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
+        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
             for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:

@@ -34,6 +34,7 @@ from utils import (
     Processes,
     UsageError,
     add_bool,
+    add_complete,
     compile_encoder,
     compute_deterministically,
     join_processes,
@@ -71,15 +72,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="default: the checkpoint's own, else rgb")
     add_bool(group, "--augment", default=True, help="random flips, rotation, scale, light, focus")
     group.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare ones more often")
-    group.add_argument(
-        "--complete",
-        type=parse_complete,
-        action=Merge,
-        nargs="+",
-        default={},
-        metavar="DATA_SET=STRUCTURE,...",
-        help="data sets in which a structure without a mask is not there (others: was not annotated)",
-    )
+    add_complete(group)
     group.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
 
 
@@ -166,21 +159,6 @@ def check_args(args: argparse.Namespace) -> None:
             f"--train_encoder {args.train_encoder} would keep a random image encoder frozen: give --sam_checkpoint, "
             "or train all of it with --train_encoder full."
         )
-
-
-def parse_complete(text: str) -> dict[str, list[str]]:
-    """ "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}."""
-    data_set, separator, names = text.partition("=")
-    if not (data_set and separator and all(names.split(","))):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a data set, =, and its structures with commas between")
-    return {data_set: names.split(",")}
-
-
-class Merge(argparse.Action):
-    """Joins the dictionaries of a flag's values."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        setattr(namespace, self.dest, {key: names for value in values for key, names in value.items()})
 
 
 def structures_of(args: argparse.Namespace) -> list[str] | None:

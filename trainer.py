@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
+from evaluation import presence_thresholds
 from maps import DataError, Record, check_records, complete, data_digest, has_map, load_folders
 from report import write_summary
 from runlog import RunLog
@@ -136,7 +137,7 @@ class Trainer:
             metrics=self.args.metrics,
             device=self.device,
             multimask=self.args.multimask,
-            by_name=bool(self.model.prompt_encoder.structures),
+            structures=self.model.prompt_encoder.structures,
             rank=self.processes.rank,
             processes=self.processes.count,
         )
@@ -306,6 +307,7 @@ class Trainer:
         self.model.eval()
         with self.average.in_place():
             rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
+        self.model.prompt_encoder.presence_thresholds |= presence_thresholds(rows)
         summary = summarise(rows, self.args.metrics)
         if self.log:
             self.log.picture(epoch, tiles, step=self.step)

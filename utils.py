@@ -45,6 +45,34 @@ def add_bool(group: argparse._ArgumentGroup, flag: str, *, default: bool | None,
     group.add_argument(flag, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
 
+def add_complete(group: argparse._ArgumentGroup) -> None:
+    """The flag --complete, as a dictionary for `maps.complete`."""
+    group.add_argument(
+        "--complete",
+        type=parse_complete,
+        action=Merge,
+        nargs="+",
+        default={},
+        metavar="DATA_SET=STRUCTURE,...",
+        help="data sets in which a structure without a mask is not there (others: was not annotated)",
+    )
+
+
+def parse_complete(text: str) -> dict[str, list[str]]:
+    """ "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}."""
+    data_set, separator, names = text.partition("=")
+    if not (data_set and separator and all(names.split(","))):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a data set, =, and its structures with commas between")
+    return {data_set: names.split(",")}
+
+
+class Merge(argparse.Action):
+    """Joins the dictionaries of a flag's values."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, {key: names for value in values for key, names in value.items()})
+
+
 def parse_with_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, and keep in `args.given` the names of the flags that were written out."""
     args = parser.parse_args(argv)

@@ -51,16 +51,18 @@ class Validation:
         metrics: list[str],
         device: torch.device,
         multimask: bool,
-        by_name: bool = False,
+        structures: Sequence[str] = (),
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        """`records` are those of all processes; `num_workers` loader processes read them; by_name: ask for structures
-        by their names, too."""
+        """`records` are those of all processes; `num_workers` loader processes read them; structures: are asked
+        for by their names, too."""
         self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
-        self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if by_name else []))]
+        self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if structures else []))]
         self.cases = {key: number for number, key in enumerate(choose_cases(records))}
-        dataset = FundusDataset(records[rank::processes], preprocessing, keep_truth=True)
+        dataset = FundusDataset(
+            records[rank::processes], preprocessing, keep_truth=True, structures=structures, every_absent=True
+        )
         self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
         self.prompts: Prompts = {}
         for batch in self.loader:
