@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from maps import MaskRef, Record, check_size, read_image, read_mask
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.training.augmentation import Augmentation
-from segment_anything.training.prompts import bounding_box, largest_component
+from segment_anything.training.prompts import largest_component
 from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.fov import fov_mask
-from segment_anything.utils.transforms import Frame, Preprocessing
+from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 
 BOXES = ("component", "mask")
 ASKED = 0.4  # share of the masks, and of the structures known to be absent, that training asks for by name

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .modeling import Sam
-from .modeling.prompt_encoder import STRUCTURE
-from .utils.transforms import Frame, to_tensor
+from .modeling.prompt_encoder import FOREGROUND, STRUCTURE
+from .utils.transforms import Frame, bounding_box, to_tensor, window_around
 
 
 class SamPredictor:
@@ -26,6 +26,7 @@ class SamPredictor:
         self.features: Tensor | None = None
         self.detail: Tensor | None = None
         self.frame: Frame | None = None
+        self.image: np.ndarray | None = None
 
     @torch.no_grad()
     def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
@@ -43,6 +44,7 @@ class SamPredictor:
         pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
         self.features, self.frame = self.model.encode(pixels), frame
         self.detail = self.model.features(pixels, self.features)
+        self.image = rgb
 
     def get_image_embedding(self) -> Tensor:
         """The embedding [1, C, S/16, S/16] of the photograph."""
@@ -57,6 +59,7 @@ class SamPredictor:
         mask_input: np.ndarray | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        zoom: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Masks for one prompt, or for many at once.
 
@@ -66,7 +69,8 @@ class SamPredictor:
         mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
         Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
-        else 1. Raises ValueError for prompts that do not fit together, RuntimeError without an image.
+        else 1. With `zoom` each prompt is answered once more, from a window around its box, or around its clicks and the
+        mask of the first answer, which the model sees larger; low_res stays that of the first answer. Raises ValueError for prompts that do not fit together, RuntimeError without an image.
         """
         self._require_image()
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
@@ -75,6 +79,8 @@ class SamPredictor:
             for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
         )
         masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
+        if zoom:
+            masks, iou = self._zoomed(prompts, masks, iou, multimask_output)
         masks = masks if return_logits else masks > self.model.mask_threshold
         arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
         outputs = [(masks.float() if return_logits else masks).cpu().numpy(), *arrays]
@@ -109,6 +115,36 @@ class SamPredictor:
         masks = self.frame.logits_to_original(logits)
         low_res = F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
         return masks if return_logits else masks > self.model.mask_threshold, iou, low_res
+
+    @torch.no_grad()
+    def _zoomed(self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+        """Answers from windows: logits [N, M, H, W] and predicted IoU [N, M], the first ones where there is no window.
+
+        prompts: in the model frame; masks, iou: the first answers.
+        """
+        points = {name: value.cpu().numpy() for name, value in prompts.items() if name != "mask_input"}
+        boxes = self.frame.boxes_to_original(points["boxes"]) if "boxes" in points else [None] * len(masks)
+        coords = self.frame.points_to_original(points["point_coords"]) if "point_coords" in points else None
+        masks, iou = masks.clone(), iou.clone()
+        for i, box in enumerate(boxes):
+            labels = None if coords is None else points["point_labels"][i]
+            own = None if coords is None else coords[i]
+            place = _place(masks[i, iou[i].argmax()], own, labels) if box is None else box
+            frame = self.frame if place is None else window_around(self.frame, place)
+            if frame == self.frame:
+                continue
+            pixels = to_tensor(self.model.preprocessing.image(self.image, frame), self.device)[None]
+            embedding = self.model.encode(pixels)
+            here: dict[str, tuple[Tensor, Tensor] | Tensor] = {}
+            if own is not None:
+                moved = to_tensor(frame.points_to_model(own).astype(np.float32), self.device)
+                here["points"] = (moved[None], prompts["point_labels"][i : i + 1])
+            if box is not None:
+                here["boxes"] = to_tensor(frame.boxes_to_model(box).astype(np.float32), self.device)[None]
+            features = self.model.features(pixels, embedding)
+            logits, found, _ = self.model.decode(embedding, **here, multimask=multimask, features=features)
+            masks[i], iou[i] = frame.logits_to_original(logits)[0], found[0]
+        return masks, iou
 
     def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
         """Mask of a structure without a click, bool [H, W], empty where it is not in the photograph; predicted IoU.
@@ -155,6 +191,16 @@ class SamPredictor:
         if len(set(counts.values())) > 1:
             raise ValueError(f"The prompts disagree on their number: {counts}.")
         return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
+
+
+def _place(logits: Tensor, coords: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray | None:
+    """Box x0, y0, x1, y1 around a mask, logits [H, W], and the clicks in the foreground; None where there is neither."""
+    mask = (logits > 0).cpu().numpy()
+    corners = [np.array(bounding_box(mask), float).reshape(2, 2)] if mask.any() else []
+    if coords is not None:
+        corners.append(coords[labels == FOREGROUND])
+    corners = np.concatenate(corners) if corners else np.zeros((0, 2))
+    return np.concatenate((corners.min(0), corners.max(0))) if len(corners) else None
 
 
 def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:

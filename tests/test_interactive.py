@@ -15,8 +15,8 @@ from evaluation import masks_at_original_size, parse_mode, predict_batch
 from maps import DataError, MaskRef, Record
 from prompt_file import make_prompts, read_prompts, stream, write_prompts
 from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run, upsample
-from segment_anything.training.prompts import bounding_box, box_points, first_points, pad_points
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.training.prompts import box_points, first_points, pad_points
+from segment_anything.utils.transforms import Preprocessing, bounding_box
 
 SIZE = 64
 INDEX = torch.tensor([0, 0, 1, 1, 1])

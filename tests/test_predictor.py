@@ -1,5 +1,7 @@
 """`SamPredictor` and `Sam.forward`: prompts in photograph pixels, masks at the photograph's size."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from segment_anything import SamPredictor
-from segment_anything.utils.transforms import Preprocessing
-from tests.conftest import make_tiny_model
+from segment_anything.build_sam import build_network
+from segment_anything.modeling.sam import ABSENT_LOGIT
+from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
+from tests.conftest import TINY_SPEC, make_tiny_model
 
 SIZE = 64
 LOW = SIZE // 4
@@ -286,3 +290,64 @@ def test_sam_forward_does_not_mix_images(tiny_model):
     for one, other in zip(together, alone, strict=True):
         close((one["low_res_logits"],), (other["low_res_logits"],))
     assert not torch.allclose(together[0]["low_res_logits"], together[1]["low_res_logits"], atol=1e-4)
+
+
+# --- windows and names ----------------------------------------------------------------------------------------
+
+
+def test_zoom_answers_from_the_window_around_the_box(tiny_model):
+    """The same as cutting the window out by hand, and nothing outside it."""
+    image = np.random.default_rng(3).integers(60, 200, (300, 400, 3), dtype=np.uint8)
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(image)
+    box = np.array([100, 120, 140, 150])
+    first = predictor.predict(box=box, return_logits=True)
+    masks, iou, low_res = predictor.predict(box=box, return_logits=True, zoom=True)
+    window = window_around(predictor.frame, box)
+    top, left, bottom, right = window.crop
+    assert (bottom - top, right - left) == (80, 80)
+    by_hand = SamPredictor(tiny_model)
+    frame = replace(by_hand_frame(tiny_model, image[top:bottom, left:right]), original=(80, 80))
+    pixels = torch.from_numpy(tiny_model.preprocessing.image(image[top:bottom, left:right], frame))[None]
+    by_hand.features, by_hand.frame = tiny_model.encode(pixels), frame
+    expected, expected_iou, _ = by_hand.predict(box=box - [left, top, left, top], return_logits=True)
+    np.testing.assert_allclose(masks[:, top:bottom, left:right], expected, atol=1e-4)
+    np.testing.assert_allclose(iou, expected_iou, atol=1e-5)
+    outside = np.ones((300, 400), bool)
+    outside[top:bottom, left:right] = False
+    assert (masks[:, outside] == OUTSIDE_LOGIT).all()
+    np.testing.assert_array_equal(low_res, first[2])
+
+
+def by_hand_frame(model, image):
+    size, (height, width) = model.image_size, image.shape[:2]
+    return Frame(size, (height, width), (0, 0, height, width), (0, 0, size, size))
+
+
+def test_zoom_of_clicks_keeps_them_in_view(tiny_model):
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(np.random.default_rng(3).integers(60, 200, (300, 400, 3), dtype=np.uint8))
+    masks, iou, _ = predictor.predict(np.array([[30, 40], [45, 52]]), np.array([1, 0]), zoom=True)
+    assert masks.shape == (3, 300, 400) and iou.shape == (3,)
+
+
+def test_a_structure_is_predicted_by_name_or_by_its_label():
+    torch.manual_seed(0)
+    model = build_network(
+        TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc", "vessel"], detail=True
+    )
+    predictor = SamPredictor(model.eval())
+    predictor.set_image(np.random.default_rng(3).integers(60, 200, (90, 100, 3), dtype=np.uint8))
+    model.prompt_encoder.presence_thresholds["vessel"] = 0.0
+    mask, _ = predictor.predict_structure("vessel")
+    masks, ious, low_res = predictor.predict(np.array([[7, 7]]), np.array([5]))
+    assert mask.shape == (90, 100) and low_res.shape == (3, 16, 16)
+    np.testing.assert_array_equal(mask, masks[ious.argmax()])
+    model.prompt_encoder.presence_thresholds["vessel"] = 1.0
+    assert not predictor.predict_structure("vessel")[0].any()
+    click = predictor.predict(np.array([[7, 7], [50, 50]]), np.array([5, 1]), return_logits=True)[0]
+    assert (click != ABSENT_LOGIT).any()  # a click says that it is there
+    with pytest.raises(ValueError, match="'fovea' is unknown"):
+        predictor.predict_structure("fovea")
+    with pytest.raises(ValueError, match=r"4 \(optic_disc\), 5 \(vessel\)"):
+        predictor.predict(np.array([[7, 7]]), np.array([6]))

@@ -11,7 +11,6 @@ from skimage.measure import regionprops
 
 from segment_anything.training.prompts import (
     append_points,
-    bounding_box,
     box_points,
     error_points,
     first_points,
@@ -21,6 +20,7 @@ from segment_anything.training.prompts import (
     sample_points,
     uniform,
 )
+from segment_anything.utils.transforms import bounding_box
 
 masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.integers(0, 1))
 

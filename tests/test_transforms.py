@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.training.prompts import bounding_box
 from segment_anything.utils.fov import find_fov
 from segment_anything.utils.transforms import (
     MODES,
     OUTSIDE_LOGIT,
     Frame,
     Preprocessing,
+    bounding_box,
     normalise,
     place,
     resize,
     resize_mask,
+    window_around,
 )
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "golden_losses_transforms.npz")
@@ -352,3 +353,21 @@ def test_empty_and_unchanged_masks():
     mask = disc(30, (10, 12), 5)
     assert np.array_equal(resize_mask(mask, (30, 30)), mask)
     assert not resize_mask(np.zeros((30, 30), np.uint8), (7, 9)).any()
+
+
+# --- windows --------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(40, 900), st.integers(40, 900), st.data())
+def test_a_window_holds_its_box_and_lies_in_the_photograph(height, width, data):
+    frame = Frame(64, (height, width), (0, 0, height, width), (0, 0, 64, 64))
+    x0, x1 = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2)))
+    y0, y1 = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2)))
+    window = window_around(frame, (x0, y0, x1, y1))
+    top, left, bottom, right = window.crop
+    assert 0 <= top <= y0 <= y1 <= bottom <= height and 0 <= left <= x0 <= x1 <= right <= width
+    if window != frame:
+        assert bottom - top == right - left >= 16 and bottom - top < min(height, width)
+        assert window.inner == (0, 0, 64, 64)
+        centre = np.array([[(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2]])
+        np.testing.assert_allclose(window.points_to_original(window.points_to_model(centre)), centre, atol=1e-9)

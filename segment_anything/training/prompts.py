@@ -101,14 +101,6 @@ def append_points(points: Points, more: Points) -> Points:
     return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
 
 
-def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Half-open bounding box of a non-empty mask [H, W]. Raises ValueError for an empty one."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        raise ValueError("An empty mask has no bounding box.")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """Largest 8-connected component of a {0, 1} uint8 mask [H, W]; of equal ones the first in reading order."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)

@@ -4,7 +4,9 @@
 (0, 0) is the top-left one. Points are pixel indices in x, y order; boxes are half-open edges x0, y0, x1, y1.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -83,6 +85,26 @@ class Frame:
         top, left, bottom, right = self.crop
         margins = (left, self.original[1] - right, top, self.original[0] - bottom)
         return F.pad(logits, margins, value=OUTSIDE_LOGIT) if any(margins) else logits
+
+
+ZOOM_MARGIN = 0.5  # around a box, in shares of its longer side
+LEAST_ZOOM = 0.25  # side of a window, in shares of S: pixels are enlarged four times at most
+
+
+def window_around(frame: Frame, box: Sequence[float]) -> Frame:
+    """Frame of a square window around a box, x0, y0, x1, y1 in pixels of the photograph, with a margin.
+
+    It lies in the part of the photograph that `frame` uses, which stays as it is where the window would not be smaller.
+    """
+    top, left, bottom, right = frame.crop
+    height, width = frame.crop_size
+    longer = max(box[2] - box[0], box[3] - box[1])
+    side = max(math.ceil(longer * (1 + 2 * ZOOM_MARGIN)), round(LEAST_ZOOM * frame.image_size))
+    if side >= min(height, width):
+        return frame
+    x = min(max(round((box[0] + box[2] - side) / 2), left), right - side)
+    y = min(max(round((box[1] + box[3] - side) / 2), top), bottom - side)
+    return replace(frame, crop=(y, x, y + side, x + side), inner=(0, 0, frame.image_size, frame.image_size))
 
 
 @dataclass(frozen=True)
@@ -222,6 +244,14 @@ def _restore_components(small: np.ndarray, mask: np.ndarray) -> np.ndarray:
     central = order[np.unique(label[order], return_index=True)[1]]
     small[small_y[central], small_x[central]] = 1
     return small
+
+
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Half-open box x0, y0, x1, y1 of a non-empty mask [H, W]. Raises ValueError for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("An empty mask has no bounding box.")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
