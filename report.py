@@ -149,7 +149,7 @@ def _absent(absent: dict[str, dict[str, Any]]) -> list[str]:
     ]
     return [
         "## Asked for where it is not",
-        "Photographs that are known to be without the structure, and the share in which a pixel was drawn all the same.",
+        "Photographs known to be without the structure, and the share in which a pixel was drawn all the same.",
         table(["Structure", "photographs", "false positive, %"], lines),
     ]
 

@@ -1,11 +1,10 @@
 """The same photograph twice, however it was resized, recompressed or brightened.
 
-Candidates come from thumbnails (`thumbnail`, `candidates`); `compare` looks at the two pictures of a candidate. What
+Candidates come from thumbnails (`thumbnails`, `candidates`); `compare` looks at the two pictures of a candidate. What
 makes two pictures one photograph is that details of every size agree and that nothing has moved: another visit of the
 same eye shows the same vessels, but elsewhere in the field of view, and under another light.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -14,11 +13,12 @@ import numpy as np
 from segment_anything.utils.fov import find_fov, fov_mask
 
 THUMBNAIL = 32
-# Candidates: two copies of one photograph have a correlation of 0.74 and more (440 photographs, resized to 60 %
-# and JPEG quality 40 at the worst), 4 of 10,000 pairs of different photographs 0.7.
-CANDIDATE = 0.7
-MOST_CANDIDATES = 8  # of one photograph
-BLOCK = 1024
+# Least correlation of the two thumbnails of candidates. Of 440 photographs, copies of 60 % of the size and JPEG
+# quality 40 have it, but for one; of 10,000 pairs of different photographs one has it.
+CANDIDATE = (0.7, 0.85)
+MOST_CANDIDATES = 8  # of one photograph in a block
+BLOCK = 1024  # photographs
+SMALL_PART = 0.6  # of the picture
 SIDE = 256  # of the pictures that are compared
 BANDS = ((1, 4), (2, 8), (4, 16), (8, 32), (2, 0))  # differences of Gaussians: standard deviations, 0 for no second
 # correlation in each band
@@ -52,13 +52,23 @@ class Likeness:
 # --- candidates -----------------------------------------------------------------------------------------------
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> float16 [THUMBNAIL ** 2]: what the field of view shows, without its illumination.
+def thumbnails(image: np.ndarray) -> np.ndarray:
+    """Two float16 vectors [2, THUMBNAIL ** 2] of a photograph, RGB uint8 [H, W, 3]: field of view, whole picture.
+
+    The second is 0 where the field of view is a small part of the picture: the dark surround says nothing.
+    """
+    top, left, bottom, right = _field(image)
+    small_part = (bottom - top) * (right - left) < SMALL_PART * image.shape[0] * image.shape[1]
+    whole = np.zeros(THUMBNAIL**2, np.float16) if small_part else _thumbnail(image)
+    return np.stack([_thumbnail(image[top:bottom, left:right]), whole])
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """What a picture shows, without its illumination: float16 [THUMBNAIL ** 2].
 
     Of mean 0 and length 1, so that a product of two is their correlation; all 0 for a picture without content.
     """
-    top, left, bottom, right = _field(image)
-    green = _shrink(image[top:bottom, left:right, 1], 2 * THUMBNAIL)
+    green = _shrink(image[..., 1], 2 * THUMBNAIL)
     detail = green - cv2.GaussianBlur(green, (0, 0), 3)
     y, x = np.mgrid[: len(detail), : len(detail)] - (len(detail) - 1) / 2
     detail *= np.hypot(y, x) < 0.45 * len(detail)  # the rim looks alike in all photographs of a camera
@@ -66,22 +76,27 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     limit = 3 * small.std()
     small = np.clip(small, -limit, limit)
     small -= small.mean()
-    return (small / max(float(np.linalg.norm(small)), 1e-3)).ravel().astype(np.float16)
+    length = float(np.linalg.norm(small))
+    return (small / length if length > 1 else 0 * small).ravel().astype(np.float16)
 
 
-def candidates(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs (i < j) of rows of `thumbnails` [N, D] that may be one photograph, the likeliest of each row.
+def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs (i < j) of photographs that may be one, by `thumbnails` [N, 2, D]: the likeliest of each.
 
-    Memory is BLOCK x N; 10,000 rows take seconds.
+    Works on blocks of photographs: the memory does not grow with N, and 10,000 take seconds.
     """
-    rows = thumbnails.astype(np.float32)
-    for start in range(0, len(rows), BLOCK):
-        likeness = rows[start : start + BLOCK] @ rows[start:].T
-        likeness[np.tril_indices_from(likeness)] = -1  # each pair once
-        for i in np.flatnonzero((likeness >= CANDIDATE).any(axis=1)):
-            others = np.flatnonzero(likeness[i] >= CANDIDATE)
-            likeliest = others[np.argsort(-likeness[i, others], kind="stable")[:MOST_CANDIDATES]]
-            yield from ((start + int(i), start + int(j)) for j in np.sort(likeliest))
+    pairs = set()
+    for start in range(0, len(thumbnails), BLOCK):
+        rows = thumbnails[start : start + BLOCK].astype(np.float32)
+        for other in range(start, len(thumbnails), BLOCK):
+            columns = thumbnails[other : other + BLOCK].astype(np.float32)
+            likeness = np.maximum(*(rows[:, k] @ columns[:, k].T / CANDIDATE[k] for k in (0, 1)))
+            if start == other:  # each pair once
+                likeness[np.tril_indices_from(likeness)] = 0
+            for i in np.flatnonzero((likeness >= 1).any(axis=1)):
+                likeliest = np.argsort(-likeness[i], kind="stable")[:MOST_CANDIDATES]
+                pairs |= {(start + int(i), other + int(j)) for j in likeliest if likeness[i, j] >= 1}
+    return pairs
 
 
 # --- comparison -----------------------------------------------------------------------------------------------

@@ -69,8 +69,9 @@ class SamPredictor:
         mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
         Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
-        else 1. With `zoom` each prompt is answered once more, from a window around its box, or around its clicks and the
-        mask of the first answer, which the model sees larger; low_res stays that of the first answer. Raises ValueError for prompts that do not fit together, RuntimeError without an image.
+        else 1. With `zoom` each prompt is answered once more, from a window around its box, or around its clicks and
+        the mask of the first answer, which the model sees larger; low_res stays that of the first answer. Raises
+        ValueError for prompts that do not fit together, RuntimeError without an image.
         """
         self._require_image()
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
@@ -194,7 +195,7 @@ class SamPredictor:
 
 
 def _place(logits: Tensor, coords: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray | None:
-    """Box x0, y0, x1, y1 around a mask, logits [H, W], and the clicks in the foreground; None where there is neither."""
+    """Box x0, y0, x1, y1 around a mask, logits [H, W], and the foreground clicks; None where there is neither."""
     mask = (logits > 0).cpu().numpy()
     corners = [np.array(bounding_box(mask), float).reshape(2, 2)] if mask.any() else []
     if coords is not None:
