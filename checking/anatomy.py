@@ -112,10 +112,10 @@ def describe(name: str, move: Move, scale: float) -> Finding:
     """The finding for a mask that has to be moved; scale: pixels of the photograph per search pixel."""
     if move.mirror:
         turned = "rotated" if move.mirror.startswith("by") else "mirrored"
-        message = f"{name} is {turned} {move.mirror} against its photograph: turn it back"
+        message = f"{name} seems to be {turned} {move.mirror} against its photograph: look at it, then turn it back"
         return Finding("flipped", (name,), message)
     across = f"{round(abs(move.right) * scale)} pixels too far to the {'left' if move.right > 0 else 'right'}"
     along = f"{round(abs(move.down) * scale)} pixels too far {'up' if move.down > 0 else 'down'}"
     parts = [part for part, by in ((across, move.right), (along, move.down)) if abs(by) > SETTLED]
-    message = f"{name} lies about {' and '.join(parts)} in its photograph: move it back"
+    message = f"{name} seems to lie about {' and '.join(parts)} in its photograph: look at it, then move it back"
     return Finding("shifted", (name,), message)

@@ -1,0 +1,109 @@
+"""Photographs and patients that are in two splits, so that a test measures what was trained on."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from checking.findings import Finding
+from checking.listing import Photograph
+from checking.twins import Likeness, candidates, compare
+from maps import read_image
+from parallel import in_processes
+
+
+def find_repeated(
+    photographs: Sequence[Photograph], digests: Sequence[bytes], thumbnails: np.ndarray, workers: int
+) -> list[Finding]:
+    """Photographs that are there more than once; same eyes in two splits.
+
+    digests: of the files; thumbnails: [N, 2, D], see `twins.thumbnails`.
+    """
+    first: dict[bytes, int] = {}
+    edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
+    different = np.fromiter(first.values(), int, len(first))
+    pairs = [(int(different[i]), int(different[j])) for i, j in sorted(candidates(thumbnails[different]))]
+    files = [(photographs[i].image, photographs[j].image) for i, j in pairs]
+    every = in_processes(_compare_files, files, workers, died=_not_compared)
+    findings, eyes = [], []
+    bar = tqdm(every, "comparing pictures", len(pairs), leave=False, unit="pair")
+    for (i, j), likeness in zip(pairs, bar, strict=True):
+        if likeness is None:
+            names = tuple(str(photographs[k].image) for k in (i, j))
+            message = f"{' and '.join(names)} could not be compared (the process died): look at the two files"
+            findings.append(Finding("check_failed", names, message))
+        elif likeness.copies:
+            edges.append((i, j))
+        elif likeness.same_eye:
+            eyes.append((i, j))
+    group = _groups(len(photographs), edges)
+    findings += _copies(photographs, digests, group)
+    findings += [_eye(photographs[i], photographs[j]) for i, j in eyes if _leaks(photographs[i], photographs[j])]
+    return findings
+
+
+def find_patients(photographs: Sequence[Photograph]) -> Iterator[Finding]:
+    """Patients that index.csv places in more than one split."""
+    by_patient: dict[tuple[str, str], list[Photograph]] = {}
+    for photograph in photographs:
+        if photograph.patient:
+            by_patient.setdefault(photograph.patient, []).append(photograph)
+    for (data_set, patient), theirs in by_patient.items():
+        if len({photograph.split for photograph in theirs}) > 1:
+            message = (
+                f"patient {patient} of {data_set} is in several splits ({_places(theirs)}): "
+                "keep all photographs of a patient in one split"
+            )
+            yield Finding("same_patient", tuple(str(photograph.image) for photograph in theirs), message)
+
+
+def _compare_files(files: tuple[Path, Path]) -> Likeness:
+    return compare(*map(read_image, files))
+
+
+def _not_compared(files: tuple[Path, Path]) -> None:
+    """Stands for the likeness of two files that killed the process."""
+
+
+def _groups(count: int, edges: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Number of the group [count] that each item belongs to, where edges join items."""
+    if not edges:
+        return np.arange(count)
+    ends = np.array(edges).T
+    return connected_components(coo_array((np.ones(len(edges)), tuple(ends)), (count, count)), directed=False)[1]
+
+
+def _copies(photographs: Sequence[Photograph], digests: Sequence[bytes], group: np.ndarray) -> Iterator[Finding]:
+    """A finding for each group of more than one; no fault inside one split."""
+    order = np.argsort(group, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if len(members) < 2:
+            continue
+        copies = [photographs[i] for i in members]
+        same_bytes = len({digests[i] for i in members}) == 1
+        several = len({copy.split for copy in copies}) > 1
+        kind = ("same_bytes" if same_bytes else "same_picture") if several else "repeated"
+        what = "the same file" if same_bytes else "the same photograph, resized or saved again"
+        advice = "keep it in one split" if several else "keep one of them"
+        message = f"{_places(copies)}: {what}; {advice}"
+        yield Finding(kind, tuple(str(copy.image) for copy in copies), message, warning=not several)
+
+
+def _leaks(first: Photograph, second: Photograph) -> bool:
+    """Whether two photographs of one eye are in two splits, and index.csv does not say so anyway."""
+    return first.split != second.split and (first.patient is None or first.patient != second.patient)
+
+
+def _eye(first: Photograph, second: Photograph) -> Finding:
+    message = (
+        f"{_places([first, second])}: seemingly two photographs of one eye; look at both, and keep a patient in one "
+        "split"
+    )
+    return Finding("same_eye", (str(first.image), str(second.image)), message, warning=True)
+
+
+def _places(photographs: Sequence[Photograph]) -> str:
+    return ", ".join(f"{photograph.image} ({photograph.split})" for photograph in photographs)

@@ -1,0 +1,115 @@
+"""What a check found, as text for the terminal and as JSON."""
+
+from collections import Counter
+from typing import Any
+
+import report
+from checking.balance import Balance
+from checking.check import Outcome
+from checking.findings import Finding
+from checking.survey import FEW_PIXELS, SIZE_EDGES
+
+SHOWN = 5  # messages of a kind on the terminal
+# What each kind means; all but "repeated" are as their module describes them.
+MEANINGS = {
+    "unreadable_map": "a map that is no JSON object",
+    "wrong_entry": "an entry of a map with a wrong value, or given twice",
+    "empty_map": "a map without masks",
+    "listed_twice": "a mask listed twice",
+    "no_mask": "a photograph without masks",
+    "maps_differ": "two maps of a split that differ",
+    "missing_file": "a file that is missing",
+    "unreadable": "a picture that cannot be read or is cut off",
+    "wrong_size": "a mask of another size than its photograph",
+    "not_binary": "a mask with other values than 0 and 1, or 0 and 255",
+    "empty_mask": "a mask without foreground",
+    "vanishes": "a mask that is lost on the way to the model",
+    "inverted": "a mask with background and foreground swapped",
+    "outside_field_of_view": "a mask outside the field of view",
+    "cup_outside_disc": "an optic cup outside its disc",
+    "flipped": "a mirrored or rotated mask",
+    "shifted": "a mask that is not where the structure is",
+    "same_bytes": "a file in two splits",
+    "same_picture": "a photograph, saved differently, in two splits",
+    "same_patient": "a patient in two splits",
+    "same_eye": "seemingly one eye in two splits",
+    "repeated": "a photograph twice in one split",
+    "small_parts": "a structure that is hardly seen at this size",
+    "not_trained": "a structure that is not trained",
+    "check_failed": "a file that broke the check",
+}
+
+
+def as_text(outcome: Outcome, image_size: int) -> str:
+    """The table of problems with the first files of each kind, the balance of the classes, and the verdict."""
+    counts = _counts(outcome)
+    parts = []
+    if counts:
+        lines = [[kind, _severity(warning), str(n), MEANINGS.get(kind, "")] for (kind, warning), n in counts.items()]
+        parts.append(report.table(["Problem", "", "Number", "Meaning"], lines))
+        parts += [_examples(outcome, kind, warning) for kind, warning in counts]
+    if outcome.balance.shares:
+        parts.append(_balance_table(outcome.balance, image_size))
+    return "\n\n".join([*parts, _verdict(outcome, counts)])
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """Everything that was found, as JSON values."""
+    return {
+        "sound": outcome.sound,
+        "photographs": dict(Counter(photograph.split for photograph in outcome.photographs)),
+        "faults": {kind: n for (kind, warning), n in _counts(outcome).items() if not warning},
+        "warnings": {kind: n for (kind, warning), n in _counts(outcome).items() if warning},
+        "findings": [_finding(finding) for finding in outcome.findings],
+        "structures": outcome.balance.as_dict(),
+        "size_edges": SIZE_EDGES.tolist(),
+    }
+
+
+def _counts(outcome: Outcome) -> Counter[tuple[str, bool]]:
+    """Number of findings of each kind and severity, faults first."""
+    return Counter((finding.kind, finding.warning) for finding in outcome.findings)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    severity = {"severity": _severity(finding.warning)}
+    return {"kind": finding.kind} | severity | {"files": list(finding.files), "message": finding.message}
+
+
+def _severity(warning: bool) -> str:
+    return "warning" if warning else "fault"
+
+
+def _examples(outcome: Outcome, kind: str, warning: bool) -> str:
+    """The first messages of a kind."""
+    messages = [f.message for f in outcome.findings if (f.kind, f.warning) == (kind, warning)]
+    rest = len(messages) - SHOWN
+    return "\n".join([f"{kind}:", *(f"  {m}" for m in messages[:SHOWN]), *([f"  ... and {rest} more"] * (rest > 0))])
+
+
+def _balance_table(balance: Balance, image_size: int) -> str:
+    """Masks, photographs and covered share of each structure by split; how many parts are small."""
+    splits = list(balance.images)
+    headings = ["Structure", *(f"{split}: masks / images / share" for split in splits)]
+    headings += ["Parts", f"below {FEW_PIXELS} px at {image_size}"]
+    lines = []
+    for structure in sorted(balance.shares):
+        sizes = balance.sizes[structure]
+        cells = [_share_text(balance, structure, split) for split in splits]
+        lines.append([structure, *cells, str(sizes.parts), str(sizes.small_parts)])
+    lines.append(["all photographs", *(str(balance.images[split]) for split in splits), "", ""])
+    return report.table(headings, lines)
+
+
+def _share_text(balance: Balance, structure: str, split: str) -> str:
+    share = balance.shares[structure].get(split)
+    return f"{share.masks} / {share.images} / {share.covered / share.images:.2%}" if share else "-"
+
+
+def _verdict(outcome: Outcome, counts: Counter[tuple[str, bool]]) -> str:
+    faults = sum(n for (_, warning), n in counts.items() if not warning)
+    warnings = counts.total() - faults
+    size = f"{len(outcome.photographs)} photographs"
+    if faults:
+        return f"NOT SOUND: {faults} fault(s) and {warnings} warning(s) in {size}. Mend the files named above."
+    return f"SOUND: no fault and {warnings} warning(s) in {size}."

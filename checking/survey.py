@@ -1,0 +1,150 @@
+"""One photograph and its masks -> what is wrong with the files, how large the structures are, what it looks like."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from checking.anatomy import judge
+from checking.findings import Finding
+from checking.listing import Photograph
+from checking.twins import thumbnails
+from maps import (
+    DataError,
+    EmptyMaskError,
+    MaskRef,
+    MissingError,
+    Record,
+    SizeError,
+    UnreadableError,
+    ValuesError,
+    check_size,
+    read_image,
+    read_mask,
+)
+from segment_anything.utils.transforms import Frame, Preprocessing
+
+KINDS = {
+    MissingError: "missing_file",
+    UnreadableError: "unreadable",
+    SizeError: "wrong_size",
+    ValuesError: "not_binary",
+    EmptyMaskError: "empty_mask",
+}
+FEW_PIXELS = 4  # of the model frame: what is smaller is hardly seen
+# of a structure's parts, in pixels of the model frame: from 2 ** -8 in steps of half an octave
+SIZE_EDGES = 2.0 ** np.arange(-8, 20.25, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """Sizes of one mask. Its parts are its 8-connected components.
+
+    pixels, share: area in the photograph, in pixels and as a share of it; left: pixels in the model frame;
+    scale: pixels of the model frame in a pixel of the photograph; small_parts, small_share: parts below FEW_PIXELS of
+    the model frame, and their share of the mask; sizes: histogram of the parts over SIZE_EDGES.
+    """
+
+    path: Path
+    structure: str
+    pixels: int
+    share: float
+    left: int
+    scale: float
+    parts: int
+    small_parts: int
+    small_share: float
+    sizes: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one photograph's files say. digest: of the photograph's bytes, None where they cannot be read."""
+
+    digest: bytes | None = None
+    thumbnails: np.ndarray | None = None
+    masks: tuple[MaskFacts, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+
+
+def examine(photograph: Photograph, image_size: int) -> Facts:
+    """Read a photograph and its masks, and measure them at --image_size."""
+    findings: list[Finding] = []
+    try:
+        image = _regular(photograph.image, read_image)
+        size = image.shape[:2]
+    except DataError as error:
+        findings.append(_fault(photograph.image, error))
+        image = size = None
+    masks = _read_masks(photograph, size, findings)
+    if image is None:
+        return Facts(findings=findings)
+    preprocessing = Preprocessing(image_size)
+    frame = preprocessing.frame(image)
+    facts = tuple(_measure(path, *mask, preprocessing, frame) for path, mask in masks.items())
+    findings += [_vanishing(mask, image_size) for mask in facts if not mask.left]
+    findings += judge(image, {str(path): mask for path, mask in masks.items()})
+    digest = hashlib.blake2b(photograph.image.read_bytes(), digest_size=16).digest()
+    return Facts(digest, thumbnails(image), facts, findings)
+
+
+def _read_masks(
+    photograph: Photograph, size: tuple[int, int] | None, findings: list[Finding]
+) -> dict[Path, tuple[str, np.ndarray]]:
+    """Structure and uint8 {0, 1} [H, W] of each sound mask; the faults of the others are added to `findings`.
+
+    size: of the photograph, None where it is not known.
+    """
+    masks = {}
+    for path, structure in photograph.masks:
+        try:
+            mask = _regular(path, read_mask)
+            check_size(Record(photograph.image, ()), MaskRef(path, path.name, structure), mask.shape, size)
+            masks[path] = structure, mask
+        except DataError as error:
+            findings.append(_fault(path, error))
+    return masks
+
+
+def _regular(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Read a file; anything else that has the path, such as a pipe, is refused and not waited for."""
+    if path.exists() and not path.is_file():
+        raise MissingError(f"{path} is not a file: check the path in the map")
+    return read(path)
+
+
+def _fault(path: Path, error: DataError) -> Finding:
+    return Finding(KINDS[type(error)], (str(path),), str(error))
+
+
+def _vanishing(mask: MaskFacts, image_size: int) -> Finding:
+    message = (
+        f"{mask.path} has no pixel left at --image_size {image_size}: it lies outside the photograph's field of view; "
+        "leave it out of the map, or draw it again"
+    )
+    return Finding("vanishes", (str(mask.path),), message)
+
+
+def _measure(path: Path, structure: str, mask: np.ndarray, preprocessing: Preprocessing, frame: Frame) -> MaskFacts:
+    areas = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
+    scale = math.prod(frame.inner[2:]) / math.prod(frame.crop_size)
+    small = areas * scale < FEW_PIXELS
+    # the first and the last bin also hold what lies outside the edges
+    sizes = np.histogram(np.clip(areas * scale, SIZE_EDGES[0], SIZE_EDGES[-1]), SIZE_EDGES)[0].astype(np.uint32)
+    pixels = int(areas.sum())
+    return MaskFacts(
+        path=path,
+        structure=structure,
+        pixels=pixels,
+        share=pixels / mask.size,
+        left=int(preprocessing.mask(mask, frame).sum()),
+        scale=scale,
+        parts=len(areas),
+        small_parts=int(small.sum()),
+        small_share=float(areas[small].sum() / pixels),
+        sizes=sizes,
+    )
