@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from tqdm import tqdm
 
 from checking.findings import Finding
@@ -13,6 +13,8 @@ from checking.listing import Photograph
 from checking.twins import Likeness, candidates, compare
 from maps import read_image
 from parallel import in_processes
+
+Pair = tuple[int, int]  # numbers of two photographs
 
 
 def find_repeated(
@@ -26,18 +28,13 @@ def find_repeated(
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
     different = np.fromiter(first.values(), int, len(first))
     pairs = [(int(different[i]), int(different[j])) for i, j in sorted(candidates(thumbnails[different]))]
-    files = [(photographs[i].image, photographs[j].image) for i, j in pairs]
-    every = in_processes(_compare_files, files, workers, died=_not_compared)
     findings, eyes = [], []
-    bar = tqdm(every, "comparing pictures", len(pairs), leave=False, unit="pair")
-    for (i, j), likeness in zip(pairs, bar, strict=True):
+    for (i, j), likeness in _compare_all(photographs, pairs, edges, workers):
         if likeness is None:
             names = tuple(str(photographs[k].image) for k in (i, j))
             message = f"{' and '.join(names)} could not be compared (the process died): look at the two files"
             findings.append(Finding("check_failed", names, message))
-        elif likeness.copies:
-            edges.append((i, j))
-        elif likeness.same_eye:
+        elif likeness.same_eye and not likeness.copies:
             eyes.append((i, j))
     group = _groups(len(photographs), edges)
     findings += _copies(photographs, digests, group)
@@ -58,6 +55,35 @@ def find_patients(photographs: Sequence[Photograph]) -> Iterator[Finding]:
                 "keep all photographs of a patient in one split"
             )
             yield Finding("same_patient", tuple(str(photograph.image) for photograph in theirs), message)
+
+
+def _compare_all(
+    photographs: Sequence[Photograph], pairs: list[Pair], edges: list[Pair], workers: int
+) -> Iterator[tuple[Pair, Likeness | None]]:
+    """Compare pairs, but for those that copies of copies join already; the pairs of copies are added to `edges`."""
+    with tqdm(desc="comparing pictures", total=len(pairs), leave=False, unit="pair") as bar:
+        while pairs:
+            chosen, later = _choose(pairs, _groups(len(photographs), edges))
+            bar.update(len(pairs) - len(chosen) - len(later))
+            files = [(photographs[i].image, photographs[j].image) for i, j in chosen]
+            every = in_processes(_compare_files, files, workers, died=_not_compared)
+            for pair, likeness in zip(chosen, every, strict=True):
+                bar.update()
+                if likeness and likeness.copies:
+                    edges.append(pair)
+                yield pair, likeness
+            pairs = later
+
+
+def _choose(pairs: Sequence[Pair], group: np.ndarray) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to compare now, a forest that may join the groups [N], and those for later; none inside a group."""
+    ends = np.sort(group[np.array(pairs)], axis=1)
+    apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
+    between, once = np.unique(ends[apart], axis=0, return_index=True)
+    numbers = apart[once] + 1.0  # a weight of 0 would be no edge
+    tree = minimum_spanning_tree(coo_array((numbers, tuple(between.T)), (len(group), len(group))))
+    now = {int(number) - 1 for number in tree.data}
+    return [pairs[k] for k in sorted(now)], [pairs[k] for k in apart if k not in now]
 
 
 def _compare_files(files: tuple[Path, Path]) -> Likeness:

@@ -1,6 +1,7 @@
 """All maps of a data set -> the photographs that they list, and what is wrong with the maps themselves."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from maps import SPLITS, DataError, parse_map, resolve, structure_of
 
 PREFIXES = ("image2label_", "label2image_")
 PATIENT_COLUMNS = ("patient", "patient_or_image_id")
+Patients = dict[str, tuple[str, str]]  # (data set, patient) by the absolute path of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +40,20 @@ def find_maps(folder: Path) -> dict[str, list[Path]]:
 def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Finding]]:
     """Photographs of all splits of the folders, and the faults of their maps. No picture is opened."""
     photographs, findings = [], []
+    indexes: dict[Path, Patients] = {}
     for folder in folders:
-        patients = read_patients(folder)
         for split, paths in find_maps(folder).items():
             maps = {}
             for path in paths:
                 maps[path], faults = _read_map(path)
                 findings += faults
             findings += _differences(maps)
-            photographs += _photographs(maps, split, patients)
+            photographs += _photographs(folder, maps, split, indexes)
     return photographs, findings
 
 
-def read_patients(folder: Path) -> dict[str, tuple[str, str]]:
-    """{image as written in the maps: (data set, patient)} from index.csv, empty where it does not say."""
+def read_patients(folder: Path) -> Patients:
+    """Patients that the folder's index.csv names; empty where it does not say."""
     path = folder / "index.csv"
     if not path.is_file():
         return {}
@@ -62,7 +64,25 @@ def read_patients(folder: Path) -> dict[str, tuple[str, str]]:
         if column is None or "image" not in names:
             return {}
         own = folder.resolve().name
-        return {row["image"]: (row.get("dataset") or own, row[column]) for row in rows if row["image"] and row[column]}
+        return {
+            os.path.abspath(folder / row["image"]): (row.get("dataset") or own, row[column])
+            for row in rows
+            if row["image"] and row[column]
+        }
+
+
+def _patient(image: Path, folder: Path, indexes: dict[Path, Patients]) -> tuple[str, str] | None:
+    """Who a photograph shows: by index.csv of its map's folder, or of the data set that it lies in.
+
+    indexes: what was read of these files so far.
+    """
+    place = os.path.abspath(image)
+    for home in (folder, Path(place).parent.parent):
+        if home not in indexes:
+            indexes[home] = read_patients(home)
+        if patient := indexes[home].get(place):
+            return patient
+    return None
 
 
 def _read_map(path: Path) -> tuple[dict[str, list[str]], list[Finding]]:
@@ -101,15 +121,15 @@ def _differences(maps: dict[Path, dict[str, list[str]]]) -> Iterator[Finding]:
 
 
 def _photographs(
-    maps: dict[Path, dict[str, list[str]]], split: str, patients: dict[str, tuple[str, str]]
-) -> list[Photograph]:
+    folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, indexes: dict[Path, Patients]
+) -> Iterator[Photograph]:
     """The photographs of a split; each with the masks that either map gives it."""
-    masks: dict[Path, dict[Path, str]] = {}
-    patient: dict[Path, tuple[str, str] | None] = {}
-    for path, images in maps.items():
+    found: dict[Path, dict[Path, str]] = {}
+    for images in maps.values():
         for image, names in images.items():
-            image_path = resolve(image, path.parent)
-            mask_paths = [resolve(name, path.parent) for name in names]
-            masks.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
-            patient[image_path] = patients.get(image)
-    return [Photograph(image, split, tuple(found.items()), patient[image]) for image, found in masks.items() if found]
+            image_path = resolve(image, folder)
+            mask_paths = [resolve(name, folder) for name in names]
+            found.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
+    for image, masks in found.items():
+        if masks:
+            yield Photograph(image, split, tuple(masks.items()), _patient(image, folder, indexes))

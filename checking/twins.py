@@ -16,12 +16,14 @@ THUMBNAIL = 32
 # Least correlation of the two thumbnails of candidates. Of 440 photographs, copies of 60 % of the size and JPEG
 # quality 40 have it, but for one; of 10,000 pairs of different photographs one has it.
 CANDIDATE = (0.7, 0.85)
-MOST_CANDIDATES = 8  # of one photograph in a block
+MOST_CANDIDATES = 8  # of one photograph among those after it
 BLOCK = 1024  # photographs
 SMALL_PART = 0.6  # of the picture
 SIDE = 256  # of the pictures that are compared
 BANDS = ((1, 4), (2, 8), (4, 16), (8, 32), (2, 0))  # differences of Gaussians: standard deviations, 0 for no second
-# correlation in each band
+# Least correlation in each band. Copies of 440 photographs of 256 to 512 pixels, of 60 % of the size and JPEG quality
+# 40, have at least 0.41, 0.74, 0.92, 0.98, 0.94 and moved by at most 0.006; of 38 million pairs of different
+# photographs one pair, taken within seconds, is as alike. Photographs of one eye at two times moved more.
 COPY = np.array([0.35, 0.65, 0.88, 0.96, 0.93])
 SAME_EYE = np.array([0.8, 0.85, 0.85, 0.7, 0.5])
 MOVED_COPY = 0.008  # share of the side
@@ -81,21 +83,26 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs (i < j) of photographs that may be one, by `thumbnails` [N, 2, D]: the likeliest of each.
+    """Pairs (i < j) of photographs that may be one, by `thumbnails` [N, 2, D]: of each the likeliest after it.
 
-    Works on blocks of photographs: the memory does not grow with N, and 10,000 take seconds.
+    So each of many copies is paired with a later one, and all are joined up to the last one. Works on blocks of
+    photographs: memory grows with the pairs alone, and 10,000 photographs take seconds.
     """
     pairs = set()
     for start in range(0, len(thumbnails), BLOCK):
         rows = thumbnails[start : start + BLOCK].astype(np.float32)
+        likeliest = np.zeros((len(rows), 0), np.float32)
+        where = np.zeros((len(rows), 0), int)
         for other in range(start, len(thumbnails), BLOCK):
             columns = thumbnails[other : other + BLOCK].astype(np.float32)
             likeness = np.maximum(*(rows[:, k] @ columns[:, k].T / CANDIDATE[k] for k in (0, 1)))
             if start == other:  # each pair once
                 likeness[np.tril_indices_from(likeness)] = 0
-            for i in np.flatnonzero((likeness >= 1).any(axis=1)):
-                likeliest = np.argsort(-likeness[i], kind="stable")[:MOST_CANDIDATES]
-                pairs |= {(start + int(i), other + int(j)) for j in likeliest if likeness[i, j] >= 1}
+            numbers = np.broadcast_to(np.arange(other, other + len(columns)), likeness.shape)
+            likeliest, where = (np.hstack(both) for both in ((likeliest, likeness), (where, numbers)))
+            best = np.argpartition(-likeliest, min(MOST_CANDIDATES, likeliest.shape[1]) - 1)[:, :MOST_CANDIDATES]
+            likeliest, where = (np.take_along_axis(kept, best, axis=1) for kept in (likeliest, where))
+        pairs |= {(start + int(i), int(where[i, k])) for i, k in np.argwhere(likeliest >= 1)}
     return pairs
 
 

@@ -361,5 +361,3 @@ def test_processes_find_the_same(data):
     data.write_maps()
     alone, together = (check([data.folder], image_size=64, workers=n) for n in (1, 3))
     assert alone.findings == together.findings and alone.balance.as_dict() == together.balance.as_dict()
-
-

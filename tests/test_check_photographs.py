@@ -1,0 +1,163 @@
+"""Faults planted in real photographs are all found, and hardly anything else (skipped without --fundus=PATH)."""
+
+import csv
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import pytest
+
+from checking.check import check
+from maps import Record, load_index, read_image, read_mask
+from segment_anything.utils.transforms import resize_mask
+
+PLANTS = 20  # of each kind
+
+MASK_FAULTS = {
+    "wrong_size": lambda mask: mask[:-1],
+    "not_binary": lambda mask: 100 * mask,
+    "empty_mask": lambda mask: 0 * mask,
+}
+
+
+@dataclass
+class Planter:
+    """A copy of photographs in one folder, which is spoilt step by step.
+
+    planted: for each fault its kind, and the files of which a finding names all.
+    """
+
+    folder: Path
+    records: Iterator[Record]
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    maps: dict[str, dict[str, list[str] | str]] = field(default_factory=lambda: {"train": {}, "test": {}})
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    planted: list[tuple[str, set[str]]] = field(default_factory=list)
+
+    def take(self, split: str = "train") -> tuple[str, list[str]]:
+        """Copy the next photograph: its path and those of its masks, as in the map."""
+        record = next(self.records)
+        image, *masks = (
+            f"{kind}/{path.name}"
+            for kind, path in [("images", record.image), *(("masks", mask.path) for mask in record.masks)]
+        )
+        for name, path in zip((image, *masks), (record.image, *(mask.path for mask in record.masks)), strict=True):
+            shutil.copy(path, self.folder / name)
+        self.maps[split][image] = masks
+        return image, masks
+
+    def twin(self, image: str, masks: list[str], content: bytes) -> str:
+        """Put the photograph `content`, a copy of `image`, with its first mask into the test map."""
+        copy = f"images/twin_{len(self.planted):03}.jpg"
+        (self.folder / copy).write_bytes(content)
+        mask = resize_mask(read_mask(self.folder / masks[0]), read_image(self.folder / copy).shape[:2])
+        structure = masks[0].removeprefix(f"masks/{Path(image).stem}")
+        name = f"masks/{Path(copy).stem}{structure}"
+        self.write(name, 255 * mask)
+        self.maps["test"][copy] = [name]
+        return copy
+
+    def write(self, name: str, picture) -> None:
+        assert cv2.imwrite(str(self.folder / name), picture)
+
+    def note(self, kind: str, *files: str) -> None:
+        self.planted.append((kind, set(files)))
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+    # --- faults ---
+
+    def missing(self) -> None:
+        image, masks = self.take()
+        name = self.rng.choice([image, *masks])
+        (self.folder / name).unlink()
+        self.note("missing_file", self.path(name))
+
+    def truncated(self) -> None:
+        image, masks = self.take()
+        name = self.rng.choice([image, *masks])
+        content = (self.folder / name).read_bytes()
+        (self.folder / name).write_bytes(content[: int(self.rng.uniform(0.02, 0.98) * len(content))])
+        self.note("unreadable", self.path(name))
+
+    def spoilt_mask(self, kind: str) -> None:
+        name = self.rng.choice(self.take()[1])
+        self.write(name, MASK_FAULTS[kind](read_mask(self.folder / name)))
+        self.note(kind, self.path(name))
+
+    def string(self) -> None:
+        image, masks = self.take()
+        self.maps["train"][image] = masks[0]
+        self.note("wrong_entry", image)
+
+    def same_bytes(self) -> None:
+        image, masks = self.take()
+        self.note("same_bytes", self.path(image), self.path(self.twin(image, masks, self.read(image))))
+
+    def resized(self) -> None:
+        image, masks = self.take()
+        by = self.rng.uniform(0.6, 0.8)
+        small = cv2.resize(self.decode(image), None, fx=by, fy=by, interpolation=cv2.INTER_AREA)
+        self.note("same_picture", self.path(image), self.path(self.twin(image, masks, encode(small, 92))))
+
+    def recompressed(self) -> None:
+        image, masks = self.take()
+        content = encode(self.decode(image), self.rng.randint(40, 60))
+        self.note("same_picture", self.path(image), self.path(self.twin(image, masks, content)))
+
+    def same_patient(self) -> None:
+        images = [self.take(split)[0] for split in ("train", "test")]
+        self.rows += [(image, f"patient {len(self.rows)}") for image in images[:1]]
+        self.rows.append((images[1], self.rows[-1][1]))
+        self.note("same_patient", *map(self.path, images))
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def decode(self, name: str):
+        return cv2.imread(self.path(name))
+
+    def save_maps(self) -> None:
+        for split, images in self.maps.items():
+            (self.folder / f"image2label_{split}.json").write_text(json.dumps(images))
+        with (self.folder / "index.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("image", "patient"), *self.rows])
+
+
+def encode(picture, quality: int) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+@pytest.mark.photographs
+def test_every_planted_fault_is_found(fundus, tmp_path):
+    records = load_index(fundus, "train", check=False)
+    random.Random(1).shuffle(records)
+    planter = Planter(tmp_path, iter(records))
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for _ in range(PLANTS):
+        planter.missing()
+        planter.truncated()
+        for kind in MASK_FAULTS:
+            planter.spoilt_mask(kind)
+        planter.string()
+        planter.same_bytes()
+        planter.resized()
+        planter.recompressed()
+        planter.same_patient()
+    planter.save_maps()
+    findings = check([tmp_path], image_size=256, workers=1).findings
+    missed = [
+        (kind, files)
+        for kind, files in planter.planted
+        if not any(f.kind == kind and not f.warning and files <= {*f.files} for f in findings)
+    ]
+    assert len(planter.planted) == 10 * PLANTS and not missed
+    expected = set().union(*(files for _, files in planter.planted))
+    false = [f for f in findings if not f.warning and expected.isdisjoint(f.files)]
+    assert len(false) <= 0.01 * len([*tmp_path.glob("*/*.*")]), false
