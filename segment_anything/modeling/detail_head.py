@@ -11,12 +11,20 @@ from torch.nn import functional as F
 from .common import LayerNorm2d
 from .mask_decoder import MLP
 
-WIDTHS = (16, 32, 64)  # channels at S, S/2 and S/4
+WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
+
+
+class _FusedNorm(LayerNorm2d):
+    """LayerNorm2d in one pass over memory that is channels-last: no published weights ask for another rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, self.eps)
+        return last.permute(0, 3, 1, 2)
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1), LayerNorm2d(outputs), nn.GELU()
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1), _FusedNorm(outputs), nn.GELU()
     )
 
 
@@ -33,7 +41,7 @@ class DetailHead(nn.Module):
         self.at_half = nn.Sequential(_block(full, half, stride=2), _block(half, half))
         self.at_quarter = _block(half, quarter, stride=2)
         self.embedding = nn.Conv2d(embedding_channels, quarter, kernel_size=1)
-        self.join_quarter = _block(quarter, quarter)
+        self.join_quarter = nn.Sequential(_block(quarter, quarter), _block(quarter, quarter))
         self.to_half = nn.Conv2d(quarter, half, kernel_size=1)
         self.join_half = _block(half, half)
         self.to_full = nn.Conv2d(half, full, kernel_size=1)
@@ -46,8 +54,11 @@ class DetailHead(nn.Module):
             nn.init.zeros_(mlp.layers[-1].bias)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
-        full = self.at_full(image)
+        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S].
+
+        All of it is channels-last in memory, which convolutions and norms of few channels want.
+        """
+        full = self.at_full(image.contiguous(memory_format=torch.channels_last))
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
         half = self.join_half(half + _upsample(self.to_half(quarter), 2))

@@ -15,8 +15,8 @@ from ..utils.transforms import Frame, Preprocessing
 
 MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
 MIN_PIXELS_KEPT = 4
-ZOOMED = 0.3  # share of the photographs that are shown from nearer
-ZOOM_SIDES = (0.4, 0.9)  # of the window, in shares of the photograph's shorter side
+ZOOMED = 0.4  # share of the photographs that are shown from nearer
+ZOOM_SIDES = (0.3, 0.9)  # of the window, in shares of the photograph's shorter side
 MARGIN = 0.1  # of the window, that stays around the structure it was made for
 
 
