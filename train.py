@@ -110,6 +110,9 @@ def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
         "--loss", choices=LOSSES, default="focal", help="pixel loss beside Dice: 20 x focal as SAM, or cross entropy"
     )
     group.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
+    group.add_argument(
+        "--encoder_lr", type=float, help="of what learns once a batch: encoder and detail head's stem; default: --lr"
+    )
     group.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
     group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
     group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")
@@ -147,6 +150,8 @@ def check_args(args: argparse.Namespace) -> None:
     odd = [name for name in ("lr", "weight_decay", "clip_grad", "ema") if not math.isfinite(getattr(args, name))]
     if odd:
         raise UsageError(f"--{odd[0]} {getattr(args, odd[0])}: give a finite number.")
+    if args.encoder_lr is not None and not (math.isfinite(args.encoder_lr) and args.encoder_lr > 0):
+        raise UsageError(f"--encoder_lr {args.encoder_lr}: give a positive number, or leave it out.")
     if min(args.point_list) < 1 or not args.lr > 0:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
     if not 0 <= args.ema < 1:

@@ -70,7 +70,9 @@ class Trainer:
         self, args: argparse.Namespace, model: Sam, device: torch.device, folder: Path, processes: Processes
     ) -> None:
         self.args, self.model, self.device, self.folder, self.processes = args, model, device, folder, processes
-        self.optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay)
+        self.optimizer = make_optimizer(
+            model, lr=args.lr, weight_decay=args.weight_decay, encoder_lr=args.encoder_lr
+        )
         self.average = Average(model, args.ema)
         self.policy = StepPolicy(
             args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update, args.loss
@@ -198,7 +200,7 @@ class Trainer:
             self.step, self.total_steps, warmup=self.args.warmup_steps, schedule=self.args.lr_scheduler
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.args.lr * factor
+            group["lr"] = group["highest_lr"] * factor
         clicks = self.policy.draw(step_stream(self.args.seed, self.step))
         moved = [batch.to(self.device) for batch in micro_batches]
         objectives_of = [self._objectives(batch, clicks) for batch in moved]
@@ -282,7 +284,7 @@ class Trainer:
         """Validate where it is due, write history and checkpoint."""
         losses = {name: value / self.done for name, value in self.sums.items()}
         epoch = self.epoch + 1
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizer.param_groups[-1]["lr"]
         entry = {"epoch": epoch, "step": self.step, "seconds": round(self.seconds, 1), "lr": rate} | losses
         links = ["last"]
         if self.validation is None:

@@ -51,7 +51,9 @@ def build_network(
     detail: bool = False,
 ) -> Sam:
     """A model with random weights and the default preprocessing. Raises ValueError for a bad `image_size`."""
-    head = DetailHead(embedding_channels=EMBEDDING_DIM, num_mask_tokens=4) if detail else None
+    head = None
+    if detail:
+        head = DetailHead(embedding_channels=EMBEDDING_DIM, num_mask_tokens=4, structures=len(structures))
     model = Sam(
         ImageEncoderViT(
             image_size=image_size,

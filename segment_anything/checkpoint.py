@@ -27,11 +27,13 @@ ADAPTER = ".Adapter."
 POSITIONS = "image_encoder.pos_embed"
 STRUCTURES = "prompt_encoder.structure_embeddings.weight"
 DETAIL = "mask_decoder.detail."
+DETAIL_OF_STRUCTURES = f"{DETAIL}named.weight"
 # parts that a model or a file may do without, by what their tensors' names contain
 OPTIONAL = {
     ADAPTER: "the adapters",
     STRUCTURES: "the structures",
     "mask_decoder.presence_head.": "the structures' presence",
+    DETAIL_OF_STRUCTURES: "the structures' detail",
     DETAIL: "the detail head",
 }
 WEIGHTS_NAME = "model.safetensors"
@@ -246,7 +248,8 @@ def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[s
     if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and value.shape[1] == shape[1]:
         report.resized.append(key)
         return resize_relative(value, shape[0])
-    if key == STRUCTURES and value.ndim == 2 and value.shape[1:] == shape[1:] and len(value) < len(own):
+    per_structure = key in (STRUCTURES, DETAIL_OF_STRUCTURES) and value.ndim == 2
+    if per_structure and value.shape[1:] == shape[1:] and len(value) < len(own):
         report.loaded.append(key)
         return torch.cat((value.to(own), own[len(value) :]))
     wrong.append(f"{key} has shape {list(value.shape)} in the file and {list(shape)} in the model")

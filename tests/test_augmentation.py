@@ -197,7 +197,7 @@ def test_a_window_is_square_inside_the_used_part_and_shows_the_pixel(height, wid
     window = zoom_window(frame, mask, np.random.default_rng(seed))
     y0, x0, y1, x1 = window.crop
     assert top <= y0 <= y < y1 <= top + height and left <= x0 <= x < x1 <= left + width
-    assert y1 - y0 == x1 - x0 and 0.4 * min(height, width) - 1 < y1 - y0 < 0.9 * min(height, width) + 1
+    assert y1 - y0 == x1 - x0 and 0.3 * min(height, width) - 1 < y1 - y0 < 0.9 * min(height, width) + 1
     assert window.inner == (0, 0, SIZE, SIZE) and window.original == frame.original
 
 

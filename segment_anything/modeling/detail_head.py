@@ -8,33 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .common import LayerNorm2d
 from .mask_decoder import MLP
 
 WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
 
 
-class _FusedNorm(LayerNorm2d):
-    """LayerNorm2d in one pass over memory that is channels-last: no published weights ask for another rounding."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        last = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, self.eps)
-        return last.permute(0, 3, 1, 2)
-
-
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, norm of each channel over the picture, GELU.
+
+    Vessels and lesions differ little from their surroundings: a norm of each pixel over its channels, as in the rest of
+    the decoder, leaves that difference small, and such a stem learns no vessel (Ulyanov et al. 2016 for this norm).
+    """
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1), _FusedNorm(outputs), nn.GELU()
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1),
+        nn.InstanceNorm2d(outputs, affine=True),
+        nn.GELU(),
     )
 
 
 class DetailHead(nn.Module):
     """Adds to the decoder's logits, upsampled to S x S, a product of prompt weights and full-resolution features.
 
-    The weights start at zero: a new head changes nothing.
+    The weights come from the decoder's tokens and, for each of `structures` that is asked for by name, from a table:
+    what a name means need not be learnt through the transformer first. Both start at zero: a new head changes nothing.
     """
 
-    def __init__(self, *, embedding_channels: int, num_mask_tokens: int) -> None:
+    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
         super().__init__()
         full, half, quarter = WIDTHS
         self.at_full = _block(3, full)
@@ -52,25 +51,30 @@ class DetailHead(nn.Module):
         for mlp in self.weights:
             nn.init.zeros_(mlp.layers[-1].weight)
             nn.init.zeros_(mlp.layers[-1].bias)
+        self.named = nn.Embedding(structures, full) if structures else None
+        if structures:
+            nn.init.zeros_(self.named.weight)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S].
-
-        All of it is channels-last in memory, which convolutions and norms of few channels want.
-        """
-        full = self.at_full(image.contiguous(memory_format=torch.channels_last))
+        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
+        full = self.at_full(image)
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
         half = self.join_half(half + _upsample(self.to_half(quarter), 2))
         return self.join_full(full + _upsample(self.to_full(half), 2))
 
-    def forward(self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice) -> Tensor:
+    def forward(
+        self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice, asked: Tensor | None = None
+    ) -> Tensor:
         """Logits [N, M, S/4, S/4], features [N, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
 
-        chosen: which of the four tokens the M logits belong to.
+        chosen: which of the four tokens the M logits belong to; asked: int64 [N], the structure that is asked for by
+        name, -1 for none.
         """
         numbers = range(len(self.weights))[chosen]
         weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)
+        if self.named is not None and asked is not None:
+            weights = weights + (self.named(asked.clamp(min=0)) * (asked >= 0)[:, None])[:, None]
         detail = (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])
         return F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False) + detail
 

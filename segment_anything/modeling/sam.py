@@ -64,7 +64,8 @@ class Sam(nn.Module):
         Prompt shapes and frames are those of `PromptEncoder.forward`.
         """
         sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
-        return self._decode(embedding, sparse, dense, multimask, features)
+        asked = None if points is None else self.prompt_encoder.asked(points[1])
+        return self._decode(embedding, sparse, dense, multimask, features, asked)
 
     def decode_points(
         self,
@@ -83,13 +84,22 @@ class Sam(nn.Module):
         sparse = self.prompt_encoder.embed_points(coords, labels)
         encoder = self.prompt_encoder
         dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
-        return self._decode(embedding, sparse, dense, multimask, features)
+        asked = encoder.asked(labels) if labels.shape[1] else None
+        return self._decode(embedding, sparse, dense, multimask, features, asked)
 
     def _decode(
-        self, embedding: Tensor, sparse: Tensor, dense: Tensor, multimask: bool | None, features: Tensor | None
+        self,
+        embedding: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        multimask: bool | None,
+        features: Tensor | None,
+        asked: Tensor | None,
     ) -> Decoded:
         image_pe = self.prompt_encoder.get_dense_pe()
-        return self.mask_decoder.decode(embedding, image_pe, sparse, dense, multimask=multimask, features=features)
+        return self.mask_decoder.decode(
+            embedding, image_pe, sparse, dense, multimask=multimask, features=features, asked=asked
+        )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:
         """Logits [N, M, s, s] that are empty where a structure was asked for and is held to be absent.

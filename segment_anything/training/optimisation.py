@@ -10,13 +10,31 @@ from torch import nn
 SCHEDULES = ("cosine", "multistep", "none")
 
 
-def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    decays = [p for p in trainable if p.ndim > 1 and p.shape[0] > 1]
-    plain = [p for p in trainable if not (p.ndim > 1 and p.shape[0] > 1)]
-    groups = [{"params": decays}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+def make_optimizer(
+    model: nn.Module, *, lr: float, weight_decay: float, encoder_lr: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay.
+
+    encoder_lr: of what sees an image once (`of_image`), lr where it is not given. Each group keeps its highest rate as
+    `highest_lr`.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and parameter.shape[0] > 1
+            groups.setdefault((of_image(name), decays), []).append(parameter)
+    found = []
+    for (once, decays), parameters in groups.items():
+        highest = encoder_lr if once and encoder_lr else lr
+        found.append({"params": parameters, "lr": highest, "highest_lr": highest})
+        found[-1] |= {} if decays else {"weight_decay": 0.0}
+    return torch.optim.AdamW(found, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def of_image(name: str) -> bool:
+    """Whether a parameter of the model sees each image once, whatever the prompts: encoder and detail head's stem."""
+    prompted = ("mask_decoder.detail.weights.", "mask_decoder.detail.named.")
+    return name.startswith(("image_encoder.", "mask_decoder.detail.")) and not name.startswith(prompted)
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:

@@ -10,6 +10,7 @@ from ..modeling import Sam
 from ..modeling.prompt_encoder import PADDING
 from .interactive import ClickPolicy, random_mask_only, run
 from .losses import candidate_loss, presence_loss
+from .optimisation import of_image
 from .prompts import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 
 ENCODER_MODES = ("adapter", "full", "none")
@@ -133,10 +134,8 @@ def objectives(
 
 def _decoder_parameters(model: Sam) -> Iterator[nn.Parameter]:
     """Parameters that each round's graph reaches by itself: those of the detail head's stem come with its features."""
-    yield from model.prompt_encoder.parameters()
-    for name, parameter in model.mask_decoder.named_parameters():
-        if not name.startswith("detail.") or name.startswith("detail.weights."):
-            yield parameter
+    return (parameter for name, parameter in model.named_parameters() if not of_image(name))
+
 
 
 def _gradients(loss: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
