@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+IMAGE_PARTS = ("image_encoder.", "mask_decoder.detail.")  # of the model's parameters, by name
 SCHEDULES = ("cosine", "multistep", "none")
 
 
@@ -15,17 +16,17 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay.
 
-    encoder_lr: of what sees an image once (`of_image`), lr where it is not given. Each group keeps its highest rate as
+    encoder_lr: of the image encoder and the detail head, lr where it is not given. Each group keeps its highest rate as
     `highest_lr`.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and parameter.shape[0] > 1
-            groups.setdefault((of_image(name), decays), []).append(parameter)
+            groups.setdefault((name.startswith(IMAGE_PARTS), decays), []).append(parameter)
     found = []
-    for (once, decays), parameters in groups.items():
-        highest = encoder_lr if once and encoder_lr else lr
+    for (own_rate, decays), parameters in groups.items():
+        highest = encoder_lr if own_rate and encoder_lr else lr
         found.append({"params": parameters, "lr": highest, "highest_lr": highest})
         found[-1] |= {} if decays else {"weight_decay": 0.0}
     return torch.optim.AdamW(found, lr=lr, weight_decay=weight_decay, fused=True)
@@ -34,7 +35,7 @@ def make_optimizer(
 def of_image(name: str) -> bool:
     """Whether a parameter of the model sees each image once, whatever the prompts: encoder and detail head's stem."""
     prompted = ("mask_decoder.detail.weights.", "mask_decoder.detail.named.")
-    return name.startswith(("image_encoder.", "mask_decoder.detail.")) and not name.startswith(prompted)
+    return name.startswith(IMAGE_PARTS) and not name.startswith(prompted)
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:
