@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from checking.anatomy import judge
+from checking.anatomy import judge, settled
+from checking.findings import Finding
 from maps import load_index, read_image, read_mask
 from scripts.synthetic_fundus import synthetic_fundus
 
@@ -87,11 +88,31 @@ def test_a_moved_neighbour_does_not_accuse_sound_masks():
 
 def test_what_cannot_be_judged_passes():
     image, masks = eye(7)
-    dot = np.zeros(image.shape[:2], np.uint8)
-    dot[240:242, 300:302] = 1
-    named = {"ma.png": ("microaneurysm", dot), "new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}
-    assert judge(image, named) == []
+    assert judge(image, {"new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}) == []
     assert judge(np.zeros_like(image), masks) == []
+
+
+def test_a_lesion_that_does_not_show_is_a_doubt():
+    image, _ = eye(7)
+    dot = cv2.circle(np.zeros(image.shape[:2], np.uint8), (300, 240), 4, 1, -1)
+    (finding,) = judge(image, {"ma.png": ("microaneurysm", dot)})
+    assert (finding.kind, finding.warning) == ("not_seen", True) and "no microaneurysm" in finding.message
+
+
+def test_a_disc_that_is_drawn_over_by_less_than_its_radius_is_a_doubt():
+    image, masks = eye(5)
+    mask = masks["optic_disc.png"][1]
+    radius = np.sqrt(mask.sum() / np.pi)
+    for by, doubtful in ((0.8 * radius, True), (2.5 * radius, False)):
+        found = judge(image, {"optic_disc.png": ("optic_disc", shifted(mask, right=by))})
+        assert [(finding.kind, finding.warning) for finding in found] == [("shifted", doubtful)]
+
+
+def test_more_doubts_than_chance_are_faults():
+    doubts = [Finding("shifted", (str(i),), "", warning=True) for i in range(4)]
+    other = Finding("small_parts", ("0",), "", warning=True)
+    assert settled([*doubts, other], 200) == [*doubts, other]
+    assert [finding.warning for finding in settled([*doubts, other], 199)] == [False] * 4 + [True]
 
 
 def test_unknown_structures_are_checked_for_inversion_alone():
