@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from checking.alignment import REACH, UNSEEN, Fit, Move
 from checking.anatomy import judge, settled
 from checking.findings import Finding
 from maps import load_index, read_image, read_mask
@@ -99,13 +100,17 @@ def test_a_lesion_that_does_not_show_is_a_doubt():
     assert (finding.kind, finding.warning) == ("not_seen", True) and "no microaneurysm" in finding.message
 
 
-def test_a_disc_that_is_drawn_over_by_less_than_its_radius_is_a_doubt():
-    image, masks = eye(5)
-    mask = masks["optic_disc.png"][1]
-    radius = np.sqrt(mask.sum() / np.pi)
-    for by, doubtful in ((0.8 * radius, True), (2.5 * radius, False)):
-        found = judge(image, {"optic_disc.png": ("optic_disc", shifted(mask, right=by))})
-        assert [(finding.kind, finding.warning) for finding in found] == [("shifted", doubtful)]
+def test_what_is_a_doubt_and_what_a_fault():
+    """A move by less than the disc's radius, and a mask whose own place shows the structure, are doubts."""
+    shifted = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    shifted[REACH, REACH + 40] = 9.0
+
+    def doubtful(right, given, structure="optic_disc"):
+        fit = Fit(structure=structure, lonely=False, radius=25.0, given=given, mirrored={"": 0.0}, shifted=shifted)
+        return fit.doubtful(Move(right=right))
+
+    assert doubtful(24, 0.0) and not doubtful(26, 0.0) and not doubtful(24, 0.0, "vessel")
+    assert not doubtful(40, UNSEEN["optic_disc"] - 0.1) and doubtful(40, UNSEEN["optic_disc"])
 
 
 def test_more_doubts_than_chance_are_faults():
