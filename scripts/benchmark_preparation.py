@@ -20,7 +20,7 @@ import numpy as np
 from scripts.synthetic_fundus import synthetic_fundus
 
 ROOT = Path(__file__).resolve().parent.parent
-DRAWN = 40  # different photographs; the others are these, turned up or down by a grey level
+DRAWN = 16  # different photographs; the others are these, turned up or down by a grey level
 STRUCTURES = ("optic_disc", "vessel")
 
 
@@ -78,7 +78,7 @@ MEASURED = """
 import resource, sys
 from scripts.prepare_dataset import main
 source, out, workers = sys.argv[1:]
-code = main(["folder", source, out, "--num_workers", workers, "--fov_crop", "--max_side", "448"])
+code = main(["folder", source, out, "--num_workers", workers])
 peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(max(peaks))
 sys.exit(code)

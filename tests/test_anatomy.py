@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from checking.alignment import REACH, UNSEEN, Fit, Move
-from checking.anatomy import judge, settled
+from checking.alignment import REACH, SPOTS, UNSEEN, Fit, Move
+from checking.anatomy import PLACE, judge, settled
 from checking.findings import Finding
 from maps import load_index, read_image, read_mask
 from scripts.synthetic_fundus import synthetic_fundus
@@ -190,6 +190,23 @@ def test_every_planted_fault_is_found(photographs, kind):
             planted += 1
             missed += [name] if kind not in verdict(image, masks, name, mask) else []
     assert not missed
+
+
+@pytest.mark.photographs
+@pytest.mark.parametrize("fault", [flipped, displaced])
+def test_misplaced_lesions_are_named(photographs, fault):
+    """Their place, or that they do not show where they are: all but one in twenty."""
+    rng = np.random.default_rng(0)
+    places = [(i, name) for i, (_, masks) in enumerate(photographs) for name in masks if masks[name][0] in SPOTS]
+    planted = missed = 0
+    while planted < PLANTS:
+        index, name = places[rng.integers(len(places))]
+        image, masks = photographs[index]
+        mask = fault(masks[name][1], rng, None)
+        if mask is not None:
+            planted += 1
+            missed += verdict(image, masks, name, mask).keys().isdisjoint(PLACE)
+    assert missed <= 1
 
 
 @pytest.mark.photographs
