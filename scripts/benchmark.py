@@ -26,8 +26,8 @@ with all kinds of prompts over that of one encoding.
     python scripts/benchmark.py prepare
 
 prepares 10,000 synthetic photographs of 512 px with two masks each (`--images` for fewer) on `--threads` processes.
-Expect a few minutes and 3 GB of disk, and as the last line one JSON object {"images_per_second", "images_per_cpu_second",
-"peak_mb", "peak_mb_of_a_quarter"}: the memory of the largest process for all and a quarter.
+Expect a few minutes and 3 GB of disk, and as the last line one JSON object {"images_per_second",
+"images_per_cpu_second", "peak_mb", "peak_mb_of_a_quarter"}: the memory of the largest process for all and a quarter.
 """
 
 import argparse
