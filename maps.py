@@ -266,12 +266,13 @@ def repeated_masks(records: Sequence[Record]) -> list[str]:
     return [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
 
 
-def raise_problems(problems: Sequence[str]) -> None:
-    """Raise a DataError that lists the problems, if there are any."""
+def raise_problems(problems: Sequence[str], advice: str = "") -> None:
+    """Raise a DataError that lists the problems and ends with the advice, if there are any."""
     if problems:
         shown = problems[:MAX_PROBLEMS_SHOWN]
         rest = len(problems) - len(shown)
         tail = [f"... and {rest} more"] if rest else []
+        tail += [advice] if advice else []
         raise DataError("\n  ".join([f"{len(problems)} problem(s) in the data:", *shown, *tail]))
 
 

@@ -1,6 +1,5 @@
 """How many masks of each structure a data set has, how large they are, and what is left of them in the model frame."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +11,6 @@ import numpy as np
 from checking.findings import Finding
 from checking.listing import Photograph
 from checking.survey import FEW_PIXELS, SIZE_EDGES, MaskFacts
-
-WORST = 5  # files that a warning names
 
 
 @dataclass(slots=True)
@@ -101,7 +98,7 @@ class Balance:
 
 
 def _small(structure: str, sizes: Sizes, image_size: int) -> Finding:
-    worst = [path for _, path in heapq.nlargest(WORST, sizes.small_masks, key=lambda entry: entry[0])]
+    worst = [path for _, path in sorted(sizes.small_masks, key=lambda entry: -entry[0])]
     message = (
         f"{structure}: {sizes.small_parts} of {sizes.parts} parts are smaller than {FEW_PIXELS} pixels at --image_size "
         f"{image_size}, and {len(sizes.small_masks)} of {sizes.masks} masks consist mostly of such parts, the least "

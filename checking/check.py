@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from checking.alignment import PLACED
+from checking.anatomy import settled
 from checking.balance import Balance
 from checking.findings import Finding
 from checking.leaks import find_patients, find_repeated
@@ -50,6 +52,7 @@ def check(folders: Sequence[Path], *, image_size: int, workers: int) -> Outcome:
     findings += find_patients(photographs)
     findings += find_repeated(readable, digests, thumbnails[: len(readable)], workers)
     findings += balance.findings(image_size)
+    findings = settled(findings, sum(sizes.masks for kind, sizes in balance.sizes.items() if kind in PLACED))
     findings = sorted(dict.fromkeys(findings), key=lambda finding: (finding.warning, finding.kind))
     return Outcome(photographs, findings, balance)
 

@@ -20,6 +20,7 @@ from segment_anything.utils.transforms import resize_mask
 TILE = 560
 COLUMNS = 5
 FAULTY, SOUND = 20, 5  # photographs on the contact sheet
+OF_ONE = 4  # of one finding
 # the rest of Okabe and Ito's palette is legible on a photograph
 PALETTE = (*(COLOURS[i] for i in (5, 4, 0, 3, 2, 1)), "#F0E442", "#FFFFFF")
 
@@ -55,18 +56,21 @@ def _choose(
     """Photographs to draw with their finding: faults before warnings, the kinds in turn; then sound ones."""
     owner = {str(photograph.image): photograph for photograph in photographs}
     owner |= {str(mask): photograph for photograph in photographs for mask, _ in photograph.masks}
+    wrong: set[Photograph] = set()
     by_kind: dict[tuple[bool, str], list[tuple[Photograph, Finding]]] = {}
     for finding in findings:
         theirs = dict.fromkeys(owner[file] for file in finding.files if file in owner)
-        by_kind.setdefault((finding.warning, finding.kind), []).extend((photograph, finding) for photograph in theirs)
+        wrong.update(theirs)
+        entries = by_kind.setdefault((finding.warning, finding.kind), [])
+        entries += [(photograph, finding) for photograph in [*theirs][:OF_ONE]]
     shown: list[tuple[Photograph, Finding | None]] = []
     for warning in (False, True):
         # a pair stays together
         turns = zip_longest(*(_pairs(entries) for (mild, _), entries in by_kind.items() if mild == warning))
         shown += [entry for turn in turns for pair in turn if pair for entry in pair]
     shown = sorted(shown[:FAULTY], key=lambda entry: (entry[1].warning, entry[1].kind))
-    wrong = {photograph.image for entries in by_kind.values() for photograph, _ in entries}
-    sound = [photograph for photograph in photographs if photograph.image not in wrong]
+    images = {photograph.image for photograph in wrong}
+    sound = [photograph for photograph in photographs if photograph.image not in images]
     return shown + [(photograph, None) for photograph in generator.sample(sound, min(SOUND, len(sound)))]
 
 

@@ -86,7 +86,7 @@ def examine(photograph: Photograph, image_size: int) -> Facts:
     preprocessing = Preprocessing(image_size)
     frame = preprocessing.frame(image)
     facts = tuple(_measure(path, *mask, preprocessing, frame) for path, mask in masks.items())
-    findings += [_vanishing(mask, image_size) for mask in facts if not mask.left]
+    findings += [finding for mask in facts if (finding := _lost(mask, image_size))]
     findings += judge(image, {str(path): mask for path, mask in masks.items()})
     digest = hashlib.blake2b(photograph.image.read_bytes(), digest_size=16).digest()
     return Facts(digest, thumbnails(image), facts, findings)
@@ -121,12 +121,21 @@ def _fault(path: Path, error: DataError) -> Finding:
     return Finding(KINDS[type(error)], (str(path),), str(error))
 
 
-def _vanishing(mask: MaskFacts, image_size: int) -> Finding:
+def _lost(mask: MaskFacts, image_size: int) -> Finding | None:
+    """A finding for a mask of which the model sees nothing, or less than a pixel."""
+    if not mask.left:
+        message = (
+            f"{mask.path} has no pixel left at --image_size {image_size}: it lies outside the photograph's field of "
+            "view; leave it out of the map, or draw it again"
+        )
+        return Finding("vanishes", (str(mask.path),), message)
+    if (area := mask.pixels * mask.scale) >= 1:
+        return None
     message = (
-        f"{mask.path} has no pixel left at --image_size {image_size}: it lies outside the photograph's field of view; "
-        "leave it out of the map, or draw it again"
+        f"{mask.path} covers {area:.2g} of a pixel at --image_size {image_size}: take a larger --image_size or tiles, "
+        "or leave it out of the map"
     )
-    return Finding("vanishes", (str(mask.path),), message)
+    return Finding("too_small", (str(mask.path),), message)
 
 
 def _measure(path: Path, structure: str, mask: np.ndarray, preprocessing: Preprocessing, frame: Frame) -> MaskFacts:

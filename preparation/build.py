@@ -122,7 +122,7 @@ def build(
                 lines.add(number, {"stamp": stamps[number], "rows": rows})
             bar.update()
     if problems and not leave_out:
-        raise_problems([*problems, "mend these and run the command again, or leave them out with --leave_out"])
+        raise_problems(problems, "mend these and run the command again, or leave them out with --leave_out")
     rows = ((samples[number], splits[number], row) for number, found in unfinished.rows(stamps) for row in found)
     built = _write_maps(rows, unfinished.data, about["name"])
     built.left_out = problems

@@ -8,8 +8,10 @@ Takes about 30 ms for a photograph of 512 pixels and a core. Looks at all maps o
 - files that are missing, unreadable, cut off, of the wrong size or not binary, empty masks, wrong entries of maps;
 - a photograph in two splits, also when it was resized, recompressed or brightened, and a patient in two splits
   (index.csv with the columns image, dataset and patient or patient_or_image_id);
-- masks that are inverted, flipped, shifted, outside the field of view; optic cups outside their disc;
-- structures that are lost or hardly seen at --image_size;
+- masks that are inverted, flipped, shifted, outside the field of view, or where the photograph shows nothing of the
+  kind (where this is uncertain, a warning; a fault where more than 2 % of the masks are concerned); optic cups outside
+  their disc;
+- structures that are lost or hardly seen at --image_size, and masks of less than a pixel there;
 - how many masks of each structure a split has, and structures that are tested and not trained.
 
 Prints a table, and writes to --out: check.json (everything), overlays.png (photographs with their masks, faulty ones

@@ -39,6 +39,7 @@ from preparation.unpack import unpacked
 from utils import UsageError, add_bool, cpu_workers, run_main, versions
 
 DEFAULT_SPLIT = "70/10/20"
+SHOWN = 5  # problems of a source that is not the data set
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -151,9 +152,10 @@ def offer_of(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) 
         raise DataError(
             f"SOURCE is not {data_set.title}, or not as downloaded: {len(offer.samples)} photographs and no mask of it "
             f"were found. Expected:\n{textwrap.indent(data_set.layout, '  ')}\nFound:\n  {tree.summary()}"
+            + "".join(f"\n  {problem}" for problem in offer.problems[:SHOWN])
         )
     if offer.problems and not leave_out:
-        raise_problems([*offer.problems, "put them back, or leave such files out with --leave_out"])
+        raise_problems(offer.problems, "put them back, or leave such files out with --leave_out")
     names = Counter(sample.name.lower() for sample in offer.samples)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise DataError(f"several photographs have the name {', '.join(twice[:10])}: rename them")

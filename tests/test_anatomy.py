@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from checking.anatomy import judge
+from checking.alignment import REACH, SPOTS, UNSEEN, Fit, Move
+from checking.anatomy import PLACE, judge, settled
+from checking.findings import Finding
 from maps import load_index, read_image, read_mask
 from scripts.synthetic_fundus import synthetic_fundus
 
@@ -87,11 +89,35 @@ def test_a_moved_neighbour_does_not_accuse_sound_masks():
 
 def test_what_cannot_be_judged_passes():
     image, masks = eye(7)
-    dot = np.zeros(image.shape[:2], np.uint8)
-    dot[240:242, 300:302] = 1
-    named = {"ma.png": ("microaneurysm", dot), "new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}
-    assert judge(image, named) == []
+    assert judge(image, {"new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}) == []
     assert judge(np.zeros_like(image), masks) == []
+
+
+def test_a_lesion_that_does_not_show_is_a_doubt():
+    image, _ = eye(7)
+    dot = cv2.circle(np.zeros(image.shape[:2], np.uint8), (300, 240), 4, 1, -1)
+    (finding,) = judge(image, {"ma.png": ("microaneurysm", dot)})
+    assert (finding.kind, finding.warning) == ("not_seen", True) and "no microaneurysm" in finding.message
+
+
+def test_what_is_a_doubt_and_what_a_fault():
+    """A move by less than the disc's radius, and a mask whose own place shows the structure, are doubts."""
+    shifted = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    shifted[REACH, REACH + 40] = 9.0
+
+    def doubtful(right, given, structure="optic_disc"):
+        fit = Fit(structure=structure, lonely=False, radius=25.0, given=given, mirrored={"": 0.0}, shifted=shifted)
+        return fit.doubtful(Move(right=right))
+
+    assert doubtful(24, 0.0) and not doubtful(26, 0.0) and not doubtful(24, 0.0, "vessel")
+    assert not doubtful(40, UNSEEN["optic_disc"] - 0.1) and doubtful(40, UNSEEN["optic_disc"])
+
+
+def test_more_doubts_than_chance_are_faults():
+    doubts = [Finding("shifted", (str(i),), "", warning=True) for i in range(4)]
+    other = Finding("small_parts", ("0",), "", warning=True)
+    assert settled([*doubts, other], 200) == [*doubts, other]
+    assert [finding.warning for finding in settled([*doubts, other], 199)] == [False] * 4 + [True]
 
 
 def test_unknown_structures_are_checked_for_inversion_alone():
@@ -164,6 +190,23 @@ def test_every_planted_fault_is_found(photographs, kind):
             planted += 1
             missed += [name] if kind not in verdict(image, masks, name, mask) else []
     assert not missed
+
+
+@pytest.mark.photographs
+@pytest.mark.parametrize("fault", [flipped, displaced])
+def test_misplaced_lesions_are_named(photographs, fault):
+    """Their place, or that they do not show where they are: all but one in twenty."""
+    rng = np.random.default_rng(0)
+    places = [(i, name) for i, (_, masks) in enumerate(photographs) for name in masks if masks[name][0] in SPOTS]
+    planted = missed = 0
+    while planted < PLANTS:
+        index, name = places[rng.integers(len(places))]
+        image, masks = photographs[index]
+        mask = fault(masks[name][1], rng, None)
+        if mask is not None:
+            planted += 1
+            missed += verdict(image, masks, name, mask).keys().isdisjoint(PLACE)
+    assert missed <= 1
 
 
 @pytest.mark.photographs

@@ -19,7 +19,6 @@ from scripts import check_dataset
 from segment_anything.utils.transforms import Preprocessing
 
 SIZE = 96
-ANATOMY = {"inverted", "outside_field_of_view", "cup_outside_disc", "flipped", "shifted"}
 
 
 def texture(seed: int, size: int = SIZE) -> np.ndarray:
@@ -277,6 +276,16 @@ def test_small_parts_are_counted(data):
     assert (balance["masks"], balance["parts"], balance["small_parts"]) == (5, 14, 10)
     assert sum(balance["part_sizes"]) == 14 and sum(balance["mask_sizes"]) == 5
     assert not data.check(image_size=512).get("small_parts")
+
+
+def test_all_small_masks_are_named_and_less_than_a_pixel_is_a_fault(data):
+    """A pixel of the photograph is half of one in the model frame."""
+    names = [data.splits["train"][image][0] for image in data.splits["train"]]
+    for side, name in zip((1, 2, 2), names, strict=True):
+        write(data.folder / name, spot(40, 40, side))
+    found = data.check()
+    assert found["too_small"] == [(names[0],)] and set(found["small_parts"][0]) == set(names)
+    assert "too_small" not in data.check(image_size=256)
 
 
 def test_sizes_are_those_of_the_model_frame(data):

@@ -336,12 +336,23 @@ def test_another_data_set_is_told_from_this_one(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["DRIVE"]
 
 
+def test_a_mask_that_two_photographs_could_have_is_named(tmp_path, capsys):
+    source = lab(tmp_path / "lab", 1)
+    for place in "ab":
+        (source / "images" / place).mkdir()
+        shutil.copy(source / "images/p0.jpg", source / f"images/{place}/p0.jpg")
+    (source / "images/p0.jpg").unlink()
+    message = refused(capsys, "folder", source, tmp_path / "out")
+    assert "vessel/p0.png has no photograph: " in message and "a/p0.jpg and " in message
+
+
 def test_missing_masks_are_all_named_and_may_be_left_out(tmp_path, capsys):
     source = drive(tmp_path / "DRIVE")
     (source / "training/1st_manual/21_manual1.gif").unlink()
     (source / "test/images/02_test.tif").unlink()
     message = refused(capsys, "drive", source, tmp_path / "out")
     assert "21_training.tif has no vessel mask" in message and "02_manual1.gif has no photograph" in message
+    assert "2 problem(s)" in message and "--leave_out" in message.splitlines()[-1]
     assert run("drive", source, tmp_path / "out", "--leave_out") == 0
     assert len(load_index(tmp_path / "out", "train")) == 2
 

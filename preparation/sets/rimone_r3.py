@@ -23,8 +23,8 @@ GROUP = r"(?:Healthy|Glaucoma and suspects)"
 NAME = r"(?P<id>[NGS]-\d+-[LR])"
 OBSERVERS = {
     "average": rf"{GROUP}/Average_masks/{NAME}-{{}}-Avg\.png",
-    "expert1": rf"{GROUP}/Expert1_masks/{NAME}-\d+-{{}}-exp1\.png",
-    "expert2": rf"{GROUP}/Expert2_masks/{NAME}-\d+-{{}}-exp2\.png",
+    "expert1": rf"{GROUP}/Expert1_masks/{NAME}(?:-\d+)?-{{}}-exp1\.png",
+    "expert2": rf"{GROUP}/Expert2_masks/{NAME}(?:-\d+)?-{{}}-exp2\.png",
 }
 
 
