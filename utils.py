@@ -178,16 +178,24 @@ def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
 def resume_command(
     script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
 ) -> str:
-    """The command line of this run with --resume `resume`; flags that have their defaults are left out."""
+    """The command line of this run with --resume `resume`; of flags that have their defaults, those that were given."""
     launcher = [sys.executable]
     if processes.count > 1:
         launcher = ["torchrun", "--nnodes", str(processes.count // processes.here)]
         launcher += ["--nproc_per_node", str(processes.here)]
     words = [*launcher, script, "--resume", resume]
     for name, value in vars(args).items():
-        if name not in ("resume", "given") and value != getattr(defaults, name):
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        written = name in getattr(args, "given", ()) or value != getattr(defaults, name)
+        if name not in ("resume", "given") and written:
+            words += [f"--{name}", *_words(value)]
     return shlex.join(words)
+
+
+def _words(value: Any) -> list[str]:
+    """The value of a flag as it is written on a command line."""
+    if isinstance(value, dict):
+        return [f"{key}={','.join(names)}" for key, names in value.items()]
+    return list(map(str, value if isinstance(value, list) else [value]))
 
 
 def leave_processes() -> None:

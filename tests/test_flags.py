@@ -1,5 +1,6 @@
 """The command lines of train.py and test.py: defaults, boolean flags that mean what they say, prompt modes."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import train
 from evaluation import Mode
 from tests.helpers import load_test_script
-from utils import UsageError
+from utils import Processes, UsageError, resume_command
 
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}
@@ -237,3 +238,27 @@ def test_the_default_flags_of_sam_med2d_are_announced(caplog):
     with caplog.at_level("INFO", logger="test"):
         test_script.select_modes(test_script.parse_args(["--iter_point", "8"]))
     assert "--boxes_prompt False" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--structures --complete idrid=haemorrhage,hard_exudate other=vessel --point_list 1 3 --use_amp",
+        "--structures vessel optic_disc --data_path a 'b c' --ema 0.995 --detail False",
+    ],
+)
+def test_the_command_that_goes_on_means_the_same_training(argv):
+    args = train.parse_args(shlex.split(argv))
+    command = resume_command("train.py", args, train.parse_args([]), Processes(), "run/last")
+    again = train.parse_args(shlex.split(command)[2:])
+    assert vars(again) == vars(args) | {"resume": Path("run/last")}
+
+
+@pytest.mark.parametrize("argv", ["--boxes_prompt True --image_size 256", "--prompts structure 3 --complete a=b,c"])
+def test_the_command_that_goes_on_means_the_same_test(argv):
+    """Flags that were given with their default values count, too: they choose a single mode, or override a file."""
+    script = load_test_script()
+    args = script.parse_args(argv.split())
+    command = resume_command("test.py", args, script.parse_args([]), Processes(), "True")
+    again = script.parse_args(shlex.split(command)[2:])
+    assert vars(again) == vars(args) | {"resume": True, "given": args.given | {"resume"}}
