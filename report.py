@@ -114,6 +114,7 @@ def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, 
         f"## {_title(main)}",
         system_table(args.run_name, size, summary, main),
         f"FPS: {summary['fps_covers']}.",
+        *([summary["windows"]] if summary["windows"] else []),
         *_notes(overall, size, summary["failed"]),
     ]
     for metric in dict.fromkeys([main, *args.metrics]):

@@ -36,12 +36,15 @@ from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished
 from segment_anything.modeling import Sam
+from segment_anything.windows import Tiles
 from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts
-BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
+BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob", "zoom")
+
+ZOOMED = "Zoom: each prompt was answered once more from a window around it."
 
 
 class Tester:
@@ -55,7 +58,9 @@ class Tester:
         modes: Sequence[Mode],
         out: Path,
         processes: Processes,
+        tiles: Tiles | None = None,
     ) -> None:
+        self.tiles = tiles
         self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
         self.out, self.work = out, Unfinished(out)
         self.workers = cpu_workers(args.num_workers, here=processes.here)
@@ -124,6 +129,7 @@ class Tester:
             weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
+            "--tiles": self.tiles and self.tiles.as_dict(self.model.image_size),
             "--prompts": [mode.name for mode in self.modes],
             "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
@@ -135,6 +141,10 @@ class Tester:
 
     def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
         return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
+
+    def _predicted_dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
+        """With the photographs themselves where windows of them are looked at."""
+        return self._dataset(records, keep_photograph=bool(self.args.zoom or self.tiles), **options)
 
     def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
         """What this process has to do of `numbers`, but for those that are in `lines`."""
@@ -223,7 +233,7 @@ class Tester:
         keep_fov = any(name in SOFT for name in self.args.metrics)
         by_name = any(mode.opening == STRUCTURE for mode in self.modes)
         names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
-        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
+        dataset = self._predicted_dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
             for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:
@@ -266,7 +276,14 @@ class Tester:
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
             return predict_batch(
-                self.model, batch, prompts, self.modes, seed=self.args.seed, multimask=self.args.multimask
+                self.model,
+                batch,
+                prompts,
+                self.modes,
+                seed=self.args.seed,
+                multimask=self.args.multimask,
+                zoom=self.args.zoom,
+                tiles=self.tiles,
             )
 
     @torch.no_grad()
@@ -292,15 +309,12 @@ class Tester:
         self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
         tally = Tally(self.args.metrics, seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._tallied(tally))
-        device, count = self.model.device, self.processes.count
-        precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
-        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         summary = tally.summary() | {
             "images": tally.images,
             "failed": self._failures(),
             "fps": tally.images / self.seconds,
-            "fps_covers": f"images per second of one process, encoding and decoding of all prompts, batch "
-            f"{self.args.batch_size}, {device.type}{threads}, {precision}" + (f", {count} processes" * (count > 1)),
+            "fps_covers": self._fps_covers(),
+            "windows": self._windows(),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -312,6 +326,21 @@ class Tester:
             figures.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
             pictures.append("overlay.png")
         report.write_report(self.out / "report.md", summary, self.args, pictures)
+
+    def _fps_covers(self) -> str:
+        device, count, batch = self.model.device, self.processes.count, self.args.batch_size
+        precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        what = "encoding and decoding of all prompts" + " and windows" * bool(self._windows())
+        processes = f", {count} processes" * (count > 1)
+        return (
+            f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"
+        )
+
+    def _windows(self) -> str:
+        """What a reader must know of windows; nothing where the photographs were seen as a whole."""
+        tiles = self.tiles.describe(self.model.image_size) if self.tiles else ""
+        return " ".join(filter(None, (ZOOMED * self.args.zoom, tiles)))
 
     def _tallied(self, tally: Tally) -> Iterator[Row]:
         """All rows, in the order of the data; the tally takes them in on the way."""
@@ -325,7 +354,7 @@ class Tester:
         tiles = []
         for number, name in cases:
             mask = next(mask for mask in self.records[number].masks if mask.name == name)
-            single = self._dataset([Record(self.records[number].image, (mask,))])
+            single = self._predicted_dataset([Record(self.records[number].image, (mask,))])
             batch = collate([single[0]]).to(self.model.device)
             predictions = self._predictions(batch, self._prompts_of(batch))
             tiles += draw_predictions(batch, 0, predictions[0])
