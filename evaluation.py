@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 import figures
+from ceiling import CEILING, Ceilings
+from cup_to_disc import VCDR, CupToDisc
 from DataLoader import Batch
 from maps import MaskRef, read_image
-from metrics import SCORES, SOFT, Case, score, vertical_cup_to_disc_ratio
+from metrics import SCORES, SOFT, Case, score
 from prompt_file import Prompts, stream
 from segment_anything.modeling import Sam
 from segment_anything.training.interactive import ClickPolicy, Round, run
 from segment_anything.training.prompts import Points, box_points, pad_points
 from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame
-from segment_anything.windows import Tiles, blend_tiles, zoom_in
+from segment_anything.windows import Tiles, blend_tiles, tiled_frame, zoom_in
 
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts
 FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
-VCDR, CUP, DISC = "vcdr", "optic_cup", "optic_disc"
 METRICS = (*SCORES, VCDR)
 
 Row = dict[str, Any]
@@ -59,7 +60,8 @@ class Prediction:
 
     presence: probability that the structure is there, of weights that know structures; absent: that it was asked for
     and is held not to be there, so that the mask is empty, whatever the logits say. frame: of the window that the
-    logits belong to, None for the photograph's. blended: logits [H, W] of the photograph that take their place.
+    logits belong to, None for the photograph's. blended: logits [H, W] of the photograph that take their place; then
+    the frame is one of the photograph that is as fine as their windows.
     """
 
     mode: Mode
@@ -182,7 +184,9 @@ def _tiled(
         own = {batch.refs[i].structure: i for i in found if int(batch.image_index[i]) == j}
         whole = {name: found[i].low_res for name, i in own.items()}
         blended = blend_tiles(model, batch.photographs[j], frame, whole, tiles, multimask=multimask)
-        answers |= {own[name]: replace(found[own[name]], blended=logits) for name, logits in blended.items()}
+        fine = tiled_frame(frame, tiles.side_for(model.image_size))
+        for name, logits in blended.items():
+            answers[own[name]] = replace(found[own[name]], blended=logits, frame=fine)
     return answers
 
 
@@ -257,11 +261,13 @@ def score_batch(
     *,
     tolerance: float = 2.0,
     save: Save | None = None,
+    ceilings: bool = False,
 ) -> list[list[Row]]:
     """Rows of each image: one for each of its masks and modes, scored at original size.
 
-    tolerance: of nsd, in pixels. `save` is called with each row, its mask and its probabilities, bool and float32
-    [H, W]: masks of a whole image are never in memory together.
+    tolerance: of nsd, in pixels. ceilings: with the best Dice that the grid of logits can hold. `save` is called
+    with each row, its mask and its probabilities, bool and float32 [H, W]: masks of a whole image are never in memory
+    together.
     """
     rows: list[list[Row]] = [[] for _ in batch.records]
     ratios = [CupToDisc() for _ in batch.records]
@@ -279,6 +285,7 @@ def score_batch(
         absent = bool(batch.asked[i] >= 0)
         vanished = not absent and not bool(batch.mask[i].any())
         facts = {"area": int(truth.sum()), "vanished": vanished}
+        best = Ceilings(batch.frames[j])
         for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
             target = whole if prediction.mode.opening == STRUCTURE else truth
             inside = batch.inside[j] if batch.inside else None
@@ -291,6 +298,8 @@ def score_batch(
             predicted_iou = prediction.predicted_iou if asked else math.nan
             row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
             row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
+            if ceilings:
+                row[CEILING] = best.of(target, prediction.frame, len(prediction.low_res)) if not absent else math.nan
             rows[j].append(row | {"missed": case.counts.missed})
             if VCDR in metrics and not absent:
                 ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
@@ -332,36 +341,6 @@ def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
     candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
     merits = [(present >= level).mean() + (absent < level).mean() for level in candidates]
     return float(candidates[int(np.argmax(merits))])
-
-
-class CupToDisc:
-    """Error of the vertical cup-to-disc ratio of one photograph, for each prompt mode.
-
-    |ratio of the predictions - ratio of the truth|, where a disc that was not found counts as ratio 0 and a cup larger
-    than the disc as 1. It stands in the row of the photograph's first cup; photographs without a true disc and cup have
-    none.
-    """
-
-    def __init__(self) -> None:
-        self._masks: dict[tuple[str, str], list[np.ndarray]] = {}
-
-    def add(self, structure: str, prompt: str, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Take in a mask and its truth, bool [H, W]; several of one structure are joined."""
-        if structure in (CUP, DISC):
-            known = self._masks.get((structure, prompt), (False, False))
-            self._masks[structure, prompt] = [a | b for a, b in zip(known, (predicted, truth), strict=True)]
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Put the errors into the rows of the photograph."""
-        for structure, prompt in self._masks:
-            if structure == CUP and (DISC, prompt) in self._masks:
-                row = next(row for row in rows if (row["structure"], row["prompt"]) == (CUP, prompt))
-                row[VCDR] = self._error(prompt)
-
-    def _error(self, prompt: str) -> float:
-        pairs = zip(self._masks[CUP, prompt], self._masks[DISC, prompt], strict=True)
-        predicted, truth = (vertical_cup_to_disc_ratio(cup, disc) for cup, disc in pairs)
-        return abs((0.0 if math.isnan(predicted) else min(1.0, predicted)) - truth)
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:

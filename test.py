@@ -73,6 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_path", type=Path, help="replay the boxes and first points of this file")
     run = parser.add_argument_group("run")
     run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
+    add_bool(run, "--ceiling", default=True, help="also the best Dice that the model's grid of logits can hold")
     run.add_argument("--nsd_tolerance", type=float, default=2.0, help="pixels of the photograph")
     run.add_argument("--batch_size", type=int, default=1, help="images per batch")
     run.add_argument("--device", help="default: the best one present")

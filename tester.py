@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import figures
 import report
+from ceiling import CEILING
 from DataLoader import Batch, FundusDataset, collate, make_loader
 from evaluation import (
     BOX,
@@ -42,9 +43,8 @@ from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts
-BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob", "zoom")
-
-ZOOMED = "Zoom: each prompt was answered once more from a window around it."
+BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
+BINDING += ("zoom", "ceiling")
 
 
 class Tester:
@@ -140,11 +140,8 @@ class Tester:
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
     def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
-        return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
-
-    def _predicted_dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
-        """With the photographs themselves where windows of them are looked at."""
-        return self._dataset(records, keep_photograph=bool(self.args.zoom or self.tiles), **options)
+        windows = bool(self.args.zoom or self.tiles)
+        return FundusDataset(records, self.model.preprocessing, keep_truth=True, keep_photograph=windows, **options)
 
     def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
         """What this process has to do of `numbers`, but for those that are in `lines`."""
@@ -233,7 +230,7 @@ class Tester:
         keep_fov = any(name in SOFT for name in self.args.metrics)
         by_name = any(mode.opening == STRUCTURE for mode in self.modes)
         names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
-        dataset = self._predicted_dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
+        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
             for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:
@@ -243,9 +240,8 @@ class Tester:
         with self.work.cases.writer() as lines, self._bar(len(todo), "test") as bar:
             for numbers, batch in zip(batches, loader, strict=True):
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
-                scored = score_batch(
-                    batch, predictions, self.args.metrics, tolerance=self.args.nsd_tolerance, save=save
-                )
+                how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
+                scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
                 share = seconds / sum(map(len, scored))
                 for number, rows in zip(numbers, scored, strict=True):
                     lines.add(number, [row | {"seconds": share} for row in rows])
@@ -307,14 +303,14 @@ class Tester:
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
         self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
-        tally = Tally(self.args.metrics, seed=self.args.seed)
+        tally = Tally([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._tallied(tally))
         summary = tally.summary() | {
             "images": tally.images,
             "failed": self._failures(),
             "fps": tally.images / self.seconds,
             "fps_covers": self._fps_covers(),
-            "windows": self._windows(),
+            "windows": report.describe_windows(self.args.zoom, self.tiles, self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -331,16 +327,11 @@ class Tester:
         device, count, batch = self.model.device, self.processes.count, self.args.batch_size
         precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-        what = "encoding and decoding of all prompts" + " and windows" * bool(self._windows())
+        what = "encoding and decoding of all prompts" + " and windows" * bool(self.args.zoom or self.tiles)
         processes = f", {count} processes" * (count > 1)
         return (
             f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"
         )
-
-    def _windows(self) -> str:
-        """What a reader must know of windows; nothing where the photographs were seen as a whole."""
-        tiles = self.tiles.describe(self.model.image_size) if self.tiles else ""
-        return " ".join(filter(None, (ZOOMED * self.args.zoom, tiles)))
 
     def _tallied(self, tally: Tally) -> Iterator[Row]:
         """All rows, in the order of the data; the tally takes them in on the way."""
@@ -354,7 +345,7 @@ class Tester:
         tiles = []
         for number, name in cases:
             mask = next(mask for mask in self.records[number].masks if mask.name == name)
-            single = self._predicted_dataset([Record(self.records[number].image, (mask,))])
+            single = self._dataset([Record(self.records[number].image, (mask,))])
             batch = collate([single[0]]).to(self.model.device)
             predictions = self._predictions(batch, self._prompts_of(batch))
             tiles += draw_predictions(batch, 0, predictions[0])

@@ -5,7 +5,7 @@ Windows go through the encoder a few at a time, so that memory does not grow wit
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -138,6 +138,12 @@ def tiles_of(frame: Frame, side: int, overlap: float) -> list[Tile]:
         part = window_frame(frame, (y, x, y + min(side, height), x + min(side, width)))
         found.append(Tile(part, row, column, down[i], across[j]))
     return found
+
+
+def tiled_frame(frame: Frame, side: int) -> Frame:
+    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4."""
+    longer = max(frame.crop_size)
+    return window_frame(replace(frame, image_size=4 * round(longer * frame.image_size / side / 4)), frame.crop)
 
 
 @torch.no_grad()

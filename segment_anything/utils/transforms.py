@@ -173,7 +173,7 @@ class Preprocessing:
         """RGB uint8 photograph [H, W, 3] -> normalised float32 [3, S, S] in the model's channel order."""
         pixels = image if self.channel_order == "rgb" else image[..., ::-1]
         if self.mode == "fundus":  # the surround is black, as in the photograph itself
-            placed = normalise(place(resize(_cut(pixels, frame), frame, self._interpolation(frame)), frame))
+            placed = normalise(place(resize(_cut(pixels, frame), frame, self.interpolation(frame)), frame))
         else:  # padded after normalisation: the surround is the mean colour
             placed = place(resize(normalise(_cut(pixels, frame)), frame, cv2.INTER_NEAREST), frame)
         return np.ascontiguousarray(placed.transpose(2, 0, 1))
@@ -186,7 +186,8 @@ class Preprocessing:
         return place(resize(_cut(binary, frame), frame, cv2.INTER_NEAREST), frame)
 
     @staticmethod
-    def _interpolation(frame: Frame) -> int:
+    def interpolation(frame: Frame) -> int:
+        """OpenCV's way of resizing: by area where the used part shrinks, else linear."""
         (height, width), (_, _, inner_height, inner_width) = frame.crop_size, frame.inner
         return cv2.INTER_AREA if inner_height < height or inner_width < width else cv2.INTER_LINEAR
 
@@ -222,6 +223,12 @@ def place(inner: np.ndarray, frame: Frame) -> np.ndarray:
 def _cut(array: np.ndarray, frame: Frame) -> np.ndarray:
     top, left, bottom, right = frame.crop
     return array[top:bottom, left:right]
+
+
+def coverage(mask: np.ndarray, frame: Frame) -> np.ndarray:
+    """Share of each pixel of the model frame that a mask [H, W] covers: float32 [S, S]."""
+    part = _cut(mask, frame).astype(np.float32)
+    return place(resize(part, frame, Preprocessing.interpolation(frame)), frame)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
