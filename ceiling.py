@@ -12,7 +12,10 @@ LEVELS = (0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
 
 
 class Ceilings:
-    """Ceilings of one photograph's masks, each computed once."""
+    """Ceilings of a mask of a photograph, alone or with all others of its structure; each is computed once.
+
+    The masks must live as long: they are told apart by their identity.
+    """
 
     def __init__(self, own: Frame) -> None:
         self.own = own

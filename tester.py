@@ -242,7 +242,7 @@ class Tester:
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
                 how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
                 scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
-                share = seconds / sum(map(len, scored))
+                share = seconds / max(1, sum(map(len, scored)))
                 for number, rows in zip(numbers, scored, strict=True):
                     lines.add(number, [row | {"seconds": share} for row in rows])
                 bar.update(len(numbers))
@@ -336,6 +336,8 @@ class Tester:
     def _tallied(self, tally: Tally) -> Iterator[Row]:
         """All rows, in the order of the data; the tally takes them in on the way."""
         for number, rows in self.work.cases.values():
+            if not rows:  # nothing in the photograph can be asked for
+                continue
             tally.add(number, rows)
             self.seconds += sum(row["seconds"] for row in rows)
             yield from rows
@@ -348,7 +350,9 @@ class Tester:
             single = self._dataset([Record(self.records[number].image, (mask,))])
             batch = collate([single[0]]).to(self.model.device)
             predictions = self._predictions(batch, self._prompts_of(batch))
-            tiles += draw_predictions(batch, 0, predictions[0])
+            drawn = draw_predictions(batch, 0, predictions[0])
+            by_name = {p.mode.name: tile for p, tile in zip(predictions[0], drawn, strict=True)}
+            tiles += [by_name.get(mode.name, np.zeros_like(drawn[0])) for mode in self.modes]
         return figures.contact_sheet(tiles, columns=len(self.modes))
 
 

@@ -3,11 +3,16 @@
 import weakref
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from DataLoader import FundusDataset, collate
+from evaluation import masks_at_original_size, parse_mode, predict_batch
+from maps import MaskRef, Record
+from prompt_file import make_prompts
 from segment_anything.build_sam import build_network
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
@@ -274,3 +279,33 @@ def test_prompts_without_a_window_are_left_out():
     first = torch.full((2, 16, 16), -1.0)
     first[1] = 1.0  # all over the photograph
     assert not list(zoom_in(model, [image] * 2, [frame] * 2, points, first))
+
+
+# --- the evaluation and the predictor are one ---------------------------------------------------------------------
+
+
+def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path):
+    image, model = photograph(), predictor.model
+    cv2.imwrite(str(tmp_path / "eye.png"), image[..., ::-1])
+    refs = []
+    for i, (name, place) in enumerate({"vessel": (30, 80), "optic_disc": (100, 130), "haemorrhage": (60, 70)}.items()):
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[slice(*place), 40 + 30 * i : 60 + 30 * i] = 255
+        cv2.imwrite(str(tmp_path / f"eye_{name}_000.png"), mask)
+        refs.append(MaskRef(tmp_path / f"eye_{name}_000.png", f"eye_{name}_000.png", name))
+    record = Record(tmp_path / "eye.png", (*refs, refs[0]))
+    dataset = FundusDataset([record], model.preprocessing, keep_truth=True, keep_photograph=True)
+    batch = collate([dataset[0]])
+    modes = [parse_mode(name) for name in ("box", "structure")]
+    tiles = Tiles(whole=0.3)
+    found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0, zoom=True, tiles=tiles)
+    by_name = predictor.predict_structures(NAMES, tiles=tiles, zoom=True)
+    for i, ref in enumerate([*refs, refs[0]]):
+        box = predictor.frame.boxes_to_original(batch.box[i].int().numpy())
+        masks, iou, _ = predictor.predict(box=box, zoom=True)
+        expected = np.stack((masks[iou.argmax()], by_name[ref.structure][0]))
+        answers = masks_at_original_size(batch, i, found[i])
+        assert (answers != expected).mean() < 1e-3 and 0 < expected[0].mean() < 1
+        assert found[i][0].predicted_iou == pytest.approx(iou.max(), abs=1e-4)
+        assert (found[i][1].blended is None) == (ref.structure == "optic_disc")
+    assert found[3][1] is found[0][1]  # one question for all masks of a structure

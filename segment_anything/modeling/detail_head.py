@@ -54,7 +54,7 @@ class DetailHead(nn.Module):
         return self.join_full(full + _upsample(self.to_full(half), 2))
 
     def forward(self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice) -> Tensor:
-        """Logits [N, M, S/4, S/4], features [N, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
+        """Logits [N, M, S/4, S/4], features [N or 1, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
 
         chosen: which of the four tokens the M logits belong to.
         """
