@@ -82,9 +82,10 @@ class SamPredictor:
             given is not None and np.ndim(given) > single
             for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
         )
-        masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
+        logits, iou = self._decode(**prompts, multimask=multimask_output)
+        masks, low_res = self.frame.logits_to_original(logits), self._low_res(logits)
         if zoom:
-            masks, iou = self._zoomed(prompts, masks, iou, low_res, multimask_output)
+            masks, iou = self._zoomed(prompts, masks, iou, logits, multimask_output)
         masks = masks if return_logits else masks > self.model.mask_threshold
         arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
         outputs = [(masks.float() if return_logits else masks).cpu().numpy(), *arrays]
@@ -103,6 +104,22 @@ class SamPredictor:
         """As `predict` for N prompts in model-frame pixels: coords [N, P, 2], labels [N, P], boxes [N, 4],
         mask_input logits [N, 1, S/4, S/4] -> masks [N, M, H, W], IoU [N, M], logits [N, M, S/4, S/4]."""
         self._require_image()
+        prompts = {"point_coords": point_coords, "point_labels": point_labels, "boxes": boxes, "mask_input": mask_input}
+        logits, iou = self._decode(**prompts, multimask=multimask_output)
+        masks = self.frame.logits_to_original(logits)
+        return masks if return_logits else masks > self.model.mask_threshold, iou, self._low_res(logits)
+
+    @torch.no_grad()
+    def _decode(
+        self,
+        point_coords: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        *,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [N, M, s, s] of the model frame, empty for a structure that is held to be absent, and IoU [N, M]."""
         if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
             mask_input = mask_input.sigmoid()
         points = None if point_coords is None else (point_coords, point_labels)
@@ -111,27 +128,29 @@ class SamPredictor:
             points=points,
             boxes=boxes,
             masks=mask_input,
-            multimask=multimask_output,
+            multimask=multimask,
             features=self.detail,
         )
         if points is not None and boxes is None:
             logits = self.model.withhold_absent(logits, presence, point_labels)
-        masks = self.frame.logits_to_original(logits)
-        low_res = F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
-        return masks if return_logits else masks > self.model.mask_threshold, iou, low_res
+        return logits, iou
+
+    def _low_res(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, S/4, S/4], as a mask prompt takes them."""
+        return F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
 
     def _zoomed(
-        self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, low_res: Tensor, multimask: bool
+        self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, logits: Tensor, multimask: bool
     ) -> tuple[Tensor, Tensor]:
         """Answers from windows: logits [N, M, H, W] and predicted IoU [N, M], the first ones where there is no window.
 
-        prompts: in the model frame; masks, iou, low_res: the first answers.
+        prompts: in the model frame; masks, iou, logits: the first answers, of the photograph and of the model frame.
         """
         given = (prompts["point_coords"], prompts["point_labels"]) if "point_coords" in prompts else None
         points = self.model.prompt_encoder.as_points(given, prompts.get("boxes"))
         if points[0] is None:  # a mask alone
             points = iou.new_zeros(len(iou), 0, 2), iou.new_zeros(len(iou), 0)
-        first = low_res[torch.arange(len(iou)), iou.argmax(1)]
+        first = logits[torch.arange(len(iou)), iou.argmax(1)]
         photographs, frames = [self.image] * len(iou), [self.frame] * len(iou)
         masks, iou = masks.clone(), iou.clone()
         for answer in zoom_in(self.model, photographs, frames, points, first, multimask=multimask):
@@ -162,32 +181,37 @@ class SamPredictor:
         """
         self._require_image()
         names = list(dict.fromkeys(structures))
+        if not names:
+            return {}
         encoder = self.model.prompt_encoder
         labels = torch.tensor([[encoder.label_of(name), PADDING] for name in names], device=self.device)
         points = torch.zeros(*labels.shape, 2, device=self.device), labels
         decoded = self.model.decode_points(self.features, *points, features=self.detail)
         first, iou = best(decoded)[:, 0], decoded.iou.amax(1)
-        closer = dict(self._closer(names, points, first, tiles, zoom))
+        closer = dict(self._closer(dict(zip(names, iou, strict=True)), points, first, tiles, zoom))
         masks = {}
         for i, (name, absent) in enumerate(zip(names, self.model.held_absent(decoded.presence, labels), strict=True)):
-            whole = self.frame.logits_to_original(first[i, None, None])[0, 0] if name not in closer else None
-            logits, own_iou = closer.pop(name, (whole, iou[i]))
-            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(own_iou or iou[i])
+            if name in closer:
+                logits, own_iou = closer.pop(name)
+            else:
+                logits, own_iou = self.frame.logits_to_original(first[i, None, None])[0, 0], iou[i]
+            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(own_iou)
         return masks
 
     def _closer(
-        self, names: Sequence[str], points: tuple[Tensor, Tensor], first: Tensor, tiles: bool | Tiles, zoom: bool
-    ) -> Iterator[tuple[str, tuple[Tensor, Tensor | None]]]:
-        """Name, logits [H, W] and, of a zoomed one, predicted IoU of the structures that windows answer.
+        self, ious: dict[str, Tensor], points: tuple[Tensor, Tensor], first: Tensor, tiles: bool | Tiles, zoom: bool
+    ) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        """Name, logits [H, W] and predicted IoU of the structures that windows answer.
 
-        points: the prompts by name; first: logits [N, s, s] of the whole photograph's answers.
+        points: N prompts by name; ious, first: predicted IoU and logits [N, s, s] of the whole photograph's answers.
         """
+        names = list(ious)
         tiled: dict[str, Tensor] = {}
         if tiles:
             how = tiles if isinstance(tiles, Tiles) else Tiles()
             whole = dict(zip(names, first, strict=True))
             tiled = blend_tiles(self.model, self.image, self.frame, whole, how)
-            yield from ((name, (logits, None)) for name, logits in tiled.items())
+            yield from ((name, (logits, ious[name])) for name, logits in tiled.items())
         rest = [i for i, name in enumerate(names) if zoom and name not in tiled]
         if rest:
             prompts = points[0][rest], points[1][rest]
