@@ -88,7 +88,7 @@ def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
     for name, means in entries.items():
         masks = max(entry["masks"] - entry["excluded"][metric] for entry in means.values())
         lines.append([name, str(masks), *(_with_interval(means[p], metric) if p in means else "-" for p in prompts)])
-        lines[-1] += [_ceiling(means)] * ceilings
+        lines[-1] += [_ceiling(means)] if ceilings else []
     return table([title, "Masks", *map(heading, prompts), *["Ceiling"] * ceilings], lines)
 
 
