@@ -8,7 +8,7 @@ from metrics import Case, dice
 from segment_anything.utils.transforms import Frame, coverage
 
 CEILING = "ceiling"
-LEVELS = (0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
 
 
 class Ceilings:

@@ -343,16 +343,17 @@ class Tester:
             yield from rows
 
     def _contact_sheet(self, cases: Sequence[tuple[int, str]]) -> np.ndarray:
-        """A row per mask, a column per mode. The few masks are predicted once more."""
-        tiles = []
-        for number, name in cases:
-            mask = next(mask for mask in self.records[number].masks if mask.name == name)
-            single = self._dataset([Record(self.records[number].image, (mask,))])
-            batch = collate([single[0]]).to(self.model.device)
-            predictions = self._predictions(batch, self._prompts_of(batch))
-            drawn = draw_predictions(batch, 0, predictions[0])
-            by_name = {p.mode.name: tile for p, tile in zip(predictions[0], drawn, strict=True)}
-            tiles += [by_name.get(mode.name, np.zeros_like(drawn[0])) for mode in self.modes]
+        """A row per mask, a column per mode. The few masks are predicted once more, photograph by photograph."""
+        drawn: dict[tuple[int, str], dict[str, np.ndarray]] = {}
+        for number in dict.fromkeys(number for number, _ in cases):
+            record = self.records[number]
+            masks = tuple(mask for mask in record.masks if (number, mask.name) in cases)
+            batch = collate([self._dataset([Record(record.image, masks)])[0]]).to(self.model.device)
+            for i, own in enumerate(self._predictions(batch, self._prompts_of(batch))):
+                names = [prediction.mode.name for prediction in own]
+                drawn[number, masks[i].name] = dict(zip(names, draw_predictions(batch, i, own), strict=True))
+        blank = np.zeros_like(next(iter(drawn[cases[0]].values())))
+        tiles = [drawn[case].get(mode.name, blank) for case in cases for mode in self.modes]
         return figures.contact_sheet(tiles, columns=len(self.modes))
 
 
