@@ -37,7 +37,7 @@ from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished
 from segment_anything.modeling import Sam
-from segment_anything.windows import Tiles
+from segment_anything.windows import AT_ONCE, Tiles
 from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
@@ -233,7 +233,8 @@ class Tester:
         dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
-            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:
+            windows = {AT_ONCE} if self.args.zoom or self.tiles else set()
+            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *windows} - {0}:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
