@@ -40,7 +40,7 @@ class FundusDataset(Dataset):
     indexes into `record.masks` (-1 for a structure that is not there); `refs`, the M masks' files; `asked`, int64 [M]:
     the point label of the structure that is asked for by name, -1 for a mask that is clicked on; `seeds`, M integers
     for the clicks on each mask; and, with `keep_truth`, `truth`: M uint8 {0, 1} masks of original size; with
-    `keep_fov`, `inside`: bool [H, W], its field of view.
+    `keep_fov`, `inside`: bool [H, W], its field of view; with `keep_photograph`, `photograph`: RGB uint8 [H, W, 3].
 
     mask_num: at most so many masks of a photograph, drawn without replacement; None takes all. balance: draw
     them with probability proportional to 1 / (masks of that structure in the data set). drop_vanished: leave
@@ -60,6 +60,7 @@ class FundusDataset(Dataset):
     box_of: str = "component"
     keep_truth: bool = False
     keep_fov: bool = False
+    keep_photograph: bool = False
     drop_vanished: bool = False
     structures: Sequence[str] = ()
     every_absent: bool = False
@@ -122,8 +123,9 @@ class FundusDataset(Dataset):
         }
 
     def _originals(self, photograph: np.ndarray, truth: list[np.ndarray]) -> dict[str, Any]:
-        inside = {"inside": fov_mask(photograph)} if self.keep_fov else {}
-        return inside | ({"truth": truth} if self.keep_truth else {})
+        kept = {"inside": fov_mask(photograph)} if self.keep_fov else {}
+        kept |= {"photograph": photograph} if self.keep_photograph else {}
+        return kept | ({"truth": truth} if self.keep_truth else {})
 
     def _targets(self, record: Record, rng: np.random.Generator) -> list["Target"]:
         """The masks that are clicked on; and, with structures, what is asked for by name."""
@@ -186,8 +188,8 @@ class Batch:
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
     image of each mask; asked: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers for the clicks
-    on each; frames and records: one per image; truth: N original masks or None; inside: one field of view per image
-    or None.
+    on each; frames and records: one per image; truth: N original masks or None; inside and photographs: one field of
+    view and one photograph per image, or None.
     """
 
     image: Tensor
@@ -201,6 +203,7 @@ class Batch:
     records: list[Record]
     truth: list[np.ndarray] | None
     inside: list[np.ndarray] | None = None
+    photographs: list[np.ndarray] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
@@ -229,6 +232,7 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         records=[item["record"] for item in items],
         truth=[mask for item in items for mask in item["truth"]] if "truth" in items[0] else None,
         inside=[item["inside"] for item in items] if "inside" in items[0] else None,
+        photographs=[item["photograph"] for item in items] if "photograph" in items[0] else None,
     )
 
 

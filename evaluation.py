@@ -1,8 +1,8 @@
 """Batches -> one row per mask and prompt mode. Each image is encoded once, whatever the number of modes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 import figures
+from ceiling import CEILING, Ceilings
+from cup_to_disc import VCDR, CupToDisc
 from DataLoader import Batch
 from maps import MaskRef, read_image
-from metrics import SCORES, SOFT, Case, score, vertical_cup_to_disc_ratio
+from metrics import SCORES, SOFT, Case, score
 from prompt_file import Prompts, stream
 from segment_anything.modeling import Sam
 from segment_anything.training.interactive import ClickPolicy, Round, run
 from segment_anything.training.prompts import Points, box_points, pad_points
-from segment_anything.utils.transforms import OUTSIDE_LOGIT
+from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame
+from segment_anything.windows import Tiles, blend_tiles, tiled_frame, zoom_in
 
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts
 FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
-VCDR, CUP, DISC = "vcdr", "optic_cup", "optic_disc"
 METRICS = (*SCORES, VCDR)
 
 Row = dict[str, Any]
@@ -56,7 +58,10 @@ def parse_mode(name: str) -> Mode:
 class Prediction:
     """Logits [s, s] of the model frame and predicted IoU of one mask under one mode, and the prompts that led to it.
 
-    presence: probability that the structure is there, of weights that know structures.
+    presence: probability that the structure is there, of weights that know structures; absent: that it was asked for
+    and is held not to be there, so that the mask is empty, whatever the logits say. frame: of the window that the
+    logits belong to, None for the photograph's. blended: logits [H, W] of the photograph that take their place; then
+    the frame is one of the photograph that is as fine as their windows.
     """
 
     mode: Mode
@@ -64,6 +69,9 @@ class Prediction:
     predicted_iou: float
     points: Points
     presence: float = math.nan
+    absent: bool = False
+    frame: Frame | None = None
+    blended: Tensor | None = None
 
 
 # --- predictions ----------------------------------------------------------------------------------------------
@@ -89,16 +97,26 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sa
 
 @torch.no_grad()
 def predict_batch(
-    model: Sam, batch: Batch, prompts: Prompts, modes: Sequence[Mode], *, seed: int, multimask: bool = True
+    model: Sam,
+    batch: Batch,
+    prompts: Prompts,
+    modes: Sequence[Mode],
+    *,
+    seed: int,
+    multimask: bool = True,
+    zoom: bool = False,
+    tiles: Tiles | None = None,
 ) -> list[list[Prediction]]:
     """Predictions of each mask, one per mode, from one encoding of each image.
 
     Structures that the model does not know have no prediction by name. The decoder sees up to MASKS_AT_ONCE masks at a
-    time.
+    time. With `tiles` structures are answered from windows all over the photograph (see `windows.blend_tiles`), with
+    `zoom` all else is answered once more from a window around the prompt (see `windows.zoom_in`): both need the batch's
+    photographs.
     """
     embedding = model.encode(batch.image)
     features = model.features(batch.image, embedding)
-    results: dict[tuple[str, int], Prediction] = {}
+    results: dict[str, dict[int, Prediction]] = {}
     for opening in (BOX, POINTS, STRUCTURE):
         wanted = {mode.clicks: mode for mode in modes if mode.opening == opening}
         if not wanted:
@@ -112,11 +130,25 @@ def predict_batch(
             rounds = run(model, embedding, *masks, points, policy, streams, features=features)
             for number, result in enumerate(rounds, start=1):
                 if number in wanted:
-                    mode = wanted[number]
-                    found = _predictions(model, mode, result)
-                    results |= {(mode.name, i): p for i, p in zip(rows, found, strict=True)}
+                    found = _predictions(model, wanted[number], result)
+                    results.setdefault(wanted[number].name, {}).update(zip(rows, found, strict=True))
+    for name, found in results.items():
+        if tiles and name == STRUCTURE:
+            found |= _tiled(model, batch, found, tiles, multimask)
+        if zoom:
+            found |= _zoomed(model, batch, found, multimask)
+    if STRUCTURE in results:
+        results[STRUCTURE] = {i: results[STRUCTURE][first] for i, first in _asked_once(model, batch).items()}
     every = range(len(batch.refs))
-    return [[results[mode.name, i] for mode in modes if (mode.name, i) in results] for i in every]
+    return [[results[mode.name][i] for mode in modes if i in results.get(mode.name, {})] for i in every]
+
+
+def _asked_once(model: Sam, batch: Batch) -> dict[int, int]:
+    """Each mask whose structure can be asked for, and the mask whose question it shares: one for all of a structure."""
+    first: dict[tuple[int, str], int] = {}
+    names = model.prompt_encoder.structures
+    places = zip(batch.image_index.tolist(), (ref.structure for ref in batch.refs), strict=True)
+    return {i: first.setdefault(place, i) for i, place in enumerate(places) if place[1] in names}
 
 
 def _groups(model: Sam, prompts: Prompts, batch: Batch, opening: str) -> list[list[int]]:
@@ -125,11 +157,11 @@ def _groups(model: Sam, prompts: Prompts, batch: Batch, opening: str) -> list[li
     What is not there can be asked for, but not clicked on.
     """
     groups: dict[int, list[int]] = {}
-    names = model.prompt_encoder.structures
-    for i, (ref, asked) in enumerate(zip(batch.refs, batch.asked.tolist(), strict=True)):
-        if ref.structure in names if opening == STRUCTURE else asked < 0:
-            count = len(prompts[ref.name]["point_labels"]) or 1 if opening == POINTS else 1
-            groups.setdefault(count, []).append(i)
+    if opening == STRUCTURE:
+        groups[1] = sorted(set(_asked_once(model, batch).values()))
+    for i in torch.nonzero(batch.asked < 0)[:, 0].tolist() if opening != STRUCTURE else ():
+        count = len(prompts[batch.refs[i].name]["point_labels"]) or 1 if opening == POINTS else 1
+        groups.setdefault(count, []).append(i)
     return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
 
 
@@ -137,10 +169,45 @@ def _predictions(model: Sam, mode: Mode, result: Round) -> Iterator[Prediction]:
     """What a round says of each of its masks."""
     iou = result.predicted_iou[:, 0].tolist()
     presence = [math.nan] * len(iou) if result.presence is None else result.presence.sigmoid().tolist()
-    low_res = model.withhold_absent(result.low_res.float(), result.presence, result.points[1])[:, 0]
-    masks = zip(low_res, iou, presence, *result.points, strict=True)
-    for low_res, predicted_iou, there, *points in masks:
-        yield Prediction(mode, low_res, predicted_iou, tuple(points), there)
+    absent = model.held_absent(result.presence, result.points[1]).tolist()
+    masks = zip(result.low_res.float()[:, 0], iou, presence, absent, *result.points, strict=True)
+    for low_res, predicted_iou, there, withheld, *points in masks:
+        yield Prediction(mode, low_res, predicted_iou, tuple(points), there, withheld)
+
+
+def _tiled(
+    model: Sam, batch: Batch, found: Mapping[int, Prediction], tiles: Tiles, multimask: bool
+) -> dict[int, Prediction]:
+    """The predictions by name that windows all over the photographs answer."""
+    answers = {}
+    for j, frame in enumerate(batch.frames):
+        own = {batch.refs[i].structure: i for i in found if int(batch.image_index[i]) == j}
+        whole = {name: found[i].low_res for name, i in own.items()}
+        blended = blend_tiles(model, batch.photographs[j], frame, whole, tiles, multimask=multimask)
+        fine = tiled_frame(frame, tiles.side_for(model.image_size))
+        for name, logits in blended.items():
+            answers[own[name]] = replace(found[own[name]], blended=logits, frame=fine)
+    return answers
+
+
+def _zoomed(model: Sam, batch: Batch, found: Mapping[int, Prediction], multimask: bool) -> dict[int, Prediction]:
+    """The predictions that are answered from a window around their prompts."""
+    groups: dict[int, list[int]] = {}
+    for i, prediction in found.items():
+        if prediction.blended is None:
+            groups.setdefault(len(prediction.points[1]), []).append(i)
+    answers = {}
+    for rows in groups.values():
+        images = batch.image_index[rows].tolist()
+        place = [batch.photographs[j] for j in images], [batch.frames[j] for j in images]
+        points = tuple(torch.stack([found[i].points[part] for i in rows]) for part in (0, 1))
+        first = torch.stack([found[i].low_res for i in rows])
+        for answer in zoom_in(model, *place, points, first, multimask=multimask):
+            logits, iou = answer.best()
+            before = found[rows[answer.index]]
+            after = replace(before, low_res=logits, predicted_iou=float(iou), frame=answer.frame)
+            answers[rows[answer.index]] = after
+    return answers
 
 
 def misplaced(batch: Batch, prompts: Prompts) -> int:
@@ -158,17 +225,33 @@ def misplaced(batch: Batch, prompts: Prompts) -> int:
 
 
 def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> Tensor:
-    """Logits [modes, H, W] of mask `i`; OUTSIDE_LOGIT where the mask vanished and so nothing was asked for."""
-    frame = batch.frames[int(batch.image_index[i])]
-    logits = torch.stack([prediction.low_res for prediction in predictions])[:, None]
-    if not batch.mask[i].any() and batch.asked[i] < 0:
-        return logits.new_full((len(predictions), *frame.original), OUTSIDE_LOGIT)
-    return frame.logits_to_original(logits)[:, 0]
+    """Logits [modes, H, W] of mask `i`; OUTSIDE_LOGIT where it vanished, so that it was neither boxed nor clicked on.
+
+    Those of a structure that is held to be absent are not withheld: they rank its pixels all the same.
+    """
+    own = batch.frames[int(batch.image_index[i])]
+    vanished = not batch.mask[i].any() and batch.asked[i] < 0
+    logits = []
+    for prediction in predictions:
+        if vanished and prediction.mode.opening != STRUCTURE:
+            logits.append(prediction.low_res.new_full(own.original, OUTSIDE_LOGIT))
+        elif prediction.blended is not None:
+            logits.append(prediction.blended)
+        else:
+            frame = prediction.frame or own
+            logits.append(frame.logits_to_original(prediction.low_res[None, None])[0, 0])
+    return torch.stack(logits)
+
+
+def _masks(logits: Tensor, predictions: Sequence[Prediction]) -> np.ndarray:
+    """Bool masks [modes, H, W] of logits; all False where the structure is held to be absent."""
+    there = torch.tensor([not prediction.absent for prediction in predictions], device=logits.device)
+    return ((logits > 0) & there[:, None, None]).cpu().numpy()
 
 
 def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:
     """Bool masks [modes, H, W] of mask `i`; all False where the mask vanished."""
-    return (logits_at_original_size(batch, i, predictions) > 0).cpu().numpy()
+    return _masks(logits_at_original_size(batch, i, predictions), predictions)
 
 
 def score_batch(
@@ -178,11 +261,13 @@ def score_batch(
     *,
     tolerance: float = 2.0,
     save: Save | None = None,
+    ceilings: bool = False,
 ) -> list[list[Row]]:
     """Rows of each image: one for each of its masks and modes, scored at original size.
 
-    tolerance: of nsd, in pixels. `save` is called with each row, its mask and its probabilities, bool and float32
-    [H, W]: masks of a whole image are never in memory together.
+    tolerance: of nsd, in pixels. ceilings: with the best Dice that the grid of logits can hold. `save` is called
+    with each row, its mask and its probabilities, bool and float32 [H, W]: masks of a whole image are never in memory
+    together.
     """
     rows: list[list[Row]] = [[] for _ in batch.records]
     ratios = [CupToDisc() for _ in batch.records]
@@ -191,14 +276,16 @@ def score_batch(
         j = int(batch.image_index[i])
         if not predictions[i]:
             continue
-        truth, whole = batch.truth[i].astype(bool), _whole(batch, i)
+        truth = batch.truth[i].astype(bool)
+        whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions[i]) else truth
         logits = logits_at_original_size(batch, i, predictions[i])
-        masks = (logits > 0).cpu().numpy()
+        masks = _masks(logits, predictions[i])
         probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
         place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
         absent = bool(batch.asked[i] >= 0)
         vanished = not absent and not bool(batch.mask[i].any())
         facts = {"area": int(truth.sum()), "vanished": vanished}
+        best = Ceilings(batch.frames[j])
         for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
             target = whole if prediction.mode.opening == STRUCTURE else truth
             inside = batch.inside[j] if batch.inside else None
@@ -207,9 +294,12 @@ def score_batch(
             wanted = [name for name in metrics if name != VCDR]
             scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
             row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
-            predicted_iou = math.nan if vanished else prediction.predicted_iou
+            asked = prediction.mode.opening == STRUCTURE or not vanished
+            predicted_iou = prediction.predicted_iou if asked else math.nan
             row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
             row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
+            if ceilings:
+                row[CEILING] = best.of(target, prediction.frame, len(prediction.low_res)) if not absent else math.nan
             rows[j].append(row | {"missed": case.counts.missed})
             if VCDR in metrics and not absent:
                 ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
@@ -251,36 +341,6 @@ def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
     candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
     merits = [(present >= level).mean() + (absent < level).mean() for level in candidates]
     return float(candidates[int(np.argmax(merits))])
-
-
-class CupToDisc:
-    """Error of the vertical cup-to-disc ratio of one photograph, for each prompt mode.
-
-    |ratio of the predictions - ratio of the truth|, where a disc that was not found counts as ratio 0 and a cup larger
-    than the disc as 1. It stands in the row of the photograph's first cup; photographs without a true disc and cup have
-    none.
-    """
-
-    def __init__(self) -> None:
-        self._masks: dict[tuple[str, str], list[np.ndarray]] = {}
-
-    def add(self, structure: str, prompt: str, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Take in a mask and its truth, bool [H, W]; several of one structure are joined."""
-        if structure in (CUP, DISC):
-            known = self._masks.get((structure, prompt), (False, False))
-            self._masks[structure, prompt] = [a | b for a, b in zip(known, (predicted, truth), strict=True)]
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Put the errors into the rows of the photograph."""
-        for structure, prompt in self._masks:
-            if structure == CUP and (DISC, prompt) in self._masks:
-                row = next(row for row in rows if (row["structure"], row["prompt"]) == (CUP, prompt))
-                row[VCDR] = self._error(prompt)
-
-    def _error(self, prompt: str) -> float:
-        pairs = zip(self._masks[CUP, prompt], self._masks[DISC, prompt], strict=True)
-        predicted, truth = (vertical_cup_to_disc_ratio(cup, disc) for cup, disc in pairs)
-        return abs((0.0 if math.isnan(predicted) else min(1.0, predicted)) - truth)
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:

@@ -171,7 +171,7 @@ def plot_clicks(path: Path, summary: dict[str, Any], metric: str = "dice") -> bo
     the largest MAX_STRUCTURES are drawn. Without a score of clicks there is no plot.
     """
     whole = _scores(summary["overall"], metric)
-    clicks = [prompt for prompt in _prompts({"": whole}) if prompt != "box"]
+    clicks = [prompt for prompt in _prompts({"": whole}) if prompt.isdecimal()]
     if not clicks:
         return False
     places = _click_places(clicks, box="box" in whole)
@@ -345,9 +345,9 @@ def _part(names: Collection[str], sizes: dict[str, list[int]]) -> str:
 
 
 def _prompts(entries: dict[str, dict[str, Any]]) -> list[str]:
-    """All prompts of {structure: {prompt: ...}}, the box first, then by clicks."""
+    """All prompts of {structure: {prompt: ...}}, without a click first, then the box, then by clicks."""
     found = {prompt for prompts in entries.values() for prompt in prompts}
-    return sorted(found, key=lambda prompt: 0 if prompt == "box" else int(prompt))
+    return sorted(found, key=lambda prompt: int(prompt) if prompt.isdecimal() else -("box", "structure").index(prompt))
 
 
 def _readable(name: str) -> str:

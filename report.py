@@ -12,11 +12,15 @@ from typing import Any
 import plots
 from figures import heading
 from segment_anything.utils.atomic import atomic_path, write_text
+from segment_anything.windows import Tiles
 from tally import Row, Tally
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
 TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}
 PLAIN = ("hd95",)  # the others are shares, in percent
+CEILING_NOTE = (
+    "Ceiling: Dice of the true masks themselves, drawn on the grid that the model writes on and brought back."
+)
 Means = dict[str, dict[str, Any]]  # of each prompt
 
 
@@ -79,11 +83,22 @@ def system_table(name: str, resolution: int, summary: dict[str, Any], metric: st
 def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
     """A line per entry: masks that have the metric, and the mean of each prompt with its 95 % interval."""
     prompts = list(dict.fromkeys(prompt for means in entries.values() for prompt in means))
+    ceilings = metric == "dice" and all("ceiling" in entry for means in entries.values() for entry in means.values())
     lines = []
     for name, means in entries.items():
         masks = max(entry["masks"] - entry["excluded"][metric] for entry in means.values())
         lines.append([name, str(masks), *(_with_interval(means[p], metric) if p in means else "-" for p in prompts)])
-    return table([title, "Masks", *map(heading, prompts)], lines)
+        lines[-1] += [_ceiling(means)] if ceilings else []
+    return table([title, "Masks", *map(heading, prompts), *["Ceiling"] * ceilings], lines)
+
+
+def _ceiling(means: Means) -> str:
+    """The ceiling, or that of each prompt where they differ: of one mask or all of a structure, of windows."""
+    values = {prompt: number(entry["ceiling"], "ceiling") for prompt, entry in means.items()}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    prompts_of = {value: [heading(p) for p, v in values.items() if v == value] for value in values.values()}
+    return ", ".join(f"{value} ({', '.join(prompts)})" for value, prompts in prompts_of.items())
 
 
 def _defined(means: Means, metric: str) -> bool:
@@ -102,6 +117,12 @@ def number(value: float, metric: str) -> str:
     return "-" if math.isnan(value) else f"{value if metric in PLAIN else 100 * value:.2f}"
 
 
+def describe_windows(zoom: bool, tiles: Tiles | None, image_size: int) -> str:
+    """What a reader must know of windows; nothing where the photographs were seen as a whole."""
+    zoomed = "Zoom: each prompt was answered once more from a window around it." * zoom
+    return " ".join(filter(None, (zoomed, tiles.describe(image_size) if tiles else "")))
+
+
 def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, pictures: Sequence[str]) -> None:
     """The tables and pictures of a run in Markdown."""
     main = "dice" if "dice" in args.metrics else args.metrics[0]
@@ -114,12 +135,14 @@ def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, 
         f"## {_title(main)}",
         system_table(args.run_name, size, summary, main),
         f"FPS: {summary['fps_covers']}.",
+        *([summary["windows"]] if summary["windows"] else []),
         *_notes(overall, size, summary["failed"]),
     ]
     for metric in dict.fromkeys([main, *args.metrics]):
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
         unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""
         parts += [f"## {_title(metric)} by structure{unit}", means_table("Structure", entries, metric)]
+        parts += [CEILING_NOTE] if metric == "dice" and "ceiling" in next(iter(overall.values())) else []
     parts += _data_sets(summary, main) + _absent(summary["absent"])
     parts += ["## Pictures", *(f"![{Path(name).stem}]({name})" for name in pictures)]
     write_text(path, "\n\n".join(parts) + "\n")

@@ -24,6 +24,7 @@ from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
+from segment_anything.windows import LARGE, Tiles
 from tester import Tester
 from utils import (
     Processes,
@@ -63,6 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
     add_complete(data)
+    add_windows(parser)
     prompts = parser.add_argument_group("prompts (default: box, 1, 3 and 5 points in one run)")
     prompts.add_argument("--prompts", nargs="+", metavar="P", help="columns: box, structure, numbers of points")
     add_bool(prompts, "--boxes_prompt", default=True, help="one column, as SAM-Med2D: the box, or the points")
@@ -71,6 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_path", type=Path, help="replay the boxes and first points of this file")
     run = parser.add_argument_group("run")
     run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
+    add_bool(run, "--ceiling", default=True, help="also the best Dice that the model's grid of logits can hold")
     run.add_argument("--nsd_tolerance", type=float, default=2.0, help="pixels of the photograph")
     run.add_argument("--batch_size", type=int, default=1, help="images per batch")
     run.add_argument("--device", help="default: the best one present")
@@ -81,6 +84,46 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(run, "--save_prob", default=False, help="write probabilities as 16-bit PNG, 65535 for 1")
     add_bool(run, "--resume", default=False, help="go on with an unfinished run of this name, if there is one")
     return parse_with_given(parser, argv)
+
+
+def add_windows(parser: argparse.ArgumentParser) -> None:
+    """Flags for answers from parts of the photograph that the model sees larger."""
+    windows = parser.add_argument_group("windows")
+    add_bool(windows, "--zoom", default=False, help="ask each prompt once more in a window around it")
+    add_bool(windows, "--tiles", default=False, help="answer the column structure from windows all over the photograph")
+    windows.add_argument("--tile_side", type=int, help="pixels of the photograph; default: the image size")
+    windows.add_argument("--tile_overlap", type=float, default=0.25, help="least share of a side that neighbours share")
+    shares = " ".join(f"{name}={share:g}" for name, share in LARGE.items())
+    windows.add_argument(
+        "--tile_whole",
+        nargs="+",
+        default=["0.5", *shares.split()],
+        metavar="[NAME=]W",
+        help="weight of the whole photograph's answer beside the windows', 0 to 1, of all and of single structures; "
+        f"1: no windows. Default: 0.5 {shares}",
+    )
+
+
+def read_tiles(args: argparse.Namespace, image_size: int) -> Tiles | None:
+    """What the flags say of tiles; None without them. Raises UsageError."""
+    if not args.tiles:
+        if without := sorted({"tile_side", "tile_overlap", "tile_whole"} & args.given):
+            raise UsageError(f"--{', --'.join(without)}: add --tiles True, or leave it out.")
+        return None
+    values: dict[str, float] = {}
+    for word in args.tile_whole:
+        name, _, share = word.rpartition("=")
+        try:
+            values[name] = float(share)
+        except ValueError as error:
+            raise UsageError(f"--tile_whole {word}: give a weight from 0 to 1, or NAME=weight.") from error
+    whole = values.pop("", 0.5)
+    try:
+        tiles = Tiles(args.tile_side, args.tile_overlap, whole, values)
+        tiles.side_for(image_size)
+    except ValueError as error:
+        raise UsageError(f"--tile_side, --tile_overlap, --tile_whole: {error}") from error
+    return tiles
 
 
 def check_args(args: argparse.Namespace) -> None:
@@ -148,7 +191,9 @@ def main(args: argparse.Namespace) -> int:
         out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
         model = load_model(args, device)
         folders = args.data_path if isinstance(args.data_path, list) else [args.data_path]
-        tester = Tester(args, model, complete(load_folders(folders, "test"), args.complete), modes, out, processes)
+        tiles = read_tiles(args, model.image_size)
+        records = complete(load_folders(folders, "test"), args.complete)
+        tester = Tester(args, model, records, modes, out, processes, tiles)
         return run(args, tester, out, processes)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import figures
 import report
+from ceiling import CEILING
 from DataLoader import Batch, FundusDataset, collate, make_loader
 from evaluation import (
     BOX,
@@ -36,12 +37,14 @@ from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished
 from segment_anything.modeling import Sam
+from segment_anything.windows import AT_ONCE, Tiles
 from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts
 BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
+BINDING += ("zoom", "ceiling")
 
 
 class Tester:
@@ -55,7 +58,9 @@ class Tester:
         modes: Sequence[Mode],
         out: Path,
         processes: Processes,
+        tiles: Tiles | None = None,
     ) -> None:
+        self.tiles = tiles
         self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
         self.out, self.work = out, Unfinished(out)
         self.workers = cpu_workers(args.num_workers, here=processes.here)
@@ -124,6 +129,7 @@ class Tester:
             weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
+            "--tiles": self.tiles and self.tiles.as_dict(self.model.image_size),
             "--prompts": [mode.name for mode in self.modes],
             "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
@@ -134,7 +140,8 @@ class Tester:
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
     def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
-        return FundusDataset(records, self.model.preprocessing, keep_truth=True, **options)
+        windows = bool(self.args.zoom or self.tiles)
+        return FundusDataset(records, self.model.preprocessing, keep_truth=True, keep_photograph=windows, **options)
 
     def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
         """What this process has to do of `numbers`, but for those that are in `lines`."""
@@ -226,17 +233,17 @@ class Tester:
         dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
-            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size} - {0}:
+            windows = {AT_ONCE} if self.args.zoom or self.tiles else set()
+            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *windows} - {0}:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
         with self.work.cases.writer() as lines, self._bar(len(todo), "test") as bar:
             for numbers, batch in zip(batches, loader, strict=True):
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
-                scored = score_batch(
-                    batch, predictions, self.args.metrics, tolerance=self.args.nsd_tolerance, save=save
-                )
-                share = seconds / sum(map(len, scored))
+                how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
+                scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
+                share = seconds / max(1, sum(map(len, scored)))
                 for number, rows in zip(numbers, scored, strict=True):
                     lines.add(number, [row | {"seconds": share} for row in rows])
                 bar.update(len(numbers))
@@ -266,7 +273,14 @@ class Tester:
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
             return predict_batch(
-                self.model, batch, prompts, self.modes, seed=self.args.seed, multimask=self.args.multimask
+                self.model,
+                batch,
+                prompts,
+                self.modes,
+                seed=self.args.seed,
+                multimask=self.args.multimask,
+                zoom=self.args.zoom,
+                tiles=self.tiles,
             )
 
     @torch.no_grad()
@@ -290,17 +304,14 @@ class Tester:
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
         self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
-        tally = Tally(self.args.metrics, seed=self.args.seed)
+        tally = Tally([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._tallied(tally))
-        device, count = self.model.device, self.processes.count
-        precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
-        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         summary = tally.summary() | {
             "images": tally.images,
             "failed": self._failures(),
             "fps": tally.images / self.seconds,
-            "fps_covers": f"images per second of one process, encoding and decoding of all prompts, batch "
-            f"{self.args.batch_size}, {device.type}{threads}, {precision}" + (f", {count} processes" * (count > 1)),
+            "fps_covers": self._fps_covers(),
+            "windows": report.describe_windows(self.args.zoom, self.tiles, self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -313,22 +324,37 @@ class Tester:
             pictures.append("overlay.png")
         report.write_report(self.out / "report.md", summary, self.args, pictures)
 
+    def _fps_covers(self) -> str:
+        device, count, batch = self.model.device, self.processes.count, self.args.batch_size
+        precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        what = "encoding and decoding of all prompts" + " and windows" * bool(self.args.zoom or self.tiles)
+        processes = f", {count} processes" * (count > 1)
+        return (
+            f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"
+        )
+
     def _tallied(self, tally: Tally) -> Iterator[Row]:
         """All rows, in the order of the data; the tally takes them in on the way."""
         for number, rows in self.work.cases.values():
+            if not rows:  # nothing in the photograph can be asked for
+                continue
             tally.add(number, rows)
             self.seconds += sum(row["seconds"] for row in rows)
             yield from rows
 
     def _contact_sheet(self, cases: Sequence[tuple[int, str]]) -> np.ndarray:
-        """A row per mask, a column per mode. The few masks are predicted once more."""
-        tiles = []
-        for number, name in cases:
-            mask = next(mask for mask in self.records[number].masks if mask.name == name)
-            single = self._dataset([Record(self.records[number].image, (mask,))])
-            batch = collate([single[0]]).to(self.model.device)
-            predictions = self._predictions(batch, self._prompts_of(batch))
-            tiles += draw_predictions(batch, 0, predictions[0])
+        """A row per mask, a column per mode. The few masks are predicted once more, photograph by photograph."""
+        drawn: dict[tuple[int, str], dict[str, np.ndarray]] = {}
+        for number in dict.fromkeys(number for number, _ in cases):
+            record = self.records[number]
+            masks = tuple(mask for mask in record.masks if (number, mask.name) in cases)
+            batch = collate([self._dataset([Record(record.image, masks)])[0]]).to(self.model.device)
+            for i, own in enumerate(self._predictions(batch, self._prompts_of(batch))):
+                names = [prediction.mode.name for prediction in own]
+                drawn[number, masks[i].name] = dict(zip(names, draw_predictions(batch, i, own), strict=True))
+        blank = np.zeros_like(next(iter(drawn[cases[0]].values())))
+        tiles = [drawn[case].get(mode.name, blank) for case in cases for mode in self.modes]
         return figures.contact_sheet(tiles, columns=len(self.modes))
 
 

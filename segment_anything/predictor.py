@@ -1,13 +1,16 @@
 """`SamPredictor`: one photograph, any number of prompts, masks at the photograph's size."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .modeling import Sam
-from .modeling.prompt_encoder import FOREGROUND, STRUCTURE
-from .utils.transforms import Frame, bounding_box, to_tensor, window_around
+from .modeling.prompt_encoder import PADDING, STRUCTURE
+from .utils.transforms import Frame, to_tensor
+from .windows import Tiles, best, blend_tiles, zoom_in
 
 
 class SamPredictor:
@@ -79,9 +82,10 @@ class SamPredictor:
             given is not None and np.ndim(given) > single
             for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
         )
-        masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
+        logits, iou = self._decode(**prompts, multimask=multimask_output)
+        masks, low_res = self.frame.logits_to_original(logits), self._low_res(logits)
         if zoom:
-            masks, iou = self._zoomed(prompts, masks, iou, multimask_output)
+            masks, iou = self._zoomed(prompts, masks, iou, logits, multimask_output)
         masks = masks if return_logits else masks > self.model.mask_threshold
         arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
         outputs = [(masks.float() if return_logits else masks).cpu().numpy(), *arrays]
@@ -100,6 +104,22 @@ class SamPredictor:
         """As `predict` for N prompts in model-frame pixels: coords [N, P, 2], labels [N, P], boxes [N, 4],
         mask_input logits [N, 1, S/4, S/4] -> masks [N, M, H, W], IoU [N, M], logits [N, M, S/4, S/4]."""
         self._require_image()
+        prompts = {"point_coords": point_coords, "point_labels": point_labels, "boxes": boxes, "mask_input": mask_input}
+        logits, iou = self._decode(**prompts, multimask=multimask_output)
+        masks = self.frame.logits_to_original(logits)
+        return masks if return_logits else masks > self.model.mask_threshold, iou, self._low_res(logits)
+
+    @torch.no_grad()
+    def _decode(
+        self,
+        point_coords: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        *,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [N, M, s, s] of the model frame, empty for a structure that is held to be absent, and IoU [N, M]."""
         if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
             mask_input = mask_input.sigmoid()
         points = None if point_coords is None else (point_coords, point_labels)
@@ -108,54 +128,97 @@ class SamPredictor:
             points=points,
             boxes=boxes,
             masks=mask_input,
-            multimask=multimask_output,
+            multimask=multimask,
             features=self.detail,
         )
         if points is not None and boxes is None:
             logits = self.model.withhold_absent(logits, presence, point_labels)
-        masks = self.frame.logits_to_original(logits)
-        low_res = F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
-        return masks if return_logits else masks > self.model.mask_threshold, iou, low_res
+        return logits, iou
 
-    @torch.no_grad()
-    def _zoomed(self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+    def _low_res(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, S/4, S/4], as a mask prompt takes them."""
+        return F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
+
+    def _zoomed(
+        self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, logits: Tensor, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
         """Answers from windows: logits [N, M, H, W] and predicted IoU [N, M], the first ones where there is no window.
 
-        prompts: in the model frame; masks, iou: the first answers.
+        prompts: in the model frame; masks, iou, logits: the first answers, of the photograph and of the model frame.
         """
-        points = {name: value.cpu().numpy() for name, value in prompts.items() if name != "mask_input"}
-        boxes = self.frame.boxes_to_original(points["boxes"]) if "boxes" in points else [None] * len(masks)
-        coords = self.frame.points_to_original(points["point_coords"]) if "point_coords" in points else None
+        given = (prompts["point_coords"], prompts["point_labels"]) if "point_coords" in prompts else None
+        points = self.model.prompt_encoder.as_points(given, prompts.get("boxes"))
+        if points[0] is None:  # a mask alone
+            points = iou.new_zeros(len(iou), 0, 2), iou.new_zeros(len(iou), 0)
+        first = logits[torch.arange(len(iou)), iou.argmax(1)]
+        photographs, frames = [self.image] * len(iou), [self.frame] * len(iou)
         masks, iou = masks.clone(), iou.clone()
-        for i, box in enumerate(boxes):
-            labels = None if coords is None else points["point_labels"][i]
-            own = None if coords is None else coords[i]
-            place = _place(masks[i, iou[i].argmax()], own, labels) if box is None else box
-            frame = self.frame if place is None else window_around(self.frame, place)
-            if frame == self.frame:
-                continue
-            pixels = to_tensor(self.model.preprocessing.image(self.image, frame), self.device)[None]
-            embedding = self.model.encode(pixels)
-            here: dict[str, tuple[Tensor, Tensor] | Tensor] = {}
-            if own is not None:
-                moved = to_tensor(frame.points_to_model(own).astype(np.float32), self.device)
-                here["points"] = (moved[None], prompts["point_labels"][i : i + 1])
-            if box is not None:
-                here["boxes"] = to_tensor(frame.boxes_to_model(box).astype(np.float32), self.device)[None]
-            features = self.model.features(pixels, embedding)
-            logits, found, _ = self.model.decode(embedding, **here, multimask=multimask, features=features)
-            masks[i], iou[i] = frame.logits_to_original(logits)[0], found[0]
+        for answer in zoom_in(self.model, photographs, frames, points, first, multimask=multimask):
+            masks[answer.index] = answer.frame.logits_to_original(answer.logits[None])[0]
+            iou[answer.index] = answer.iou
         return masks, iou
 
-    def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
+    def predict_structure(
+        self, structure: str, *, tiles: bool | Tiles = False, zoom: bool = False
+    ) -> tuple[np.ndarray, float]:
         """Mask of a structure without a click, bool [H, W], empty where it is not in the photograph; predicted IoU.
 
-        Raises ValueError for a structure that the weights do not know, RuntimeError without an image.
+        Of several structures ask with `predict_structures`, which explains tiles and zoom. Raises ValueError for a
+        structure that the weights do not know, RuntimeError without an image.
         """
-        label = self.model.prompt_encoder.label_of(structure)
-        masks, iou, _ = self.predict(np.zeros((1, 2)), np.array([label]))
-        best = int(iou.argmax())
-        return masks[best], float(iou[best])
+        return self.predict_structures([structure], tiles=tiles, zoom=zoom)[structure]
+
+    @torch.no_grad()
+    def predict_structures(
+        self, structures: Sequence[str], *, tiles: bool | Tiles = False, zoom: bool = False
+    ) -> dict[str, tuple[np.ndarray, float]]:
+        """Masks of several structures without a click: {name: (bool [H, W], predicted IoU)}.
+
+        The answer for the whole photograph decides whether a structure is there; a mask that is not is empty. With
+        `tiles` its probabilities are blended with those of windows all over the photograph, as `Tiles` says, for which
+        True stands for its defaults; all structures share the encodings of the windows. With `zoom` what tiles leave
+        to the whole photograph is asked once more in a window around the first answer.
+        """
+        self._require_image()
+        names = list(dict.fromkeys(structures))
+        if not names:
+            return {}
+        encoder = self.model.prompt_encoder
+        labels = torch.tensor([[encoder.label_of(name), PADDING] for name in names], device=self.device)
+        points = torch.zeros(*labels.shape, 2, device=self.device), labels
+        decoded = self.model.decode_points(self.features, *points, features=self.detail)
+        first, iou = best(decoded)[:, 0], decoded.iou.amax(1)
+        closer = dict(self._closer(dict(zip(names, iou, strict=True)), points, first, tiles, zoom))
+        masks = {}
+        for i, (name, absent) in enumerate(zip(names, self.model.held_absent(decoded.presence, labels), strict=True)):
+            if name in closer:
+                logits, own_iou = closer.pop(name)
+            else:
+                logits, own_iou = self.frame.logits_to_original(first[i, None, None])[0, 0], iou[i]
+            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(own_iou)
+        return masks
+
+    def _closer(
+        self, ious: dict[str, Tensor], points: tuple[Tensor, Tensor], first: Tensor, tiles: bool | Tiles, zoom: bool
+    ) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        """Name, logits [H, W] and predicted IoU of the structures that windows answer.
+
+        points: N prompts by name; ious, first: predicted IoU and logits [N, s, s] of the whole photograph's answers.
+        """
+        names = list(ious)
+        tiled: dict[str, Tensor] = {}
+        if tiles:
+            how = tiles if isinstance(tiles, Tiles) else Tiles()
+            whole = dict(zip(names, first, strict=True))
+            tiled = blend_tiles(self.model, self.image, self.frame, whole, how)
+            yield from ((name, (logits, ious[name])) for name, logits in tiled.items())
+        rest = [i for i, name in enumerate(names) if zoom and name not in tiled]
+        if rest:
+            prompts = points[0][rest], points[1][rest]
+            place = [self.image] * len(rest), [self.frame] * len(rest)
+            for answer in zoom_in(self.model, *place, prompts, first[rest]):
+                logits, iou = answer.best()
+                yield names[rest[answer.index]], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)
 
     def _require_image(self) -> None:
         if self.features is None:
@@ -192,16 +255,6 @@ class SamPredictor:
         if len(set(counts.values())) > 1:
             raise ValueError(f"The prompts disagree on their number: {counts}.")
         return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
-
-
-def _place(logits: Tensor, coords: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray | None:
-    """Box x0, y0, x1, y1 around a mask, logits [H, W], and the foreground clicks; None where there is neither."""
-    mask = (logits > 0).cpu().numpy()
-    corners = [np.array(bounding_box(mask), float).reshape(2, 2)] if mask.any() else []
-    if coords is not None:
-        corners.append(coords[labels == FOREGROUND])
-    corners = np.concatenate(corners) if corners else np.zeros((0, 2))
-    return np.concatenate((corners.min(0), corners.max(0))) if len(corners) else None
 
 
 def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ MAX_FUNCTION_LINES = 60
 MODELING, TRANSFORMS = "segment_anything.modeling", "segment_anything.utils"
 PACKAGE = "segment_anything"
 DATA = (PACKAGE, "maps", "DataLoader")
-CASES = (*DATA, "metrics", "figures", "prompt_file", "evaluation")
+CASES = (*DATA, "metrics", "ceiling", "cup_to_disc", "figures", "prompt_file", "evaluation")
 SCRIPT = (*CASES, "tally", "plots", "report", "utils")
 # Each room and the rooms it may import from, besides itself.
 ROOMS = {
@@ -24,7 +24,14 @@ ROOMS = {
     TRANSFORMS: (MODELING,),
     f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
     f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
-    f"{PACKAGE}.predictor": (f"{PACKAGE}.build_sam", f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
+    f"{PACKAGE}.windows": (MODELING, TRANSFORMS),
+    f"{PACKAGE}.predictor": (
+        f"{PACKAGE}.build_sam",
+        f"{PACKAGE}.checkpoint",
+        f"{PACKAGE}.windows",
+        MODELING,
+        TRANSFORMS,
+    ),
     f"{PACKAGE}.automatic_mask_generator": (f"{PACKAGE}.predictor", MODELING, TRANSFORMS),
     f"{PACKAGE}.training.prompts": (MODELING, TRANSFORMS),
     f"{PACKAGE}.training.losses": (MODELING, TRANSFORMS),
@@ -34,6 +41,8 @@ ROOMS = {
     f"{PACKAGE}.training": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     PACKAGE: (PACKAGE,),
     "metrics": (),
+    "ceiling": (PACKAGE, "metrics"),
+    "cup_to_disc": ("metrics",),
     "maps": (PACKAGE,),
     "DataLoader": (PACKAGE, "maps"),
     "figures": (PACKAGE,),

@@ -306,3 +306,10 @@ def test_a_failed_drawing_leaves_the_earlier_file(tmp_path, monkeypatch, plot, d
     with pytest.raises(OSError, match="disk full"):
         plot(tmp_path / "a.png", data)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_a_prompt_by_name_stands_before_box_and_clicks(tmp_path):
+    assert plots._prompts({"vessel": dict.fromkeys(["5", "box", "1", "structure"])}) == ["structure", "box", "1", "5"]
+    counts = np.zeros(20, np.int64)
+    counts[5] = 3
+    assert plots.plot_boxes(tmp_path / "boxes.png", {"vessel": {"structure": counts, "box": counts, "1": counts}})

@@ -66,7 +66,7 @@ class DetailHead(nn.Module):
     def forward(
         self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice, asked: Tensor | None = None
     ) -> Tensor:
-        """Logits [N, M, S/4, S/4], features [N, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
+        """Logits [N, M, S/4, S/4], features [N or 1, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
 
         chosen: which of the four tokens the M logits belong to; asked: int64 [N], the structure that is asked for by
         name, -1 for none.

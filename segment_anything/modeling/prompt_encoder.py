@@ -129,7 +129,7 @@ class PromptEncoder(nn.Module):
         [N, 1, S/4, S/4]. All positions are model-frame pixels. A padding point is appended when there are
         points and no box. Returns sparse [N, T, C] and dense [N, C, S/16, S/16] embeddings.
         """
-        coords, labels = self._as_points(points, boxes)
+        coords, labels = self.as_points(points, boxes)
         if coords is None:
             count = 1 if masks is None else len(masks)
             sparse = self.no_mask_embed.weight.new_zeros(count, 0, self.embed_dim)
@@ -140,7 +140,7 @@ class PromptEncoder(nn.Module):
         return sparse, dense
 
     @staticmethod
-    def _as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Write the boxes as two labelled points each, or pad the points where there is no box."""
         parts = [] if points is None else [points]
         if boxes is not None:

@@ -107,15 +107,20 @@ class Sam(nn.Module):
         presence: logits [N] of the decoder; labels: [N, P] of the prompts. A click on the structure or a box says that
         it is there. The thresholds are those of `prompt_encoder.presence_thresholds`.
         """
+        if presence is None:
+            return logits
+        return torch.where(self.held_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
+
+    def held_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
+        """Which prompts ask for a structure that is held to be absent: bool [N]; see `withhold_absent`."""
         names = self.prompt_encoder.structures
         if presence is None or not names:
-            return logits
+            return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         levels = torch.tensor([self.prompt_encoder.presence_thresholds[name] for name in names], device=labels.device)
         named = (labels >= STRUCTURE) & (labels < STRUCTURE + len(names))
         level = torch.where(named, levels[(labels.long() - STRUCTURE).clamp(0, len(names) - 1)], 0).amax(1)
         shown = ((labels >= FOREGROUND) & (labels < STRUCTURE)).any(1)
-        absent = named.any(1) & ~shown & (presence.sigmoid() < level)
-        return torch.where(absent.view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
+        return named.any(1) & ~shown & (presence.sigmoid() < level)
 
     def preprocess(self, x: Tensor) -> Tensor:
         """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""

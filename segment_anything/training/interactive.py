@@ -92,12 +92,12 @@ def run(
     for index in range(policy.rounds):
         coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
         decoded = model.decode_points(
-            embedding.index_select(0, image_index),
+            _of_masks(embedding, image_index),
             coords,
             labels,
             mask_prompt,
             multimask=policy.multimask,
-            features=None if features is None else features.index_select(0, image_index),
+            features=None if features is None else _of_masks(features, image_index),
         )
         result = Round(decoded.logits, decoded.iou, points, model.image_size, decoded.presence)
         yield result
@@ -106,6 +106,11 @@ def run(
             predicted = result.logits().detach()[:, 0] > 0
             clicks = policy.clicks_before(index + 1)
             points = append_points(points, error_points(predicted, mask[:, 0], clicks, randomness))
+
+
+def _of_masks(images: Tensor, image_index: Tensor) -> Tensor:
+    """What belongs to the image of each mask, [N, ...]; the only image's as it is, [1, ...], which serves all."""
+    return images if len(images) == 1 else images.index_select(0, image_index)
 
 
 def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:

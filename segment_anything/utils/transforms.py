@@ -70,21 +70,30 @@ class Frame:
         boxes = np.asarray(boxes, np.float64)
         return self._edges_to_original(boxes.reshape(-1, 2)).reshape(boxes.shape)
 
-    def logits_to_original(self, logits: Tensor) -> Tensor:
-        """Logits [N, M, s, s] at any resolution s of the model frame -> [N, M, H, W].
+    @property
+    def margins(self) -> tuple[int, int, int, int]:
+        """Pixels left, right, above and below the used part, in the order of `F.pad`."""
+        top, left, bottom, right = self.crop
+        return left, self.original[1] - right, top, self.original[0] - bottom
 
-        Bilinear to S x S, cut, bilinear to the cropped size; pixels outside the crop get OUTSIDE_LOGIT.
+    def logits_to_crop(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, s, s] at any resolution s of the model frame -> [N, M, h, w] of the used part.
+
+        Bilinear to S x S, cut, bilinear to the cropped size.
         """
         size = (self.image_size, self.image_size)
         if logits.shape[-2:] != size:
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         top, left, height, width = self.inner
         logits = logits[..., top : top + height, left : left + width]
-        if logits.shape[-2:] != self.crop_size:
-            logits = F.interpolate(logits, self.crop_size, mode="bilinear", align_corners=False)
-        top, left, bottom, right = self.crop
-        margins = (left, self.original[1] - right, top, self.original[0] - bottom)
-        return F.pad(logits, margins, value=OUTSIDE_LOGIT) if any(margins) else logits
+        if logits.shape[-2:] == self.crop_size:
+            return logits
+        return F.interpolate(logits, self.crop_size, mode="bilinear", align_corners=False)
+
+    def logits_to_original(self, logits: Tensor) -> Tensor:
+        """`logits_to_crop`, [N, M, H, W]: pixels outside the crop get OUTSIDE_LOGIT."""
+        logits = self.logits_to_crop(logits)
+        return F.pad(logits, self.margins, value=OUTSIDE_LOGIT) if any(self.margins) else logits
 
 
 ZOOM_MARGIN = 0.5  # around a box, in shares of its longer side
@@ -104,7 +113,19 @@ def window_around(frame: Frame, box: Sequence[float]) -> Frame:
         return frame
     x = min(max(round((box[0] + box[2] - side) / 2), left), right - side)
     y = min(max(round((box[1] + box[3] - side) / 2), top), bottom - side)
-    return replace(frame, crop=(y, x, y + side, x + side), inner=(0, 0, frame.image_size, frame.image_size))
+    return window_frame(frame, (y, x, y + side, x + side))
+
+
+def window_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
+    """Frame of another part of the photograph, (top, left, bottom, right); in the middle where it is not square."""
+    inner = inside_square(frame.image_size, crop[2] - crop[0], crop[3] - crop[1])
+    return replace(frame, crop=crop, inner=inner)
+
+
+def inside_square(size: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a picture that is resized to fill a square of this size, and centred."""
+    inner_height, inner_width = (max(1, round(side * size / max(height, width))) for side in (height, width))
+    return (size - inner_height) // 2, (size - inner_width) // 2, inner_height, inner_width
 
 
 @dataclass(frozen=True)
@@ -136,16 +157,11 @@ class Preprocessing:
         height, width = image.shape[:2]
         if self.mode == "fundus":
             crop = find_fov(image)
-            inner = self._square(crop[2] - crop[0], crop[3] - crop[1])
+            inner = inside_square(self.image_size, crop[2] - crop[0], crop[3] - crop[1])
         else:
             crop = (0, 0, height, width)
             inner = self._pad_or_stretch(height, width)
         return Frame(self.image_size, (height, width), crop, inner)
-
-    def _square(self, height: int, width: int) -> tuple[int, int, int, int]:
-        size, longer = self.image_size, max(height, width)
-        inner_height, inner_width = (max(1, round(side * size / longer)) for side in (height, width))
-        return (size - inner_height) // 2, (size - inner_width) // 2, inner_height, inner_width
 
     def _pad_or_stretch(self, height: int, width: int) -> tuple[int, int, int, int]:
         size = self.image_size
@@ -157,9 +173,9 @@ class Preprocessing:
         """RGB uint8 photograph [H, W, 3] -> normalised float32 [3, S, S] in the model's channel order."""
         pixels = image if self.channel_order == "rgb" else image[..., ::-1]
         if self.mode == "fundus":  # the surround is black, as in the photograph itself
-            placed = normalise(place(resize(_cut(pixels, frame), frame, self._interpolation(frame)), frame))
+            placed = normalise(place(resize(_cut(pixels, frame), frame, self.interpolation(frame)), frame))
         else:  # padded after normalisation: the surround is the mean colour
-            placed = place(resize(normalise(pixels), frame, cv2.INTER_NEAREST), frame)
+            placed = place(resize(normalise(_cut(pixels, frame)), frame, cv2.INTER_NEAREST), frame)
         return np.ascontiguousarray(placed.transpose(2, 0, 1))
 
     def mask(self, mask: np.ndarray, frame: Frame) -> np.ndarray:
@@ -167,10 +183,11 @@ class Preprocessing:
         binary = (mask != 0).astype(np.uint8)
         if self.mode == "fundus":
             return place(resize_mask(_cut(binary, frame), frame.inner[2:]), frame)
-        return place(resize(binary, frame, cv2.INTER_NEAREST), frame)
+        return place(resize(_cut(binary, frame), frame, cv2.INTER_NEAREST), frame)
 
     @staticmethod
-    def _interpolation(frame: Frame) -> int:
+    def interpolation(frame: Frame) -> int:
+        """OpenCV's way of resizing: by area where the used part shrinks, else linear."""
         (height, width), (_, _, inner_height, inner_width) = frame.crop_size, frame.inner
         return cv2.INTER_AREA if inner_height < height or inner_width < width else cv2.INTER_LINEAR
 
@@ -206,6 +223,12 @@ def place(inner: np.ndarray, frame: Frame) -> np.ndarray:
 def _cut(array: np.ndarray, frame: Frame) -> np.ndarray:
     top, left, bottom, right = frame.crop
     return array[top:bottom, left:right]
+
+
+def coverage(mask: np.ndarray, frame: Frame) -> np.ndarray:
+    """Share of each pixel of the model frame that a mask [H, W] covers: float32 [S, S]."""
+    part = _cut(mask, frame).astype(np.float32)
+    return place(resize(part, frame, Preprocessing.interpolation(frame)), frame)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

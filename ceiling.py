@@ -1,0 +1,47 @@
+"""The best that a model's grid of logits can hold of a mask: what no weights can pass without a finer grid."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from metrics import Case, dice
+from segment_anything.utils.transforms import Frame, coverage
+
+CEILING = "ceiling"
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
+
+
+class Ceilings:
+    """Ceilings of a mask of a photograph, alone or with all others of its structure; each is computed once.
+
+    The masks must live as long: they are told apart by their identity.
+    """
+
+    def __init__(self, own: Frame) -> None:
+        self.own = own
+        self._known: dict[tuple[Frame, int, int], float] = {}
+
+    def of(self, truth: np.ndarray, frame: Frame | None, side: int) -> float:
+        """Ceiling of a mask, bool [H, W], for logits [side, side] of the photograph or of a frame.
+
+        A frame other than the photograph's own has a grid of the same fineness.
+        """
+        fineness = self.own.image_size // side
+        key = frame or self.own, fineness, id(truth)
+        if key not in self._known:
+            self._known[key] = ceiling(truth, *key[:2])
+        return self._known[key]
+
+
+def ceiling(truth: np.ndarray, frame: Frame, fineness: int = 1) -> float:
+    """Dice of a mask, bool [H, W], that was averaged by area on the grid and brought back, at the best of LEVELS.
+
+    fineness: side of a grid's cell in pixels of the model frame, 1 or 4. NaN for an empty mask. Not a bound in the
+    strict sense: another choice of logits can draw an outline a little better than the true coverage of each cell.
+    """
+    if not truth.any():
+        return float("nan")
+    cells = torch.from_numpy(coverage(truth, frame))[None, None]
+    cells = F.avg_pool2d(cells, fineness) if fineness > 1 else cells
+    back = frame.logits_to_original(cells)[0, 0].numpy()  # outside is far below all levels
+    return max(dice(Case(back > level, truth)) for level in LEVELS)

@@ -1,0 +1,274 @@
+"""Parts of a photograph that the model sees larger: a window around a prompt (zoom), or windows all over it (tiles).
+
+Windows go through the encoder a few at a time, so that memory does not grow with their number.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .modeling import Sam
+from .modeling.mask_decoder import Decoded
+from .modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
+from .utils.transforms import OUTSIDE_LOGIT, Frame, to_tensor, window_around, window_frame
+
+AT_ONCE = 8  # windows that go through the encoder together
+MOST_ENLARGED = 4  # model pixels per pixel of the photograph and axis
+LARGE = MappingProxyType({"optic_disc": 1.0, "optic_cup": 1.0})  # seen best in one piece
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How structures are answered from windows all over a photograph.
+
+    side: of the square windows, in pixels of the photograph; None for the model's S, so that nothing is enlarged.
+    overlap: share of their side that neighbours have in common at least. whole: share of the whole photograph's
+    answer in the blend, 0 to 1, the windows have the rest; shares: the same of single structures, by name, where 1
+    means no windows at all. Raises ValueError for values out of range.
+    """
+
+    side: int | None = None
+    overlap: float = 0.25
+    whole: float = 0.5
+    shares: Mapping[str, float] = field(default_factory=lambda: LARGE)
+
+    def __post_init__(self) -> None:
+        if self.side is not None and self.side < 1:
+            raise ValueError(f"side={self.side}: give 1 or more pixels.")
+        if not 0 <= self.overlap <= 0.9:
+            raise ValueError(f"overlap={self.overlap}: give a share from 0 to 0.9.")
+        for name, share in {"whole": self.whole, **self.shares}.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share}: give a share from 0 to 1.")
+
+    def share_of(self, structure: str) -> float:
+        """Share of the whole photograph's answer for a structure."""
+        return self.shares.get(structure, self.whole)
+
+    def side_for(self, image_size: int) -> int:
+        """Side of the windows for a model of this S. Raises ValueError where it would be enlarged too much."""
+        side = self.side or image_size
+        if side * MOST_ENLARGED < image_size:
+            raise ValueError(
+                f"side={side}: windows would be enlarged more than {MOST_ENLARGED} times: give "
+                f"{math.ceil(image_size / MOST_ENLARGED)} or more pixels."
+            )
+        return side
+
+    def as_dict(self, image_size: int) -> dict[str, Any]:
+        """The values, with the side that a model of this S gets."""
+        values = {"side": self.side_for(image_size), "overlap": self.overlap, "whole": self.whole}
+        return values | {"shares": dict(sorted(self.shares.items()))}
+
+    def describe(self, image_size: int) -> str:
+        """One sentence for a report."""
+        single = "".join(f", {share:g} for {name}" for name, share in self.as_dict(image_size)["shares"].items())
+        return (
+            f"Tiles: structures were answered from windows of {self.side_for(image_size)} pixels that overlap by at "
+            f"least {100 * self.overlap:g} %; weight of the whole photograph's answer {self.whole:g}{single}."
+        )
+
+
+def encode_windows(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> tuple[Tensor, Tensor]:
+    """Windows of photographs, uint8 RGB [H, W, 3] each -> embeddings [B, C, S/16, S/16] and detail features or None."""
+    images = [model.preprocessing.image(*pair) for pair in zip(photographs, frames, strict=True)]
+    pixels = to_tensor(np.stack(images), model.device)
+    embedding = model.encode(pixels)
+    return embedding, model.features(pixels, embedding)
+
+
+def best(decoded: Decoded) -> Tensor:
+    """Logits float32 [N, 1, s, s] of the candidate with the highest predicted IoU."""
+    index = decoded.iou.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, *decoded.logits.shape[-2:])
+    return decoded.logits.gather(1, index).float()
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------
+
+
+def starts(length: int, side: int, overlap: float) -> list[int]:
+    """First pixels of the windows along an axis: evenly spread, from one end to the other."""
+    if length <= side:
+        return [0]
+    steps = math.ceil((length - side) / (side * (1 - overlap)))
+    return [round(step * (length - side) / steps) for step in range(steps + 1)]
+
+
+def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
+    """Weight of each window at each of its pixels along an axis: float32 [n, side], their sum is 1 at each pixel.
+
+    They fall to almost nothing at a border inside, so that no seam shows.
+    """
+    side = min(side, length)
+    rise = torch.sin(math.pi * (torch.arange(side, dtype=torch.float64) + 0.5) / side) ** 2
+    total = torch.zeros(length, dtype=torch.float64)
+    for first in firsts:
+        total[first : first + side] += rise
+    return torch.stack([rise / total[first : first + side] for first in firsts]).float()
+
+
+class Tile(NamedTuple):
+    """A window, its first row and column in the used part of the photograph, and its weights along both axes."""
+
+    frame: Frame
+    row: int
+    column: int
+    down: Tensor
+    across: Tensor
+
+
+def tiles_of(frame: Frame, side: int, overlap: float) -> list[Tile]:
+    """The windows of the part of a photograph that `frame` uses: one, the frame itself, where it is small enough."""
+    (top, left, _, _), (height, width) = frame.crop, frame.crop_size
+    rows, columns = (starts(length, side, overlap) for length in (height, width))
+    down, across = weights(rows, height, side), weights(columns, width, side)
+    if len(rows) == len(columns) == 1:
+        return [Tile(frame, 0, 0, down[0], across[0])]
+    found = []
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        y, x = top + row, left + column
+        part = window_frame(frame, (y, x, y + min(side, height), x + min(side, width)))
+        found.append(Tile(part, row, column, down[i], across[j]))
+    return found
+
+
+def tiled_frame(frame: Frame, side: int) -> Frame:
+    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4."""
+    longer = max(frame.crop_size)
+    return window_frame(replace(frame, image_size=4 * round(longer * frame.image_size / side / 4)), frame.crop)
+
+
+@torch.no_grad()
+def blend_tiles(
+    model: Sam,
+    photograph: np.ndarray,
+    frame: Frame,
+    whole: Mapping[str, Tensor],
+    tiles: Tiles,
+    *,
+    multimask: bool = True,
+    at_once: int = AT_ONCE,
+) -> dict[str, Tensor]:
+    """Structures of a photograph, uint8 RGB [H, W, 3], answered from windows: {name: logits float32 [H, W]}.
+
+    whole: logits [s, s] of the whole photograph's answer for each structure that is asked for. All share the encodings
+    of the windows, and their probabilities are averaged. Left out, so that the whole photograph's answer stands, are
+    structures whose share is 1, and all where there is only one window.
+    """
+    names = [name for name in whole if tiles.share_of(name) < 1]
+    windows = tiles_of(frame, tiles.side_for(model.image_size), tiles.overlap)
+    if not names or len(windows) == 1:
+        return {}
+    sums = torch.zeros(len(names), *frame.crop_size, device=model.device)
+    for first in range(0, len(windows), at_once):
+        own = windows[first : first + at_once]
+        embedding, features = encode_windows(model, [photograph] * len(own), [tile.frame for tile in own])
+        for name, total in zip(names, sums, strict=True):
+            labels = torch.tensor([[model.prompt_encoder.label_of(name), PADDING]] * len(own), device=model.device)
+            coords = torch.zeros(*labels.shape, 2, device=model.device)
+            logits = best(model.decode_points(embedding, coords, labels, multimask=multimask, features=features))
+            for tile, answer in zip(own, logits, strict=True):
+                _add(total, tile, answer[None])
+    pairs = zip(names, sums, strict=True)
+    return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}
+
+
+def _add(total: Tensor, tile: Tile, logits: Tensor) -> None:
+    """Add a window's weighted probabilities, of logits [1, 1, s, s], to those of the used part [h, w]."""
+    down, across = tile.down.to(total.device), tile.across.to(total.device)
+    part = total[tile.row : tile.row + len(down), tile.column : tile.column + len(across)]
+    part += tile.frame.logits_to_crop(logits)[0, 0].sigmoid() * down[:, None] * across
+
+
+def _join(frame: Frame, whole: Tensor, windows: Tensor, share: float) -> Tensor:
+    """Logits [H, W] of the mean of the whole photograph's probabilities, logits [s, s], and the windows' [h, w]."""
+    probability = share * frame.logits_to_crop(whole[None, None].float())[0, 0].sigmoid() + (1 - share) * windows
+    lowest, highest = math.exp(OUTSIDE_LOGIT), 1 - 2**-24
+    logits = torch.logit(probability.clamp(lowest, highest))
+    return F.pad(logits, frame.margins, value=OUTSIDE_LOGIT)
+
+
+# --- zoom ---------------------------------------------------------------------------------------------------------
+
+
+class Zoomed(NamedTuple):
+    """The answer to prompt `index` from its window: candidates' logits [M, s, s] and predicted IoU [M]."""
+
+    index: int
+    frame: Frame
+    logits: Tensor
+    iou: Tensor
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Logits float32 [s, s] and predicted IoU of the candidate with the highest one."""
+        index = self.iou.argmax()
+        return self.logits[index].float(), self.iou[index]
+
+
+@torch.no_grad()
+def zoom_in(
+    model: Sam,
+    photographs: Sequence[np.ndarray],
+    frames: Sequence[Frame],
+    points: tuple[Tensor, Tensor],
+    first: Tensor,
+    *,
+    multimask: bool = True,
+    at_once: int = AT_ONCE,
+) -> Iterator[Zoomed]:
+    """Ask N prompts once more, each in a window around its box, or around its clicks and its first answer.
+
+    photographs, frames: of each prompt, uint8 RGB [H, W, 3]; points: coords [N, P, 2] and labels [N, P] in the model
+    frame, padded as `PromptEncoder.embed_points` wants them; first: logits [N, s, s] of the first answers. Prompts
+    whose window would not be smaller than the used part, or that are nowhere, are left out.
+    """
+    places = prompt_places(points, first, model.image_size)
+    windows = [
+        frame if np.isnan(place).any() else window_around(frame, frame.boxes_to_original(place))
+        for frame, place in zip(frames, places, strict=True)
+    ]
+    todo = [i for i, (frame, window) in enumerate(zip(frames, windows, strict=True)) if window != frame]
+    for begin in range(0, len(todo), at_once):
+        own = todo[begin : begin + at_once]
+        embedding, features = encode_windows(model, [photographs[i] for i in own], [windows[i] for i in own])
+        coords = np.stack([_moved(points[0][i], points[1][i], frames[i], windows[i]) for i in own])
+        coords = to_tensor(coords.astype(np.float32), model.device)
+        decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)
+        for i, logits, iou in zip(own, decoded.logits, decoded.iou, strict=True):
+            yield Zoomed(i, windows[i], logits, iou)
+
+
+def prompt_places(points: tuple[Tensor, Tensor], first: Tensor, image_size: int) -> np.ndarray:
+    """Boxes x0, y0, x1, y1 in the model frame, float64 [N, 4]: a prompt's own box, or what holds its foreground clicks
+    and its first answer, logits [N, s, s]; NaN where there is none of them."""
+    coords, labels = (part.cpu().numpy() for part in points)
+    positive = first > 0
+    columns, rows = positive.any(1).cpu().numpy(), positive.any(2).cpu().numpy()
+    scale = image_size / first.shape[-1]
+    places = np.full((len(labels), 4), np.nan)
+    for i, (xy, kind) in enumerate(zip(coords, labels, strict=True)):
+        corners = np.concatenate((xy[kind == BOX_TOP_LEFT], xy[kind == BOX_BOTTOM_RIGHT]))
+        if not len(corners):
+            clicks = xy[kind == FOREGROUND]
+            x, y = np.flatnonzero(columns[i]) * scale, np.flatnonzero(rows[i]) * scale
+            mask = np.array([[x[0], y[0]], [x[-1] + scale, y[-1] + scale]]) if len(x) else np.zeros((0, 2))
+            corners = np.concatenate((mask, clicks, clicks + 1))
+        if len(corners):
+            places[i] = *corners.min(0), *corners.max(0)
+    return places
+
+
+def _moved(coords: Tensor, labels: Tensor, frame: Frame, window: Frame) -> np.ndarray:
+    """Positions [P, 2] of one frame in another; corners of boxes are edges, the others are pixels."""
+    xy, kind = coords.cpu().numpy(), labels.cpu().numpy()
+    corner = np.isin(kind, (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT))[:, None]
+    edges = window.boxes_to_model(frame.boxes_to_original(xy))
+    return np.where(corner, edges, window.points_to_model(frame.points_to_original(xy)))
