@@ -50,11 +50,13 @@ ROOMS = {
     "trainer": (*SCRIPT, "validation", "runlog"),
     "train": (*SCRIPT, "trainer"),
     "test": (*SCRIPT, "tester"),
+    "mask_folder": ("maps",),
+    "measurement": (PACKAGE, "maps", "metrics", "figures"),
     "parallel": (),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking"),
+    "scripts": (*SCRIPT, "preparation", "checking", "mask_folder", "measurement"),
     "examples": (PACKAGE,),
 }
 
