@@ -1,5 +1,7 @@
 """`SamPredictor`: one photograph, any number of prompts, masks at the photograph's size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,10 +31,11 @@ class SamPredictor:
         self.image: np.ndarray | None = None
 
     @torch.no_grad()
-    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+    def set_image(self, image: np.ndarray, image_format: str = "RGB", window: Sequence[int] | None = None) -> None:
         """Encode a photograph: uint8 [H, W, 3], channels in the order of `image_format` ("RGB" or "BGR").
 
-        Raises ValueError for another type, shape or format.
+        window: the part of it to encode, half-open x0, y0, x1, y1; prompts and masks stay those of the whole
+        photograph. Raises ValueError for another type, shape or format.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
@@ -41,6 +44,7 @@ class SamPredictor:
         rgb = image if image_format == "RGB" else image[..., ::-1]
         self.reset_image()
         frame = self.model.preprocessing.frame(rgb)
+        frame = frame if window is None else self.model.preprocessing.window(frame, window)
         pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
         self.features, self.frame = self.model.encode(pixels), frame
         self.detail = self.model.features(pixels, self.features)

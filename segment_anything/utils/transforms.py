@@ -142,6 +142,17 @@ class Preprocessing:
             inner = self._pad_or_stretch(height, width)
         return Frame(self.image_size, (height, width), crop, inner)
 
+    def window(self, frame: Frame, box: Sequence[int]) -> Frame:
+        """Frame of a part of the photograph: what lies in a half-open box x0, y0, x1, y1 of what `frame` uses.
+
+        The box alone where the two have nothing in common.
+        """
+        edges = np.array([box[1], box[0], box[3], box[2]])
+        crop = np.concatenate((np.maximum(edges[:2], frame.crop[:2]), np.minimum(edges[2:], frame.crop[2:])))
+        crop = tuple(int(edge) for edge in (crop if (crop[:2] < crop[2:]).all() else edges))
+        fit = self._square if self.mode == "fundus" else self._pad_or_stretch
+        return replace(frame, crop=crop, inner=fit(crop[2] - crop[0], crop[3] - crop[1]))
+
     def _square(self, height: int, width: int) -> tuple[int, int, int, int]:
         size, longer = self.image_size, max(height, width)
         inner_height, inner_width = (max(1, round(side * size / longer)) for side in (height, width))
@@ -159,7 +170,7 @@ class Preprocessing:
         if self.mode == "fundus":  # the surround is black, as in the photograph itself
             placed = normalise(place(resize(_cut(pixels, frame), frame, self._interpolation(frame)), frame))
         else:  # padded after normalisation: the surround is the mean colour
-            placed = place(resize(normalise(pixels), frame, cv2.INTER_NEAREST), frame)
+            placed = place(resize(normalise(_cut(pixels, frame)), frame, cv2.INTER_NEAREST), frame)
         return np.ascontiguousarray(placed.transpose(2, 0, 1))
 
     def mask(self, mask: np.ndarray, frame: Frame) -> np.ndarray:
@@ -167,7 +178,7 @@ class Preprocessing:
         binary = (mask != 0).astype(np.uint8)
         if self.mode == "fundus":
             return place(resize_mask(_cut(binary, frame), frame.inner[2:]), frame)
-        return place(resize(binary, frame, cv2.INTER_NEAREST), frame)
+        return place(resize(_cut(binary, frame), frame, cv2.INTER_NEAREST), frame)
 
     @staticmethod
     def _interpolation(frame: Frame) -> int:
