@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .modeling import Sam
 from .modeling.prompt_encoder import FOREGROUND, STRUCTURE
-from .utils.transforms import Frame, bounding_box, to_tensor, window_around
+from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, bounding_box, to_tensor, window_around
 
 
 class SamPredictor:
@@ -22,6 +22,25 @@ class SamPredictor:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def transform(self) -> ResizeLongestSide:
+        """What brings positions on the photograph that is set, or on SAM's resized pictures, to the model frame."""
+        return ResizeLongestSide(self.model.image_size) if self.frame is None else FrameTransform(self.frame)
+
+    @property
+    def is_image_set(self) -> bool:
+        return self.features is not None
+
+    @property
+    def original_size(self) -> tuple[int, int] | None:
+        """(height, width) of the photograph."""
+        return None if self.frame is None else self.frame.original
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of its used part in the model frame."""
+        return None if self.frame is None else self.frame.inner[2:]
 
     def reset_image(self) -> None:
         """Forget the photograph."""
@@ -50,6 +69,23 @@ class SamPredictor:
         self.detail = self.model.features(pixels, self.features)
         self.image = rgb
 
+    @torch.no_grad()
+    def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> None:
+        """Encode a photograph as Segment Anything prepares it: RGB 0..255, [1, 3, h, w], its longer side S.
+
+        original_image_size: (height, width) before it was resized. It is padded at the right and at the bottom,
+        whatever the preprocessing of the model. Raises ValueError for another shape.
+        """
+        size, shape = self.model.image_size, tuple(transformed_image.shape)
+        if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != size:
+            raise ValueError(f"The image has shape {list(shape)}: give [1, 3, h, w] with a longer side of {size}.")
+        self.reset_image()
+        height, width = original_image_size
+        pixels = self.model.preprocess(transformed_image.to(self.device))
+        self.frame = Frame(size, (int(height), int(width)), (0, 0, int(height), int(width)), (0, 0, *shape[2:]))
+        self.features = self.model.encode(pixels)
+        self.detail = self.model.features(pixels, self.features)
+
     def get_image_embedding(self) -> Tensor:
         """The embedding [1, C, S/16, S/16] of the photograph."""
         self._require_image()
@@ -69,7 +105,8 @@ class SamPredictor:
 
         point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background, from 4 on the
         name of a structure, see `PromptEncoder.label_of`, whose position is ignored), or [N, P, 2] and [N, P] for N
-        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels.
+        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels; [1, 4] is one box, as in Segment Anything, and
+        [N, 1, 4] a list of any length.
         mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
         Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
@@ -81,9 +118,11 @@ class SamPredictor:
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
         many = any(
             given is not None and np.ndim(given) > single
-            for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
+            for given, single in ((point_coords, 2), (box, 1 if np.shape(box)[:-1] != (1,) else 2), (mask_input, 3))
         )
         masks, iou, low_res = self.predict_torch(**prompts, multimask_output=multimask_output, return_logits=True)
+        if zoom and self.image is None:
+            raise ValueError("zoom needs the photograph itself: give it to set_image, not to set_torch_image.")
         if zoom:
             masks, iou = self._zoomed(prompts, masks, iou, multimask_output)
         masks = masks if return_logits else masks > self.model.mask_threshold
@@ -187,7 +226,8 @@ class SamPredictor:
                 known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))
                 raise ValueError(f"point_labels are 1 (foreground), 0 (background), -1 (not a point){known}.")
         if box is not None:
-            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", box, (4,)))
+            boxes = np.reshape(box, (-1, 4)) if np.shape(box)[1:] == (1, 4) else box
+            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", boxes, (4,)))
         if mask_input is not None:
             prompts["mask_input"] = _shaped("mask_input", mask_input, (1, side, side))
         if not prompts:

@@ -25,6 +25,7 @@ ROOMS = {
     f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
     f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     f"{PACKAGE}.predictor": (f"{PACKAGE}.build_sam", f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
+    f"{PACKAGE}.predictor_sammed": (f"{PACKAGE}.predictor",),
     f"{PACKAGE}.automatic_mask_generator": (f"{PACKAGE}.predictor", MODELING, TRANSFORMS),
     f"{PACKAGE}.training.prompts": (MODELING, TRANSFORMS),
     f"{PACKAGE}.training.losses": (MODELING, TRANSFORMS),

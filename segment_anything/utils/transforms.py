@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .fov import find_fov
+from .longest_side import ResizeLongestSide
 
 MODES = ("fundus", "sam_med2d")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -85,6 +86,28 @@ class Frame:
         top, left, bottom, right = self.crop
         margins = (left, self.original[1] - right, top, self.original[0] - bottom)
         return F.pad(logits, margins, value=OUTSIDE_LOGIT) if any(margins) else logits
+
+
+class FrameTransform(ResizeLongestSide):
+    """Brings positions on one photograph to its model frame. Pictures are resized as by `ResizeLongestSide`."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame.image_size)
+        self.frame = frame
+
+    def _check(self, original_size: Sequence[int]) -> None:
+        if tuple(original_size) != self.frame.original:
+            raise ValueError(f"a size of {tuple(original_size)}: the photograph that is set has {self.frame.original}.")
+
+    def apply_coords(self, coords: np.ndarray, original_size: Sequence[int]) -> np.ndarray:
+        """Positions [..., 2] on the photograph -> positions in the model frame."""
+        self._check(original_size)
+        return self.frame.points_to_model(coords)
+
+    def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int]) -> np.ndarray:
+        """Half-open boxes [..., 4] on the photograph -> boxes [N, 4] in the model frame."""
+        self._check(original_size)
+        return self.frame.boxes_to_model(np.reshape(boxes, (-1, 4)))
 
 
 ZOOM_MARGIN = 0.5  # around a box, in shares of its longer side
