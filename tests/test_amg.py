@@ -12,6 +12,7 @@ import torch
 from scripts import amg as script
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, automatic_mask_generator
 from segment_anything.checkpoint import model_metadata, save_weights
+from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.utils.amg import (
     boxes_around,
     build_all_layer_point_grids,
@@ -28,7 +29,7 @@ from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 from tests.conftest import make_tiny_model
 from tests.test_predictor import photograph
 
-SIZE = 64
+SIZE, LOW = 64, 16
 ALL = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 
 
@@ -41,7 +42,7 @@ def test_points_are_the_centres_of_equal_cells():
     assert [len(grid) for grid in build_all_layer_point_grids(3, 2, 4)] == [9, 1, 1]
 
 
-@pytest.mark.parametrize("size", [(100, 100), (97, 131), (1411, 2000)])
+@pytest.mark.parametrize("size", [(100, 100), (97, 131), (141, 200)])
 @pytest.mark.parametrize("overlap", [0.0, 512 / 1500])
 def test_crops_cover_the_picture(size, overlap):
     boxes, layers = generate_crop_boxes(size, 2, overlap)
@@ -65,7 +66,7 @@ def test_the_overlap_of_crops_is_a_share_of_the_shorter_side():
 def test_stability_is_the_iou_of_two_cuts():
     logits = torch.tensor([[[-2.0, -0.5, 0.5, 2.0]], [[3.0, 3, 3, 3]], [[-9.0, -9, -9, -9]]])
     scores = calculate_stability_score(logits, 0.0, 1.0)
-    assert scores[:2].tolist() == [1 / 3, 1.0] and scores[2].isnan()
+    assert scores[:2].tolist() == pytest.approx([1 / 3, 1.0]) and scores[2].isnan()
 
 
 def test_boxes_around_masks():
@@ -101,7 +102,7 @@ def greedy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]
 @pytest.mark.parametrize("whole_pixels", [True, False])
 def test_suppression_is_greedy(whole_pixels):
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(25):
         count, threshold = rng.integers(0, 40), rng.choice([0.2, 0.5, 0.7])
         corner, size = rng.uniform(0, 30, (count, 2)), rng.uniform(0, 30, (count, 2))
         boxes = np.concatenate([corner, corner + size], axis=1)
@@ -170,23 +171,41 @@ def one_by_one(model, image: np.ndarray, settings: dict, least_iou: float, least
     return [every[i] for i in greedy([one[5] for one in every], areas, 0.7)]
 
 
+def model_of_discs(preprocessing: Preprocessing):
+    """A model that answers a click with three discs around it, so that the masks are known shapes."""
+    model = model_for(preprocessing)
+    centres = 4 * torch.arange(LOW) + 1.5
+
+    def decode(embedding, *, points, boxes=None, masks=None, multimask=True, features=None):
+        x, y = points[0][:, 0].T[..., None, None]
+        distance = torch.hypot(centres[None, None] - x, centres[None, :, None] - y)
+        radii = torch.tensor([4.0, 9.0, 15.0]) + 3 * torch.sin(points[0][:, 0].sum(1, keepdim=True))
+        iou = 0.6 + 0.3 * torch.sin(points[0][:, 0] @ torch.tensor([[1.0, 2, 3], [5, 3, 1]]))
+        return Decoded(radii[..., None, None] - distance[:, None], iou, None)
+
+    model.encode = lambda pixels: torch.zeros(1, 256, 4, 4)
+    model.decode = decode
+    return model
+
+
 @pytest.mark.parametrize("crops", [0, 1])
 @pytest.mark.parametrize("preprocessing", [Preprocessing(SIZE), Preprocessing(SIZE, "sam_med2d", "bgr")], ids=str)
 def test_the_same_masks_as_from_clicks_one_by_one(preprocessing, crops):
-    model, image = model_for(preprocessing), photograph(97, 131)
-    least = {"pred_iou_thresh": 0.01, "stability_score_thresh": 0.02}
-    settings = {"points_per_side": 3, "points_per_batch": 4, "crop_n_layers": crops} | least
+    model, image = model_of_discs(preprocessing), photograph(97, 131)
+    least = {"pred_iou_thresh": 0.45, "stability_score_thresh": 0.4}
+    settings = {"points_per_side": 6, "points_per_batch": 4, "crop_n_layers": crops} | least
     records = SamAutomaticMaskGenerator(model, **settings).generate(image)
     expected = one_by_one(model, image, settings, *least.values())
-    assert len(records) == len(expected) > 1
+    assert len(records) == len(expected) > 10
+    assert len({tuple(record["crop_box"]) for record in records}) == (5 if crops else 1)
     for record, (mask, iou, stability, click, crop, box) in zip(records, expected, strict=True):
-        assert (record["segmentation"] != mask).mean() < 1e-3  # logits of a batch differ in their last bits
+        assert (record["segmentation"] != mask).mean() < 1e-3  # logits of a batch may differ in their last bits
         assert record["predicted_iou"] == pytest.approx(iou, abs=1e-5)
         assert record["stability_score"] == pytest.approx(stability, abs=1e-2)
         assert record["point_coords"] == [pytest.approx(click)]
         assert record["crop_box"] == [crop[0], crop[1], crop[2] - crop[0], crop[3] - crop[1]]
         x, y, width, height = record["bbox"]
-        np.testing.assert_allclose([x, y, x + width, y + height], box, atol=2)
+        np.testing.assert_allclose([x, y, x + width, y + height], box, atol=1)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +263,7 @@ def test_memory_is_bounded_by_pixels_and_not_by_clicks(monkeypatch):
     monkeypatch.setattr(Frame, "logits_to_original", spy)
     monkeypatch.setattr(automatic_mask_generator, "CHUNK_PIXELS", 3 * 97 * 131)
     chunked = generator.generate(image)
-    assert len(sizes) > 5 and max(sizes) <= 3 * 97 * 131
+    assert len(sizes) >= 5 and max(sizes) <= 3 * 97 * 131
     assert [one["area"] for one in chunked] == [one["area"] for one in usual]
 
 
