@@ -315,6 +315,7 @@ def weights(tmp_path, tiny_type):
 
 def words(weights, source, out, *more: str) -> list[str]:
     flags = "--model-type vit_t --points-per-side 3 --pred-iou-thresh 0 --stability-score-thresh 0 --device cpu"
+    flags += " --box-nms-thresh 1"
     return ["--input", str(source), "--output", str(out), "--sam_checkpoint", str(weights), *flags.split(), *more]
 
 
@@ -326,7 +327,8 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
     (photos / "broken.jpg").write_bytes(b"no picture")
     assert script.main(words(weights, photos, out)) == 1
     assert "left out" in (printed := capsys.readouterr()).err and "masks in 2 photographs" in printed.out
-    records = SamAutomaticMaskGenerator(make_tiny_model(), points_per_side=3, **ALL).generate(photograph(60, 70))
+    generator = SamAutomaticMaskGenerator(make_tiny_model(), points_per_side=3, box_nms_thresh=1.0, **ALL)
+    records = generator.generate(photograph(60, 70))
     assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
     rows = list(csv.DictReader((out / "a/metadata.csv").open()))
     assert len(rows) == len(records) == len(list((out / "a").glob("*.png"))) > 1

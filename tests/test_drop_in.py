@@ -230,8 +230,17 @@ def test_the_three_parts_called_one_by_one(sam):
     assert sparse.shape == (2, 4, 256) and dense.shape == (2, 256, 4, 4)
 
 
+@pytest.fixture
+def two_threads():
+    """As tests/test_model_golden.py: with one thread PyTorch convolves by another routine, which these weights show."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
 @torch.no_grad()
-def test_the_decoder_called_by_its_public_names_gives_the_golden_numbers():
+def test_the_decoder_called_by_its_public_names_gives_the_golden_numbers(two_threads):
     layout = load_layout(GOLDEN / "vit_b_256.layout.json")
     model = build_network(TINY_SPEC, image_size=256, encoder_adapter=False).eval()
     state = {name: torch.from_numpy(array) for name, array in fill(layout).items() if "image_encoder" not in name}

@@ -31,7 +31,7 @@ class ResizeLongestSide:
         from PIL import Image  # whose filter Segment Anything uses; nothing else here needs it
 
         height, width = self.get_preprocess_shape(*image.shape[:2], self.target_length)
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     def apply_image_torch(self, image: Tensor) -> Tensor:
         """Resize pictures, float [N, 3, H, W]."""
