@@ -271,7 +271,7 @@ def test_an_unknown_format_is_named(tiny_model):
         ({"point_coords": [[1, 2]], "point_labels": 1}, "point_labels has shape"),
         ({"point_coords": [[1, 2]], "point_labels": [7]}, "point_labels are 1"),
         ({"box": [1, 2, 3]}, r"box has shape \[3\]: give \[4\]"),
-        ({"box": [[[1, 2, 3, 4]]]}, r"box has shape \[1, 1, 4\]"),
+        ({"box": [[[[1, 2, 3, 4]]]]}, r"box has shape \[1, 1, 1, 4\]"),
         ({"mask_input": np.zeros((LOW, LOW))}, "mask_input has shape"),
         ({"mask_input": np.zeros((1, SIZE, SIZE))}, rf"mask_input has shape \[1, 64, 64\]: give \[1, {LOW}, {LOW}\]"),
         ({"box": np.ones((3, 4)), "mask_input": np.zeros((2, 1, LOW, LOW))}, "disagree.*'boxes': 3, 'mask_input': 2"),
