@@ -77,7 +77,7 @@ def build_network(
 
 
 def build_sam(
-    model_type: str,
+    model_type: str = "default",
     args: Namespace | str | Path | None = None,
     *,
     checkpoint: str | Path | Checkpoint | None = None,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, build_sam, sam_model_registry
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.predictor_sammed import SammedPredictor
 from segment_anything.utils.transforms import Preprocessing, ResizeLongestSide
@@ -41,6 +41,11 @@ def set_up(cls, preprocessing=None, image=None):
 def test_arguments_may_be_any_object(tiny_type):
     args = SimpleNamespace(image_size=SIZE, sam_checkpoint=None, encoder_adapter=True)
     assert sam_model_registry["vit_t"](args).image_size == SIZE
+
+
+def test_build_sam_alone_builds_the_default_model(monkeypatch):
+    monkeypatch.setitem(MODEL_SPECS, "default", TINY_SPEC)
+    assert build_sam(image_size=SIZE).image_encoder.blocks[0].attn.proj.out_features == TINY_SPEC.embed_dim
 
 
 def test_attributes_that_code_reads(sam):
