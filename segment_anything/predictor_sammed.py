@@ -28,7 +28,9 @@ class SammedPredictor(SamPredictor):
         masks, iou, low_res = super().predict(
             point_coords, point_labels, box, mask_input, multimask_output, return_logits
         )
-        return masks.astype(np.float32), iou, low_res
+        best = iou.argmax(-1)[..., None]
+        masks, low_res = (np.take_along_axis(array, best[..., None, None], -3) for array in (masks, low_res))
+        return masks.astype(np.float32), np.take_along_axis(iou, best, -1), low_res
 
     @torch.no_grad()
     def predict_torch(
