@@ -1,5 +1,6 @@
 # make demo: install, train a small model on data_demo, test it. make test: install, run all tests.
-# Both install into .venv once, and again only when the requirements change.
+# make notebook: execute the example notebook on the weights that it names, and store its outputs.
+# All install into .venv once, and again only when the requirements change.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ INSTALLED := .venv/installed
 FUNDUS ?=
 DEMO := workdir/models/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint notebook clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
@@ -21,6 +22,9 @@ test: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+
+notebook: $(INSTALLED)
+	$(BIN)/python scripts/run_notebook.py examples/predictor_example.ipynb
 
 clean:
 	rm -rf .venv workdir .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from segment_anything.utils.atomic import atomic_path
+from segment_anything.utils.transforms import resize_mask
 
 # Okabe and Ito's palette, legible to the colour-blind
 TRUTH_COLOUR = (0, 158, 115)
@@ -16,6 +17,8 @@ PREDICTION_COLOUR = (230, 159, 0)
 FOREGROUND_COLOUR = (86, 180, 233)
 BACKGROUND_COLOUR = (204, 121, 167)
 TILE = 256
+READINGS = 1024  # longer side of a photograph with its measurements
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 LEGEND = (
     ("truth", TRUTH_COLOUR),
     ("prediction", PREDICTION_COLOUR),
@@ -64,7 +67,7 @@ def draw_case(
 
 def _write(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:
     """White text with its lower left corner at `origin` (x, y)."""
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
@@ -99,6 +102,43 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 def _entry_width(text: str) -> int:
     """Pixels that a legend's entry takes: its square, its text and a gap."""
     return 40 + 8 * len(text)
+
+
+def draw_readings(
+    image: np.ndarray,
+    outlines: Sequence[tuple[np.ndarray, str]],
+    rulers: Sequence[tuple[tuple[float, float], tuple[float, float], str]],
+    entries: Sequence[tuple[str, str]],
+) -> np.ndarray:
+    """The photograph with outlines of masks and rulers, its longer side READINGS, and lines of text beside it.
+
+    image: RGB uint8 [H, W, 3]; outlines: bool [H, W] and colour; rulers: both ends, x, y in edges of the photograph's
+    pixels, and colour; entries: text and colour. Colours are "#RRGGBB". Returns RGB uint8.
+    """
+    scale = READINGS / max(image.shape[:2])
+    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
+    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    for mask, colour in outlines:
+        small = resize_mask(mask.astype(np.uint8), (height, width))
+        found, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, found, -1, _rgb(colour), 1)
+    for first, last, colour in rulers:
+        ends = [tuple(round(v * scale) for v in end) for end in (first, last)]
+        cv2.line(canvas, *ends, _rgb(colour), 1)
+    line_height = 22
+    margin = 24 + max((cv2.getTextSize(text, FONT, 0.45, 1)[0][0] for text, _ in entries), default=0) + 12
+    sheet = np.zeros((max(height, line_height * len(entries) + 12), width + margin, 3), np.uint8)
+    sheet[:height, :width] = canvas
+    for i, (text, colour) in enumerate(entries):
+        y = line_height * (i + 1)
+        cv2.rectangle(sheet, (width + 8, y - 9), (width + 17, y), _rgb(colour), -1)
+        cv2.putText(sheet, text, (width + 24, y), FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    return sheet
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    """ "#RRGGBB" as numbers."""
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:

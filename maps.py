@@ -163,6 +163,11 @@ def structure_of(mask: Path, image: Path) -> str:
     return suffix.group(1) if suffix else re.sub(r"[\s-]+", "_", mask.parent.name.lower())
 
 
+def saved_name(mask: str) -> str:
+    """File name under which the prediction of a mask, by its `MaskRef.name`, is saved."""
+    return str(Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png"))
+
+
 def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Record]:
     """Records of a split, in the map's order.
 
@@ -314,14 +319,16 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
     """A mask file with values {0, 1} or {0, 255} as uint8 {0, 1} [H, W].
 
-    Raises DataError that names the file, also for other values and for an empty mask.
+    Raises DataError that names the file, also for other values and, unless it `may_be_empty`, for an empty mask.
     """
     mask = _decode(path, cv2.IMREAD_GRAYSCALE)
     highest = int(mask.max())
     if highest == 0:
+        if may_be_empty:
+            return mask
         raise EmptyMaskError(f"{path} is empty (all 0): leave it out of the map")
     binary = mask == highest
     if highest not in (1, 255) or not (binary | (mask == 0)).all():

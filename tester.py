@@ -32,7 +32,7 @@ from evaluation import (
     predict_batch,
     score_batch,
 )
-from maps import DataError, Record, raise_problems, repeated_masks
+from maps import DataError, Record, raise_problems, repeated_masks, saved_name
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished
@@ -203,8 +203,8 @@ class Tester:
 
     def _check_names(self) -> None:
         """Raise UsageError where two masks would be saved under one name."""
-        names = Counter(_file_name(mask.name) for record in self.records for mask in record.masks)
-        twice = [str(name) for name, count in names.items() if count > 1]
+        names = Counter(saved_name(mask.name) for record in self.records for mask in record.masks)
+        twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise UsageError(f"--save_pred: several masks would be saved as {', '.join(twice[:5])}: rename them.")
 
@@ -293,7 +293,7 @@ class Tester:
     def _save(self, row: Row, mask: np.ndarray, probability: np.ndarray) -> None:
         """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
         folder = next(mode.folder for mode in self.modes if mode.name == row["prompt"])
-        name = _file_name(row["mask"])
+        name = saved_name(row["mask"])
         if self.args.save_pred:
             figures.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
         if self.args.save_prob:
@@ -372,11 +372,6 @@ def named_by_points(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
         )
     opening = counts.pop()
     return [replace(mode, name=str(opening + mode.clicks - 1)) if mode.opening == POINTS else mode for mode in modes]
-
-
-def _file_name(mask: str) -> Path:
-    """Name under which the prediction of a mask is saved."""
-    return Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png")
 
 
 def _digest(content: bytes) -> str:

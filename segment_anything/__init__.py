@@ -1,5 +1,6 @@
 """SAM-Med2D for fundus photographs: the model package."""
 
+from .automatic_mask_generator import SamAutomaticMaskGenerator
 from .build_sam import (
     build_sam,
     build_sam_vit_b,
@@ -11,6 +12,7 @@ from .build_sam import (
 from .predictor import SamPredictor
 
 __all__ = [
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "build_sam",
     "build_sam_vit_b",

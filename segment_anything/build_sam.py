@@ -79,7 +79,7 @@ def build_network(
 
 
 def build_sam(
-    model_type: str,
+    model_type: str = "default",
     args: Namespace | str | Path | None = None,
     *,
     checkpoint: str | Path | Checkpoint | None = None,
@@ -97,7 +97,7 @@ def build_sam(
     adapters that the checkpoint lacks start without effect, "kaiming" leaves them random as in SAM-Med2D.
     `model.load_report` and `model.preprocessing` tell what was loaded. Raises CheckpointError or ValueError.
     """
-    if isinstance(args, Namespace):
+    if hasattr(args, "sam_checkpoint"):  # a Namespace, or what serves as one
         checkpoint, image_size, encoder_adapter = args.sam_checkpoint, args.image_size, args.encoder_adapter
     elif args is not None:
         checkpoint = args

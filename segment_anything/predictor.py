@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .modeling import Sam
 from .modeling.prompt_encoder import PADDING, STRUCTURE
-from .utils.transforms import Frame, to_tensor
+from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
 from .windows import Tiles, best, blend_tiles, zoom_in
 
 
@@ -24,6 +24,25 @@ class SamPredictor:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def transform(self) -> ResizeLongestSide:
+        """What brings positions on the photograph that is set, or on SAM's resized pictures, to the model frame."""
+        return ResizeLongestSide(self.model.image_size) if self.frame is None else FrameTransform(self.frame)
+
+    @property
+    def is_image_set(self) -> bool:
+        return self.features is not None
+
+    @property
+    def original_size(self) -> tuple[int, int] | None:
+        """(height, width) of the photograph."""
+        return None if self.frame is None else self.frame.original
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of its used part in the model frame."""
+        return None if self.frame is None else self.frame.inner[2:]
+
     def reset_image(self) -> None:
         """Forget the photograph."""
         self.features: Tensor | None = None
@@ -32,10 +51,11 @@ class SamPredictor:
         self.image: np.ndarray | None = None
 
     @torch.no_grad()
-    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+    def set_image(self, image: np.ndarray, image_format: str = "RGB", window: Sequence[int] | None = None) -> None:
         """Encode a photograph: uint8 [H, W, 3], channels in the order of `image_format` ("RGB" or "BGR").
 
-        Raises ValueError for another type, shape or format.
+        window: the part of it to encode, half-open x0, y0, x1, y1; prompts and masks stay those of the whole
+        photograph. Raises ValueError for another type, shape or format.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
@@ -44,10 +64,28 @@ class SamPredictor:
         rgb = image if image_format == "RGB" else image[..., ::-1]
         self.reset_image()
         frame = self.model.preprocessing.frame(rgb)
+        frame = frame if window is None else self.model.preprocessing.window(frame, window)
         pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
         self.features, self.frame = self.model.encode(pixels), frame
         self.detail = self.model.features(pixels, self.features)
         self.image = rgb
+
+    @torch.no_grad()
+    def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> None:
+        """Encode a photograph as Segment Anything prepares it: RGB 0..255, [1, 3, h, w], its longer side S.
+
+        original_image_size: (height, width) before it was resized. It is padded at the right and at the bottom,
+        whatever the preprocessing of the model. Raises ValueError for another shape.
+        """
+        size, shape = self.model.image_size, tuple(transformed_image.shape)
+        if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != size:
+            raise ValueError(f"The image has shape {list(shape)}: give [1, 3, h, w] with a longer side of {size}.")
+        self.reset_image()
+        height, width = original_image_size
+        pixels = self.model.preprocess(transformed_image.to(self.device))
+        self.frame = Frame(size, (int(height), int(width)), (0, 0, int(height), int(width)), (0, 0, *shape[2:]))
+        self.features = self.model.encode(pixels)
+        self.detail = self.model.features(pixels, self.features)
 
     def get_image_embedding(self) -> Tensor:
         """The embedding [1, C, S/16, S/16] of the photograph."""
@@ -68,7 +106,8 @@ class SamPredictor:
 
         point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background, from 4 on the
         name of a structure, see `PromptEncoder.label_of`, whose position is ignored), or [N, P, 2] and [N, P] for N
-        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels.
+        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels; [1, 4] is one box, as in Segment Anything, and
+        [N, 1, 4] a list of any length.
         mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
         Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
@@ -80,8 +119,10 @@ class SamPredictor:
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
         many = any(
             given is not None and np.ndim(given) > single
-            for given, single in ((point_coords, 2), (box, 1), (mask_input, 3))
+            for given, single in ((point_coords, 2), (box, 1 if np.shape(box)[:-1] != (1,) else 2), (mask_input, 3))
         )
+        if zoom and self.image is None:
+            raise ValueError("zoom needs the photograph itself: give it to set_image, not to set_torch_image.")
         logits, iou = self._decode(**prompts, multimask=multimask_output)
         masks, low_res = self.frame.logits_to_original(logits), self._low_res(logits)
         if zoom:
@@ -246,7 +287,8 @@ class SamPredictor:
                 known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))
                 raise ValueError(f"point_labels are 1 (foreground), 0 (background), -1 (not a point){known}.")
         if box is not None:
-            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", box, (4,)))
+            boxes = np.reshape(box, (-1, 4)) if np.shape(box)[1:] == (1, 4) else box
+            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", boxes, (4,)))
         if mask_input is not None:
             prompts["mask_input"] = _shaped("mask_input", mask_input, (1, side, side))
         if not prompts:

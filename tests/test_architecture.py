@@ -32,6 +32,7 @@ ROOMS = {
         MODELING,
         TRANSFORMS,
     ),
+    f"{PACKAGE}.predictor_sammed": (f"{PACKAGE}.predictor",),
     f"{PACKAGE}.automatic_mask_generator": (f"{PACKAGE}.predictor", MODELING, TRANSFORMS),
     f"{PACKAGE}.training.prompts": (MODELING, TRANSFORMS),
     f"{PACKAGE}.training.losses": (MODELING, TRANSFORMS),
@@ -59,11 +60,13 @@ ROOMS = {
     "trainer": (*SCRIPT, "validation", "runlog"),
     "train": (*SCRIPT, "trainer"),
     "test": (*SCRIPT, "tester"),
+    "mask_folder": ("maps",),
+    "measurement": (PACKAGE, "maps", "metrics", "figures"),
     "parallel": (),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking"),
+    "scripts": (*SCRIPT, "preparation", "checking", "mask_folder", "measurement"),
     "examples": (PACKAGE,),
 }
 

@@ -152,10 +152,46 @@ def test_many_prompts_are_the_same_as_one_by_one(predictor, kind):
     assert np.abs(many[2][0] - many[2][1]).max() > 1e-3, "different prompts must differ"
 
 
-def test_one_prompt_in_a_list_keeps_its_dimension(predictor):
-    single, listed = predictor.predict(box=BOX), predictor.predict(box=BOX[None])
+@pytest.mark.parametrize(
+    ("single", "listed"),
+    [
+        ({"box": BOX}, {"box": BOX[None, None]}),
+        (POINTS, {name: value[None] for name, value in POINTS.items()}),
+        (POINTS | {"box": BOX}, {name: value[None] for name, value in POINTS.items()} | {"box": BOX[None]}),
+    ],
+)
+def test_one_prompt_in_a_list_keeps_its_dimension(predictor, single, listed):
+    single, listed = predictor.predict(**single), predictor.predict(**listed)
     assert [array.shape for array in listed] == [(1, *array.shape) for array in single]
     close(single, tuple(array[0] for array in listed))
+
+
+def test_a_list_of_boxes_of_any_length(predictor):
+    boxes = np.stack([BOX, BOX + 3])
+    close(predictor.predict(box=boxes[:, None]), predictor.predict(box=boxes))
+
+
+def test_a_window_is_encoded_as_its_part_of_the_photograph(tiny_model):
+    """In both preprocessings; prompts and masks stay in the photograph's pixels."""
+    image = np.random.default_rng(3).integers(60, 200, (90, 120, 3), dtype=np.uint8)
+    for preprocessing in (Preprocessing(SIZE, "fundus"), Preprocessing(SIZE, "sam_med2d")):
+        tiny_model.preprocessing = preprocessing
+        part, whole = SamPredictor(tiny_model), SamPredictor(tiny_model)
+        whole.set_image(image, window=(20, 10, 110, 80))
+        part.set_image(np.ascontiguousarray(image[10:80, 20:110]))
+        assert whole.frame.crop == (10, 20, 80, 110) and whole.original_size == (90, 120)
+        box = np.array([50, 30, 80, 70])
+        masks, iou, _ = whole.predict(box=box, return_logits=True)
+        expected, expected_iou, _ = part.predict(box=box - [20, 10, 20, 10], return_logits=True)
+        close((masks[:, 10:80, 20:110], iou), (expected, expected_iou))
+        assert (masks[:, :10] == OUTSIDE_LOGIT).all() and (masks[:, :, 110:] == OUTSIDE_LOGIT).all()
+
+
+def test_a_window_outside_the_field_of_view_is_encoded_all_the_same(tiny_model):
+    image = photograph(200, 300)
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(image, window=(0, 0, 20, 30))
+    assert predictor.frame.crop == (0, 0, 30, 20)
 
 
 @pytest.mark.parametrize("index", [0, 2])
@@ -235,7 +271,7 @@ def test_an_unknown_format_is_named(tiny_model):
         ({"point_coords": [[1, 2]], "point_labels": 1}, "point_labels has shape"),
         ({"point_coords": [[1, 2]], "point_labels": [7]}, "point_labels are 1"),
         ({"box": [1, 2, 3]}, r"box has shape \[3\]: give \[4\]"),
-        ({"box": [[[1, 2, 3, 4]]]}, r"box has shape \[1, 1, 4\]"),
+        ({"box": [[[[1, 2, 3, 4]]]]}, r"box has shape \[1, 1, 1, 4\]"),
         ({"mask_input": np.zeros((LOW, LOW))}, "mask_input has shape"),
         ({"mask_input": np.zeros((1, SIZE, SIZE))}, rf"mask_input has shape \[1, 64, 64\]: give \[1, {LOW}, {LOW}\]"),
         ({"box": np.ones((3, 4)), "mask_input": np.zeros((2, 1, LOW, LOW))}, "disagree.*'boxes': 3, 'mask_input': 2"),

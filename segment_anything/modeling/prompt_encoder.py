@@ -79,6 +79,16 @@ class PromptEncoder(nn.Module):
         self.structure_embeddings = nn.Embedding(len(self.structures), embed_dim) if self.structures else None
         self.presence_thresholds = dict.fromkeys(self.structures, 0.5)  # probabilities; chosen on validation data
 
+    @property
+    def input_image_size(self) -> tuple[int, int]:
+        """(height, width) of the model frame; SAM's name."""
+        return self.image_size, self.image_size
+
+    @property
+    def image_embedding_size(self) -> tuple[int, int]:
+        """(height, width) of an image embedding; SAM's name."""
+        return self.grid_size, self.grid_size
+
     def label_of(self, structure: str) -> int:
         """The point label that asks for a structure. Raises ValueError for a name that the weights do not know."""
         if structure not in self.structures:

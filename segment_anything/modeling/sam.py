@@ -19,6 +19,7 @@ class Sam(nn.Module):
     """Predicts masks from an image and prompts. `encode` once, then `decode` as often as there are prompts."""
 
     mask_threshold = 0.0
+    image_format = "RGB"  # of the pixels that `preprocess` and `forward` take
 
     def __init__(
         self, image_encoder: ImageEncoderViT, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder

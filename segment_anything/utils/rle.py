@@ -20,11 +20,14 @@ def mask_to_rle(mask: np.ndarray, *, compressed: bool = True) -> dict[str, Any]:
     """RLE of a mask [H, W], bool or numbers of which all but 0 are foreground."""
     if mask.ndim != 2:
         raise ValueError(f"a mask of shape {mask.shape}: give [height, width]")
-    pixels = np.ravel(mask, order="F").astype(bool)
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    # runs change between the first and the last column with foreground, and one of background at either side
+    columns = np.flatnonzero(mask.any(axis=0))
+    first, last = (max(0, columns[0] - 1), columns[-1] + 2) if len(columns) else (0, 0)
+    pixels = np.ravel(mask[:, first:last], order="F").astype(bool)
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1 + first * mask.shape[0]
     begins = [0, 0] if pixels[:1].any() else [0]  # foreground first: a background run of length 0
-    lengths = np.diff(np.concatenate([begins, changes, [pixels.size]]))
-    lengths = lengths if pixels.size else lengths[:0]
+    lengths = np.diff(np.concatenate([begins, changes, [mask.size]]))
+    lengths = lengths if mask.size else lengths[:0]
     return {"size": [int(side) for side in mask.shape], "counts": compress(lengths) if compressed else lengths.tolist()}
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .fov import find_fov
+from .longest_side import ResizeLongestSide
 
 MODES = ("fundus", "sam_med2d")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -96,6 +97,28 @@ class Frame:
         return F.pad(logits, self.margins, value=OUTSIDE_LOGIT) if any(self.margins) else logits
 
 
+class FrameTransform(ResizeLongestSide):
+    """Brings positions on one photograph to its model frame. Pictures are resized as by `ResizeLongestSide`."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame.image_size)
+        self.frame = frame
+
+    def _check(self, original_size: Sequence[int]) -> None:
+        if tuple(original_size) != self.frame.original:
+            raise ValueError(f"a size of {tuple(original_size)}: the photograph that is set has {self.frame.original}.")
+
+    def apply_coords(self, coords: np.ndarray, original_size: Sequence[int]) -> np.ndarray:
+        """Positions [..., 2] on the photograph -> positions in the model frame."""
+        self._check(original_size)
+        return self.frame.points_to_model(coords)
+
+    def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int]) -> np.ndarray:
+        """Half-open boxes [..., 4] on the photograph -> boxes [N, 4] in the model frame."""
+        self._check(original_size)
+        return self.frame.boxes_to_model(np.reshape(boxes, (-1, 4)))
+
+
 ZOOM_MARGIN = 0.5  # around a box, in shares of its longer side
 LEAST_ZOOM = 0.25  # side of a window, in shares of S: pixels are enlarged four times at most
 
@@ -162,6 +185,18 @@ class Preprocessing:
             crop = (0, 0, height, width)
             inner = self._pad_or_stretch(height, width)
         return Frame(self.image_size, (height, width), crop, inner)
+
+    def window(self, frame: Frame, box: Sequence[int]) -> Frame:
+        """Frame of a part of the photograph: what lies in a half-open box x0, y0, x1, y1 of what `frame` uses.
+
+        The box alone where the two have nothing in common.
+        """
+        edges = np.array([box[1], box[0], box[3], box[2]])
+        crop = np.concatenate((np.maximum(edges[:2], frame.crop[:2]), np.minimum(edges[2:], frame.crop[2:])))
+        crop = tuple(int(edge) for edge in (crop if (crop[:2] < crop[2:]).all() else edges))
+        if self.mode == "fundus":
+            return window_frame(frame, crop)
+        return replace(frame, crop=crop, inner=self._pad_or_stretch(crop[2] - crop[0], crop[3] - crop[1]))
 
     def _pad_or_stretch(self, height: int, width: int) -> tuple[int, int, int, int]:
         size = self.image_size

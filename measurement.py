@@ -1,0 +1,196 @@
+"""What a clinic reads off the masks of one fundus photograph: ratios, diameters, fractions, counts and areas.
+
+A structure that has no mask is not measured: its values are missing, not 0. A mask without foreground says that the
+structure was looked for and not found. Areas are in pixels of the photograph, or in areas of its optic disc.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import figures
+from maps import DataError, Record, check_size, read_image, read_mask
+from metrics import VESSELS, vertical_cup_to_disc_ratio
+from segment_anything.utils.atomic import atomic_path
+from segment_anything.utils.transforms import bounding_box
+
+DISC, CUP, VESSEL = "optic_disc", "optic_cup", "vessel"
+FIRST = ("image", "vertical_cdr", "area_cdr", "disc_vertical_px", "disc_horizontal_px")
+IN_MM = ("disc_vertical_mm", "disc_horizontal_mm")
+SECOND = ("disc_area_px", "cup_area_px", "fov_area_px", "vessel_fraction")
+NOTES = "notes"
+# Okabe and Ito's palette; the cup's lies on the bright disc, the others' on the red of the retina
+COLOURS = {DISC: "#56B4E9", CUP: "#0072B2", VESSEL: "#F0E442", "haemorrhage": "#CC79A7", "microaneurysm": "#FFFFFF"}
+COLOURS |= {"hard_exudate": "#009E73", "soft_exudate": "#E69F00"}
+OTHER_COLOUR = "#D55E00"
+
+Masks = Mapping[str, np.ndarray]  # of each structure, bool [H, W]
+Row = dict[str, Any]
+
+
+def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A photograph, RGB uint8 [H, W, 3], and its masks; several of one structure are joined.
+
+    Raises DataError that lists every problem with its file.
+    """
+    image, masks, problems = read_image(record.image), {}, []
+    for ref in record.masks:
+        try:
+            mask = read_mask(ref.path, may_be_empty=may_be_empty).astype(bool)
+            check_size(record, ref, mask.shape, image.shape[:2])
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            masks[ref.structure] = masks[ref.structure] | mask if ref.structure in masks else mask
+    if problems:
+        raise DataError("\n  ".join(problems))
+    return image, masks
+
+
+# --- numbers --------------------------------------------------------------------------------------------------
+
+
+def measure(
+    masks: Masks, inside: np.ndarray, *, absent: Collection[str] = (), mm_per_pixel: float | None = None
+) -> Row:
+    """The values of one photograph, by column; those that cannot be told are left out.
+
+    inside: its field of view, bool [H, W]. absent: structures that are known not to be there, as if their masks
+    were empty. mm_per_pixel: size of a pixel on the retina.
+    """
+    nothing = np.zeros_like(inside)
+    masks = {**dict.fromkeys(absent, nothing), **masks}
+    vessels = {name: mask for name, mask in masks.items() if is_vessel(name)}
+    row = _disc_and_cup(masks, mm_per_pixel) | {"fov_area_px": int(inside.sum())}
+    if vessels:
+        vessels = vessels | {VESSEL: np.logical_or.reduce(list(vessels.values()))}
+        row |= {f"{name}_fraction": float(mask[inside].mean()) for name, mask in vessels.items() if inside.any()}
+    disc_area = row.get("disc_area_px", 0)
+    for name, mask in masks.items():
+        if name not in (DISC, CUP) and not is_vessel(name):
+            row |= {f"{name}_count": count_parts(mask), f"{name}_area_px": int(mask.sum())}
+            row |= {f"{name}_area_discs": row[f"{name}_area_px"] / disc_area} if disc_area else {}
+    return row | {NOTES: "; ".join(_doubts(masks))}
+
+
+def _disc_and_cup(masks: Masks, mm_per_pixel: float | None) -> Row:
+    """Areas, diameters of the disc and ratios, as far as the masks tell."""
+    disc, cup = masks.get(DISC), masks.get(CUP)
+    row: Row = {} if cup is None else {"cup_area_px": int(cup.sum())}
+    if disc is None:
+        return row
+    row["disc_area_px"] = int(disc.sum())
+    if not disc.any():
+        return row
+    left, top, right, bottom = bounding_box(disc)
+    for name, pixels in (("vertical", bottom - top), ("horizontal", right - left)):
+        row[f"disc_{name}_px"] = pixels
+        row |= {f"disc_{name}_mm": pixels * mm_per_pixel} if mm_per_pixel else {}
+    if cup is not None:
+        row["vertical_cdr"] = vertical_cup_to_disc_ratio(cup, disc)
+        row["area_cdr"] = row["cup_area_px"] / row["disc_area_px"]
+    return row
+
+
+def _doubts(masks: Masks) -> list[str]:
+    """What a reader should look at before believing the numbers."""
+    doubts = []
+    for name in (DISC, CUP):
+        if name in masks and (parts := count_parts(masks[name])) != 1:
+            doubts.append(f"{name} in {parts} parts" if parts else f"{name} not found")
+    if DISC in masks and CUP in masks:
+        beyond, whole = int((masks[CUP] & ~masks[DISC]).sum()), int(masks[CUP].sum())
+        if beyond and masks[DISC].any():
+            doubts.append(f"{beyond / whole:.1%} of the cup outside the disc")
+    return doubts
+
+
+def is_vessel(structure: str) -> bool:
+    """Whether a structure's name says vessels, arteries or veins."""
+    return not VESSELS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
+
+
+def count_parts(mask: np.ndarray) -> int:
+    """8-connected components of a mask, bool [H, W]."""
+    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest 8-connected component of a mask, bool [H, W]; the mask itself where it is empty."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax() if count > 1 else mask
+
+
+# --- a table --------------------------------------------------------------------------------------------------
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Columns of a table: always those of disc, cup and vessels, then what else any of the rows has, by name."""
+    present = dict.fromkeys(name for row in rows for name in row)
+    fixed = [*FIRST, *(name for name in IN_MM if name in present), *SECOND]
+    rest = [name for name in present if name not in (*fixed, NOTES)]
+    fractions = sorted(name for name in rest if name.endswith("_fraction"))
+    structures = sorted({name.removesuffix("_count") for name in rest if name.endswith("_count")})
+    counted = [f"{name}_{kind}" for name in structures for kind in ("count", "area_px", "area_discs")]
+    return [*fixed, *fractions, *counted, NOTES]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as CSV, atomically; what is missing or undefined is an empty cell."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns(rows), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: as_text(value) for name, value in row.items()} for row in rows)
+
+
+def as_text(value: Any) -> str:
+    """A cell: six digits of a number, nothing for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+# --- a picture ------------------------------------------------------------------------------------------------
+
+
+def draw(image: np.ndarray, masks: Masks, row: Row) -> np.ndarray:
+    """The photograph with outlines, the diameters that were measured, and the values; RGB uint8."""
+    # large structures first, so that small ones are drawn over them
+    names = sorted(masks, key=lambda name: -int(masks[name].sum()))
+    rulers = []
+    for name in (DISC, CUP):
+        if name in masks and masks[name].any():
+            left, top, right, bottom = bounding_box(masks[name])
+            x, y = (left + right) / 2, (top + bottom) / 2
+            rulers += [((x, top), (x, bottom), COLOURS[name])]
+            rulers += [((left, y), (right, y), COLOURS[name])] if name == DISC else []
+    outlines = [(masks[name], COLOURS.get(name, OTHER_COLOUR)) for name in names]
+    entries = [(text, COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
+    return figures.draw_readings(image, outlines, rulers, entries)
+
+
+def _lines(row: Row) -> list[tuple[str, str]]:
+    """The values in words, each with the structure that it is of; "" for none."""
+    lines = []
+    if "vertical_cdr" in row:
+        lines.append(("", f"vertical CDR {row['vertical_cdr']:.2f}, area CDR {row['area_cdr']:.2f}"))
+    if "disc_vertical_px" in row:
+        sizes = [f"{row['disc_vertical_px']} x {row['disc_horizontal_px']} px"]
+        sizes += [f"{row[IN_MM[0]]:.2f} x {row[IN_MM[1]]:.2f} mm"] if IN_MM[0] in row else []
+        lines.append((DISC, f"{DISC}: {', '.join(sizes)}"))
+    lines += [(CUP, f"{CUP}: {row['cup_area_px']} px")] if "cup_area_px" in row else []
+    for column, value in row.items():
+        name, _, kind = column.rpartition("_")
+        if kind == "fraction":
+            lines.append((name, f"{name}: {value:.1%} of the field of view"))
+        elif kind == "count":
+            discs = row.get(f"{name}_area_discs")
+            share = f", {discs:.3f} discs" if discs is not None else ""
+            lines.append((name, f"{name}: {value}, {row[f'{name}_area_px']} px{share}"))
+    return lines + [("", note) for note in row[NOTES].split("; ") if note]

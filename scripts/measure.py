@@ -1,0 +1,166 @@
+"""Measure fundus photographs by their masks: cup-to-disc ratios, disc diameter, vessels, lesions.
+
+    python scripts/measure.py data_demo
+    python scripts/measure.py data_demo --masks workdir/demo/structure_prompt
+    python scripts/measure.py my_photographs --masks my_masks --mm_per_pixel 0.0065
+
+Takes about 0.1 s for a photograph of 512 pixels. DATA is a data set with JSON maps, or a folder of photographs. The
+masks are those of the maps, or with --masks those of a folder, by name: as `test.py --save_pred` writes them,
+`<image>_<structure>_<nnn>.png`, or `<structure>/<image>.png`. Writes to --out: measurements.csv, a line for each
+photograph, and pictures/, where each photograph shows what was measured.
+
+A structure without a mask has empty cells; an empty mask counts as looked for and not found.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+
+# Run as a file, Python looks for modules beside the script and not in the repository.
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+from tqdm import tqdm
+
+import measurement
+from figures import write_picture
+from maps import SPLITS, DataError, Record, has_map, load_index, raise_problems, repeated_masks
+from mask_folder import photographs, with_masks
+from measurement import CUP, DISC, FIRST, NOTES, Row
+from segment_anything.utils.fov import fov_mask
+from utils import UsageError, add_bool, make_folder, run_main
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA", help="data set with JSON maps, or a folder of photographs")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks; default: those of the maps")
+    parser.add_argument("--split", choices=SPLITS, help="of the maps; default: all that DATA has")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: workdir/measure/<name of DATA>)")
+    parser.add_argument("--mm_per_pixel", type=float, help="size of a pixel on the retina; adds the diameters in mm")
+    parser.add_argument("--disc", default=DISC, metavar="NAME", help=f"the disc's name (default: {DISC})")
+    parser.add_argument("--cup", default=CUP, metavar="NAME", help=f"the cup's name (default: {CUP})")
+    add_bool(parser, "--largest", default=False, help="of disc and cup only the largest connected part counts")
+    add_bool(parser, "--pictures", default=True, help="draw each photograph with its measurements")
+    return parser.parse_args(argv)
+
+
+def find_records(args: argparse.Namespace) -> list[Record]:
+    """The photographs with the masks to measure. Raises UsageError or DataError."""
+    if not args.data.is_dir():
+        raise UsageError(f"DATA: {args.data} is no folder.")
+    splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
+    if splits:
+        records = [record for split in splits for record in load_index(args.data, split, check=False)]
+    elif args.masks:
+        records = photographs(args.data)
+    else:
+        raise UsageError(f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks.")
+    if not records:
+        raise UsageError(f"DATA: {args.data} has no photograph.")
+    if args.masks:
+        records = _with_masks_of(args.masks, records)
+    names = {args.disc: DISC, args.cup: CUP}
+    return [
+        replace(r, masks=tuple(replace(m, structure=names.get(m.structure, m.structure)) for m in r.masks))
+        for r in records
+    ]
+
+
+def _with_masks_of(folder: Path, records: Sequence[Record]) -> list[Record]:
+    if not folder.is_dir():
+        raise UsageError(f"--masks: {folder} is no folder.")
+    found, rest = with_masks(records, folder)
+    if not any(record.masks for record in found):
+        shown = f", such as {rest[0].relative_to(folder)} for {records[0].image.name}" if rest else ""
+        raise UsageError(f"--masks: no picture in {folder} has the name of a photograph's mask{shown}.")
+    if rest:
+        print(f"note: {len(rest)} pictures in {folder} belong to no photograph, such as {rest[0].name}")
+    return found
+
+
+def measure(args: argparse.Namespace) -> int:
+    if args.mm_per_pixel is not None and not (0 < args.mm_per_pixel < math.inf):
+        raise UsageError(f"--mm_per_pixel {args.mm_per_pixel}: give a positive number, such as 0.0065.")
+    records = find_records(args)
+    raise_problems(repeated_masks(records))
+    out = make_folder(args.out or Path("workdir/measure") / args.data.resolve().name, "--out")
+    measured = _each(records, lambda record: _row(record, args), "measuring")
+    raise_problems([problem for problem in measured if isinstance(problem, str)])
+    rows = [row for row in measured if isinstance(row, dict)]
+    measurement.write_table(out / "measurements.csv", rows)
+    if args.pictures:
+        drawn = zip(records, rows, _picture_names(records), strict=True)
+        _each(list(drawn), lambda item: _draw(item, args, out / "pictures"), "drawing")
+    print(summary(rows))
+    print(f"results: {out}/measurements.csv" + f", {out}/pictures/" * args.pictures)
+    return 0
+
+
+def _each(items: Sequence, work: Callable, what: str) -> list:
+    """`work` on each item, in order, by one thread a core."""
+    cv2.setNumThreads(0)  # the photographs are the parallel part
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(tqdm(pool.map(work, items), total=len(items), desc=what, unit="image", leave=False))
+
+
+def _load(record: Record, args: argparse.Namespace) -> tuple:
+    image, masks = measurement.load(record, may_be_empty=args.masks is not None)
+    if args.largest:
+        masks |= {name: measurement.largest_part(masks[name]) for name in (DISC, CUP) if name in masks}
+    return image, masks
+
+
+def _row(record: Record, args: argparse.Namespace) -> Row | str:
+    """A photograph's line of the table, or what is wrong with its files."""
+    try:
+        image, masks = _load(record, args)
+    except DataError as error:
+        return str(error)
+    absent = () if args.masks else record.absent
+    row = measurement.measure(masks, fov_mask(image), absent=absent, mm_per_pixel=args.mm_per_pixel)
+    return {"image": str(record.image)} | row
+
+
+def _draw(item: tuple[Record, Row, str], args: argparse.Namespace, out: Path) -> None:
+    record, row, file = item
+    write_picture(out / file, measurement.draw(*_load(record, args), row))
+
+
+def _picture_names(records: Sequence[Record]) -> list[str]:
+    """A file name for each photograph: its own, with its folder's where another has the same, else a number."""
+    names: dict[str, None] = {}
+    for record in records:
+        stem, folder = record.image.stem, record.image.resolve().parent.name
+        candidates = chain((stem, f"{folder}__{stem}"), (f"{stem}__{number}" for number in count(2)))
+        names[next(name for name in candidates if name not in names)] = None
+    return [f"{name}.png" for name in names]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many photographs have each value, and its median and range."""
+    lines = [f"{len(rows)} photographs"]
+    for name in measurement.columns(rows):
+        values = [row[name] for row in rows if name in row and name not in (FIRST[0], NOTES)]
+        if values:
+            median, low, high = (f"{v:.4g}" for v in (statistics.median(values), min(values), max(values)))
+            lines.append(f"  {name:<28} {len(values):>5} values, median {median} ({low} to {high})")
+    if doubtful := sum(bool(row[NOTES]) for row in rows):
+        lines.append(f"  {doubtful} photographs have notes: see the last column")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_main(measure, parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`SammedPredictor`: SAM-Med2D's class, for code that was written for it. `SamPredictor` can do more."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .predictor import SamPredictor
+
+
+class SammedPredictor(SamPredictor):
+    """As `SamPredictor`, but with `multimask_output` only the candidate of the highest predicted IoU, M = 1.
+
+    Masks are float32 of 0 and 1. Photographs are prepared as the model's weights say.
+    """
+
+    def predict(
+        self,
+        point_coords: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Masks [1, H, W], predicted IoU [1] and low_res logits [1, S/4, S/4], each with N in front for N prompts."""
+        masks, iou, low_res = super().predict(
+            point_coords, point_labels, box, mask_input, multimask_output, return_logits
+        )
+        best = iou.argmax(-1)[..., None]
+        masks, low_res = (np.take_along_axis(array, best[..., None, None], -3) for array in (masks, low_res))
+        return masks.astype(np.float32), np.take_along_axis(iou, best, -1), low_res
+
+    @torch.no_grad()
+    def predict_torch(
+        self,
+        point_coords: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks [N, 1, H, W], predicted IoU [N, 1] and low_res logits [N, 1, S/4, S/4] of N prompts."""
+        masks, iou, low_res = super().predict_torch(
+            point_coords, point_labels, boxes, mask_input, multimask_output, return_logits=True
+        )
+        best = iou.argmax(1)
+        masks, iou, low_res = (tensor[torch.arange(len(best)), best][:, None] for tensor in (masks, iou, low_res))
+        return masks if return_logits else (masks > self.model.mask_threshold).float(), iou, low_res
+
+    @property
+    def new_size(self) -> tuple[int, int]:
+        """(height, width) of the model frame."""
+        return self.model.image_size, self.model.image_size
+
+    def apply_coords_torch(self, coords: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
+        """Positions [..., 2] on the photograph that is set -> positions in the model frame, of `new_size`."""
+        return self.transform.apply_coords_torch(coords, original_size)
+
+    def apply_boxes_torch(self, boxes: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
+        """Boxes [..., 4] on the photograph that is set -> boxes [N, 4] in the model frame, of `new_size`."""
+        return self.transform.apply_boxes_torch(boxes, original_size)
