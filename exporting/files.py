@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -169,5 +169,3 @@ def make(part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str,
     save(model, path, metadata)
     return path, verify(path, part.checks())
 
-
-Make = Callable[[Path, Path], None]
