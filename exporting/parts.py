@@ -101,7 +101,9 @@ def decoder_part(model: Sam, *, multimask: bool = True, **options: bool) -> Part
     module = OnnxDecoder(model, multimask=multimask, **options).eval()
     extra = ("stability_scores", "areas") if module.return_extra_metrics else ()
     outputs = ("masks", "iou_predictions", *extra, "low_res_masks")
-    example = _prompts(model, prompts=2, points=3, seed=0) | _encoded(model, 1, seed=0)
+    encoded = _encoded(model, 1, seed=0)
+    example = {"image_embeddings": encoded.pop("image_embeddings")}
+    example |= _prompts(model, prompts=2, points=3, seed=0) | encoded
     dynamic: dict[str, dict[int, str]] = {
         "image_embeddings": {0: "num_images"},
         "point_coords": {0: "num_prompts", 1: "num_points"},

@@ -22,6 +22,10 @@ mask is encoded with its image and decoded by itself. Weights, prompts, click st
 the same. Expect about four minutes, a line for each number of masks, and as the last line one JSON object
 {"ratio_m1", "ratio_m5", "ratio_m20", "decode_over_encode"}: published time over ours, and the time to decode 5 masks
 with all kinds of prompts over that of one encoding.
+
+    python scripts/benchmark.py onnx
+
+times exported files in onnxruntime: see scripts/benchmark_onnx.py.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from DataLoader import Batch  # noqa: E402
 from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
 from maps import MaskRef, Record  # noqa: E402
 from prompt_file import Prompts, make_prompts, stream  # noqa: E402
+from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
 from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
 from segment_anything.modeling import Sam  # noqa: E402
@@ -330,6 +335,7 @@ BENCHMARKS = {
     "encoder": (encoder, add_encoder_flags),
     "train": (train, add_train_flags),
     "evaluate": (evaluate, add_evaluate_flags),
+    "onnx": (onnx_files, add_onnx_flags),
 }
 
 

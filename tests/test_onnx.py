@@ -35,8 +35,10 @@ def lively(model):
     """A model whose every part shows: relative positions, adapters, detail weights and larger logits."""
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
-        if "rel_pos" in name or "Adapter.norm" in name or "detail.weights" in name:
+        if "rel_pos" in name or "Adapter.norm" in name:
             torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+        elif "detail.weights" in name and "layers.2." in name:  # those that start at zero
+            torch.nn.init.normal_(parameter, std=0.05, generator=generator)
     return model
 
 
@@ -74,8 +76,9 @@ def test_the_encoder_computes_the_same(adapter, size, monkeypatch):
     torch.testing.assert_close(OnnxEncoder(model)(image)[0], whole, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [256, 1024])
-@pytest.mark.parametrize("name", ["vit_t", "vit_b", "vit_l", "vit_h"])
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_t", 256), ("vit_b", 256), ("vit_l", 256), ("vit_h", 256), ("vit_t", 1024)]
+)
 def test_attention_of_every_type_and_size(name, size):
     """One windowed block of each, in its own shape."""
     spec, grid = MODEL_SPECS[name], size // 16
@@ -165,9 +168,9 @@ def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     labels = torch.tensor([[STRUCTURE + 1.0, -1], [STRUCTURE + 2.0, -1], [STRUCTURE + 1.0, 1]])
     inputs = parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
     found = run(session(tmp_path / "d.onnx"), inputs | parts._encoded(model, 1))
-    assert (found["masks"][0] == -20).all() and (found["low_res_masks"][0] == -20).all()
-    assert (found["masks"][1] > -20).any()
-    assert (found["masks"][2] > -20).any(), "a click says that it is there"
+    assert (found["masks"][0] < -19.9).all() and (found["low_res_masks"][0] == -20).all()
+    assert (found["masks"][1] > -19).all()
+    assert (found["masks"][2] > -19).all(), "a click says that it is there"
 
 
 def test_options_of_the_decoder(checkpoint, tmp_path):
@@ -190,7 +193,7 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     candidates, iou, _ = OnnxDecoder(model)(**inputs)
     single, best, _ = OnnxDecoder(model, return_single_mask=True)(**inputs)
     assert torch.equal(best[:, 0], iou.amax(1)) and len(iou.argmax(1).unique()) >= 1
-    assert torch.equal(single[:, 0], candidates[torch.arange(4), iou.argmax(1)])
+    torch.testing.assert_close(single[:, 0], candidates[torch.arange(4), iou.argmax(1)])
 
 
 def test_a_detail_head_travels(tmp_path, tiny_type):
@@ -286,7 +289,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
     def spoiled(*args, **options) -> Part:
         part = make_part(*args, **options)
         if where == "differs":
-            part.module.encoder.positions += 0.05
+            part.module.encoder.positions = part.module.encoder.positions + 0.05
         return part
 
     def broken(*args) -> None:
@@ -341,7 +344,7 @@ def test_output_must_be_an_onnx_file(checkpoint, tmp_path, capfd):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_both_spellings_of_flags(script):
     parse = SCRIPTS[script].parse_args
-    hyphens = "--checkpoint w --output o.onnx --model-type vit_b --image-size 512 --gelu-approximate --quantize-out q.onnx"
+    hyphens = "--checkpoint w --output o.onnx --model-type vit_b --image-size 512 --gelu-approximate --quantize-out q"
     underscores = hyphens.replace("checkpoint", "sam_checkpoint").replace("-type", "_type").replace("-size", "_size")
     underscores = underscores.replace("gelu-", "gelu_").replace("quantize-", "quantize_")
     assert parse(hyphens.split()) == parse(underscores.split())
