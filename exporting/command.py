@@ -166,7 +166,7 @@ def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, P
     sizes = {name: sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*")) for name, path in made.items()}
     rows = [report.Measured("torch", None, None, dice.get("torch"), ms["torch"])]
     rows += [report.Measured(name, sizes[name], worst[name], dice.get(name), ms[name]) for name in files]
-    logger.info(report.table(rows, cases))
+    logger.info("\n" + report.table(rows, cases))
     for name, limit in (("int8", INT8_LOSS), ("fp16", HALF_LOSS)):
         loss = 100 * (dice["torch"] - dice[name]) if name in dice else 0.0
         limit = limit if args.max_dice_loss is None else args.max_dice_loss
