@@ -44,6 +44,7 @@ def describe(model: Sam, model_type: str, part: Part, **more: Any) -> dict[str, 
     """What a file says of itself."""
     about = model_metadata(model, model_type) | part.about | more
     about |= {"part": part.name, "weights": weights_digest(model), "image_size": model.image_size}
+    about.setdefault("precision", "fp32")
     return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
 
 
@@ -85,7 +86,8 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, lim
     if _weight_bytes(model) < limit:
         onnx.save(model, path)
     else:
-        location = f"{path.stem}.{metadata['weights'][:8]}.data"
+        # named after its content: until the new file is in place, the old one must find its own weights
+        location = f"{path.stem}.{metadata['weights'][:8]}.{metadata['precision']}.data"
         onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=1024)
 
 

@@ -58,7 +58,7 @@ def _compare(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
     model = _model(args.model_type, args.image_size, adapter=args.encoder_adapter)
     fp32 = _export(model, "encoder", folder / "compared")
-    quantize(fp32, folder / "int8.onnx", {"weights": ""})
+    quantize(fp32, folder / "int8.onnx", {})
     image = torch.randn(1, 3, args.image_size, args.image_size, generator=torch.Generator().manual_seed(0))
     files = {"fp32": session(fp32, args.threads), "int8": session(folder / "int8.onnx", args.threads)}
     calls: dict[str, Callable[[], object]] = {"torch fp32": torch.inference_mode()(lambda: model.encode(image))}

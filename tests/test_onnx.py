@@ -228,7 +228,7 @@ def test_large_weights_lie_beside_the_file(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ONE_FILE_LIMIT", 50_000)
     assert export("encoder", checkpoint, tmp_path / "out" / "e.onnx") == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == [f"e.{metadata(tmp_path / 'out' / 'e.onnx')['weights'][:8]}.data", "e.onnx"]
+    assert names == [f"e.{metadata(tmp_path / 'out' / 'e.onnx')['weights'][:8]}.fp32.data", "e.onnx"]
     assert run(session(tmp_path / "out" / "e.onnx"), {"input_image": torch.zeros(1, 3, SIZE, SIZE)})
 
 
