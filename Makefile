@@ -1,5 +1,6 @@
 # make demo: install, train a small model on data_demo, test it. make test: install, run all tests.
 # make notebook: execute the example notebook on the weights that it names, and store its outputs.
+# make onnx WEIGHTS=FILE: export weights to workdir/onnx and segment the demo photograph with the files.
 # All install into .venv once, and again only when the requirements change.
 
 PYTHON ?= python3
@@ -7,8 +8,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 FUNDUS ?=
 DEMO := workdir/models/demo
+WEIGHTS ?= pretrain_model/fundus_vit_t.safetensors
+ONNX := workdir/onnx
 
-.PHONY: demo test lint notebook clean
+.PHONY: demo test lint notebook onnx clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
@@ -20,6 +23,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests $(if $(FUNDUS),--fundus=$(FUNDUS))
 
+onnx: $(INSTALLED)
+	$(BIN)/python scripts/export_onnx_encoder_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/encoder.onnx
+	$(BIN)/python scripts/export_onnx_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/decoder.onnx
+	$(BIN)/python examples/SAM-Med2D-onnxruntime/main.py --encoder_model $(ONNX)/encoder.onnx \
+	  --decoder_model $(ONNX)/decoder.onnx
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 
@@ -29,7 +38,7 @@ notebook: $(INSTALLED)
 clean:
 	rm -rf .venv workdir .pytest_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-onnx.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "- GPU" if torch.cuda.is_available() else "- CPU")'

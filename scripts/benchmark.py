@@ -28,6 +28,10 @@ with all kinds of prompts over that of one encoding.
 prepares 10,000 synthetic photographs of 512 px with two masks each (`--images` for fewer) on `--threads` processes.
 Expect a few minutes and 3 GB of disk, and as the last line one JSON object {"images_per_second",
 "images_per_cpu_second", "peak_mb", "peak_mb_of_a_quarter"}: the memory of the largest process for all and a quarter.
+
+    python scripts/benchmark.py onnx
+
+times exported files in onnxruntime: see scripts/benchmark_onnx.py.
 """
 
 import argparse
@@ -48,6 +52,7 @@ from DataLoader import Batch  # noqa: E402
 from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
 from maps import MaskRef, Record  # noqa: E402
 from prompt_file import Prompts, make_prompts, stream  # noqa: E402
+from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
 from scripts.benchmark_preparation import add_prepare_flags, prepare  # noqa: E402
 from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
@@ -338,6 +343,7 @@ BENCHMARKS = {
     "train": (train, add_train_flags),
     "evaluate": (evaluate, add_evaluate_flags),
     "prepare": (prepare, add_prepare_flags),
+    "onnx": (onnx_files, add_onnx_flags),
 }
 
 

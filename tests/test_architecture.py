@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("segment_anything", "preparation", "checking", "scripts", "app", "examples", "tests")
+FOLDERS = ("segment_anything", "preparation", "checking", "exporting", "scripts", "app", "examples", "tests")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
 MAX_FILE_LINES = 400
@@ -65,8 +65,9 @@ ROOMS = {
     "parallel": (),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
+    "exporting": (*CASES, "utils"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking", "mask_folder", "measurement"),
+    "scripts": (*SCRIPT, "preparation", "checking", "mask_folder", "measurement", "exporting"),
     "examples": (PACKAGE,),
 }
 

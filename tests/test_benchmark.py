@@ -120,3 +120,11 @@ def test_evaluate_benchmark_prints_its_numbers_last():
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"ratio_m1", "ratio_m2", "decode_over_encode"}
     assert all(value > 0 for value in numbers.values())
+
+
+def test_onnx_benchmark_prints_its_numbers_last():
+    flags = ["--model-type=vit_t", "--image-size=64", "--rounds=1", "--threads=1"]
+    run = subprocess.run([sys.executable, BENCHMARK, "onnx", *flags], capture_output=True, text=True, check=True)
+    numbers = json.loads(run.stdout.splitlines()[-1])
+    assert numbers.keys() == {"ort_fp32_ratio", "ort_int8_ratio", "decoder_ms", "decoder_batch32_ms", "vit_t_ms"}
+    assert all(value > 0 for value in numbers.values())

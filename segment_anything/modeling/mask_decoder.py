@@ -131,7 +131,7 @@ class MaskDecoder(nn.Module):
     def _tokens(self, sparse: Tensor) -> Tensor:
         """Put the output tokens before the prompt tokens: [N, 1 + 4 + T, C]."""
         output = torch.cat((self.iou_token.weight, self.mask_tokens.weight))
-        return torch.cat((output.expand(len(sparse), -1, -1), sparse), dim=1)
+        return torch.cat((output.expand(sparse.shape[0], -1, -1), sparse), dim=1)
 
     def _hypernetwork_weights(self, hidden: Tensor, chosen: slice) -> Tensor:
         """Per-mask channel weights of the chosen mask tokens: [N, M, C/8]."""

@@ -1,0 +1,207 @@
+"""`OnnxPredictor`: a photograph is encoded once, prompts are answered from its embedding; NumPy in, NumPy out.
+
+Needs numpy, opencv and onnxruntime. How photographs are prepared and which structures are known is read from the files.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+from med2d_frames import Placement, model_input, place, used_pixels
+
+METADATA_KEY = "sam_med2d_fundus"
+FORMAT_VERSION = 1
+STRUCTURE = 4  # point label of the first structure
+PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be used; the message names it and says what to do."""
+
+
+def read_photograph(path: str | Path) -> np.ndarray:
+    """A photograph as RGB uint8 [H, W, 3]; grey ones get three equal channels, 16-bit ones their upper 8 bits.
+
+    Raises ValueError that names the file.
+    """
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        raise ValueError(f"{path} cannot be read: check the path, and that it is a whole picture.") from error
+    if pixels is None:
+        raise ValueError(f"{path} is not a picture that OpenCV reads: convert it to PNG or JPEG.")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def open_model(path: str | Path, part: str, device: str = "cpu") -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    """A model file, ready to run, and what it says of itself. Raises ModelFileError.
+
+    part: "encoder" or "decoder", which it must be; device: "cpu" or "cuda".
+    """
+    if device not in PROVIDERS:
+        raise ModelFileError(f"device {device!r} is unknown: use cpu or cuda.")
+    if PROVIDERS[device][0] not in onnxruntime.get_available_providers():
+        raise ModelFileError(f"device {device}: this onnxruntime has no support for it: install onnxruntime-gpu.")
+    if not Path(path).is_file():
+        raise ModelFileError(f"{part} model {path} does not exist: check the path.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is said by the error that is raised
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[device])
+    except Exception as error:  # its exceptions have no common class of their own
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path} cannot be loaded ({reason}): copy it again, with its .data file.") from error
+    about = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
+    if not about:
+        raise ModelFileError(f"{path} does not say how it was made: export it with scripts/export_onnx_*.py.")
+    if about["format_version"] > FORMAT_VERSION:
+        raise ModelFileError(f"{path} was made by a newer version: take this folder from there, too.")
+    if about["part"] != part:
+        raise ModelFileError(f"{path} is {_a(about['part'])}, where the {part} is asked for: exchange the two files.")
+    return session, about
+
+
+def _a(part: str) -> str:
+    return f"an {part}" if part[0] in "aeiou" else f"a {part}"
+
+
+class OnnxPredictor:
+    """Answers points, boxes and names of structures for one photograph after another."""
+
+    def __init__(self, encoder_model: str | Path, decoder_model: str | Path, device: str = "cpu") -> None:
+        """Raises ModelFileError, also for an encoder and a decoder that do not belong together."""
+        self.encoder, self.about = open_model(encoder_model, "encoder", device)
+        self.decoder, decoder = open_model(decoder_model, "decoder", device)
+        if self.about["image_size"] != decoder["image_size"]:
+            sizes = f"{self.about['image_size']} and {decoder['image_size']} px"
+            raise ModelFileError(f"{encoder_model} and {decoder_model} are for {sizes}: export both with one size.")
+        if self.about["weights"] != decoder["weights"]:
+            raise ModelFileError(f"{encoder_model} and {decoder_model} have different weights: export both from one.")
+        if decoder["geometry"] != self.about["preprocessing"]["mode"]:
+            raise ModelFileError(f"{decoder_model} returns masks by another geometry: export without --resize-longest.")
+        self.size: int = self.about["image_size"]
+        self.structures: list[str] = self.about["structures"]
+        self.reset_image()
+
+    def reset_image(self) -> None:
+        """Forget the photograph."""
+        self.where: Placement | None = None
+        self.embedding: dict[str, np.ndarray] = {}
+
+    def set_image(self, photograph: np.ndarray, image_format: str = "RGB") -> None:
+        """Encode a photograph: uint8 or uint16, [H, W, 3] in the order of `image_format` ("RGB", "BGR") or grey [H, W].
+
+        Raises ValueError for another type or shape.
+        """
+        rgb = as_rgb(photograph, image_format)
+        rule = self.about["preprocessing"]
+        where = place(rgb, self.size, rule["mode"])
+        if self.about["use_preprocess"]:
+            pixels = used_pixels(rgb, where, rule["channel_order"]).astype(np.float32)
+        else:
+            pixels = model_input(rgb, where, rule["mode"], rule["channel_order"])
+        names = [output.name for output in self.encoder.get_outputs()]
+        self.embedding = dict(zip(names, self.encoder.run(None, {"input_image": pixels}), strict=True))
+        self.where = where
+
+    def predict(
+        self,
+        point_coords: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        structure: str | None = None,
+        mask_input: np.ndarray | None = None,
+        return_logits: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Masks for one prompt: points, a box, both, or the name of a structure.
+
+        point_coords: [P, 2] pixels x, y of the photograph; point_labels: [P], 1 foreground, 0 background; box: x0, y0,
+        x1, y1; mask_input: one of the low-resolution logits of an earlier call, [S/4, S/4]. Returns masks [M, H, W]
+        (bool, or float32 logits), predicted IoU [M] and low-resolution logits [M, S/4, S/4]. A structure that is held
+        to be absent has empty masks. Raises ValueError for prompts that cannot be, RuntimeError without a photograph.
+        """
+        if self.where is None:
+            raise RuntimeError("No photograph is set: call set_image first.")
+        coords, labels = self._prompt(point_coords, point_labels, box, structure)
+        inputs = {
+            **self.embedding,
+            "point_coords": coords[None].astype(np.float32),
+            "point_labels": labels[None].astype(np.float32),
+            **self._mask_prompt(mask_input),
+            "orig_im_size": np.array(self.where.used_shape, np.float32),
+        }
+        names = [output.name for output in self.decoder.get_outputs()]
+        found = dict(zip(names, self.decoder.run(None, inputs), strict=True))
+        logits = self.where.paste(found["masks"][0])
+        return logits if return_logits else logits > 0, found["iou_predictions"][0], found["low_res_masks"][0]
+
+    def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
+        """Mask [H, W] of a structure without a click, empty where it is not there; predicted IoU."""
+        masks, iou, _ = self.predict(structure=structure)
+        best = int(iou.argmax())
+        return masks[best], float(iou[best])
+
+    def _prompt(self, coords: Any, labels: Any, box: Any, structure: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled positions [P, 2] and [P] in the model frame, with the padding point where there is no box."""
+        if (coords is None) != (labels is None):
+            raise ValueError("point_coords and point_labels go together: give both or none.")
+        xy, kinds = [np.zeros((0, 2))], [np.zeros(0)]
+        if coords is not None:
+            points, marks = np.asarray(coords, np.float64).reshape(-1, 2), np.asarray(labels, np.float64).reshape(-1)
+            if len(points) != len(marks) or not np.isin(marks, (-1, 0, 1)).all():
+                raise ValueError(f"point_labels {marks.tolist()}: give 1 or 0 for each of the {len(points)} points.")
+            self._require_inside(points[marks >= 0], "point")
+            xy.append(self.where.points(points))
+            kinds.append(marks)
+        if structure is not None:
+            if structure not in self.structures:
+                known = ", ".join(self.structures) or "none"
+                raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
+            xy.append(np.zeros((1, 2)))
+            kinds.append(np.array([STRUCTURE + self.structures.index(structure)]))
+        if box is not None:
+            corners = np.asarray(box, np.float64).reshape(2, 2)
+            if not (corners[0] < corners[1]).all():
+                raise ValueError(f"box {corners.ravel().tolist()}: give x0 y0 x1 y1 with x0 < x1 and y0 < y1.")
+            self._require_inside(corners, "box corner", edge=1)
+            xy.append(self.where.edges(corners))
+            kinds.append(np.array([2, 3]))
+        elif any(map(len, kinds)):
+            xy.append(np.zeros((1, 2)))
+            kinds.append(np.array([-1]))
+        if not any(map(len, kinds)):
+            raise ValueError("No prompt: give points with labels, a box, or the name of a structure.")
+        return np.concatenate(xy), np.concatenate(kinds)
+
+    def _require_inside(self, xy: np.ndarray, what: str, edge: int = 0) -> None:
+        height, width = self.where.shape
+        outside = ~((xy >= 0) & (xy <= np.array([width, height]) - 1 + edge)).all(axis=1)
+        if outside.any():
+            x, y = xy[outside][0]
+            raise ValueError(f"{what} {x:g} {y:g} lies outside the photograph ({width} x {height} pixels).")
+
+    def _mask_prompt(self, logits: np.ndarray | None) -> dict[str, np.ndarray]:
+        side = self.size // 4
+        if logits is None:
+            return {"mask_input": np.zeros((1, 1, side, side), np.float32), "has_mask_input": np.zeros(1, np.float32)}
+        prompt = np.asarray(logits, np.float32).reshape(1, 1, side, side)
+        if self.about["preprocessing"]["mask_prompt"] == "probability":
+            prompt = 1 / (1 + np.exp(-prompt))
+        return {"mask_input": prompt, "has_mask_input": np.ones(1, np.float32)}
+
+
+def as_rgb(photograph: np.ndarray, image_format: str = "RGB") -> np.ndarray:
+    """uint8 or uint16, [H, W, 3] or grey [H, W] -> RGB uint8 [H, W, 3]. Raises ValueError for anything else."""
+    if image_format not in ("RGB", "BGR"):
+        raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
+    array = np.asarray(photograph)
+    grey = array.ndim == 2
+    if array.dtype not in (np.uint8, np.uint16) or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+        kind = f"{array.dtype} {list(array.shape)}"
+        raise ValueError(f"The photograph is {kind}: give uint8 or uint16, [H, W, 3] or [H, W].")
+    array = (array >> 8).astype(np.uint8) if array.dtype == np.uint16 else array
+    array = np.repeat(array[..., None], 3, axis=2) if grey else array
+    return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])

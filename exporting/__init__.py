@@ -1,0 +1,1 @@
+"""From a model to ONNX files: what is exported, checked, made smaller, measured."""

@@ -1,0 +1,173 @@
+"""ONNX files: traced, given their metadata, compared with PyTorch, and only then put in place."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from exporting.parts import COUNTS, TOLERANCE, Check, Part
+from segment_anything.checkpoint import METADATA_KEY, model_metadata
+from segment_anything.modeling import Sam
+from segment_anything.utils.atomic import sync
+from utils import UsageError
+
+ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
+OPSETS = range(17, 21)
+FORMAT_VERSION = 1
+
+
+class ExportError(UsageError):
+    """An export that is not good enough to be put in place; the message says by how much."""
+
+
+def weights_digest(model: Sam) -> str:
+    """What the encoder and the decoder of the same weights share: 32 hexadecimal digits (BLAKE2b)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def describe(model: Sam, model_type: str, part: Part, **more: Any) -> dict[str, Any]:
+    """What a file says of itself."""
+    about = model_metadata(model, model_type) | part.about | more
+    about |= {"part": part.name, "weights": weights_digest(model), "image_size": model.image_size}
+    about.setdefault("precision", "fp32")
+    return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
+
+
+def export(part: Part, path: Path, opset: int) -> None:
+    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked."""
+    names = tuple(part.example)
+    module = _Ordered(part.module, names)
+    with warnings.catch_warnings():
+        # shapes that Python sees are meant to be constant; the tracing exporter is the one that keeps opset 17
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(part.example.values()),
+            str(path),
+            input_names=list(names),
+            output_names=list(part.outputs),
+            dynamic_axes=part.dynamic,
+            opset_version=opset,
+            dynamo=False,
+        )
+
+
+class _Ordered(torch.nn.Module):
+    """Calls a module with its inputs by name: an exporter passes them in order."""
+
+    def __init__(self, module: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.module(**dict(zip(self.names, inputs, strict=True)))
+
+
+def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, limit: int | None = None) -> None:
+    """Write a model with its metadata, its weights in a second file where they are larger than the limit."""
+    limit = ONE_FILE_LIMIT if limit is None else limit
+    entries = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: json.dumps(metadata)}
+    onnx.helper.set_model_props(model, entries)
+    if _weight_bytes(model) < limit:
+        onnx.save(model, path)
+    else:
+        # named after its content: until the new file is in place, the old one must find its own weights
+        location = f"{path.stem}.{metadata['weights'][:8]}.{metadata['precision']}.data"
+        onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=1024)
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    sizes = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2, onnx.TensorProto.INT64: 8}
+    return sum(int(np.prod(tensor.dims)) * sizes.get(tensor.data_type, 1) for tensor in model.graph.initializer)
+
+
+def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A file, ready to run on the CPU, on as many threads as PyTorch uses."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs by name."""
+    arrays = {name: value.cpu().numpy() for name, value in inputs.items()}
+    names = [output.name for output in file.get_outputs()]
+    return {name: torch.from_numpy(value) for name, value in zip(names, file.run(None, arrays), strict=True)}
+
+
+def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, float]:
+    """The largest difference of each output to the PyTorch model's answers; of counts as a share of the pixels.
+
+    Raises ExportError for answers of another shape, or that are no numbers.
+    """
+    worst: dict[str, float] = {}
+    for inputs, expected in checks:
+        for name, found in run(file, inputs).items():
+            wanted = expected[name].cpu()
+            if found.shape != wanted.shape:
+                raise ExportError(f"{name} has shape {list(found.shape)}, PyTorch gives {list(wanted.shape)}.")
+            if not bool(found.isfinite().all()):
+                raise ExportError(f"{name} holds values that are no numbers.")
+            difference = (found - wanted).abs().max().item()
+            if name == "areas":
+                difference /= expected["masks"][0, 0].numel()
+            worst[name] = max(worst.get(name, 0.0), difference)
+    return worst
+
+
+def verify(path: Path, checks: Iterable[Check]) -> dict[str, float]:
+    """`differences` of a file that must equal the PyTorch model. Raises ExportError where it does not."""
+    found = differences(session(path), checks)
+    wrong = {name: value for name, value in found.items() if value > COUNTS.get(name, TOLERANCE)}
+    if wrong:
+        listed = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
+        raise ExportError(f"it differs from PyTorch: {listed} (limit {TOLERANCE:g}); nothing is written.")
+    return found
+
+
+@contextmanager
+def workshop(target: Path) -> Iterator[Path]:
+    """A folder beside the target that is gone afterwards, whatever happens."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}.", dir=target.parent) as folder:
+        yield Path(folder)
+
+
+def place(made: Path, target: Path) -> int:
+    """Move a finished file, and first the weights beside it, to its place; returns their size in bytes."""
+    weights = sorted(made.parent.glob(f"{made.stem}.*.data"))
+    for path in [*weights, made]:
+        path.chmod(0o644)
+        sync(path)
+        os.replace(path, target.parent / path.name if path in weights else target)
+    sync(target.parent)
+    return sum((target.parent / path.name).stat().st_size for path in weights) + target.stat().st_size
+
+
+def make(part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]) -> tuple[Path, dict[str, float]]:
+    """A finished fp32 file in a folder, checked; and its differences to PyTorch."""
+    raw = folder / "traced"
+    raw.mkdir()
+    export(part, raw / "model.onnx", opset)
+    model = onnx.load(raw / "model.onnx")
+    path = folder / "fp32" / name
+    path.parent.mkdir()
+    save(model, path, metadata)
+    return path, verify(path, part.checks())
+

@@ -1,0 +1,206 @@
+"""The two files of a model: their module, their names, and inputs with what the PyTorch model answers to them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segment_anything.modeling import Sam
+from segment_anything.modeling.prompt_encoder import STRUCTURE
+from segment_anything.utils.onnx import LONGEST_SIDE, OnnxDecoder, OnnxEncoder
+from segment_anything.utils.transforms import to_tensor
+
+Named = dict[str, Tensor]
+Check = tuple[Named, Named]  # inputs of a file, and what it must answer
+COUNTS = {"areas": 1e-3, "stability_scores": 1e-3}  # shares of pixels that may lie on the other side of a threshold
+TOLERANCE = 1e-3  # of logits and embeddings
+
+
+@dataclass(frozen=True)
+class Part:
+    """What becomes one ONNX file.
+
+    example: inputs that are traced, by name; outputs: names; dynamic: {name: {dimension: its name}}; checks: makes
+    fresh inputs, of other counts than the example's, with the answers of the PyTorch model.
+    """
+
+    name: str
+    module: nn.Module
+    example: Named
+    outputs: tuple[str, ...]
+    dynamic: dict[str, dict[int, str]]
+    checks: Callable[[], Iterator[Check]]
+    about: dict[str, Any]
+
+
+def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False) -> Part:
+    """`input_image` -> `image_embeddings` (and `detail_features` with a detail head).
+
+    batch: images at a time, None for any number; with `use_preprocess` the input is one picture [H, W, 3].
+    """
+    size = model.image_size
+    outputs = ("image_embeddings",) if model.mask_decoder.detail is None else ("image_embeddings", "detail_features")
+    if use_preprocess:
+        shape, dynamic = (size + 40, size + 20, 3), {"input_image": {0: "height", 1: "width"}}
+    else:
+        shape = (batch or 2, 3, size, size)
+        dynamic = {name: {0: "batch"} for name in ("input_image", *outputs)} if batch is None else {}
+    return Part(
+        name="encoder",
+        module=OnnxEncoder(model, use_preprocess=use_preprocess).eval(),
+        example={"input_image": torch.zeros(shape, device=model.device)},
+        outputs=outputs,
+        dynamic=dynamic,
+        checks=lambda: _encoder_checks(model, outputs, batch, use_preprocess),
+        about={"use_preprocess": use_preprocess},
+    )
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    """A bright picture with structure at several scales: uint8 [height, width, 3], the same for a seed."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for cells in (3, 12, 48):
+        noise = torch.from_numpy(rng.normal(size=(1, 3, cells, cells)))
+        total += F.interpolate(noise, (height, width), mode="bilinear", align_corners=True)[0].permute(1, 2, 0).numpy()
+    return np.clip(140 + 30 * total, 60, 255).astype(np.uint8)
+
+
+def images(model: Sam, count: int, seed: int = 1) -> Tensor:
+    """Model input made from pictures: [count, 3, S, S]."""
+    size, rule = model.image_size, model.preprocessing
+    pictures = [picture(size, size, seed + i) for i in range(count)]
+    return torch.stack([to_tensor(rule.image(p, rule.frame(p)), model.device) for p in pictures])
+
+
+def _encoder_checks(model: Sam, outputs: tuple[str, ...], batch: int | None, use_preprocess: bool) -> Iterator[Check]:
+    size = model.image_size
+    if use_preprocess:
+        preprocess = OnnxEncoder(model, use_preprocess=True).preprocess
+        for seed, shape in enumerate([(size // 2, size // 2 - 9), (size + 70, 2 * size + 33), (size, size)]):
+            pixels = to_tensor(picture(*shape, seed), model.device).float()
+            yield {"input_image": pixels}, _embedded(model, preprocess.to(model.device)(pixels), outputs)
+    else:
+        for count in (batch,) if batch else (1, 3):
+            image = images(model, count)
+            yield {"input_image": image}, _embedded(model, image, outputs)
+
+
+@torch.no_grad()
+def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Named:
+    embedding = model.encode(image)
+    return dict(zip(outputs, (embedding, model.features(image, embedding)), strict=False))
+
+
+def decoder_part(model: Sam, *, multimask: bool = True, **options: bool) -> Part:
+    """Embeddings and prompts -> masks. Options are those of OnnxDecoder."""
+    module = OnnxDecoder(model, multimask=multimask, **options).eval()
+    extra = ("stability_scores", "areas") if module.return_extra_metrics else ()
+    outputs = ("masks", "iou_predictions", *extra, "low_res_masks")
+    encoded = _encoded(model, 1, seed=0)
+    example = {"image_embeddings": encoded.pop("image_embeddings")}
+    example |= _prompts(model, prompts=2, points=3, seed=0) | encoded
+    dynamic: dict[str, dict[int, str]] = {
+        "image_embeddings": {0: "num_images"},
+        "point_coords": {0: "num_prompts", 1: "num_points"},
+        "point_labels": {0: "num_prompts", 1: "num_points"},
+        "mask_input": {0: "num_masks"},
+        "has_mask_input": {0: "num_masks"},
+        "detail_features": {0: "num_images"},
+    }
+    dynamic = {name: axes for name, axes in dynamic.items() if name in example}
+    dynamic |= {name: {0: "num_prompts"} for name in outputs}
+    dynamic["masks"] |= {2: "height", 3: "width"}
+    about = {"masks": "single" if module.return_single_mask else "candidates", "geometry": module.mode}
+    return Part("decoder", module, example, outputs, dynamic, lambda: _decoder_checks(module), about)
+
+
+def _prompts(
+    model: Sam, *, prompts: int, points: int, seed: int, masks: int = 1, given: float = 0.0, original=(200, 180)
+) -> Named:
+    """Random prompts in the decoder's input form; with structures the first prompt asks for one."""
+    generator, device = torch.Generator().manual_seed(seed), model.device
+    labels = torch.randint(0, 2, (prompts, points), generator=generator).float()
+    if points >= 2:
+        labels[-1, :2] = torch.tensor([2.0, 3.0])
+    labels[0, -1] = -1.0 if points > 1 else 1.0
+    if model.prompt_encoder.structures:
+        labels[0], labels[0, 0] = -1.0, STRUCTURE
+    side = model.prompt_encoder.mask_size
+    named = {
+        "point_coords": model.image_size * torch.rand(prompts, points, 2, generator=generator),
+        "point_labels": labels,
+        "mask_input": torch.rand(masks, 1, side, side, generator=generator),
+        "has_mask_input": torch.full((masks,), given),
+        "orig_im_size": torch.tensor(original).float(),
+    }
+    return {name: value.to(device) for name, value in named.items()}
+
+
+@torch.no_grad()
+def _encoded(model: Sam, count: int, seed: int = 1) -> Named:
+    image = images(model, count, seed)
+    embedding = model.encode(image)
+    features = model.features(image, embedding)
+    return {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
+
+
+def _decoder_checks(module: OnnxDecoder) -> Iterator[Check]:
+    """Counts of prompts and points, mask prompts and sizes of photographs that the trace has not seen."""
+    model, size = module.model, module.model.image_size
+    encoded = _encoded(model, 3)
+    one = {name: value[:1] for name, value in encoded.items()}
+    for images_, prompts in (
+        (one, {"prompts": 1, "points": 1, "original": (size, size)}),
+        (one, {"prompts": 4, "points": 7, "original": (2 * size + 9, 3 * size + 1)}),
+        (encoded, {"prompts": 3, "points": 2, "masks": 3, "given": 1.0, "original": (size // 2 + 1, size // 3)}),
+        (one, {"prompts": 2, "points": 5, "given": 1.0, "original": (size, size // 2)}),
+    ):
+        inputs = images_ | _prompts(model, seed=2, **prompts)
+        yield inputs, _answers(module, **inputs)
+
+
+@torch.no_grad()
+def _answers(
+    module: OnnxDecoder,
+    *,
+    image_embeddings: Tensor,
+    point_coords: Tensor,
+    point_labels: Tensor,
+    mask_input: Tensor,
+    has_mask_input: Tensor,
+    orig_im_size: Tensor,
+    detail_features: Tensor | None = None,
+) -> Named:
+    """The answers of the PyTorch model: its own decoding, and the exact inverse of its preprocessing."""
+    model = module.model
+    masks = mask_input.expand(len(point_coords), -1, -1, -1) if bool(has_mask_input.all()) else None
+    logits, iou, presence = model.decode_points(
+        image_embeddings, point_coords, point_labels, masks, multimask=module.multimask, features=detail_features
+    )
+    logits = model.withhold_absent(logits, presence, point_labels)
+    if module.return_single_mask:
+        rows, best = torch.arange(len(iou)), iou.argmax(1)
+        logits, iou = logits[rows, best][:, None], iou[rows, best][:, None]
+    height, width = (int(side) for side in orig_im_size)
+    if module.mode == LONGEST_SIDE:
+        scale = model.image_size / max(height, width)
+        whole = model.postprocess_masks(logits, (int(height * scale + 0.5), int(width * scale + 0.5)), (height, width))
+    else:
+        whole = model.preprocessing.frame(np.full((height, width, 3), 200, np.uint8)).logits_to_original(logits)
+    low_res = F.adaptive_avg_pool2d(logits, model.prompt_encoder.mask_size)
+    found = {"masks": whole, "iou_predictions": iou, "low_res_masks": low_res}
+    if module.use_stability_score:
+        found["iou_predictions"] = _stability(logits)
+    if module.return_extra_metrics:
+        found |= {"stability_scores": _stability(whole), "areas": (whole > 0).sum((2, 3)).float()}
+    return found
+
+
+def _stability(logits: Tensor) -> Tensor:
+    least, most = ((logits > level).sum((2, 3)) for level in (1, -1))
+    return torch.where(most > 0, least / most.clamp(min=1), 0.0)

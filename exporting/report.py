@@ -1,0 +1,185 @@
+"""What a smaller file costs and gains: size, difference, Dice on photographs, time, all against PyTorch."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from DataLoader import Batch, FundusDataset, collate
+from evaluation import parse_mode, predict_batch, score_batch
+from exporting.files import run
+from exporting.parts import Named, Part
+from maps import Record, has_map, load_index, read_image
+from prompt_file import make_prompts
+from segment_anything.modeling import Sam
+from segment_anything.modeling.mask_decoder import Decoded
+from segment_anything.utils.transforms import to_tensor
+from utils import UsageError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+SPLITS_TO_TEST = ("val", "test", "train")
+TIMED_ROUNDS = 7
+MODES = [parse_mode("box"), parse_mode("1")]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file's size in bytes, its largest difference to PyTorch, mean Dice, milliseconds; None where not measured."""
+
+    name: str
+    size: int | None = None
+    difference: float | None = None
+    dice: float | None = None
+    ms: float | None = None
+
+
+def table(rows: Sequence[Measured], masks: int) -> str:
+    """The rows as text; the first one is PyTorch, to which the others are compared."""
+    first = rows[0]
+    heads = ["", "size MB", "max diff", f"Dice ({masks} cases)" if masks else "Dice", "change", "ms", "times as fast"]
+    lines = [heads]
+    for row in rows:
+        change = None if row.dice is None or first.dice is None or row is first else 100 * (row.dice - first.dice)
+        lines.append(
+            [
+                row.name,
+                _shown(row.size, lambda size: f"{size / 1e6:.2f}"),
+                _shown(row.difference, lambda value: f"{value:.1e}"),
+                _shown(row.dice, lambda dice: f"{100 * dice:.2f}"),
+                _shown(change, lambda points: f"{points:+.2f}"),
+                _shown(row.ms, lambda ms: f"{ms:.1f}"),
+                _shown(row.ms, lambda ms: f"{first.ms / ms:.2f}"),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _shown(value: float | None, text: Callable[[float], str]) -> str:
+    return "-" if value is None else text(value)
+
+
+def in_turn(calls: dict[str, Callable[[], object]], rounds: int = TIMED_ROUNDS) -> dict[str, float]:
+    """Median milliseconds of each call, one of each in turn, after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(1 + rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def latencies(part: Part, model: Sam, files: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
+    """Median milliseconds of PyTorch ("torch") and of each file on the first of the part's fresh inputs."""
+    inputs, _ = next(part.checks())
+    calls: dict[str, Callable[[], object]] = {"torch": lambda: _torch_call(part, model, inputs)}
+    return in_turn(calls | {name: lambda f=file: run(f, inputs) for name, file in files.items()})
+
+
+@torch.no_grad()
+def _torch_call(part: Part, model: Sam, inputs: Named) -> object:
+    if part.name == "decoder":
+        return part.module(**inputs)
+    image = inputs["input_image"]
+    image = part.module.preprocess(image) if part.module.preprocess is not None else image
+    return model.features(image, model.encode(image))
+
+
+# --- photographs ----------------------------------------------------------------------------------------------
+
+
+def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
+    """Photographs with masks to measure Dice on, evenly drawn from a folder's map. Raises UsageError without one."""
+    split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
+    if split is None:
+        raise UsageError(f"{flag} {folder}: it has no map of photographs and masks (image2label_val.json).")
+    return _spread(load_index(folder, split), limit)
+
+
+def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:
+    """Model inputs [1, 3, S, S] of photographs: of the training map, else of all pictures in the folder.
+
+    Raises UsageError where there is none.
+    """
+    if has_map(folder, "train"):
+        paths = [record.image for record in load_index(folder, "train", check=False)]
+    else:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not paths:
+        raise UsageError(f"--calibration {folder}: there is no photograph in it.")
+    for path in _spread(paths, limit):
+        pixels = read_image(path)
+        prepared = model.preprocessing.image(pixels, model.preprocessing.frame(pixels))
+        yield to_tensor(prepared, model.device)[None]
+
+
+def _spread(items: list, limit: int) -> list:
+    """At most `limit` of the items, evenly spaced."""
+    if len(items) <= limit:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def with_file(model: Sam, part: Part, file: onnxruntime.InferenceSession) -> Sam:
+    """The model with its encoder, or its decoder, replaced by a file. A decoder must return the candidates."""
+    changed = copy.copy(model)
+    if part.name == "encoder":
+        answers: dict[str, Tensor] = {}
+
+        def encode(image: Tensor) -> Tensor:
+            answers.update(run(file, {"input_image": image}))
+            return answers["image_embeddings"]
+
+        changed.encode = encode
+        changed.features = lambda image, embedding: answers.get("detail_features")
+    else:
+        changed.decode_points = lambda *inputs, **options: _decode(model, file, *inputs, **options)
+    return changed
+
+
+def _decode(
+    model: Sam,
+    file: onnxruntime.InferenceSession,
+    embedding: Tensor,
+    coords: Tensor,
+    labels: Tensor,
+    masks: Tensor | None = None,
+    *,
+    multimask: bool | None = True,
+    features: Tensor | None = None,
+) -> Decoded:
+    """`Sam.decode_points` by a file; absent structures are withheld already."""
+    size, side = model.image_size, model.prompt_encoder.mask_size
+    inputs = {
+        "image_embeddings": embedding,
+        "point_coords": coords.float(),
+        "point_labels": labels.float(),
+        "mask_input": torch.zeros(1, 1, side, side) if masks is None else masks.float(),
+        "has_mask_input": torch.zeros(1) if masks is None else torch.ones(len(masks)),
+        "orig_im_size": torch.tensor([size, size]).float(),
+    }
+    found = run(file, inputs | ({} if features is None else {"detail_features": features}))
+    logits = found["low_res_masks"] if features is None else found["masks"]
+    return Decoded(logits, found["iou_predictions"], None)
+
+
+def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: bool) -> tuple[dict[str, float], int]:
+    """Mean Dice of each model over the same masks, by a box and by a click; and the number of cases."""
+    totals: dict[str, list[float]] = {name: [] for name in models}
+    first = next(iter(models.values()))
+    dataset = FundusDataset(records, first.preprocessing, keep_truth=True)
+    for i in range(len(dataset)):
+        batch: Batch = collate([dataset[i]])
+        prompts = make_prompts(batch, point_num=1, seed=0)
+        for name, model in models.items():
+            found = predict_batch(model, batch, prompts, MODES, seed=0, multimask=multimask)
+            totals[name] += [row["dice"] for rows in score_batch(batch, found, ["dice"]) for row in rows]
+    return {name: float(np.mean(values)) for name, values in totals.items()}, len(totals[next(iter(models))])

@@ -1,0 +1,194 @@
+"""The encoder and the decoder as modules with the inputs and outputs of their ONNX files.
+
+`OnnxEncoder` maps `input_image` to `image_embeddings`; `OnnxDecoder` maps embeddings and prompts to masks at the
+photograph's size. Both are plain PyTorch: an exporter traces them, tests call them.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..modeling.sam import PIXEL_MEAN, PIXEL_STD, Sam
+from .onnx_encoder import OnnxImageEncoder
+from .transforms import Preprocessing
+
+LONGEST_SIDE = "longest_side"  # SAM's own geometry: the longer side becomes S, padded right and bottom
+STABILITY_OFFSET = 1.0  # logits around the threshold between which a stable mask does not change
+
+
+class OnnxPreprocess(nn.Module):
+    """Pixels [H, W, 3], float32 in 0..255, in the model's channel order -> normalised [1, 3, S, S].
+
+    H and W are those of the part of the photograph that is used: with "fundus" the crop to the field of view is the
+    caller's. The result is that of `Preprocessing.image`, up to the rounding of averages to whole grey levels.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.size, self.mode = preprocessing.image_size, preprocessing.mode
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN))
+        self.register_buffer("std", torch.tensor(PIXEL_STD))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        shape = torch._shape_as_tensor(pixels).to(pixels.device)[:2]
+        top, left, height, width = inner_frame(shape, self.size, self.mode)
+        if self.mode == "fundus":
+            shrinks = (height < shape[0]) | (width < shape[1])
+            rows = self._averages(shape[0], top, height, shrinks)
+            columns = self._averages(shape[1], left, width, shrinks)
+            across = (rows @ pixels.flatten(1)).unflatten(1, (-1, 3)).permute(2, 0, 1) @ columns.t()
+            return ((across - self.mean[:, None, None]) / self.std[:, None, None])[None]
+        rows, above = self._nearest(shape[0], top, height)
+        columns, beside = self._nearest(shape[1], left, width)
+        chosen = (pixels.index_select(0, rows).index_select(1, columns) - self.mean) / self.std
+        return (chosen * (above[:, None] * beside)[..., None]).permute(2, 0, 1)[None]
+
+    def _places(self, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each model pixel its place in the inner part, and whether it lies there."""
+        place = torch.arange(self.size, device=start.device) - start
+        return place, (place >= 0) & (place < length)
+
+    def _nearest(self, count: Tensor, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each model pixel the source pixel, and 1.0 where it has one."""
+        place, inside = self._places(start, length)
+        source = (place.double() * (count.double() / length.double())).floor().long()
+        return torch.minimum(source.clamp(min=0), count - 1), inside.float()
+
+    def _averages(self, count: Tensor, start: Tensor, length: Tensor, shrinks: Tensor) -> Tensor:
+        """Weights [S, count] of the source pixels: shares of area where the picture shrinks, else linear."""
+        place, inside = self._places(start, length)
+        place, step = place.double()[:, None], count.double() / length.double()
+        pixel = torch.arange(count, device=count.device).double()
+        covered = torch.minimum((place + 1) * step, pixel + 1) - torch.maximum(place * step, pixel)
+        source = torch.minimum(((place + 0.5) * step - 0.5).clamp(min=0), count.double() - 1)
+        weights = torch.where(shrinks, covered.clamp(min=0) / step, (1 - (source - pixel).abs()).clamp(min=0))
+        return (weights * inside[:, None]).float()
+
+
+def inner_frame(shape: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where a picture of shape (H, W), int64 [2], lies in the S x S frame: top, left, height, width.
+
+    The arithmetic of `Preprocessing.frame` on tensors; mode: "fundus", "sam_med2d" or LONGEST_SIDE.
+    """
+    sides, full = shape.double(), torch.full_like(shape, size)
+    if mode == "sam_med2d":
+        inner = torch.where((shape < size).all(), shape, full)
+    elif mode == LONGEST_SIDE:
+        inner = (sides * (size / sides.amax()) + 0.5).floor().long()
+    else:
+        inner = (sides * size / sides.amax()).round().long().clamp(min=1)
+    corner = torch.zeros_like(shape) if mode == LONGEST_SIDE else (full - inner) // 2
+    return corner[0], corner[1], inner[0], inner[1]
+
+
+class OnnxEncoder(nn.Module):
+    """`input_image` -> `image_embeddings` [B, C, S/16, S/16] and, with a detail head, `detail_features` [B, 16, S, S].
+
+    The input is a normalised batch [B, 3, S, S]; with `use_preprocess` it is one picture (see OnnxPreprocess).
+    """
+
+    def __init__(self, model: Sam, *, use_preprocess: bool = False) -> None:
+        super().__init__()
+        self.preprocess = OnnxPreprocess(model.preprocessing) if use_preprocess else None
+        self.encoder = OnnxImageEncoder(model.image_encoder)
+        self.detail = model.mask_decoder.detail
+
+    @torch.no_grad()
+    def forward(self, input_image: Tensor) -> tuple[Tensor, ...]:
+        image = input_image if self.preprocess is None else self.preprocess(input_image)
+        embedding = self.encoder(image)
+        return (embedding,) if self.detail is None else (embedding, self.detail.features(image, embedding))
+
+
+class OnnxDecoder(nn.Module):
+    """Embeddings and the prompts of N masks -> masks. Inputs, all float32:
+
+    image_embeddings [N or 1, C, S/16, S/16]; point_coords [N, P, 2] in model-frame pixels; point_labels [N, P]: 1
+    foreground, 0 background, 2 and 3 the corners of a box, -1 padding, from 4 on a structure; mask_input [N or 1, 1,
+    S/4, S/4], which counts where has_mask_input [N or 1] is 1; orig_im_size [2]: height and width of the photograph,
+    with "fundus" preprocessing of the part of it that was used; detail_features [N or 1, 16, S, S] with a detail head.
+
+    Outputs: masks [N, M, H, W], logits; iou_predictions [N, M]; low_res_masks [N, M, S/4, S/4]; with
+    `return_extra_metrics`, before the last, stability_scores [N, M] and areas [N, M] of the masks. M is 3, the
+    candidates (1 for weights whose candidates were not trained), or with `return_single_mask` 1: the candidate of the
+    highest predicted IoU. A structure that is held to be absent comes back empty.
+    """
+
+    def __init__(
+        self,
+        model: Sam,
+        *,
+        multimask: bool = True,
+        return_single_mask: bool = False,
+        use_stability_score: bool = False,
+        return_extra_metrics: bool = False,
+        resize_longest_img_size: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model, self.decoder, self.prompts = model, model.mask_decoder, model.prompt_encoder
+        self.multimask = multimask
+        self.return_single_mask = return_single_mask
+        self.use_stability_score = use_stability_score
+        self.return_extra_metrics = return_extra_metrics
+        self.mode = LONGEST_SIDE if resize_longest_img_size else model.preprocessing.mode
+        self.register_buffer("image_pe", self.prompts.get_dense_pe().detach())
+
+    @torch.no_grad()
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        orig_im_size: Tensor,
+        detail_features: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        sparse = self.prompts.embed_points(point_coords, point_labels)
+        dense = self._dense(mask_input, has_mask_input.view(-1, 1, 1, 1))
+        logits, iou, presence = self.decoder.decode(
+            image_embeddings,
+            self.image_pe,
+            sparse,
+            dense,
+            multimask=self.multimask,
+            features=detail_features,
+            asked=self.prompts.asked(point_labels),
+        )
+        logits = self.model.withhold_absent(logits, presence, point_labels)
+        if self.return_single_mask:
+            logits, iou = _best(logits, iou)
+        masks = self._restore(logits, orig_im_size)
+        low_res = logits if detail_features is None else F.avg_pool2d(logits, 4)
+        scores = self._stability(logits) if self.use_stability_score else iou
+        extra = (self._stability(masks), self._area(masks, 0.0)) if self.return_extra_metrics else ()
+        return masks, scores, *extra, low_res
+
+    def _dense(self, mask_input: Tensor, given: Tensor) -> Tensor:
+        """Dense prompts [N or 1, C, S/16, S/16]: of the mask where it is given."""
+        nothing = self.prompts.no_mask_embed.weight.view(1, -1, 1, 1)
+        return given * self.prompts.embed_masks(mask_input) + (1 - given) * nothing
+
+    def _restore(self, logits: Tensor, original: Tensor) -> Tensor:
+        """Logits [N, M, s, s] of the model frame -> [N, M, H, W]."""
+        size, shape = self.model.image_size, original.long()
+        if logits.shape[-1] != size:
+            logits = F.interpolate(logits, (size, size), mode="bilinear", align_corners=False)
+        top, left, height, width = inner_frame(shape, size, self.mode)
+        inner = logits[:, :, top : top + height, left : left + width]
+        return F.interpolate(inner, (shape[0], shape[1]), mode="bilinear", align_corners=False)
+
+    def _stability(self, logits: Tensor) -> Tensor:
+        """Area above a raised threshold over that above a lowered one, [N, M]; 0 where both are empty."""
+        least, most = (self._area(logits, offset) for offset in (STABILITY_OFFSET, -STABILITY_OFFSET))
+        return least / most.clamp(min=1)
+
+    def _area(self, logits: Tensor, offset: float) -> Tensor:
+        return (logits > self.model.mask_threshold + offset).flatten(2).float().sum(2)
+
+
+def _best(logits: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidate with the highest predicted IoU: logits [N, 1, s, s] and IoU [N, 1]."""
+    best = iou.argmax(1, keepdim=True)
+    places = best[..., None, None].expand(-1, -1, *logits.shape[2:])
+    return logits.gather(1, places), iou.gather(1, best)
