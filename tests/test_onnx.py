@@ -22,7 +22,7 @@ from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.utils import onnx_encoder
 from segment_anything.utils.onnx import OnnxDecoder, OnnxEncoder, OnnxPreprocess, inner_frame
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.utils.transforms import Preprocessing, inside_square
 
 from .conftest import TINY_SPEC, make_tiny_model
 from .test_structures import structured
@@ -109,7 +109,7 @@ def test_preprocessing_inside_the_file(mode, shape):
 def test_geometry_is_that_of_the_preprocessing(mode):
     rule = Preprocessing(SIZE, mode=mode)
     for shape in itertools.product((1, 5, 31, 63, 64, 65, 97, 128, 3001), repeat=2):
-        inner = rule._square(*shape) if mode == "fundus" else rule._pad_or_stretch(*shape)
+        inner = inside_square(rule.image_size, *shape) if mode == "fundus" else rule._pad_or_stretch(*shape)
         assert tuple(int(side) for side in inner_frame(torch.tensor(shape), SIZE, mode)) == inner
 
 
