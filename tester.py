@@ -35,6 +35,7 @@ from maps import DataError, Record, raise_problems, repeated_masks
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished
+from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
@@ -119,15 +120,12 @@ class Tester:
         data = hashlib.blake2b(digest_size=16)
         for item in self.records:
             data.update(repr((item.data_set, item.image.name, [mask.name for mask in item.masks])).encode())
-        weights = hashlib.blake2b(digest_size=16)
-        for name, tensor in self.model.state_dict().items():
-            weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
             "--prompts": [mode.name for mode in self.modes],
             "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
-            "weights": weights.hexdigest(),
+            "weights": digest(self.model.state_dict()),
             "data": data.hexdigest(),
         }
 

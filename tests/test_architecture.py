@@ -23,6 +23,7 @@ ROOMS = {
     MODELING: (),
     TRANSFORMS: (MODELING,),
     f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
+    f"{PACKAGE}.conversion": (f"{PACKAGE}.checkpoint", TRANSFORMS),
     f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     f"{PACKAGE}.predictor": (f"{PACKAGE}.build_sam", f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     f"{PACKAGE}.automatic_mask_generator": (f"{PACKAGE}.predictor", MODELING, TRANSFORMS),
