@@ -34,7 +34,7 @@ from evaluation import (
 from maps import DataError, Record, raise_problems, repeated_masks
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
-from results import Lines, Unfinished
+from results import Lines, Unfinished, differences
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from tally import Tally
@@ -357,7 +357,5 @@ def _digest(content: bytes) -> str:
 
 def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise UsageError that names what differs between a run and its continuation."""
-    new = json.loads(json.dumps(new))
-    differing = [f"{name} ({old.get(name)} there, {new[name]} now)" for name in new if old.get(name) != new[name]]
-    if differing:
+    if differing := differences(old, new):
         raise UsageError(f"--resume: {out} was computed with other {', '.join(differing)}: give another --run_name.")

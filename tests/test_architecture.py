@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("segment_anything", "preparation", "checking", "scripts", "app", "examples", "tests")
+FOLDERS = ("segment_anything", "preparation", "checking", "prediction", "scripts", "app", "examples", "tests")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
 MAX_FILE_LINES = 400
@@ -54,8 +54,9 @@ ROOMS = {
     "parallel": (),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
+    "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking"),
+    "scripts": (*SCRIPT, "preparation", "checking", "prediction"),
     "examples": (PACKAGE,),
 }
 

@@ -134,7 +134,8 @@ def test_there_and_back_keeps_everything_and_names_what_sam_model_lacks(whole, t
     hub, back = tmp_path / "hub", tmp_path / "back.safetensors"
     assert run(whole, hub, "--to", "huggingface") == 0
     printed = capsys.readouterr().out
-    for part in ("the adapters (12", "the structures (1", "the structures' presence", "the detail head", "the metadata (f"):
+    lacking = ("the adapters (12", "the structures (1", "the structures' presence", "the detail head", "the metadata")
+    for part in lacking:
         assert f"SamModel cannot hold {part}" in printed, part
     assert json.loads((hub / "config.json").read_text())["vision_config"]["image_size"] == 64
     assert len(load_file(hub / "model.safetensors")) == HUB_TENSORS
