@@ -52,11 +52,12 @@ ROOMS = {
     "train": (*SCRIPT, "trainer"),
     "test": (*SCRIPT, "tester"),
     "parallel": (),
+    "downloading": (f"{PACKAGE}.utils",),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking", "prediction"),
+    "scripts": (*SCRIPT, "preparation", "checking", "prediction", "downloading"),
     "examples": (PACKAGE,),
 }
 
