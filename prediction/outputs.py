@@ -84,7 +84,8 @@ class Outputs:
             rows[answer.number], rles[answer.number] = row, rle
             counts[slug.casefold()] += 1
             if overlay:
-                overlay.add(prompt.label, answer.mask, *_marks(prompt, frame))
+                title = f"{prompt.label} (absent)" if answer.absent else prompt.label
+                overlay.add(title, answer.mask, *_marks(prompt, frame))
         if overlay:
             write_picture(self.out / "overlays" / f"{photograph.name}.png", overlay.picture())
         numbers = sorted(rows)

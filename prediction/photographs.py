@@ -93,11 +93,20 @@ def size_of(path: Path) -> tuple[int, int]:
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 width, height = picture.size
-                turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+                turned = _exif(picture).get(_ORIENTATION, 1) >= 5
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "no picture that can be read"
         raise DataError(f"{path} cannot be opened ({reason}): copy it again, or leave it out") from error
     return (width, height) if turned else (height, width)
+
+
+def _exif(picture: Image.Image) -> Image.Exif:
+    """What the header says; Pillow would decode a whole PNG to look behind its pixels too."""
+    if picture.format != "PNG":
+        return picture.getexif()
+    found = Image.Exif()
+    found.load(picture.info.get("exif", b""))
+    return found
 
 
 def read_pixels(path: Path, *, max_pixels: int) -> np.ndarray:
