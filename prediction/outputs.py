@@ -47,8 +47,9 @@ class Outputs:
     def tidy(self) -> None:
         """Remove the temporary files of a run that was killed. Only while no other process writes."""
         for folder in ("masks", "overlays", STATE):
-            for left in (self.out / folder).rglob(".*"):
-                left.unlink(missing_ok=True)
+            for left in (self.out / folder).rglob(".*.*"):
+                if left.is_file():
+                    left.unlink(missing_ok=True)
 
     def is_done(self, photograph: Photograph) -> bool:
         """Whether the photograph's results are there, of the file as it is now."""

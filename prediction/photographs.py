@@ -1,6 +1,7 @@
 """Photographs of folders, files and patterns: their names in the results, their sizes, their pixels."""
 
 import glob
+import itertools
 import os
 import warnings
 from collections import Counter
@@ -32,7 +33,7 @@ class Photograph:
         return self.name.rsplit("/", maxsplit=1)[-1]
 
 
-def find_photographs(inputs: Sequence[str], *, recursive: bool = True) -> list[Photograph]:
+def find_photographs(inputs: Sequence[str]) -> list[Photograph]:
     """The photographs of files, folders (with those inside) and patterns such as "clinic/*.png", in order of names.
 
     A name is the path from the folder that all inputs have in common; two files that differ in their suffix alone keep
@@ -41,7 +42,7 @@ def find_photographs(inputs: Sequence[str], *, recursive: bool = True) -> list[P
     found: dict[Path, None] = {}
     roots = []
     for text in inputs:
-        paths, root = _expand(text, recursive)
+        paths, root = _expand(text)
         if not paths:
             kinds = ", ".join(SUFFIXES)
             raise UsageError(f"INPUT {text}: no photograph there (a file, or a folder or pattern of {kinds}).")
@@ -50,20 +51,18 @@ def find_photographs(inputs: Sequence[str], *, recursive: bool = True) -> list[P
     return _named(list(found), Path(os.path.commonpath(roots)))
 
 
-def _expand(text: str, recursive: bool) -> tuple[list[Path], Path]:
+def _expand(text: str) -> tuple[list[Path], Path]:
     """Files of one input, and the folder that its names start from."""
     path = Path(text)
     if path.is_dir():
-        inside = path.rglob("*") if recursive else path.iterdir()
-        return [file for file in inside if _is_photograph(file)], path
+        return [file for file in path.rglob("*") if _is_photograph(file)], path
     if path.exists():
         return [path], path.parent
     if not any(sign in text for sign in MAGIC):
         raise UsageError(f"INPUT {text} does not exist.")
     matches = [Path(match) for match in glob.glob(text, recursive=True)]
-    fixed = [part for part in path.parts if not any(sign in part for sign in MAGIC)]
-    root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if part not in fixed)])
-    return [file for file in matches if _is_photograph(file)], root
+    fixed = itertools.takewhile(lambda part: not any(sign in part for sign in MAGIC), path.parts)
+    return [file for file in matches if _is_photograph(file)], Path(*fixed)
 
 
 def _is_photograph(path: Path) -> bool:

@@ -5,7 +5,7 @@
     python scripts/predict.py "clinic/*.png" --boxes_csv detections.csv --embedding_cache ~/.cache/sam --cache_gb 20
     torchrun --nproc_per_node 2 scripts/predict.py photographs/ --structures optic_disc optic_cup
 
-About 3 photographs of 512 pixels a second on two CPU cores with vit_t at 512 px. Writes to --out: masks/ (PNG, 0 and
+About 4.5 photographs of 512 pixels a second on two CPU cores with vit_t at 256 px. Writes to --out: masks/ (PNG, 0 and
 255, of the photograph's size), overlays/, coco.json and predictions.csv, which has a line for each mask and each
 photograph without one. Started again, the same command does what is missing.
 

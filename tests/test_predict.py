@@ -153,9 +153,7 @@ def test_a_prompt_file(folder, weights, tmp_path, frame):
     predictor = predictor_of(weights, folder / "third.png")
     point = np.array([[20, 30]])
     point = predictor.frame.points_to_original(point) if frame == "model" else point
-    np.testing.assert_array_equal(
-        mask_of(tmp_path / "out", rows[2]), best_of(predictor.predict(point, np.array([1])))
-    )
+    np.testing.assert_array_equal(mask_of(tmp_path / "out", rows[2]), best_of(predictor.predict(point, np.array([1]))))
 
 
 def test_names_never_collide(tmp_path):
