@@ -67,7 +67,7 @@ class EmbeddingCache:
         if not self._works:
             return
         value = {"embedding": embedding.detach().cpu().contiguous()}
-        content = safetensors.torch.save(value, {"key": key, "digest": digest(value)})
+        content = safetensors.torch.save(value, {"of": f"{key} {digest(value)}"})
         try:
             with self._lock.acquire(LOCK_SECONDS):
                 if self._make_room(len(content)):
@@ -100,7 +100,7 @@ def _read(content: bytes, key: str) -> Tensor:
     value = safetensors.torch.load(content)
     length = int.from_bytes(content[:8], "little")
     about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    if set(value) != {"embedding"} or about.get("key") != key or about.get("digest") != digest(value):
+    if set(value) != {"embedding"} or about.get("of") != f"{key} {digest(value)}":
         raise ValueError("its checksum is wrong")
     if not torch.isfinite(value["embedding"]).all():
         raise ValueError("it has values that are no numbers")

@@ -118,6 +118,6 @@ def read_pixels(path: Path, *, max_pixels: int) -> np.ndarray:
     if height * width > max_pixels:
         raise DataError(
             f"{path} is {width} x {height} pixels, more than --max_pixels {max_pixels}: make it smaller, or raise the "
-            f"limit (to {MAX_PIXELS} at most; each million needs about 40 MB of memory)"
+            f"limit (to {MAX_PIXELS} at most; each million needs up to 30 MB of memory)"
         )
     return read_photograph(path)[0]

@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -192,6 +194,31 @@ def test_a_full_disk_keeps_what_came(server, tmp_path, monkeypatch, capsys):
     assert "cannot be written (No space left on device)" in capsys.readouterr().err
     assert "weights.pth" not in names(tmp_path)
     assert fetch(server, tmp_path) == 0
+
+
+@pytest.mark.parametrize("sha256", [None, DIGEST, "0" * 64])
+def test_the_hub_package_is_used_where_it_is_installed(tmp_path, monkeypatch, capsys, sha256):
+    def hf_hub_download(repository, file, local_dir):
+        path = Path(local_dir) / file
+        path.write_bytes(CONTENT)
+        return str(path)
+
+    hub, errors = types.ModuleType("huggingface_hub"), types.ModuleType("huggingface_hub.errors")
+    hub.hf_hub_download, errors.HfHubHTTPError = hf_hub_download, RuntimeError
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    flags = ["--sha256", sha256] if sha256 else []
+    code = download_checkpoint.main(["sam-med2d_b", "--hub", "--out", str(tmp_path), *flags])
+    wrong = sha256 == "0" * 64
+    assert code == (2 if wrong else 0) and names(tmp_path) == ([] if wrong else ["sam-med2d_b.pth"])
+    printed = capsys.readouterr()
+    assert DIGEST in (printed.err if wrong else printed.out)
+
+
+def test_without_the_hub_package_the_message_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert download_checkpoint.main(["sam-med2d_b", "--hub", "--out", str(tmp_path)]) == 2
+    assert "pip install huggingface_hub" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
