@@ -19,6 +19,7 @@ BACKGROUND_COLOUR = (204, 121, 167)
 TILE = 256
 READINGS = 1024  # longer side of a photograph with its measurements
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+OVERLAY_SIDE = 768  # of a photograph with its outlines, at most
 LEGEND = (
     ("truth", TRUTH_COLOUR),
     ("prediction", PREDICTION_COLOUR),
@@ -28,6 +29,7 @@ LEGEND = (
 # the same palette, without the yellow, which is pale on white; black is for the whole, the colours for its parts
 BLACK = "#000000"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")  # on photographs, which are dark
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
 DPI = 150
 LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
@@ -55,14 +57,48 @@ def draw_case(
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = cv2.resize(image, size, interpolation=method)
     for mask, colour in ((truth, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
-        small = cv2.resize(mask.astype(np.float32), size, interpolation=method)
-        outline, _ = cv2.findContours((small >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outline, -1, colour, 1, cv2.LINE_AA)
+        _draw_outline(canvas, mask, colour)
     _draw_prompts(canvas, points * scale, labels)
     tile = np.zeros((TILE + 22, TILE, 3), np.uint8)
     tile[22 : 22 + canvas.shape[0], : canvas.shape[1]] = canvas
     _write(tile, caption, (4, 15))
     return tile
+
+
+class Overlay:
+    """A photograph, RGB uint8 [H, W, 3], with outlines of masks, a colour for each name, and their prompts."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
+        size = tuple(max(1, round(side * self.scale)) for side in image.shape[1::-1])
+        self.canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        self.colours: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, name: str, mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
+        """Draw a mask, bool [H, W], and its prompts; points and labels as in `draw_case`."""
+        palette = [tuple(bytes.fromhex(colour[1:])) for colour in OUTLINES]
+        _draw_outline(self.canvas, mask, self.colours.setdefault(name, palette[len(self.colours) % len(palette)]))
+        _draw_prompts(self.canvas, points * self.scale, labels)
+
+    def picture(self) -> np.ndarray:
+        """RGB uint8, with a line for each name below the photograph."""
+        height, width = self.canvas.shape[:2]
+        picture = np.zeros((height + 20 * len(self.colours) + 6, width, 3), np.uint8)
+        picture[:height] = self.canvas
+        for row, (name, colour) in enumerate(self.colours.items()):
+            y = height + 6 + 20 * row
+            cv2.rectangle(picture, (6, y), (18, y + 10), colour, -1)
+            _write(picture, name, (24, y + 10))
+        return picture
+
+
+def _draw_outline(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Outline of a mask [H, W] on a picture of its proportions."""
+    height, width = canvas.shape[:2]
+    method = cv2.INTER_AREA if height < mask.shape[0] else cv2.INTER_LINEAR
+    small = cv2.resize(mask.astype(np.uint8) * 255, (width, height), interpolation=method)
+    outline, _ = cv2.findContours((small >= 128).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outline, -1, colour, 1, cv2.LINE_AA)
 
 
 def _write(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:

@@ -107,13 +107,7 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
 
     Raises DataError that names the masks without an entry, or with points outside the frame.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise DataError(f"--prompt_path {path} holds a JSON {kind}: give an object of mask file names.")
+    content = _read_json(path)
     names = Counter(Path(ref.key).name for ref in refs)  # a name that two masks share stands for neither
     plain = {ref.name: content.get(Path(ref.key).name) for ref in refs if names[Path(ref.key).name] == 1}
     prompts = {ref.name: content.get(ref.name, plain.get(ref.name)) for ref in refs}
@@ -121,14 +115,36 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
     if missing:
         raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
     entries = {key: _read_entry(entry) for key, entry in prompts.items()}
-    odd = [key for key, entry in entries.items() if entry is None]
-    if odd:
-        wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
-        raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
+    _refuse_odd(path, entries)
     outside = [key for key, entry in entries.items() if not _inside(entry, image_size)]
     if outside:
         raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
     return entries
+
+
+def read_entries(path: Path) -> Prompts:
+    """All entries of a prompt file, by the names that it has. Raises DataError for a file or an entry that is none."""
+    entries = {key: _read_entry(entry) for key, entry in _read_json(path).items()}
+    _refuse_odd(path, entries)
+    return entries
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--prompt_path {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise DataError(f"--prompt_path {path} holds a JSON {kind}: give an object of mask file names.")
+    return content
+
+
+def _refuse_odd(path: Path, entries: dict[str, dict[str, list[Any]] | None]) -> None:
+    odd = [key for key, entry in entries.items() if entry is None]
+    if odd:
+        wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
+        raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
 
 
 def _read_entry(entry: Any) -> dict[str, list[Any]] | None:

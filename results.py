@@ -107,3 +107,9 @@ class Unfinished:
         shutil.rmtree(finished, ignore_errors=True)
         self.folder.rename(finished)
         shutil.rmtree(finished)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between the settings of a run and of its continuation, each with both values."""
+    new = json.loads(json.dumps(new))
+    return [f"{name} ({old.get(name)} there, {new[name]} now)" for name in new if old.get(name) != new[name]]

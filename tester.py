@@ -35,7 +35,8 @@ from evaluation import (
 from maps import DataError, Record, raise_problems, repeated_masks, saved_name
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
-from results import Lines, Unfinished
+from results import Lines, Unfinished, differences
+from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.windows import AT_ONCE, Tiles
 from tally import Tally
@@ -124,16 +125,13 @@ class Tester:
         data = hashlib.blake2b(digest_size=16)
         for item in self.records:
             data.update(repr((item.data_set, item.image.name, [mask.name for mask in item.masks])).encode())
-        weights = hashlib.blake2b(digest_size=16)
-        for name, tensor in self.model.state_dict().items():
-            weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
             "--tiles": self.tiles and self.tiles.as_dict(self.model.image_size),
             "--prompts": [mode.name for mode in self.modes],
             "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
-            "weights": weights.hexdigest(),
+            "weights": digest(self.model.state_dict()),
             "data": data.hexdigest(),
         }
 
@@ -380,7 +378,5 @@ def _digest(content: bytes) -> str:
 
 def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise UsageError that names what differs between a run and its continuation."""
-    new = json.loads(json.dumps(new))
-    differing = [f"{name} ({old.get(name)} there, {new[name]} now)" for name in new if old.get(name) != new[name]]
-    if differing:
+    if differing := differences(old, new):
         raise UsageError(f"--resume: {out} was computed with other {', '.join(differing)}: give another --run_name.")

@@ -17,6 +17,7 @@ COPIED = ("JPEG", "PNG")  # formats that every reader of a data set understands
 Image.MAX_IMAGE_PIXELS = None  # the limit above, with its message, stands in its place
 
 _ORIENTATION = 0x0112  # EXIF tag
+_PNG_DEPTH = 24  # place of the bits of a channel
 
 
 def read_bytes(path: Path) -> bytes:
@@ -42,7 +43,7 @@ def read_photograph(path: Path) -> tuple[np.ndarray, bool]:
     content = read_bytes(path)
     picture = _open(path, content)
     plain = picture.format in COPIED and picture.mode in ("RGB", "L") and picture.getexif().get(_ORIENTATION, 1) == 1
-    if plain:
+    if plain and not (picture.format == "PNG" and content[_PNG_DEPTH] == 16):  # Pillow calls these RGB too
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if pixels is not None:
             return pixels, path.suffix.lower() != ".gz"

@@ -4,6 +4,7 @@ Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its
 (ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows, unless a caller says `trust`.
 """
 
+import hashlib
 import json
 import pickle
 import re
@@ -37,6 +38,9 @@ OPTIONAL = {
     DETAIL: "the detail head",
 }
 WEIGHTS_NAME = "model.safetensors"
+BASE = "base"  # metadata of a file that holds what was trained on a base, see conversion.py
+HUB_POSITIONS = "vision_encoder.pos_embed"
+FOREIGN = {HUB_POSITIONS: "named as by HuggingFace", BASE: "to be merged onto its base"}
 
 
 class CheckpointError(ValueError):
@@ -135,15 +139,25 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
     Raises CheckpointError when the file is missing, damaged, no state dict of this family, or a pickle that
     holds more than tensors. With `trust` such a pickle is loaded, and any code in it runs.
     """
+    checkpoint = read_tensors(path, trust=trust)
+    if POSITIONS not in checkpoint.state:
+        reason = f"it has no {POSITIONS!r}"
+        for key, what in FOREIGN.items():
+            if key in checkpoint.state or key in checkpoint.metadata:
+                reason = f"it is {what}, convert it with scripts/convert_checkpoint.py"
+        raise CheckpointError(f"{checkpoint.path} is not a SAM or SAM-Med2D state dict: {reason}.")
+    return checkpoint
+
+
+def read_tensors(path: str | Path, *, trust: bool = False) -> Checkpoint:
+    """As `read_checkpoint`, whatever the tensors' names."""
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check --sam_checkpoint.")
     state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
-    odd = [key for key, value in state.items() if not isinstance(value, Tensor)]
-    if odd or POSITIONS not in state:
-        reason = f"entry {odd[0]!r} is not a tensor" if odd else f"it has no {POSITIONS!r}"
-        raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: {reason}.")
+    if odd := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: entry {odd[0]!r} is not a tensor.")
     return Checkpoint(path, state, metadata)
 
 
@@ -273,6 +287,15 @@ def listing(items: Iterable[str], limit: int = 8) -> str:
     items = list(items)
     rest = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + rest
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Digest of names, types, shapes and values of tensors: 32 hexadecimal digits (BLAKE2b)."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in state.items():
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("segment_anything", "preparation", "checking", "exporting", "scripts", "app", "examples", "tests")
+FOLDERS = ("segment_anything", "preparation", "checking", "exporting", "prediction")
+FOLDERS += ("scripts", "app", "examples", "tests")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
 MAX_FILE_LINES = 400
@@ -23,6 +24,7 @@ ROOMS = {
     MODELING: (),
     TRANSFORMS: (MODELING,),
     f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
+    f"{PACKAGE}.conversion": (f"{PACKAGE}.checkpoint", TRANSFORMS),
     f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
     f"{PACKAGE}.windows": (MODELING, TRANSFORMS),
     f"{PACKAGE}.predictor": (
@@ -63,11 +65,22 @@ ROOMS = {
     "mask_folder": ("maps",),
     "measurement": (PACKAGE, "maps", "metrics", "figures"),
     "parallel": (),
+    "downloading": (f"{PACKAGE}.utils",),
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "exporting": (*CASES, "utils"),
+    "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
     "app": SCRIPT,
-    "scripts": (*SCRIPT, "preparation", "checking", "mask_folder", "measurement", "exporting"),
+    "scripts": (
+        *SCRIPT,
+        "preparation",
+        "checking",
+        "mask_folder",
+        "measurement",
+        "exporting",
+        "prediction",
+        "downloading",
+    ),
     "examples": (PACKAGE,),
 }
 

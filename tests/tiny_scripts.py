@@ -1,4 +1,4 @@
-"""train.py and test.py with "vit_t" a tiny model, in processes: `python -m tests.tiny_scripts train|test <flags>`."""
+"""Scripts with "vit_t" a tiny model, in processes: `python -m tests.tiny_scripts train|test|predict <flags>`."""
 
 import multiprocessing
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import train
 import utils
+from scripts import predict
 from segment_anything.build_sam import MODEL_SPECS
 from tests.conftest import TINY_SPEC
 from tests.helpers import load_test_script
@@ -17,7 +18,7 @@ from tests.helpers import load_test_script
 FORKS = multiprocessing.get_context("forkserver")  # its server has imported this file, and started no thread
 
 
-SCRIPTS = {"train": train, "test": load_test_script()}
+SCRIPTS = {"train": train, "test": load_test_script(), "predict": predict}
 
 
 def main(script: str, words: Sequence[str]) -> int:

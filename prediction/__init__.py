@@ -1,0 +1,1 @@
+"""From photographs and prompts to masks, pictures, COCO JSON and a table."""

@@ -1,0 +1,203 @@
+"""What a run leaves: masks and overlays of each photograph, and from all of them predictions.csv and coco.json."""
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from figures import Overlay, write_picture
+from prediction.answer import Answer, Encoded
+from prediction.photographs import Photograph
+from prediction.prompts import Prompt
+from segment_anything.utils.atomic import atomic_path, write_text
+from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
+from segment_anything.utils.transforms import Frame
+
+FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
+# of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean
+COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
+COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
+STATE, DONE = "state", "photographs"
+Row = dict[str, Any]
+
+
+class Outputs:
+    """The files below `out`. What is done is known from a small file for each photograph, written last."""
+
+    def __init__(self, out: Path, *, overlays: bool) -> None:
+        self.out, self.overlays = out, overlays
+        self._settings = out / STATE / "settings.json"
+
+    # --- what is there already ------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any] | None:
+        """What decided the masks that are there; None before the first run."""
+        return json.loads(self._settings.read_text(encoding="utf-8")) if self._settings.is_file() else None
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Write down what decides the masks of this run."""
+        write_text(self._settings, json.dumps(settings, indent=1) + "\n")
+
+    def tidy(self) -> None:
+        """Remove the temporary files of a run that was killed. Only while no other process writes."""
+        for folder in ("masks", "overlays", STATE):
+            for left in (self.out / folder).rglob(".*.*"):
+                if left.is_file():
+                    left.unlink(missing_ok=True)
+
+    def is_done(self, photograph: Photograph) -> bool:
+        """Whether the photograph's results are there, of the file as it is now."""
+        try:
+            entry = json.loads(self._place(photograph).read_text(encoding="utf-8"))
+            return entry["file"] == _identity(photograph) and not entry["failed"]
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _place(self, photograph: Photograph) -> Path:
+        return self.out / STATE / DONE / f"{photograph.name}.json"
+
+    # --- one photograph -------------------------------------------------------------------------------------------
+
+    def write(
+        self, photograph: Photograph, encoded: Encoded, answers: Iterable[Answer], thresholds: dict[str, float]
+    ) -> None:
+        """Write the masks as they come, then the overlay, then that it is done.
+
+        thresholds: of the structures' presence.
+        """
+        overlay = Overlay(encoded.image) if self.overlays else None
+        counts: Counter[str] = Counter()
+        rows, rles = {}, {}
+        for answer in answers:
+            prompt, frame = answer.prompt, encoded.frame
+            slug = re.sub(r"[^\w.-]+", "_", prompt.label).strip(".") or "mask"
+            name = f"{photograph.stem}_{slug}_{counts[slug.casefold()]:03d}.png"
+            path = Path("masks", photograph.name, name)
+            write_picture(self.out / path, answer.mask.astype(np.uint8) * 255)
+            rle = mask_to_rle(answer.mask)
+            row = _row(answer, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
+            rows[answer.number], rles[answer.number] = row, rle
+            counts[slug.casefold()] += 1
+            if overlay:
+                title = f"{prompt.label} (absent)" if answer.absent else prompt.label
+                overlay.add(title, answer.mask, *_marks(prompt, frame))
+        if overlay:
+            write_picture(self.out / "overlays" / f"{photograph.name}.png", overlay.picture())
+        numbers = sorted(rows)
+        size = encoded.image.shape[:2]
+        found = [rows[i] for i in numbers] or [{"state": NO_PROMPT}]
+        self._end(photograph, found, [rles[i] for i in numbers] or [None], size=size)
+
+    def write_failure(self, photograph: Photograph, message: str) -> None:
+        """Write that the photograph has no results, and why; the next run tries it again."""
+        self._end(photograph, [{"state": FAILED, "message": message}], [None], failed=True)
+
+    def _end(
+        self,
+        photograph: Photograph,
+        rows: Sequence[Row],
+        rles: Sequence[dict[str, Any] | None],
+        *,
+        size: tuple[int, int] | None = None,
+        failed: bool = False,
+    ) -> None:
+        entry = {"file": _identity(photograph), "failed": failed, "size": size, "rows": rows, "rles": rles}
+        write_text(self._place(photograph), json.dumps(entry) + "\n")
+
+    # --- all of them ----------------------------------------------------------------------------------------------
+
+    def merge(self, photographs: Sequence[Photograph]) -> Counter[str]:
+        """Write predictions.csv and coco.json; how many lines have each state. They are read one by one."""
+        states: Counter[str] = Counter()
+        labels = set()
+        path = self.out / "predictions.csv"
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            for photograph, entry in self._entries(photographs):
+                for row in entry["rows"]:
+                    writer.writerow({"image": photograph.path, "name": photograph.name, **row})
+                    states[row["state"]] += 1
+                    labels.add(row.get("label"))
+        self._write_coco(photographs, sorted(labels - {None}))
+        return states
+
+    def _entries(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Photograph, dict[str, Any]]]:
+        for photograph in photographs:
+            yield photograph, json.loads(self._place(photograph).read_text(encoding="utf-8"))
+
+    def _write_coco(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> None:
+        """Photographs that failed are left out; empty masks are no annotation."""
+        categories = [{"id": number, "name": label} for number, label in enumerate(labels, start=1)]
+        with atomic_path(self.out / "coco.json") as temporary, temporary.open("w", encoding="utf-8") as file:
+            for part, items in (("images", self._images), ("annotations", self._annotations)):
+                separator = "{" if part == "images" else ",\n"
+                file.write(f'{separator}"{part}": [')
+                for number, item in enumerate(items(photographs, labels)):
+                    file.write(",\n" * bool(number) + json.dumps({"id": number + 1, **item}, ensure_ascii=False))
+                file.write("]")
+            file.write(f',\n"categories": {json.dumps(categories, ensure_ascii=False)}}}\n')
+
+    def _images(self, photographs: Sequence[Photograph], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for photograph, entry in self._entries(photographs):
+            if entry["size"]:
+                height, width = entry["size"]
+                yield {"file_name": _relative(photograph.path, self.out), "width": width, "height": height}
+
+    def _annotations(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+        image = 0
+        for _, entry in self._entries(photographs):
+            image += bool(entry["size"])
+            for row, rle in zip(entry["rows"], entry["rles"], strict=True):
+                if rle and (area := area_from_rle(rle)):
+                    about = {"area": area, "bbox": list(box_from_rle(rle)), "iscrowd": 0}
+                    about |= {"score": row["predicted_iou"], "mask": row["mask"]}
+                    label = labels.index(row["label"]) + 1
+                    yield {"image_id": image, "category_id": label, "segmentation": rle, **about}
+
+
+def _identity(photograph: Photograph) -> dict[str, Any]:
+    """What tells a photograph's file from a changed one."""
+    try:
+        about = photograph.path.stat()
+    except OSError:
+        return {"path": str(photograph.path)}
+    return {"path": str(photograph.path), "bytes": about.st_size, "changed": about.st_mtime_ns}
+
+
+def _row(answer: Answer, rle: dict[str, Any], thresholds: dict[str, float]) -> Row:
+    """An answer's columns; a box of an empty mask is left out."""
+    x, y, width, height = box_from_rle(rle)
+    state = ABSENT if answer.absent else FOUND if width else EMPTY
+    row: Row = {"label": answer.prompt.label, "state": state, "area": area_from_rle(rle)}
+    if width:
+        row |= {"x0": x, "y0": y, "x1": x + width, "y1": y + height}
+    row["predicted_iou"] = round(answer.predicted_iou, 4)
+    if answer.presence is not None:
+        row |= {"presence": round(answer.presence, 4), "presence_threshold": thresholds[answer.prompt.label]}
+    if answer.prompt.score is not None:
+        row["score"] = answer.prompt.score
+    if answer.absent:
+        row["message"] = f"{answer.prompt.label} is held not to be in this photograph"
+    return row
+
+
+def _marks(prompt: Prompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Points [P, 2] and labels [P] that draw the prompt; a box by its corners, 2 and 3."""
+    box, coords, labels = prompt.placed(frame)
+    if box is None:
+        return coords, labels
+    return np.concatenate((coords, box.reshape(2, 2))), np.concatenate((labels, (2, 3)))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder.absolute())).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()

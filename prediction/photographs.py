@@ -1,0 +1,123 @@
+"""Photographs of folders, files and patterns: their names in the results, their sizes, their pixels."""
+
+import glob
+import itertools
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from maps import DataError
+from preparation.pictures import MAX_PIXELS, read_photograph
+from utils import UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+MAGIC = "*?["
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A file, and its name in the results: unique among the photographs, with folders, without a suffix."""
+
+    path: Path
+    name: str
+
+    @property
+    def stem(self) -> str:
+        return self.name.rsplit("/", maxsplit=1)[-1]
+
+
+def find_photographs(inputs: Sequence[str]) -> list[Photograph]:
+    """The photographs of files, folders (with those inside) and patterns such as "clinic/*.png", in order of names.
+
+    A name is the path from the folder that all inputs have in common; two files that differ in their suffix alone keep
+    it. Raises UsageError for an input without photographs.
+    """
+    found: dict[Path, None] = {}
+    roots = []
+    for text in inputs:
+        paths, root = _expand(text)
+        if not paths:
+            kinds = ", ".join(SUFFIXES)
+            raise UsageError(f"INPUT {text}: no photograph there (a file, or a folder or pattern of {kinds}).")
+        found |= dict.fromkeys(Path(os.path.abspath(path)) for path in paths)
+        roots.append(os.path.abspath(root))
+    return _named(list(found), Path(os.path.commonpath(roots)))
+
+
+def _expand(text: str) -> tuple[list[Path], Path]:
+    """Files of one input, and the folder that its names start from."""
+    path = Path(text)
+    if path.is_dir():
+        return [file for file in path.rglob("*") if _is_photograph(file)], path
+    if path.exists():
+        return [path], path.parent
+    if not any(sign in text for sign in MAGIC):
+        raise UsageError(f"INPUT {text} does not exist.")
+    matches = [Path(match) for match in glob.glob(text, recursive=True)]
+    fixed = itertools.takewhile(lambda part: not any(sign in part for sign in MAGIC), path.parts)
+    return [file for file in matches if _is_photograph(file)], Path(*fixed)
+
+
+def _is_photograph(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _named(paths: Sequence[Path], root: Path) -> list[Photograph]:
+    """Names are compared without regard to case: some disks do not tell it apart."""
+    whole = {path: path.relative_to(root).as_posix() for path in paths}
+    short = {path: name.removesuffix(path.suffix) for path, name in whole.items()}
+    times = Counter(name.casefold() for name in short.values())
+    used: set[str] = set()
+    photographs = []
+    for path in sorted(paths, key=whole.get):
+        name = short[path] if times[short[path].casefold()] == 1 else whole[path]
+        while name.casefold() in used:
+            name += "~"
+        used.add(name.casefold())
+        photographs.append(Photograph(path, name))
+    return sorted(photographs, key=lambda photograph: photograph.name)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of a photograph, upright, from its header. Raises DataError that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                width, height = picture.size
+                turned = _exif(picture).get(_ORIENTATION, 1) >= 5
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or "no picture that can be read"
+        raise DataError(f"{path} cannot be opened ({reason}): copy it again, or leave it out") from error
+    return (width, height) if turned else (height, width)
+
+
+def _exif(picture: Image.Image) -> Image.Exif:
+    """What the header says; Pillow would decode a whole PNG to look behind its pixels too."""
+    if picture.format != "PNG":
+        return picture.getexif()
+    found = Image.Exif()
+    found.load(picture.info.get("exif", b""))
+    return found
+
+
+def read_pixels(path: Path, *, max_pixels: int) -> np.ndarray:
+    """A photograph as RGB uint8 [H, W, 3], upright; nothing is decoded of one that is too large.
+
+    16 bits become 8 (by 12 bits where no value is above 4095), grey gets three equal channels, transparency becomes
+    black. Raises DataError that names the file.
+    """
+    height, width = size_of(path)
+    if height * width > max_pixels:
+        raise DataError(
+            f"{path} is {width} x {height} pixels, more than --max_pixels {max_pixels}: make it smaller, or raise the "
+            f"limit (to {MAX_PIXELS} at most; each million needs up to 30 MB of memory)"
+        )
+    return read_photograph(path)[0]

@@ -1,0 +1,241 @@
+"""What is asked for on each photograph: structures, a box or clicks for all, boxes of a detector, a prompt file."""
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maps import DataError, structure_of
+from prediction.photographs import Photograph, size_of
+from prompt_file import read_entries
+from segment_anything.checkpoint import listing
+from segment_anything.utils.transforms import Frame
+from utils import UsageError
+
+REQUIRED = ("image", "x0", "y0", "x1", "y1")
+OPTIONAL = ("label", "score")
+PHOTOGRAPH, MODEL = "photograph", "model"
+FRAMES = (MODEL, PHOTOGRAPH)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One mask that is asked for.
+
+    label: what it is called. structure: whether the label alone is asked for. box: half-open x0, y0, x1, y1; points:
+    x, y, label 1 or 0; both in pixels of the photograph, or of the model frame where `frame` is "model". score: what
+    a detector said of the box.
+    """
+
+    label: str
+    structure: bool = False
+    box: tuple[float, ...] | None = None
+    points: tuple[tuple[float, float, int], ...] = ()
+    frame: str = PHOTOGRAPH
+    score: float | None = None
+
+    def placed(self, frame: Frame) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """Box [4] or None, points [P, 2] and labels [P], all in pixels of the photograph."""
+        box = None if self.box is None else np.array(self.box, float)
+        coords = np.array([point[:2] for point in self.points], float).reshape(-1, 2)
+        if self.frame == MODEL:
+            box = None if box is None else frame.boxes_to_original(box)
+            coords = frame.points_to_original(coords)
+        return box, coords, np.array([point[2] for point in self.points], int)
+
+    def outside(self, size: tuple[int, int]) -> str | None:
+        """What of the prompt lies outside a frame of (height, width); None where all is inside."""
+        height, width = size
+        for x, y, _ in self.points:
+            if not (0 <= x < width and 0 <= y < height):
+                return f"point {x:g}, {y:g}"
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+                return f"box {x0:g}, {y0:g}, {x1:g}, {y1:g}"
+        return None
+
+
+Prompts = dict[str, list[Prompt]]  # by the photographs' names
+
+
+def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> Prompts:
+    """The structures of these names on every photograph; "all" for all that the weights know. Raises UsageError."""
+    if list(names) == ["all"]:
+        names = known
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        knows = ", ".join(known) or "none: train with --structures, or give boxes or points"
+        raise UsageError(f"--structures {' '.join(unknown or ['all'])}: these weights know {knows}.")
+    asked = [Prompt(name, structure=True) for name in dict.fromkeys(names)]
+    return {photograph.name: asked for photograph in photographs}
+
+
+def clicks_for(
+    photographs: Sequence[Photograph],
+    boxes: Sequence[Sequence[float]],
+    foreground: Sequence[Sequence[float]],
+    background: Sequence[Sequence[float]],
+    label: str,
+) -> Prompts:
+    """The same boxes, or clicks (with one box or none), on every photograph. Raises UsageError."""
+    points = (*((x, y, 1) for x, y in foreground), *((x, y, 0) for x, y in background))
+    if points and len(boxes) > 1:
+        raise UsageError(f"--point with {len(boxes)} boxes: the points of which box? Give one --box, or points alone.")
+    if not boxes and not foreground:
+        raise UsageError("--background says what the mask is not: give --point or --box too.")
+    asked = [Prompt(label, box=tuple(box), points=points) for box in boxes] or [Prompt(label, points=points)]
+    return {photograph.name: asked for photograph in photographs}
+
+
+# --- boxes of a detector --------------------------------------------------------------------------------------
+
+
+def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, list[str]]:
+    """Prompts of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score; notes on it.
+
+    A photograph without a line has no prompts: the detector found nothing. Raises UsageError.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"--boxes_csv {path} cannot be read ({error}).") from error
+    unknown = [str(name) for name in columns if name not in (*REQUIRED, *OPTIONAL)]
+    missing = [name for name in REQUIRED if name not in columns]
+    if unknown or missing or len(set(columns)) < len(columns):
+        what = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
+        raise UsageError(
+            f"--boxes_csv {path}: its columns ({'; '.join(what) or 'one is there twice'}) must be "
+            f"{', '.join(REQUIRED)} and may be {', '.join(OPTIONAL)}."
+        )
+    find = _finder(photographs, f"--boxes_csv {path}")
+    prompts: Prompts = {photograph.name: [] for photograph in photographs}
+    strangers: dict[str, None] = {}
+    for number, row in enumerate(rows, start=2):
+        prompt = _box_of(row, f"--boxes_csv {path}, line {number}")
+        if photograph := find(row["image"]):
+            prompts[photograph.name].append(prompt)
+        else:
+            strangers[row["image"]] = None
+    if not any(prompts.values()):
+        shown = listing(strangers) or "none"
+        raise UsageError(f"--boxes_csv {path} names none of the {len(photographs)} photographs (it names {shown}).")
+    empty = sum(not asked for asked in prompts.values())
+    notes = [f"{path}: {len(strangers)} images are not among the photographs: {listing(strangers)}"] * bool(strangers)
+    notes += [f"{path}: {empty} photographs have no box; their line in the table says so"] * bool(empty)
+    return prompts, notes
+
+
+def _box_of(row: dict[str, str], place: str) -> Prompt:
+    try:
+        box = tuple(float(row[name]) for name in REQUIRED[1:])
+        score = float(row["score"]) if row.get("score") else None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{place}: {error}; give numbers.") from error
+    if not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
+        raise UsageError(f"{place}: {', '.join(map(str, box))} is no box x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
+    return Prompt(row.get("label") or "box", box=box, score=score)
+
+
+def _finder(photographs: Iterable[Photograph], source: str) -> Callable[[str], Photograph | None]:
+    """From a path, a name in the results (with or without suffix) or a file's name to its photograph.
+
+    The function raises UsageError for a file's name that several photographs have.
+    """
+    by_path = {str(photograph.path): photograph for photograph in photographs}
+    by_name = {name: p for p in by_path.values() for name in (p.name, f"{p.name}{p.path.suffix}")}
+    times = Counter(path.name for path in map(Path, by_path))
+    by_file = {p.path.name: p for p in by_path.values()}
+
+    def find(text: str) -> Photograph | None:
+        text = text.replace("\\", "/")
+        if found := by_name.get(text) or by_path.get(str(Path(text).absolute())):
+            return found
+        if times[text] > 1:
+            raise UsageError(f"{source}: {times[text]} photographs are called {text}: write the folder too.")
+        return by_file.get(text)
+
+    return find
+
+
+# --- prompt files ---------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tuple[Prompts, list[str]]:
+    """Prompts of a prompt file, whose keys are names of photographs or, as test.py writes them, of their masks; notes.
+
+    Raises UsageError where photographs have no entry, or entries are none.
+    """
+    entries = read_entries(path)
+    find = _finder(photographs, f"--prompt_path {path}")
+    prompts: Prompts = {photograph.name: [] for photograph in photographs}
+    stems: dict[str, list[Photograph]] = {}
+    for photograph in photographs:
+        stems.setdefault(photograph.path.stem, []).append(photograph)
+    strangers = []
+    for key, entry in entries.items():
+        photograph = find(key)
+        label = "object"
+        if photograph is None and (owners := _owners(key, stems)):
+            if len(owners) > 1:
+                names = listing(owner.name for owner in owners)
+                raise UsageError(f"--prompt_path {path}: {key} may be of {names}: give them apart, or name the image.")
+            photograph = owners[0]
+            label = structure_of(Path(key), photograph.path)
+        if photograph is None:
+            strangers.append(key)
+        elif prompt := _prompt_of(entry, label, frame):
+            prompts[photograph.name].append(prompt)
+    without = [name for name, asked in prompts.items() if not asked]
+    if without:
+        raise UsageError(f"--prompt_path {path} has no prompt for {len(without)} photograph(s): {listing(without)}.")
+    note = f"{path}: {len(strangers)} entries belong to none of the photographs: {listing(strangers)}"
+    return prompts, [note] * bool(strangers)
+
+
+def _owners(key: str, stems: dict[str, list[Photograph]]) -> list[Photograph]:
+    """Photographs that a mask of this name belongs to: those whose name it starts with, the longest one."""
+    stem = Path(key.replace("\\", "/")).stem
+    stem = re.sub(r"_\d+$", "", stem) if re.sub(r"_\d+$", "", stem) in stems else stem
+    while stem not in stems and "_" in stem:
+        stem = stem.rpartition("_")[0]
+    return stems.get(stem, [])
+
+
+def _prompt_of(entry: dict[str, list[Any]], label: str, frame: str) -> Prompt | None:
+    """The prompt of a checked entry; None for one of a mask that vanished in the model frame."""
+    points = tuple((x, y, n) for (x, y), n in zip(entry["point_coords"], entry["point_labels"], strict=True) if n >= 0)
+    box = tuple(entry["boxes"][0]) if entry["boxes"] else None
+    return Prompt(label, box=box, points=points, frame=frame) if box or points else None
+
+
+# --- checks ---------------------------------------------------------------------------------------------------
+
+
+def check_places(photographs: Sequence[Photograph], prompts: Prompts, image_size: int) -> None:
+    """Raise UsageError that lists boxes and points outside their photographs, from the files' headers alone."""
+    problems = []
+    for photograph in photographs:
+        asked = [prompt for prompt in prompts[photograph.name] if not prompt.structure]
+        if not asked:
+            continue
+        try:
+            size = size_of(photograph.path)
+        except DataError:
+            continue  # reported when its turn comes
+        for prompt in asked:
+            own = (image_size, image_size) if prompt.frame == MODEL else size
+            if wrong := prompt.outside(own):
+                where = "the model frame" if prompt.frame == MODEL else photograph.path
+                problems.append(f"{wrong} lies outside {where} ({own[1]} x {own[0]} pixels)")
+    if problems:
+        raise UsageError(f"{len(problems)} prompt(s) lie outside: {'; '.join(problems[:8])}.")

@@ -1,0 +1,218 @@
+"""A prediction run from checked inputs to its results: shared by processes, taken up again where it was interrupted."""
+
+import argparse
+import errno
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from maps import DataError
+from prediction.answer import Encoded, answers
+from prediction.cache import EmbeddingCache
+from prediction.outputs import FAILED, Outputs
+from prediction.photographs import Photograph, read_pixels
+from prediction.pipeline import Pipeline
+from prediction.prompts import Prompts
+from results import differences
+from segment_anything.checkpoint import digest
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import Frame, to_tensor
+from utils import Processes, UsageError, autocast_dtype
+
+logger = logging.getLogger("predict")
+BINDING = ("zoom", "use_amp", "overlays", "structures", "box", "point", "background", "label", "prompt_frame")
+
+
+@dataclass
+class Task:
+    """A photograph on its way through the pipeline; `message` says why it got no further."""
+
+    photograph: Photograph
+    message: str = ""
+    image: np.ndarray | None = None
+    frame: Frame | None = None
+    pixels: Tensor | None = None
+    embedding: Tensor | None = None
+    key: str | None = None
+    fresh: bool = False  # encoded now, not in the cache
+
+
+class Run:
+    """Predicts `photographs` with `prompts` and leaves the results in `out`; each process takes its share."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        model: Sam,
+        photographs: Sequence[Photograph],
+        prompts: Prompts,
+        processes: Processes,
+        *,
+        prompt_digest: str,
+        workers: int,
+        multimask: bool = True,
+    ) -> None:
+        self.args, self.model, self.photographs, self.prompts = args, model, photographs, prompts
+        self.processes, self.workers, self.multimask = processes, workers, multimask
+        self.outputs = Outputs(args.out, overlays=args.overlays)
+        self.settings = self._settings(prompt_digest)
+        self.cache = self._cache()
+
+    def run(self) -> int:
+        """Exit code: 0, or 1 where photographs could not be predicted."""
+        todo = self._begin()
+        pipeline = Pipeline(self._read, self._encode, self._finish, workers=self.workers)
+        cv2.setNumThreads(0)  # the photographs are the parallel part
+        bar = tqdm(total=len(todo), desc="predict", unit="image", disable=not self.processes.first)
+        try:
+            with bar:
+                for message in pipeline.run(todo):
+                    if message:
+                        bar.write(f"left out: {message}")
+                    bar.update()
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise UsageError(f"{error}: what is done is kept; free some space and start again.") from error
+            raise
+        return self._end(len(todo), pipeline)
+
+    # --- a new run or an unfinished one -----------------------------------------------------------------------
+
+    def _settings(self, prompt_digest: str) -> dict[str, Any]:
+        """What decides the masks, by the name that a user knows."""
+        return {
+            **{f"--{name}": getattr(self.args, name) for name in BINDING},
+            "--boxes_csv or --prompt_path": prompt_digest,
+            "preprocessing": self.model.preprocessing.as_dict(),
+            "weights": digest(self.model.state_dict()),
+            "presence thresholds": self.model.prompt_encoder.presence_thresholds,
+        }
+
+    def _cache(self) -> EmbeddingCache | None:
+        if not self.args.embedding_cache:
+            return None
+        about = {
+            "weights": digest(self.model.image_encoder.state_dict()),
+            "preprocessing": self.model.preprocessing.as_dict(),
+            "autocast": str(autocast_dtype(self.model.device)) if self.args.use_amp else "",
+        }
+        return EmbeddingCache(self.args.embedding_cache, round(self.args.cache_gb * 1e9), about)
+
+    def _begin(self) -> list[Photograph]:
+        """This process's share of what is not done. Raises UsageError where --out holds masks of other settings."""
+        if self.processes.first:
+            if old := self.outputs.settings():
+                if differing := differences(old, self.settings):
+                    raise UsageError(
+                        f"--out {self.args.out} holds results with other {', '.join(differing)}: give another folder, "
+                        "or remove it."
+                    )
+                self.outputs.tidy()
+            self.outputs.begin(self.settings)
+        self.processes.wait()
+        rest = [photograph for photograph in self.photographs if not self.outputs.is_done(photograph)]
+        if self.processes.first and len(rest) < len(self.photographs):
+            done = len(self.photographs) - len(rest)
+            logger.info(f"{done} of {len(self.photographs)} photographs are done already, {len(rest)} to do")
+        self.processes.wait()  # until all have looked: from now on there are more
+        return rest[self.processes.rank :: self.processes.count]
+
+    # --- the stages -------------------------------------------------------------------------------------------
+
+    def _read(self, photograph: Photograph) -> Task:
+        """The photograph, and its embedding from the cache or the encoder's input."""
+        task = Task(photograph)
+        try:
+            task.image = read_pixels(photograph.path, max_pixels=self.args.max_pixels)
+            if self.cache:
+                task.key = self.cache.key(photograph.path.read_bytes())
+                task.embedding = self.cache.get(task.key)
+        except (DataError, OSError) as error:
+            task.message = str(error)
+            return task
+        preprocessing = self.model.preprocessing
+        task.frame = preprocessing.frame(task.image)
+        if task.embedding is None or self.model.mask_decoder.detail is not None:
+            task.pixels = to_tensor(preprocessing.image(task.image, task.frame))[None]
+        return task
+
+    @torch.no_grad()
+    def _encode(self, task: Task) -> Task:
+        if task.message or task.embedding is not None or not self.prompts[task.photograph.name]:
+            return task
+        device = self.model.device
+        with self._autocast():
+            task.embedding = self.model.encode(task.pixels.to(device))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        task.fresh = True
+        return task
+
+    @torch.no_grad()
+    def _finish(self, task: Task) -> str:
+        """Decode, and write the results; what went wrong, "" for nothing."""
+        photograph, asked = task.photograph, self.prompts[task.photograph.name]
+        size = task.image.shape[:2] if task.image is not None else (0, 0)
+        for prompt in asked:
+            wrong = prompt.outside(size) if prompt.frame == "photograph" and not task.message else None
+            task.message = f"{photograph.path}: {wrong} lies outside ({size[1]} x {size[0]})" if wrong else task.message
+        if task.message:
+            self.outputs.write_failure(photograph, task.message)
+            return task.message
+        with self._autocast():
+            encoded = self._encoded(task)
+            found = answers(self.model, encoded, asked, zoom=self.args.zoom, multimask=self.multimask) if asked else ()
+            self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
+        return ""
+
+    def _encoded(self, task: Task) -> Encoded:
+        """The photograph with its embedding, which goes into the cache, and what the detail head sees of it."""
+        embedding = task.embedding
+        if self.cache and task.fresh:
+            self.cache.put(task.key, embedding)
+        detail = None
+        if embedding is not None:
+            embedding = embedding.to(self.model.device)
+            if self.model.mask_decoder.detail is not None:
+                detail = self.model.features(task.pixels.to(self.model.device), embedding)
+        return Encoded(task.image, task.frame, embedding, detail)
+
+    def _autocast(self) -> torch.autocast:
+        device = self.model.device
+        return torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp)
+
+    # --- results ----------------------------------------------------------------------------------------------
+
+    def _end(self, count: int, pipeline: Pipeline) -> int:
+        """Merge what all processes did, and say how it went."""
+        hits = self.cache.hits if self.cache else 0
+        shares = self.processes.gather((count, pipeline.encoding, pipeline.seconds, hits))
+        states: Counter[str] = Counter()
+        if self.processes.first:
+            states = self.outputs.merge(self.photographs)
+            for line in self._summary(shares, states):
+                logger.info(line)
+        self.processes.wait()
+        return self.processes.gather(1 if states[FAILED] else 0)[0]
+
+    def _summary(self, shares: Sequence[tuple[int, float, float, int]], states: Counter[str]) -> list[str]:
+        done, encoding, seconds, hits = (sum(values) for values in zip(*shares, strict=True))
+        longest = max(share[2] for share in shares)
+        lines = [f"masks: {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}"]
+        if done:
+            lines.append(
+                f"{done} photographs in {longest:.1f} s, {done / longest:.2f} images/s; "
+                f"the encoder was busy {encoding / seconds:.1%} of the time"
+            )
+        if self.cache:
+            lines.append(f"embeddings: {hits} of {done} from {self.args.embedding_cache}")
+        overlays = ", overlays/" if self.args.overlays else ""
+        return [*lines, f"results: {self.args.out}/predictions.csv, coco.json, masks/{overlays}"]

@@ -1,0 +1,225 @@
+"""The same weights in other files: HuggingFace's names, and what was trained on a base without the base.
+
+HuggingFace's SamModel holds SAM's own tensors under other names. What it has no place for (adapters, structures, the
+detail head, our metadata) goes into a second file beside it, which is read back with it.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .checkpoint import (
+    ADAPTER,
+    BASE,
+    HUB_POSITIONS,
+    OPTIONAL,
+    POSITIONS,
+    WEIGHTS_NAME,
+    Checkpoint,
+    CheckpointError,
+    digest,
+    listing,
+    read_checkpoint,
+    read_tensors,
+    resize_positions,
+    resize_relative,
+    save_weights,
+)
+from .utils.atomic import atomic_path, write_text
+
+EXTRA_NAME = "sam_med2d_extra.safetensors"
+ENCODER = "image_encoder."
+POSITION_CODE = "shared_image_embedding.positional_embedding"  # HuggingFace has this tensor twice
+# ours, HuggingFace's; # stands for a number, * for the rest of the name
+NAMES = (
+    ("image_encoder.pos_embed", HUB_POSITIONS),
+    ("image_encoder.patch_embed.proj.*", "vision_encoder.patch_embed.projection.*"),
+    ("image_encoder.blocks.#.norm#.*", "vision_encoder.layers.#.layer_norm#.*"),
+    ("image_encoder.blocks.#.attn.*", "vision_encoder.layers.#.attn.*"),
+    ("image_encoder.blocks.#.mlp.*", "vision_encoder.layers.#.mlp.*"),
+    ("image_encoder.neck.0.*", "vision_encoder.neck.conv1.*"),
+    ("image_encoder.neck.1.*", "vision_encoder.neck.layer_norm1.*"),
+    ("image_encoder.neck.2.*", "vision_encoder.neck.conv2.*"),
+    ("image_encoder.neck.3.*", "vision_encoder.neck.layer_norm2.*"),
+    ("prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", POSITION_CODE),
+    ("prompt_encoder.point_embeddings.#.weight", "prompt_encoder.point_embed.#.weight"),
+    ("prompt_encoder.not_a_point_embed.weight", "prompt_encoder.not_a_point_embed.weight"),
+    ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.no_mask_embed.weight"),
+    ("prompt_encoder.mask_downscaling.0.*", "prompt_encoder.mask_embed.conv1.*"),
+    ("prompt_encoder.mask_downscaling.1.*", "prompt_encoder.mask_embed.layer_norm1.*"),
+    ("prompt_encoder.mask_downscaling.3.*", "prompt_encoder.mask_embed.conv2.*"),
+    ("prompt_encoder.mask_downscaling.4.*", "prompt_encoder.mask_embed.layer_norm2.*"),
+    ("prompt_encoder.mask_downscaling.6.*", "prompt_encoder.mask_embed.conv3.*"),
+    ("mask_decoder.iou_token.weight", "mask_decoder.iou_token.weight"),
+    ("mask_decoder.mask_tokens.weight", "mask_decoder.mask_tokens.weight"),
+    ("mask_decoder.transformer.layers.#.norm#.*", "mask_decoder.transformer.layers.#.layer_norm#.*"),
+    ("mask_decoder.transformer.norm_final_attn.*", "mask_decoder.transformer.layer_norm_final_attn.*"),
+    ("mask_decoder.transformer.*", "mask_decoder.transformer.*"),
+    ("mask_decoder.output_upscaling.0.*", "mask_decoder.upscale_conv1.*"),
+    ("mask_decoder.output_upscaling.1.*", "mask_decoder.upscale_layer_norm.*"),
+    ("mask_decoder.output_upscaling.3.*", "mask_decoder.upscale_conv2.*"),
+    ("mask_decoder.output_hypernetworks_mlps.#.layers.0.*", "mask_decoder.output_hypernetworks_mlps.#.proj_in.*"),
+    ("mask_decoder.output_hypernetworks_mlps.#.layers.1.*", "mask_decoder.output_hypernetworks_mlps.#.layers.0.*"),
+    ("mask_decoder.output_hypernetworks_mlps.#.layers.2.*", "mask_decoder.output_hypernetworks_mlps.#.proj_out.*"),
+    ("mask_decoder.iou_prediction_head.layers.0.*", "mask_decoder.iou_prediction_head.proj_in.*"),
+    ("mask_decoder.iou_prediction_head.layers.1.*", "mask_decoder.iou_prediction_head.layers.0.*"),
+    ("mask_decoder.iou_prediction_head.layers.2.*", "mask_decoder.iou_prediction_head.proj_out.*"),
+)
+TWIN = "prompt_encoder.shared_embedding.positional_embedding"  # of POSITION_CODE
+
+
+# --- HuggingFace ----------------------------------------------------------------------------------------------
+
+
+def hub_name(key: str) -> str | None:
+    """HuggingFace's name of one of our tensors; None where it has no place for it."""
+    return _renamed(key, NAMES)
+
+
+def own_name(key: str) -> str | None:
+    """Our name of a tensor of HuggingFace's SamModel; None where we have no place for it."""
+    return _renamed(POSITION_CODE if key == TWIN else key, [(theirs, ours) for ours, theirs in NAMES])
+
+
+def _renamed(key: str, names: Iterable[tuple[str, str]]) -> str | None:
+    for old, new in names:
+        pattern = re.escape(old).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)")
+        if found := re.fullmatch(pattern, key):
+            parts = iter(found.groups())
+            return re.sub(r"[#*]", lambda _: next(parts), new)  # noqa: B023  (used up before the next turn)
+    return None
+
+
+def to_hub(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Our tensors as SamModel's state dict, and those that it has no place for, under our names."""
+    theirs = {name: value for key, value in state.items() if (name := hub_name(key))}
+    theirs[TWIN] = theirs[POSITION_CODE].clone()
+    return theirs, {key: value for key, value in state.items() if not hub_name(key)}
+
+
+def from_hub(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict from SamModel's. Raises CheckpointError for tensors that we have no place for."""
+    if unknown := [key for key in state if not own_name(key)]:
+        raise CheckpointError(f"{path}: {len(unknown)} tensors are not SamModel's: {listing(unknown)}.")
+    if TWIN in state and POSITION_CODE in state and not torch.equal(state[TWIN], state[POSITION_CODE]):
+        raise CheckpointError(f"{path}: {TWIN} and {POSITION_CODE} differ; here they are one tensor.")
+    return {own_name(key): value for key, value in state.items()}
+
+
+def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """config.json of HuggingFace's SamModel for our tensors, whose shapes say it all."""
+    grid, width = state[POSITIONS].shape[2:]
+    tables = {key: value for key, value in state.items() if key.endswith("attn.rel_pos_h")}
+    sides = {int(key.split(".")[2]): (len(table) + 1) // 2 for key, table in tables.items()}
+    windows = set(sides.values()) - {grid}
+    return {
+        "architectures": ["SamModel"],
+        "model_type": "sam",
+        "vision_config": {
+            "hidden_size": width,
+            "num_hidden_layers": len(sides),
+            "num_attention_heads": width // next(iter(tables.values())).shape[1],
+            "mlp_dim": len(state["image_encoder.blocks.0.mlp.lin1.weight"]),
+            "image_size": 16 * grid,
+            "patch_size": 16,
+            "window_size": windows.pop() if windows else grid,
+            "global_attn_indexes": [index for index, side in sides.items() if side == grid],
+            "output_channels": len(state["image_encoder.neck.0.weight"]),
+        },
+        "prompt_encoder_config": {"image_size": 16 * grid, "patch_size": 16},
+        "mask_decoder_config": {},
+    }
+
+
+def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
+    """Write a folder for `SamModel.from_pretrained`; returns a line for each thing that SamModel cannot hold.
+
+    Those go into EXTRA_NAME in the folder, which `read_any` reads back.
+    """
+    theirs, extra = to_hub(checkpoint.state)
+    save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
+    write_text(folder / "config.json", json.dumps(hub_config(checkpoint.state), indent=1) + "\n")
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        own = {key: value.detach().cpu().contiguous() for key, value in theirs.items()}
+        save_file(own, temporary, metadata={"format": "pt"})  # which transformers asks for
+    return _not_held(extra, checkpoint.metadata)
+
+
+def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[str]:
+    parts = {what: [key for key in extra if part in key] for part, what in OPTIONAL.items()}
+    parts["other tensors"] = [key for key in extra if not any(part in key for part in OPTIONAL)]
+    lines = [f"{what} ({len(keys)} tensors, such as {keys[0]})" for what, keys in parts.items() if keys]
+    return lines + [f"the metadata ({', '.join(metadata)})"] * bool(metadata)
+
+
+def read_any(path: str | Path, *, trust: bool = False) -> Checkpoint:
+    """As `read_checkpoint`, also for HuggingFace's names, with what `save_hub` wrote beside them."""
+    found = read_tensors(path, trust=trust)
+    if HUB_POSITIONS not in found.state:
+        return read_checkpoint(path, trust=trust)
+    state, metadata = from_hub(found.path, found.state), found.metadata
+    beside = found.path.with_name(EXTRA_NAME)
+    if beside.is_file():
+        extra = read_tensors(beside)
+        state, metadata = state | extra.state, extra.metadata
+    return replace(found, state=state, metadata=metadata)
+
+
+# --- what was trained, and its base ---------------------------------------------------------------------------
+
+
+def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `merge` needs to make the checkpoint from its base again: tensors and metadata.
+
+    All but the image encoder, the adapters, and those tensors of the encoder that are not the base's to the bit.
+    """
+    encoder = _encoder(base, checkpoint.state)
+    state = {
+        key: value
+        for key, value in checkpoint.state.items()
+        if key not in encoder or value.dtype != encoder[key].dtype or not torch.equal(value, encoder[key])
+    }
+    about = {"digest": digest(checkpoint.state), "order": list(checkpoint.state)}
+    about["tables"] = {key: list(value.shape) for key, value in checkpoint.state.items() if _is_table(key)}
+    return state, {**checkpoint.metadata, BASE: about}
+
+
+def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
+    """The checkpoint that `split` took apart, to the bit. Raises CheckpointError with another base."""
+    about = trained.metadata.get(BASE)
+    try:
+        shapes = {key: torch.empty(shape, device="meta") for key, shape in about["tables"].items()}
+        state = {**base.state, **_encoder(base, shapes), **trained.state}
+        state = {key: state[key] for key in about["order"]}
+        whole = about["digest"] == digest(state)
+    except KeyError as error:
+        raise CheckpointError(f"--base {base.path} has no tensor {error}: {trained.path} has another base.") from error
+    except TypeError as error:
+        raise CheckpointError(f"{trained.path} was not written with --to adapters: nothing to merge.") from error
+    if not whole:
+        raise CheckpointError(f"--base {base.path} is not the base of {trained.path}: the merged weights differ.")
+    metadata = {key: value for key, value in trained.metadata.items() if key != BASE}
+    return Checkpoint(trained.path, state, metadata)
+
+
+def _is_table(key: str) -> bool:
+    return key == POSITIONS or key.endswith(("rel_pos_h", "rel_pos_w"))
+
+
+def _encoder(base: Checkpoint, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The base's image encoder without adapters, its position tables as large as those of `like`."""
+    found = {}
+    for key, value in base.state.items():
+        if key.startswith(ENCODER) and ADAPTER not in key:
+            wanted = like[key].shape if key in like else value.shape
+            if _is_table(key) and wanted != value.shape:
+                value = resize_positions(value, wanted[1]) if key == POSITIONS else resize_relative(value, wanted[0])
+            found[key] = value
+    return found
