@@ -27,6 +27,7 @@ from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from segment_anything.windows import LARGE, Tiles
 from tester import Tester
 from utils import (
+    SHIPPED_WEIGHTS,
     Processes,
     UsageError,
     add_bool,
@@ -56,7 +57,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     data.add_argument("--run_name", default="sammed", help="folder of this run inside work_dir; also its table name")
     data.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
     model = parser.add_argument_group("model")
-    model.add_argument("--sam_checkpoint", help="weights to test: a file, or a folder with model.safetensors")
+    weights = "weights to test: a file, or a folder with model.safetensors (default: the shipped ones)"
+    model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help=weights)
     model.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="unless the checkpoint names its own")
     model.add_argument("--image_size", type=int, default=256, help="input side, unless the checkpoint names its own")
     add_bool(model, "--encoder_adapter", default=True, help="False drops them; not given: as in the checkpoint")

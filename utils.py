@@ -25,6 +25,7 @@ from maps import DataError
 from segment_anything.checkpoint import CheckpointError
 from segment_anything.modeling import Sam
 
+SHIPPED_WEIGHTS = Path(__file__).parent / "pretrain_model" / "fundus_vit_t.safetensors"
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safetensors", "scipy")
 
 

@@ -44,6 +44,7 @@ from segment_anything.checkpoint import CheckpointError, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from utils import (
+    SHIPPED_WEIGHTS,
     UsageError,
     add_bool,
     cpu_workers,
@@ -55,7 +56,6 @@ from utils import (
 )
 
 logger = logging.getLogger("predict")
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "pretrain_model" / "fundus_vit_t.safetensors"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -79,7 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_frame", choices=FRAMES, default=FRAMES[0], help="pixels that --prompt_path is in")
     add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
     model = parser.add_argument_group("model")
-    model.add_argument("--sam_checkpoint", default=str(DEFAULT_WEIGHTS), help="weights (default: the shipped ones)")
+    model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help="weights (default: the shipped ones)")
     model.add_argument("--model_type", choices=MODEL_SPECS, help="unless the checkpoint names its own")
     model.add_argument("--image_size", type=int, help="input side in pixels (default: the checkpoint's)")
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
