@@ -6,6 +6,7 @@
     python scripts/convert_checkpoint.py sam_vit_b_hf sam_vit_b.safetensors
     python scripts/convert_checkpoint.py best small.safetensors --to adapters --base sam_vit_b_01ec64.pth
     python scripts/convert_checkpoint.py small.safetensors whole.safetensors --base sam_vit_b_01ec64.pth
+    python scripts/convert_checkpoint.py workdir/models/mine/best mine.safetensors --half
 
 Takes seconds. The published SAM-Med2D file also holds a pickled optimizer, which every loader here refuses:
 unpickling can run any code that the file's author, or whoever changed it on the way, put in. `--trust` does it
@@ -19,8 +20,11 @@ structures, detail head, metadata) is named and kept in a second file there. Suc
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
@@ -31,6 +35,7 @@ from segment_anything.checkpoint import (
     WEIGHTS_NAME,
     Checkpoint,
     CheckpointError,
+    listing,
     read_tensors,
     save_weights,
 )
@@ -50,6 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trust", action="store_true", help="unpickle objects too: runs any code in IN")
     parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write (default: safetensors)")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
+    parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")
     return parser.parse_args(argv)
 
 
@@ -57,6 +63,8 @@ def convert(args: argparse.Namespace) -> str:
     """Write what `args` ask for; returns what was done. Raises CheckpointError."""
     if args.to != "huggingface" and args.target.suffix != ".safetensors":
         raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
+    if args.half and args.to != "safetensors":
+        raise CheckpointError(f"--half goes with --to safetensors, not with --to {args.to}.")
     if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
         raise CheckpointError(f"OUT {args.target}: --to huggingface writes a folder.")
     checkpoint = read(args)
@@ -89,11 +97,20 @@ def write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
         if not args.base:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
         state, metadata = split(checkpoint, read_any(args.base))
-    save_weights(args.target, state, metadata)
+    save_weights(args.target, in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
     size = f"{args.target.stat().st_size / 1e6:.1f} MB"
     whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
     return f"{args.target}: {len(state)} tensors{whole}, {adapters}, {size}"
+
+
+def in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with float32 as float16. Raises CheckpointError for a number that float16 cannot hold."""
+    found = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+    large = [key for key, value in found.items() if not value.isfinite().all()]
+    if large:
+        raise CheckpointError(f"--half: {listing(large)} has numbers that 16 bits cannot hold: leave --half out.")
+    return found
 
 
 def _refuse_input(target: Path, *sources: Path | None) -> None:

@@ -250,3 +250,19 @@ def test_a_hub_folder_is_not_written_over_itself(whole, tmp_path, capsys):
     assert run(whole, tmp_path / "hub", "--to", "huggingface") == 0
     assert run(tmp_path / "hub", tmp_path / "hub", "--to", "huggingface") == 2
     assert "is the input itself" in capsys.readouterr().err
+
+
+def test_half_is_half_the_size_and_loads(whole, tmp_path, tiny_type, capsys):
+    small = tmp_path / "half.safetensors"
+    assert run(whole, small, "--half") == 0
+    assert small.stat().st_size < 0.55 * whole.stat().st_size
+    before, after = (build_sam("vit_t", checkpoint=path).state_dict() for path in (whole, small))
+    for name, tensor in before.items():
+        assert after[name].dtype == tensor.dtype
+        torch.testing.assert_close(after[name], tensor.half().to(tensor.dtype), rtol=0, atol=0)
+    state = load_file(whole)
+    state["prompt_encoder.no_mask_embed.weight"][0, 0] = 1e6
+    save_weights(tmp_path / "large.safetensors", state, {})
+    assert run(tmp_path / "large.safetensors", small, "--half") == 2
+    assert "prompt_encoder.no_mask_embed.weight has numbers that 16 bits cannot hold" in capsys.readouterr().err
+    assert run(whole, tmp_path / "hub", "--to", "huggingface", "--half") == 2
