@@ -17,6 +17,7 @@ from segment_anything.utils.transforms import (
     OUTSIDE_LOGIT,
     Frame,
     Preprocessing,
+    _level,
     bounding_box,
     normalise,
     place,
@@ -371,3 +372,14 @@ def test_a_window_holds_its_box_and_lies_in_the_photograph(height, width, data):
         assert window.inner == (0, 0, 64, 64)
         centre = np.array([[(x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2]])
         np.testing.assert_allclose(window.points_to_original(window.points_to_model(centre)), centre, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, share=st.floats(0, 1), side=st.integers(1, 60))
+def test_the_level_is_that_of_the_largest_pixels(seed, share, side):
+    """As sorting all pixels gives it, black ones too."""
+    rng = np.random.default_rng(seed)
+    coverage = (rng.random((side, side)) * (rng.random((side, side)) < share)).astype(np.float32)
+    keep = max(1, round(float(coverage.sum())))
+    level = np.clip(np.sort(coverage, axis=None)[-keep], 0.2, 0.5)
+    assert np.array_equal(coverage >= _level(coverage), coverage >= level)

@@ -278,11 +278,17 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = height < mask.shape[0] or width < mask.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     coverage = cv2.resize(mask.astype(np.float32), (width, height), interpolation=method)
-    level = 0.5
-    if shrinks:
-        keep = max(1, round(float(coverage.sum())))
-        level = np.clip(np.partition(coverage, -keep, axis=None)[-keep], 0.2, 0.5)
+    level = _level(coverage) if shrinks else 0.5
     return _restore_components((coverage >= level).astype(np.uint8), mask)
+
+
+def _level(coverage: np.ndarray, lowest: float = 0.2, highest: float = 0.5) -> float:
+    """The coverage, between the two, from which on as many pixels are kept as keeps the area of `coverage` [h, w]."""
+    keep = max(1, round(float(coverage.sum())))
+    candidates = coverage[coverage > lowest]  # the many zeros would be most of the work
+    if keep > len(candidates):
+        return lowest
+    return min(float(np.partition(candidates, -keep)[-keep]), highest)
 
 
 def _restore_components(small: np.ndarray, mask: np.ndarray) -> np.ndarray:
