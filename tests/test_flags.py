@@ -106,7 +106,7 @@ def test_defaults_of_train(flag, default):
         "metrics": ["iou", "dice"],
         "image_size": 256,
         "model_type": "vit_b",
-        "sam_checkpoint": None,
+        "sam_checkpoint": str(utils.SHIPPED_WEIGHTS),
         "boxes_prompt": True,
         "point_num": 1,
         "iter_point": 1,
