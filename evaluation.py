@@ -25,6 +25,7 @@ from segment_anything.windows import Tiles, blend_tiles, tiled_frame, zoom_in
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts
 FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
+FEW_ABSENT = 10  # photographs without a structure say half as much as many would
 METRICS = (*SCORES, VCDR)
 
 Row = dict[str, Any]
@@ -324,8 +325,9 @@ def _whole(batch: Batch, i: int) -> np.ndarray:
 def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
     """Probability of each structure from which on it is best held to be there, from cases asked for by name.
 
-    Best is the highest mean of sensitivity and specificity; of equal ones the lowest threshold, which withholds least.
-    0, so that nothing is withheld, for a structure that is in every photograph.
+    Best is the highest sensitivity plus specificity; the second weighs n / (n + FEW_ABSENT) with n photographs without
+    the structure: two of them cannot withhold it from half of the others. Of equal ones it is the lowest threshold,
+    which withholds least. 0, so that nothing is withheld, for a structure that is in every photograph.
     """
     there: dict[str, dict[bool, list[float]]] = {}
     for row in rows:
@@ -339,7 +341,8 @@ def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
         return 0.0
     values = np.unique(np.concatenate((present, absent)))
     candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
-    merits = [(present >= level).mean() + (absent < level).mean() for level in candidates]
+    weight = len(absent) / (len(absent) + FEW_ABSENT)
+    merits = [(present >= level).mean() + weight * (absent < level).mean() for level in candidates]
     return float(candidates[int(np.argmax(merits))])
 
 

@@ -33,7 +33,7 @@ OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")  #
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
 DPI = 150
 LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
-LOSSES |= {"bce": "cross entropy", "presence": "presence"}
+LOSSES |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": "presence"}
 
 
 def heading(prompt: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import train
 from evaluation import Mode
 from tests.helpers import load_test_script
-from utils import Processes, UsageError, resume_command
+from utils import SHIPPED_WEIGHTS, Processes, UsageError, resume_command
 
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}
@@ -106,7 +106,7 @@ def test_defaults_of_train(flag, default):
         "metrics": ["iou", "dice"],
         "image_size": 256,
         "model_type": "vit_b",
-        "sam_checkpoint": str(utils.SHIPPED_WEIGHTS),
+        "sam_checkpoint": str(SHIPPED_WEIGHTS),
         "boxes_prompt": True,
         "point_num": 1,
         "iter_point": 1,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from DataLoader import FundusDataset, collate
-from evaluation import parse_mode, predict_batch
+from evaluation import parse_mode, predict_batch, presence_thresholds
 from maps import MaskRef, Record, complete
 from prompt_file import make_prompts
 from segment_anything.build_sam import build_network, build_sam
@@ -231,6 +231,33 @@ def test_cross_entropy_equals_the_plain_formula():
     assert extreme.isfinite().all()
 
 
+def answer(structure: str, presence: float, *, absent: bool) -> dict:
+    return {"prompt": "structure", "structure": structure, "presence": presence, "absent": absent}
+
+
+def test_the_presence_threshold_parts_those_with_from_those_without():
+    rows = [answer("vessel", p, absent=False) for p in (0.9, 0.8, 0.7, 0.2)]
+    rows += [answer("vessel", p, absent=True) for p in np.linspace(0.01, 0.6, 40)]
+    rows += [answer("optic_disc", 0.1, absent=False)]
+    assert presence_thresholds(rows) == {"vessel": pytest.approx(0.65), "optic_disc": 0.0}
+
+
+def test_two_photographs_without_a_structure_do_not_withhold_it_from_many():
+    rows = [answer("hard_exudate", p, absent=False) for p in (0.9, 0.8, 0.3, 0.2)]
+    rows += [answer("hard_exudate", p, absent=True) for p in (0.5, 0.6)]
+    assert presence_thresholds(rows)["hard_exudate"] == 0.0
+    many = [answer("hard_exudate", p, absent=True) for p in (0.5, 0.6) for _ in range(20)]
+    assert presence_thresholds(rows[:4] + many)["hard_exudate"] == pytest.approx(0.7)
+
+
+def test_by_area_a_small_mask_pulls_as_hard_as_a_large_one():
+    logits, mask = torch.full((3, 1, 40, 40), -3.0), torch.zeros(3, 1, 40, 40, dtype=torch.bool)
+    mask[0, :, :20], mask[1, :, :8, :10] = True, True
+    plain = segmentation_losses(logits, mask, kind="bce")[0][:, 0]
+    by_area = segmentation_losses(logits, mask, kind="area")[0][:, 0]
+    torch.testing.assert_close(by_area, plain / torch.tensor([0.5, 0.05, 0.01]))  # nothing counts as 1 %
+
+
 def learn(model, image, mask, asked, steps: int, lr: float = 2e-3) -> None:
     policy = StepPolicy(corrective_rounds=1, clicks=(1,), loss="bce")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
@@ -255,9 +282,10 @@ def learn(model, image, mask, asked, steps: int, lr: float = 2e-3) -> None:
 
 def test_every_new_weight_gets_a_gradient():
     model = structured(detail=True).train()
-    image, mask = torch.randn(2, 3, 64, 64), torch.zeros(2, 1, 64, 64, dtype=torch.bool)
-    mask[0, :, 20:40, 20:40] = True
-    learn(model, image, mask, torch.tensor([4, 5]), steps=2)  # the head's weights start at zero: its stem learns second
+    image, mask = torch.randn(3, 3, 64, 64), torch.zeros(3, 1, 64, 64, dtype=torch.bool)
+    mask[::2, :, 20:40, 20:40] = True
+    asked = torch.tensor([4, 5, -1])
+    learn(model, image, mask, asked, steps=2)  # the head's weights start at zero: its stem learns second
     policy = StepPolicy(corrective_rounds=1, clicks=(1,), loss="bce")
     generator = torch.Generator().manual_seed(0)
     model.zero_grad()
@@ -265,12 +293,12 @@ def test_every_new_weight_gets_a_gradient():
         model,
         image,
         mask,
-        torch.zeros(2, 4),
-        torch.arange(2),
+        torch.zeros(3, 4),
+        torch.arange(3),
         policy=policy,
         clicks=policy.draw(generator),
         randomness=generator,
-        asked=torch.tensor([4, 5]),
+        asked=asked,
     ):
         objective.backward()
     new = {

@@ -1,7 +1,8 @@
 """Logits at the photograph's own resolution: what the S/4 grid of SAM's decoder cannot hold.
 
 A light U-shaped stem looks at the input at full, half and quarter resolution, with the image embedding at its bottom,
-once for an image. Each prompt then weighs the features, as it weighs the decoder's upscaled embedding.
+once for an image. Each prompt then weighs the features, as it weighs the decoder's upscaled embedding, and maps of
+where its clicks and its box lie.
 """
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .mask_decoder import MLP
+from .prompt_encoder import STRUCTURE
+from .prompt_maps import KINDS, prompt_maps, under_box, under_clicks
 
 WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
 
@@ -27,10 +30,11 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class DetailHead(nn.Module):
-    """Adds to the decoder's logits, upsampled to S x S, a product of prompt weights and full-resolution features.
+    """Adds to the decoder's logits, upsampled to S x S, a weighted sum of full-resolution features and prompt maps.
 
-    The weights come from the decoder's tokens and, for each of `structures` that is asked for by name, from a table:
-    what a name means need not be learnt through the transformer first. Both start at zero: a new head changes nothing.
+    The weights come from the decoder's tokens, from the features under the clicks and in the box, and, for each of
+    `structures` that is asked for by name, from a table: what a name means, or what a click has hit, need not be learnt
+    through the transformer first. All start at zero: a new head changes nothing.
     """
 
     def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
@@ -46,9 +50,10 @@ class DetailHead(nn.Module):
         self.to_full = nn.Conv2d(half, full, kernel_size=1)
         self.join_full = _block(full, full)
         self.weights = nn.ModuleList(
-            MLP(embedding_channels, embedding_channels, full, 3) for _ in range(num_mask_tokens)
+            MLP(embedding_channels, embedding_channels, full + KINDS, 3) for _ in range(num_mask_tokens)
         )
-        for mlp in self.weights:
+        self.under_prompts = MLP(3 * full, 4 * full, full, 2)
+        for mlp in (*self.weights, self.under_prompts):
             nn.init.zeros_(mlp.layers[-1].weight)
             nn.init.zeros_(mlp.layers[-1].bias)
         self.named = nn.Embedding(structures, full) if structures else None
@@ -64,19 +69,35 @@ class DetailHead(nn.Module):
         return self.join_full(full + _upsample(self.to_full(half), 2))
 
     def forward(
-        self, logits: Tensor, features: Tensor, tokens: Tensor, chosen: slice, asked: Tensor | None = None
+        self,
+        logits: Tensor,
+        features: Tensor,
+        tokens: Tensor,
+        chosen: slice,
+        points: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Logits [N, M, S/4, S/4], features [N or 1, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
 
-        chosen: which of the four tokens the M logits belong to; asked: int64 [N], the structure that is asked for by
-        name, -1 for none.
+        chosen: which of the four tokens the M logits belong to; points: coords [N, P, 2] and labels [N, P] of all
+        sparse prompts, as in `PromptEncoder.embed_points`.
         """
         numbers = range(len(self.weights))[chosen]
         weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)
-        if self.named is not None and asked is not None:
-            weights = weights + (self.named(asked.clamp(min=0)) * (asked >= 0)[:, None])[:, None]
-        detail = (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])
-        return F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False) + detail
+        weights, of_maps = weights.split((features.shape[1], KINDS), dim=2)
+        logits = F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False)
+        if points is not None and points[0].shape[1]:
+            maps = prompt_maps(*points, features.shape[-1])
+            found = torch.cat((under_clicks(features, *points), under_box(features, maps)), dim=1)
+            weights = weights + self.under_prompts(found)[:, None] + self._of_name(points[1])
+            logits = logits + maps.weighted(of_maps)
+        return logits + (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])
+
+    def _of_name(self, labels: Tensor) -> Tensor | float:
+        """Weights [N, 1, 16] of the structure that the labels [N, P] ask for, 0 where there is none."""
+        if self.named is None:
+            return 0.0
+        asked = (labels.long() - STRUCTURE).amax(dim=1)
+        return (self.named(asked.clamp(min=0)) * (asked >= 0)[:, None])[:, None]
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:

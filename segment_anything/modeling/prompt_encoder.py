@@ -96,10 +96,6 @@ class PromptEncoder(nn.Module):
             raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
         return STRUCTURE + self.structures.index(structure)
 
-    def asked(self, labels: Tensor) -> Tensor:
-        """Number of the structure that the labels [N, P] ask for, -1 for none: int64 [N]."""
-        return (labels.long() - STRUCTURE).amax(dim=1).clamp(min=-1)
-
     def get_dense_pe(self) -> Tensor:
         """Positions of the image embedding's cells: [1, C, S/16, S/16]."""
         return self.pe_layer.grid(self.grid_size)

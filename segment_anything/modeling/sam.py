@@ -65,8 +65,8 @@ class Sam(nn.Module):
         Prompt shapes and frames are those of `PromptEncoder.forward`.
         """
         sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
-        asked = None if points is None else self.prompt_encoder.asked(points[1])
-        return self._decode(embedding, sparse, dense, multimask, features, asked)
+        given = None if points is None and boxes is None else self.prompt_encoder.as_points(points, boxes)
+        return self._decode(embedding, sparse, dense, multimask, features, given)
 
     def decode_points(
         self,
@@ -85,8 +85,7 @@ class Sam(nn.Module):
         sparse = self.prompt_encoder.embed_points(coords, labels)
         encoder = self.prompt_encoder
         dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
-        asked = encoder.asked(labels) if labels.shape[1] else None
-        return self._decode(embedding, sparse, dense, multimask, features, asked)
+        return self._decode(embedding, sparse, dense, multimask, features, (coords, labels))
 
     def _decode(
         self,
@@ -95,11 +94,11 @@ class Sam(nn.Module):
         dense: Tensor,
         multimask: bool | None,
         features: Tensor | None,
-        asked: Tensor | None,
+        points: tuple[Tensor, Tensor] | None,
     ) -> Decoded:
         image_pe = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder.decode(
-            embedding, image_pe, sparse, dense, multimask=multimask, features=features, asked=asked
+            embedding, image_pe, sparse, dense, multimask=multimask, features=features, points=points
         )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:

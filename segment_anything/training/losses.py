@@ -15,7 +15,8 @@ FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
 EXPLORATION = 1 / 16
 REDUCTIONS = ("mask", "batch")
-LOSSES = {"focal": FOCAL_WEIGHT, "bce": 1.0}  # weight of the pixel loss beside the Dice loss
+LOSSES = {"focal": FOCAL_WEIGHT, "bce": 1.0, "area": 0.5}  # weight of the pixel loss beside the Dice loss
+SMALLEST_SHARE = 0.01  # of the pixels, that the "area" loss takes a mask to have
 TEACHERS = ("best", "predicted")
 
 
@@ -68,16 +69,19 @@ def segmentation_losses(
     """Pixel loss (mean over pixels) and Dice loss (1 - soft Dice) of each output.
 
     kind: "focal" is the focal loss (alpha 0.25, gamma 2), "bce" the binary cross entropy, which pulls harder at thin
-    structures. logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M]; finite for
-    any finite logit.
+    structures, "area" the binary cross entropy per pixel of the mask, at least 1 % of all pixels: a small lesion then
+    pulls as hard as a disc. logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M];
+    finite for any finite logit.
     """
     logits, mask = logits.float(), mask.float()
     if kind == "focal":
         return _FocalAndDice.apply(logits, mask, smooth)
-    entropy = F.softplus(logits) - logits * mask
+    entropy = (F.softplus(logits) - logits * mask).mean((-2, -1))
+    if kind == "area":
+        entropy = entropy / mask.mean((-2, -1)).clamp(min=SMALLEST_SHARE)
     probability = logits.sigmoid()
     overlap = 2 * (probability * mask).sum((-2, -1)) + smooth
-    return entropy.mean((-2, -1)), 1 - overlap / (probability.sum((-2, -1)) + mask.sum((-2, -1)) + smooth)
+    return entropy, 1 - overlap / (probability.sum((-2, -1)) + mask.sum((-2, -1)) + smooth)
 
 
 def presence_loss(presence: Tensor, mask: Tensor, asked: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def make_optimizer(
 
 def of_image(name: str) -> bool:
     """Whether a parameter of the model sees each image once, whatever the prompts: encoder and detail head's stem."""
-    prompted = ("mask_decoder.detail.weights.", "mask_decoder.detail.named.")
+    prompted = tuple(f"mask_decoder.detail.{part}." for part in ("weights", "under_prompts", "named"))
     return name.startswith(IMAGE_PARTS) and not name.startswith(prompted)
 
 

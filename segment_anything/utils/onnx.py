@@ -153,7 +153,7 @@ class OnnxDecoder(nn.Module):
             dense,
             multimask=self.multimask,
             features=detail_features,
-            asked=self.prompts.asked(point_labels),
+            points=(point_coords, point_labels),
         )
         logits = self.model.withhold_absent(logits, presence, point_labels)
         if self.return_single_mask:

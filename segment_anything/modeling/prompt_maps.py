@@ -1,0 +1,87 @@
+"""Where the prompts of a mask lie, drawn at full resolution: what the S/16 grid of the prompt tokens blurs.
+
+Every map is a product of a profile down the rows and one along the columns, so that a weighted sum of maps is one
+matrix product and no map is ever drawn by itself.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .prompt_encoder import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
+
+CLICK_WIDTHS = (1 / 64, 1 / 16)  # standard deviations of a click's bumps, in shares of S
+BOX_KINDS = 3  # an ellipse in the box, its inside, and everywhere: 1 where there is a box
+KINDS = 2 * len(CLICK_WIDTHS) + BOX_KINDS  # the bumps of foreground clicks, those of background clicks, the box
+
+
+class PromptMaps(NamedTuple):
+    """T maps of each of N masks: rows and columns [N, T, S], kinds [N, T, KINDS] with a 1 for the kind of each."""
+
+    rows: Tensor
+    columns: Tensor
+    kinds: Tensor
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Sum of the maps, each times the weight of its kind: [N, M, KINDS] -> [N, M, S, S]."""
+        of_maps = weights @ self.kinds.transpose(1, 2)
+        return (of_maps[..., None] * self.rows[:, None]).transpose(2, 3) @ self.columns[:, None]
+
+    @property
+    def ellipse(self) -> tuple[Tensor, Tensor]:
+        """Row and column profile [N, S] of the box's ellipse, 0 without a box."""
+        return self.rows[:, -BOX_KINDS], self.columns[:, -BOX_KINDS]
+
+
+def prompt_maps(coords: Tensor, labels: Tensor, size: int) -> PromptMaps:
+    """Maps of the points and the box of N masks.
+
+    coords: [N, P, 2] x, y in pixels of the S x S frame; labels: [N, P], as in `PromptEncoder.embed_points`. A click is
+    a Gaussian bump of each width; a box is a Gaussian that falls to 1/2 on the ellipse that touches its sides, the
+    inside of the box, with soft edges, and a constant.
+    """
+    coords = coords.float()
+    clicks, click_kinds = _clicks(coords, labels, size)
+    boxes, box_kinds = _box(coords, labels, size)
+    along = torch.cat((clicks, boxes), dim=2)
+    return PromptMaps(along[:, 1], along[:, 0], torch.cat((click_kinds, box_kinds), dim=1))
+
+
+def _clicks(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Profiles [N, 2, 2 P, S] in x and in y, and their kinds [N, 2 P, KINDS], 0 for what is no click."""
+    away = torch.arange(size, device=coords.device) - coords.transpose(1, 2)[..., None]
+    profiles = [torch.exp(-0.5 * (away / (width * size)).square()) for width in CLICK_WIDTHS]
+    signs = torch.stack((labels == FOREGROUND, labels == BACKGROUND), dim=2).to(coords.dtype)
+    of_width = torch.eye(len(CLICK_WIDTHS), device=coords.device)
+    kinds = [(signs[..., None] * width).flatten(2) for width in of_width]
+    return torch.cat(profiles, dim=2), F.pad(torch.cat(kinds, dim=1), (0, BOX_KINDS))
+
+
+def _box(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Profiles [N, 2, 3, S] in x and in y, all 0 without a box, and their kinds [N, 3, KINDS]."""
+    corners = (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+    start, end = ((coords * (labels == corner)[..., None]).sum(1) for corner in corners)
+    half = ((end - start) / 2).clamp(min=0.5)[..., None]
+    away = (torch.arange(size, device=coords.device) + 0.5 - ((start + end) / 2)[..., None]).abs()
+    profiles = (torch.exp(-math.log(2) * (away / half).square()), torch.sigmoid(half - away), torch.ones_like(away))
+    given = (labels == BOX_TOP_LEFT).any(1).to(coords.dtype)
+    kinds = F.pad(torch.eye(BOX_KINDS, device=coords.device), (KINDS - BOX_KINDS, 0))
+    return torch.stack(profiles, dim=2) * given.view(-1, 1, 1, 1), kinds.expand(coords.shape[0], -1, -1)
+
+
+def under_clicks(features: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
+    """Mean of features [N or 1, C, S, S] under the foreground clicks, and under the background clicks: [N, 2 C]."""
+    x, y = coords.round().long().clamp(0, features.shape[-1] - 1).unbind(2)
+    image = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
+    found = features[image[:, None], :, y, x].float()
+    signs = torch.stack((labels == FOREGROUND, labels == BACKGROUND), dim=1).to(found.dtype)
+    return (signs @ found / signs.sum(2, keepdim=True).clamp(min=1)).flatten(1)
+
+
+def under_box(features: Tensor, maps: PromptMaps) -> Tensor:
+    """Mean of features [N or 1, C, S, S] over the box's ellipse: [N, C], 0 without a box."""
+    rows, columns = (profile / profile.sum(1, keepdim=True).clamp(min=1e-3) for profile in maps.ellipse)
+    return ((rows[:, None, None] @ features) @ columns[:, None, :, None])[..., 0, 0]
