@@ -66,6 +66,9 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--data_path", nargs="+", default="data_demo", help="folders with image2label_train.json and _val.json"
     )
+    group.add_argument(
+        "--train_share", type=float, default=1.0, help="share of the training photographs to use, for learning curves"
+    )
     group.add_argument("--mask_num", type=int, default=5, help="masks of an image in one step, at most")
     group.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
     group.add_argument("--preprocess", choices=MODES, help="default: the checkpoint's own if it says, else fundus")
@@ -107,7 +110,10 @@ def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
         "--update", choices=UPDATES, default="round", help="optimizer steps: one a round, or one a batch for all rounds"
     )
     group.add_argument(
-        "--loss", choices=LOSSES, default="focal", help="pixel loss beside Dice: 20 x focal as SAM, or cross entropy"
+        "--loss",
+        choices=LOSSES,
+        default="focal",
+        help="pixel loss beside Dice: 20 x focal as SAM, cross entropy, or cross entropy by a mask's area",
     )
     group.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
     group.add_argument(
@@ -154,6 +160,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--encoder_lr {args.encoder_lr}: give a positive number, or leave it out.")
     if min(args.point_list) < 1 or not args.lr > 0:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")
+    if not 0 < args.train_share <= 1:
+        raise UsageError(f"--train_share {args.train_share}: give a share above 0, at most 1.")
     if not 0 <= args.ema < 1:
         raise UsageError(f"--ema {args.ema}: give a decay from 0 up to 1, without 1 itself.")
     unknown = [name for name in args.metrics if name not in METRICS]

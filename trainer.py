@@ -27,7 +27,7 @@ from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
 from segment_anything.training.optimisation import Average, learning_rate_factor, make_optimizer
-from segment_anything.training.sampling import EpochBatches, step_stream, structure_weights
+from segment_anything.training.sampling import EpochBatches, nested_share, step_stream, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from tally import mean, summarise
@@ -81,6 +81,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
         self.module = self._parallel(Objectives(model))
         train, val = (complete(records, args.complete) for records in load_splits(folders_of(args)))
+        train = [train[i] for i in nested_share(len(train), args.train_share, args.seed)]
         self.data = ""
         if processes.first:
             check_records(train, val)

@@ -68,6 +68,7 @@ def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
         "batch_size": 2,
         "image_size": 256,
         "mask_num": 5,
+        "train_share": 1.0,
         "data_path": "data_demo",
         "metrics": ["iou", "dice"],
         "device": None,
@@ -159,6 +160,9 @@ def checked(argv: str) -> Namespace:
     "argv",
     [
         "--mask_num 0",
+        "--train_share 0",
+        "--train_share 1.01",
+        "--train_share nan",
         "--iter_point -1",
         "--epochs 0",
         "--batch_size 0",

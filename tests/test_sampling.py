@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment_anything.training.sampling import Draw, EpochBatches, structure_weights, systematic_draws
+from segment_anything.training.sampling import (
+    Draw,
+    EpochBatches,
+    nested_share,
+    structure_weights,
+    systematic_draws,
+)
 
 SIZES = st.integers(1, 60)
 PROCESSES = st.integers(1, 5)
@@ -140,3 +146,10 @@ def test_weights_of_structures_by_hand():
 def test_weights_of_structures_sum_to_one(structures):
     weights = structure_weights(structures)
     assert np.isclose(weights.sum(), 1) and (weights > 0).all()
+
+
+def test_shares_are_nested_and_decided_by_the_seed():
+    shares = [nested_share(100, share, seed=3) for share in (0.001, 0.1, 0.25, 0.5, 1.0)]
+    assert [len(share) for share in shares] == [1, 10, 25, 50, 100]
+    assert all(set(small) < set(large) for small, large in zip(shares, shares[1:], strict=False))
+    assert shares[1] == nested_share(100, 0.1, seed=3) != nested_share(100, 0.1, seed=4)

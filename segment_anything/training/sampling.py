@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 # what a stream is for, the last of the numbers that seed it: NumPy takes missing numbers for 0
-ORDER, PHOTOGRAPH, STEP = 0, 1, 2
+ORDER, PHOTOGRAPH, STEP, SHARE = 0, 1, 2, 3
 
 
 class Draw(NamedTuple):
@@ -88,6 +88,12 @@ class EpochBatches(Sampler[list[Draw]]):
         if self.weights is None:
             return rng.permutation(self.size)
         return rng.permutation(systematic_draws(self.weights, self.size, rng))
+
+
+def nested_share(size: int, share: float, seed: int) -> list[int]:
+    """Indexes, in order, of a random share of `size` photographs, at least one; small shares lie in larger ones."""
+    order = np.random.default_rng([seed, 0, 0, SHARE]).permutation(size)
+    return sorted(order[: max(1, round(share * size))].tolist())
 
 
 def _usable(weights: np.ndarray, size: int) -> bool:
