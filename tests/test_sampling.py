@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -151,5 +152,5 @@ def test_weights_of_structures_sum_to_one(structures):
 def test_shares_are_nested_and_decided_by_the_seed():
     shares = [nested_share(100, share, seed=3) for share in (0.001, 0.1, 0.25, 0.5, 1.0)]
     assert [len(share) for share in shares] == [1, 10, 25, 50, 100]
-    assert all(set(small) < set(large) for small, large in zip(shares, shares[1:], strict=False))
+    assert all(set(small) < set(large) for small, large in pairwise(shares))
     assert shares[1] == nested_share(100, 0.1, seed=3) != nested_share(100, 0.1, seed=4)
