@@ -1,4 +1,5 @@
-# make demo: install, train a small model on data_demo, test it. make test: install, run all tests.
+# make demo: install, fine-tune the shipped weights on data_demo, test them, segment a photograph by name.
+# make test: install, run all tests.
 # make notebook: execute the example notebook on the weights that it names, and store its outputs.
 # make onnx WEIGHTS=FILE: export weights to workdir/onnx and segment the demo photograph with the files.
 # All install into .venv once, and again only when the requirements change.
@@ -14,11 +15,13 @@ ONNX := workdir/onnx
 .PHONY: demo test lint notebook onnx clean
 
 demo: $(INSTALLED)
-	rm -rf $(DEMO)
-	$(BIN)/python train.py --run_name demo --data_path data_demo --model_type vit_t --encoder_adapter False \
-	  --train_encoder full --epochs 120 --val_every 40 --batch_size 4 --mask_num 3 --iter_point 2 \
-	  --point_list 1 2 --lr 2e-4 --use_amp --num_workers 0
-	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0
+	rm -rf $(DEMO) workdir/retina
+	$(BIN)/python train.py --run_name demo --data_path data_demo --sam_checkpoint $(WEIGHTS) --model_type vit_t \
+	  --encoder_adapter False --train_encoder full --epochs 60 --val_every 20 --batch_size 4 --mask_num 3 \
+	  --iter_point 2 --point_list 1 2 --use_amp --num_workers 0
+	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0 \
+	  --prompts structure box 1 3 5
+	$(BIN)/python scripts/predict.py data_demo/images/retina.jpg --sam_checkpoint $(WEIGHTS) --structures all --out workdir/retina
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests $(if $(FUNDUS),--fundus=$(FUNDUS))

@@ -26,7 +26,13 @@ from segment_anything.checkpoint import model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
-from segment_anything.training.optimisation import Average, learning_rate_factor, make_optimizer
+from segment_anything.training.optimisation import (
+    Average,
+    Gradients,
+    factor_adapters,
+    learning_rate_factor,
+    make_optimizer,
+)
 from segment_anything.training.sampling import EpochBatches, nested_share, step_stream, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
@@ -80,6 +86,8 @@ class Trainer:
         self.dtype = autocast_dtype(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
         self.module = self._parallel(Objectives(model))
+        if processes.count == 1 and not self.scaler.is_enabled():
+            factor_adapters(model)
         train, val = (complete(records, args.complete) for records in load_splits(folders_of(args)))
         train = [train[i] for i in nested_share(len(train), args.train_share, args.seed)]
         self.data = ""
@@ -207,7 +215,6 @@ class Trainer:
         objectives_of = [self._objectives(batch, clicks) for batch in moved]
         losses = []
         for _ in range(self.policy.updates):
-            self.optimizer.zero_grad(set_to_none=True)
             parts = [self._backward(each, communicate=each is objectives_of[-1]) for each in objectives_of]
             means, stop = self._update(parts, moved)
             losses.append(means["loss"])
@@ -251,11 +258,11 @@ class Trainer:
         *losses, masks, stop = self.processes.total(mine).tolist()
         means = {name: value / masks for name, value in zip(parts[0], losses, strict=True)}
         self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.average.parameters.values() if p.grad is not None]
-        torch._foreach_mul_(gradients, self.processes.count / masks)
-        norm = torch.nn.utils.clip_grad_norm_(self.average.parameters.values(), self.args.clip_grad or math.inf)
+        gradients = Gradients(self.average.parameters.values())
+        gradients.scale(self.processes.count / masks)
+        norm = gradients.clip(self.args.clip_grad or math.inf)
         self._refuse_nan(means["loss"], float(norm), batches)
-        self.scaler.step(self.optimizer)
+        gradients.update(lambda: self.scaler.step(self.optimizer))
         self.scaler.update()
         return means, stop > 0
 

@@ -44,17 +44,26 @@ class Answer:
 
 @torch.no_grad()
 def answers(
-    model: Sam, encoded: Encoded, prompts: Sequence[Prompt], *, zoom: bool = False, multimask: bool = True
+    model: Sam,
+    encoded: Encoded,
+    prompts: Sequence[Prompt],
+    *,
+    zoom: bool = False,
+    tiles: bool = False,
+    multimask: bool = True,
 ) -> Iterator[Answer]:
     """Answers to the prompts; those alike in their number of points come together.
 
     The mask of highest predicted IoU is taken. Masks of full size are made one by one, as they are asked for. With
-    `zoom` each is found again in a window, see `SamPredictor.predict`.
+    `zoom` each is found again in a window, see `SamPredictor.predict`; with `tiles` structures come from windows all
+    over the photograph, see `SamPredictor.predict_structures`, and are all made at once.
     """
     groups: dict[tuple[bool, int], list[int]] = {}
     for number, prompt in enumerate(prompts):
         groups.setdefault((prompt.box is not None, max(len(prompt.points), prompt.structure)), []).append(number)
-    closer = _predictor(model, encoded) if zoom else None
+    closer = _predictor(model, encoded) if zoom or tiles else None
+    names = [prompt.label for prompt in prompts if prompt.structure]
+    tiled = closer.predict_structures(names, tiles=True, zoom=zoom) if tiles else {}
     for numbers in groups.values():
         for start in range(0, len(numbers), AT_ONCE):
             some = numbers[start : start + AT_ONCE]
@@ -63,7 +72,9 @@ def answers(
                 prompt = prompts[number]
                 there = float(presence[row]) if presence is not None and prompt.structure else None
                 absent = there is not None and there < model.prompt_encoder.presence_thresholds[prompt.label]
-                if closer and not absent:
+                if prompt.structure and prompt.label in tiled:
+                    mask, quality = tiled[prompt.label]
+                elif zoom and not absent:
                     mask, quality = _closer(closer, prompt, multimask)
                 else:
                     low = torch.full_like(logits[row, None], ABSENT_LOGIT) if absent else logits[row, None]
@@ -103,7 +114,7 @@ def _decode(
 
 
 def _predictor(model: Sam, encoded: Encoded) -> SamPredictor:
-    """A predictor that has seen the photograph already. Other ways to look closer (tiles) start here too."""
+    """A predictor that has seen the photograph already."""
     predictor = SamPredictor(model)
     predictor.features, predictor.detail = encoded.embedding, encoded.detail
     predictor.frame, predictor.image = encoded.frame, encoded.image

@@ -28,7 +28,7 @@ from segment_anything.utils.transforms import Frame, to_tensor
 from utils import Processes, UsageError, autocast_dtype
 
 logger = logging.getLogger("predict")
-BINDING = ("zoom", "use_amp", "overlays", "structures", "box", "point", "background", "label", "prompt_frame")
+BINDING = ("zoom", "tiles", "use_amp", "overlays", "structures", "box", "point", "background", "label", "prompt_frame")
 
 
 @dataclass
@@ -169,7 +169,8 @@ class Run:
             return task.message
         with self._autocast():
             encoded = self._encoded(task)
-            found = answers(self.model, encoded, asked, zoom=self.args.zoom, multimask=self.multimask) if asked else ()
+            closer = {"zoom": self.args.zoom, "tiles": self.args.tiles}
+            found = answers(self.model, encoded, asked, **closer, multimask=self.multimask) if asked else ()
             self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
         return ""
 

@@ -31,8 +31,9 @@ if __package__ in (None, ""):
 from tqdm import tqdm
 
 from figures import write_picture
-from maps import DataError, read_image
+from maps import DataError
 from mask_folder import photographs
+from prediction.photographs import read_pixels
 from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -65,6 +66,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--convert-to-rle", action="store_true", help="one JSON file of COCO's run lengths for each photograph, no PNGs"
+    )
+    parser.add_argument(
+        "--max_pixels", "--max-pixels", type=int, default=100_000_000, help="larger ones are left out (100 million)"
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model-type", choices=MODEL_SPECS, default="vit_b", help="unless the checkpoint names its own")
@@ -153,7 +157,7 @@ def generate(args: argparse.Namespace) -> int:
     found, unreadable = 0, 0
     for path in tqdm(images, desc="photographs", unit="image"):
         try:
-            records = generator.generate(read_image(path))
+            records = generator.generate(read_pixels(path, max_pixels=args.max_pixels))
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
             unreadable += 1

@@ -58,7 +58,7 @@ from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
 from segment_anything.modeling import Sam  # noqa: E402
 from segment_anything.modeling.image_encoder import ImageEncoderViT  # noqa: E402
-from segment_anything.training.optimisation import make_optimizer  # noqa: E402
+from segment_anything.training.optimisation import Gradients, factor_adapters, make_optimizer  # noqa: E402
 from segment_anything.training.step import StepPolicy, objectives, select_trainable  # noqa: E402
 from segment_anything.utils.transforms import Frame  # noqa: E402
 from tests.oracle_encoder import OracleEncoder  # noqa: E402
@@ -194,15 +194,16 @@ def fast_step(
     model: Sam, optimizer: torch.optim.Optimizer, batch: Batch, rounds: int, generator: torch.Generator
 ) -> None:
     """A step of this project, as trainer.py makes it by default: an update for each round."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     policy = StepPolicy(corrective_rounds=rounds, update="round")
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
     remaining = objectives(model, *inputs, policy=policy, clicks=policy.draw(generator), randomness=generator)
     for _ in range(policy.updates):
-        optimizer.zero_grad(set_to_none=True)
         objective, _ = next(remaining)
         objective.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        gradients = Gradients(parameters)
+        gradients.clip(1.0)
+        gradients.update(optimizer.step)
 
 
 def training_step(args: argparse.Namespace) -> Callable[[], object]:
@@ -212,6 +213,7 @@ def training_step(args: argparse.Namespace) -> Callable[[], object]:
     if args.only == "fast":
         keep_freed_memory()  # as train.py does
         select_trainable(model, "adapter")
+        factor_adapters(model)
         model.image_encoder.grad_checkpointing = args.grad_checkpointing
         optimizer = make_optimizer(model.train(), lr=1e-4, weight_decay=0.01)
         return lambda: fast_step(model, optimizer, batch, args.rounds, generator)

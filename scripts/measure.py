@@ -1,7 +1,7 @@
 """Measure fundus photographs by their masks: cup-to-disc ratios, disc diameter, vessels, lesions.
 
     python scripts/measure.py data_demo
-    python scripts/measure.py data_demo --masks workdir/demo/structure_prompt
+    python scripts/measure.py data_demo --masks workdir/demo/structure_prompt   # of test.py --save_pred
     python scripts/measure.py my_photographs --masks my_masks --mm_per_pixel 0.0065
 
 Takes about 0.1 s for a photograph of 512 pixels. DATA is a data set with JSON maps, or a folder of photographs. The

@@ -78,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_path", type=Path, metavar="JSON", help="prompt file, as test.py writes it")
     prompts.add_argument("--prompt_frame", choices=FRAMES, default=FRAMES[0], help="pixels that --prompt_path is in")
     add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
+    add_bool(prompts, "--tiles", default=False, help="answer --structures from windows all over the photograph")
     model = parser.add_argument_group("model")
     model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help="weights (default: the shipped ones)")
     model.add_argument("--model_type", choices=MODEL_SPECS, help="unless the checkpoint names its own")
@@ -112,6 +113,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"no prompt: say what to segment with one of {'; '.join(kinds)}.")
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
+    if args.tiles and not args.structures:
+        raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or --zoom.")
     if not 0 < args.max_pixels <= MAX_PIXELS:
         raise UsageError(f"--max_pixels {args.max_pixels}: give 1 to {MAX_PIXELS}.")
     if not args.cache_gb > 0:

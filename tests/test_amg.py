@@ -340,6 +340,9 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
         assert float(row["predicted_iou"]) == pytest.approx(record["predicted_iou"], abs=1e-6)
         assert [float(row[f"point_input_{axis}"]) for axis in "xy"] == record["point_coords"][0]
 
+    assert script.main(words(weights, photos / "a.png", out, "--max_pixels", "4199")) == 1
+    assert "a.png is 70 x 60 pixels, more than --max_pixels 4199" in capsys.readouterr().err
+
     (out / "a/99.png").touch()  # of an earlier run with more masks
     assert script.main(words(weights, photos / "a.png", out, "--convert-to-rle")) == 0
     assert script.main(words(weights, photos / "a.png", out)) == 0

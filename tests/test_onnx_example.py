@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from exporting.parts import picture
 from segment_anything import SamPredictor
@@ -141,6 +142,14 @@ def test_preprocessing_in_the_file_answers_alike(tmp_path, tiny_type):
     expected, found = (each.predict(box=box, return_logits=True)[0] for each in (ours, predictor))
     inside = expected > -20
     assert np.abs(expected - found)[inside].max() < 0.1 * expected[inside].std()
+
+
+def test_a_picture_too_large_is_refused_from_its_header(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import med2d_onnx; med2d_onnx.read_photograph(sys.argv[2])"
+    words = [sys.executable, "-c", code, str(FOLDER), str(tmp_path / "huge.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "huge.png cannot be read" in done.stderr and "100 million pixels" in done.stderr
 
 
 def test_grey_and_16_bit_photographs(pair, tmp_path):

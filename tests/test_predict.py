@@ -121,6 +121,24 @@ def test_several_boxes_with_zoom(folder, weights):
     assert [row["number"] for row in rows] == ["0", "1"]
 
 
+def test_structures_with_tiles(folder, weights):
+    picture = folder / "third.png"
+    assert run(picture, weights, "--structures", "all", "--tiles", out="../out") == 0
+    rows = {row["label"]: row for row in rows_of(folder.parent / "out")}
+    predictor = predictor_of(weights, picture)
+    expected = predictor.predict_structures(list(rows), tiles=True)
+    plain = predictor.predict_structures(list(rows))
+    for label, row in rows.items():
+        np.testing.assert_array_equal(mask_of(folder.parent / "out", row), expected[label][0])
+    assert not np.array_equal(expected["vessel"][0], plain["vessel"][0])  # the windows change the answer
+    assert rows["drusen"]["state"] == "absent"
+
+
+def test_tiles_are_for_structures(folder, weights, capsys):
+    assert run(folder, weights, "--box", 1, 2, 30, 40, "--tiles") == 2
+    assert "--tiles answers --structures, not --box" in capsys.readouterr().err
+
+
 def test_boxes_of_a_detector(folder, weights, tmp_path, capsys):
     lines = ["image,x0,y0,x1,y1,score,label", "left/eye.png,10,10,40,40,0.5,disc A/B", "third.png,5,5,30,30,,"]
     lines += [f"{folder / 'third.png'},8,30,60,60,0.25,box", "other.png,1,1,2,2,1,x"]
@@ -296,7 +314,7 @@ def test_a_second_run_does_what_is_missing_and_refuses_other_settings(folder, we
     assert [row["name"] for row in rows] == ["fourth", "left/eye", "right/eye", "third"]
     assert mask_of(folder.parent / "out", rows[3]).shape == (SIZE[0] + 9, SIZE[1])
     after = contents(folder.parent / "out")
-    for more in (("--zoom",), ("--structures", "drusen"), ("--channel_order", "bgr")):
+    for more in (("--zoom",), ("--tiles",), ("--structures", "drusen"), ("--channel_order", "bgr")):
         assert run(*words, *more) == 2
         error = capsys.readouterr().err
         assert "holds results with other" in error and ("preprocessing" if "bgr" in more else more[0]) in error

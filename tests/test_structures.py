@@ -231,6 +231,24 @@ def test_cross_entropy_equals_the_plain_formula():
     assert extreme.isfinite().all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("multimask", [True, False, None])
+def test_presence_is_what_the_head_says_and_the_masks_surest_place(multimask):
+    model = structured(detail=True)
+    last = model.mask_decoder.presence_head.layers[-1]
+    last.weight.zero_()
+    last.bias.fill_(0.5)
+    embedding = model.encode(image := torch.randn(2, 3, 64, 64))
+    points = torch.zeros(2, 2, 2), torch.tensor([[4, -1], [5, -1]])
+    for cell, features in ((4, model.features(image, embedding)), (1, None)):
+        decoded = model.decode_points(embedding, *points, features=features, multimask=multimask)
+        cells = torch.nn.functional.avg_pool2d(decoded.logits, cell)
+        assert cells.shape[-1] == 16
+        for i in range(2):
+            best = decoded.iou[i, -3:].argmax() + decoded.iou.shape[1] - min(3, decoded.iou.shape[1])
+            torch.testing.assert_close(decoded.presence[i], cells[i, best].max() + 0.5)
+
+
 def answer(structure: str, presence: float, *, absent: bool) -> dict:
     return {"prompt": "structure", "structure": structure, "presence": presence, "absent": absent}
 

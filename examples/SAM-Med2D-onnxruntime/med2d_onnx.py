@@ -4,8 +4,12 @@ Needs numpy, opencv and onnxruntime. How photographs are prepared and which stru
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+# OpenCV reads this when it is loaded: a picture of 20,000 x 20,000 would take 1.2 GB before anything is done with it
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(10**8))
 
 import cv2
 import numpy as np
@@ -30,7 +34,10 @@ def read_photograph(path: str | Path) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
-        raise ValueError(f"{path} cannot be read: check the path, and that it is a whole picture.") from error
+        raise ValueError(
+            f"{path} cannot be read: check the path, and that it is a whole picture of at most 100 million pixels "
+            "(OPENCV_IO_MAX_IMAGE_PIXELS sets another limit)."
+        ) from error
     if pixels is None:
         raise ValueError(f"{path} is not a picture that OpenCV reads: convert it to PNG or JPEG.")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .common import linear, prefers_convolution, product
+from .common import linear, prefers_convolution
+from .factors import Factors, factors_of, outer, product
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
     """
     padded = F.pad(x, (0, 0, 1, 0, 1, 0))  # for even H and W no patch reaches the bottom or right padding
     patches = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H/2, W/2, C_in, 3, 3]
-    return linear(patches.flatten(3), weight.flatten(1))
+    return linear(patches.flatten(3), weight.flatten(1), factors=factors_of(weight))
 
 
 def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
     that each input pixel paints; then the patches are added where they overlap, vertically and horizontally.
     """
     batch, height, width, _ = x.shape
-    patches = _patches(x, weight.flatten(1)).view(batch, height, width, -1, 4, 4)
+    patches = _patches(x, weight.flatten(1), factors_of(weight)).view(batch, height, width, -1, 4, 4)
     # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
     wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
     rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C_out, 4]
@@ -38,38 +39,33 @@ def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
     return pixels.flatten(3, 4).flatten(1, 2).to(patches.dtype)
 
 
-def _patches(x: Tensor, weight: Tensor) -> Tensor:
+def _patches(x: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
     """x [B, H, W, K] @ weight [K, N], by the fastest route (see `linear`)."""
     if not prefers_convolution(x):
         return x @ weight
-    return _WideProduct.apply(x.flatten(0, 2), weight).view(*x.shape[:3], -1)
+    return _WideProduct.apply(x.flatten(0, 2), weight, factors).view(*x.shape[:3], -1)
 
 
 class _WideProduct(torch.autograd.Function):
     """Few pixels [M, K] @ a wide weight [K, N], where convolutions are faster than matrix products."""
 
     @staticmethod
-    def forward(ctx, pixels: Tensor, weight: Tensor) -> Tensor:
-        """The weight is the image. In two halves of K: the library's re-ordered copy of a whole ViT-B weight
-        (38 MB) is past the size up to which freed memory is reused, and the page faults of a fresh copy would
-        take as long as the product.
-        """
+    def forward(ctx, pixels: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
+        """The weight is the image. In two halves of K for the reason that `outer` has for its parts."""
         ctx.save_for_backward(pixels, weight)
+        ctx.factors = factors
         halves = zip(pixels[..., None, None].chunk(2, 1), weight[None, :, None].chunk(2, 1), strict=True)
         return reduce(Tensor.add_, (F.conv2d(image, filters)[0, :, 0] for filters, image in halves))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         pixels, weight = ctx.saved_tensors
-        of_pixels = product(weight, gradient).t() if ctx.needs_input_grad[0] else None
-        of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = torch.empty_like(weight)
-            columns = pixels.t().contiguous()
-            for part, filters in zip(of_weight.chunk(4, 1), gradient.t().contiguous().chunk(4), strict=True):
-                part.copy_(product(columns, filters))  # in parts: see `forward`
-        return of_pixels, of_weight
+        needs_pixels, needs_weight, _ = ctx.needs_input_grad
+        if needs_weight and ctx.factors is not None:
+            needs_weight = not ctx.factors.take(pixels, gradient)
+        of_pixels = product(weight, gradient).t() if needs_pixels else None
+        return of_pixels, outer(pixels, gradient) if needs_weight else None, None
 
 
 def _overlap_add(taps: tuple[Tensor, ...], dim: int) -> Tensor:

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .factors import Factors, product
+
 
 class LayerNorm2d(nn.Module):
     """Layer normalisation of each pixel over its channels.
@@ -27,26 +29,29 @@ class LayerNorm2d(nn.Module):
         return (centred / spread * self.weight + self.bias).permute(0, 3, 1, 2)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, factors: Factors | None = None) -> Tensor:
     """F.linear of [..., K] tokens and an [N, K] weight, by the fastest route for device and dtype.
+
+    factors: takes the weight's gradient, where that route allows it and memory is saved.
 
     For fp32 on a CPU that route is a 1x1 convolution, forward and backward: PyTorch gives it to oneDNN, which
     measured about twice as fast as the BLAS behind F.linear from 64 tokens on.
     """
     if not prefers_convolution(x):
         return F.linear(x, weight, bias)
-    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], -1)
+    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias, factors).reshape(*x.shape[:-1], -1)
 
 
 class _Linear(torch.autograd.Function):
     """Tokens [M, K], weight [N, K] and bias [N] or None -> [M, N]. Keeps the tokens only for a weight that learns."""
 
     @staticmethod
-    def forward(ctx, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx, tokens: Tensor, weight: Tensor, bias: Tensor | None, factors: Factors | None) -> Tensor:
         """oneDNN copies the filters into an order of its own at each call, therefore the smaller of tokens and
         weight takes the place of the filters.
         """
         ctx.save_for_backward(tokens if ctx.needs_input_grad[1] else None, weight)
+        ctx.factors = factors
         if len(tokens) > len(weight):
             return product(tokens, weight, bias)
         out = product(weight, tokens).t().contiguous()  # attention wants features next to each other
@@ -54,14 +59,17 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         tokens, weight = ctx.saved_tensors
-        needs_tokens, needs_weight, needs_bias = ctx.needs_input_grad
+        needs_tokens, needs_weight, needs_bias, _ = ctx.needs_input_grad
         gradient = gradient.contiguous()
+        if needs_weight and ctx.factors is not None:
+            needs_weight = not ctx.factors.take(gradient, tokens)
         return (
             _product_with_columns(gradient, weight) if needs_tokens else None,
             product(gradient.t().contiguous(), tokens.t().contiguous()) if needs_weight else None,
             gradient.sum(0) if needs_bias else None,
+            None,
         )
 
 
@@ -73,12 +81,6 @@ def prefers_convolution(x: Tensor) -> bool:
     fp32_on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     traced = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
     return fp32_on_cpu and not traced and x.shape[:-1].numel() >= 64
-
-
-def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
-    """pixels [M, K] @ filters [N, K].T + bias [N] -> [M, N], as a convolution of one channels-last row."""
-    image = pixels[None, None].permute(0, 3, 1, 2)
-    return F.conv2d(image, filters[:, :, None, None], bias).permute(0, 2, 3, 1)[0, 0]
 
 
 def _product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:

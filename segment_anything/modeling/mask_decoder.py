@@ -125,8 +125,11 @@ class MaskDecoder(nn.Module):
         masks = masks.unflatten(2, upscaled.shape[-2:])
         if self.detail is not None and features is not None:
             masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points)
-        presence = None if self.presence_head is None else self.presence_head(hidden[:, 0])[:, 0]
-        return Decoded(masks, self.iou_prediction_head(hidden[:, 0])[:, chosen], presence)
+        iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
+        presence = None
+        if self.presence_head is not None:
+            presence = self.presence_head(hidden[:, 0])[:, 0] + _peak(masks, iou, masks.shape[-1] // upscaled.shape[-1])
+        return Decoded(masks, iou, presence)
 
     def _tokens(self, sparse: Tensor) -> Tensor:
         """Put the output tokens before the prompt tokens: [N, 1 + 4 + T, C]."""
@@ -137,3 +140,12 @@ class MaskDecoder(nn.Module):
         """Per-mask channel weights of the chosen mask tokens: [N, M, C/8]."""
         tokens = range(self.num_mask_tokens)[chosen]
         return torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in tokens], dim=1)
+
+
+def _peak(logits: Tensor, iou: Tensor, cell: int) -> Tensor:
+    """Where the best candidate is surest: its largest mean logit of a cell of cell x cell pixels, without gradient.
+
+    logits: [N, M, s, s], iou: [N, M], of which the last three, or the only one, are candidates. Returns [N].
+    """
+    peaks = F.avg_pool2d(logits.detach().float(), cell).flatten(2).amax(2)[:, -3:]
+    return peaks.gather(1, iou[:, -3:].argmax(1, keepdim=True))[:, 0]

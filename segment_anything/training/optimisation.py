@@ -1,11 +1,14 @@
 """The optimizer of a training run, its learning rate, and the moving average of the weights."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..modeling.adapter import Adapter
+from ..modeling.factors import factors_of, keep_factors
 
 IMAGE_PARTS = ("image_encoder.", "mask_decoder.detail.")  # of the model's parameters, by name
 SCHEDULES = ("cosine", "multistep", "none")
@@ -53,6 +56,58 @@ def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -
     if schedule == "multistep":
         return 0.5 ** ((progress >= 2 / 3) + (progress >= 5 / 6))
     return 1.0
+
+
+def factor_adapters(model: nn.Module) -> None:
+    """Have the adapters keep the gradients of their convolutions as factors: with few photographs they are a fifth.
+
+    A float32 CPU route alone does it; gradients that processes exchange, or a scaler unscales, must lie in `.grad`.
+    """
+    for module in model.modules():
+        if isinstance(module, Adapter):
+            keep_factors(module.spatial[0].weight)
+            keep_factors(module.spatial[2].weight)
+
+
+class Gradients:
+    """The gradients of one update: those that lie in `.grad`, and those that a weight keeps as factors.
+
+    The latter are multiplied out one after the other, each just for its own weight's update.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        kept = [p for p in parameters if p.grad is not None or factors_of(p)]
+        for p in kept:
+            if p.grad is not None and factors_of(p):  # of batches whose gradients are summed, some were too large
+                p.grad += p.factors.pop().view_as(p)
+        self._dense = [p for p in kept if p.grad is not None]
+        self._factored = [p for p in kept if p.grad is None]
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients."""
+        torch._foreach_mul_([p.grad for p in self._dense], factor)
+        for p in self._factored:
+            p.factors.scale(factor)
+
+    def clip(self, largest: float) -> Tensor:
+        """Scale the gradients down to the norm `largest` where theirs is larger; their norm before."""
+        squares = [p.factors.square_norm() for p in self._factored]
+        dense = torch.nn.utils.get_total_norm([p.grad for p in self._dense])
+        norm = torch.stack((dense.square(), *squares)).sum().sqrt() if squares else dense
+        torch.nn.utils.clip_grads_with_norm_(self._dense, largest, norm)
+        for p in self._factored:
+            p.factors.scale((largest / (norm + 1e-6)).clamp(max=1))  # as the function above does
+        return norm
+
+    def update(self, step: Callable[[], object]) -> None:
+        """Call an optimizer's step: once for all dense gradients, then for each of the others. No gradient is left."""
+        step()
+        for p in self._dense:
+            p.grad = None
+        for p in self._factored:
+            p.grad = p.factors.pop().view_as(p)
+            step()
+            p.grad = None
 
 
 class Average:
