@@ -63,7 +63,7 @@ def answers(
         groups.setdefault((prompt.box is not None, max(len(prompt.points), prompt.structure)), []).append(number)
     closer = _predictor(model, encoded) if zoom or tiles else None
     names = [prompt.label for prompt in prompts if prompt.structure]
-    tiled = closer.predict_structures(names, tiles=True, zoom=zoom) if tiles else {}
+    tiled = closer.predict_structures(names, tiles=True, zoom=zoom, multimask_output=multimask) if tiles else {}
     for numbers in groups.values():
         for start in range(0, len(numbers), AT_ONCE):
             some = numbers[start : start + AT_ONCE]

@@ -114,7 +114,7 @@ def check_args(args: argparse.Namespace) -> None:
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
     if args.tiles and not args.structures:
-        raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or --zoom.")
+        raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or use --zoom.")
     if not 0 < args.max_pixels <= MAX_PIXELS:
         raise UsageError(f"--max_pixels {args.max_pixels}: give 1 to {MAX_PIXELS}.")
     if not args.cache_gb > 0:

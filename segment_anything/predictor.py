@@ -211,14 +211,20 @@ class SamPredictor:
 
     @torch.no_grad()
     def predict_structures(
-        self, structures: Sequence[str], *, tiles: bool | Tiles = False, zoom: bool = False
+        self,
+        structures: Sequence[str],
+        *,
+        tiles: bool | Tiles = False,
+        zoom: bool = False,
+        multimask_output: bool = True,
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Masks of several structures without a click: {name: (bool [H, W], predicted IoU)}.
 
         The answer for the whole photograph decides whether a structure is there; a mask that is not is empty. With
         `tiles` its probabilities are blended with those of windows all over the photograph, as `Tiles` says, for which
         True stands for its defaults; all structures share the encodings of the windows. With `zoom` what tiles leave
-        to the whole photograph is asked once more in a window around the first answer.
+        to the whole photograph is asked once more in a window around the first answer. The mask is the candidate of
+        the highest predicted IoU, without `multimask_output` the single one (of weights that trained no other).
         """
         self._require_image()
         names = list(dict.fromkeys(structures))
@@ -227,9 +233,10 @@ class SamPredictor:
         encoder = self.model.prompt_encoder
         labels = torch.tensor([[encoder.label_of(name), PADDING] for name in names], device=self.device)
         points = torch.zeros(*labels.shape, 2, device=self.device), labels
-        decoded = self.model.decode_points(self.features, *points, features=self.detail)
+        decoded = self.model.decode_points(self.features, *points, features=self.detail, multimask=multimask_output)
         first, iou = best(decoded)[:, 0], decoded.iou.amax(1)
-        closer = dict(self._closer(dict(zip(names, iou, strict=True)), points, first, tiles, zoom))
+        how = tiles, zoom, multimask_output
+        closer = dict(self._closer(dict(zip(names, iou, strict=True)), points, first, *how))
         masks = {}
         for i, (name, absent) in enumerate(zip(names, self.model.held_absent(decoded.presence, labels), strict=True)):
             if name in closer:
@@ -240,7 +247,13 @@ class SamPredictor:
         return masks
 
     def _closer(
-        self, ious: dict[str, Tensor], points: tuple[Tensor, Tensor], first: Tensor, tiles: bool | Tiles, zoom: bool
+        self,
+        ious: dict[str, Tensor],
+        points: tuple[Tensor, Tensor],
+        first: Tensor,
+        tiles: bool | Tiles,
+        zoom: bool,
+        multimask: bool,
     ) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
         """Name, logits [H, W] and predicted IoU of the structures that windows answer.
 
@@ -251,13 +264,13 @@ class SamPredictor:
         if tiles:
             how = tiles if isinstance(tiles, Tiles) else Tiles()
             whole = dict(zip(names, first, strict=True))
-            tiled = blend_tiles(self.model, self.image, self.frame, whole, how)
+            tiled = blend_tiles(self.model, self.image, self.frame, whole, how, multimask=multimask)
             yield from ((name, (logits, ious[name])) for name, logits in tiled.items())
         rest = [i for i, name in enumerate(names) if zoom and name not in tiled]
         if rest:
             prompts = points[0][rest], points[1][rest]
             place = [self.image] * len(rest), [self.frame] * len(rest)
-            for answer in zoom_in(self.model, *place, prompts, first[rest]):
+            for answer in zoom_in(self.model, *place, prompts, first[rest], multimask=multimask):
                 logits, iou = answer.best()
                 yield names[rest[answer.index]], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)
 

@@ -38,7 +38,7 @@ def updated(optimizer: torch.optim.Optimizer, model: nn.Module, *, clip: float, 
 
 
 @pytest.mark.parametrize(("clip", "lr"), [(1.0, 1.0), (float("inf"), 1e-5)])
-@pytest.mark.parametrize("images", [(1,), (1, 1), (1, 4)])
+@pytest.mark.parametrize("images", [(1,), (1, 1), (1, 4), (1,) * 6])
 def test_an_update_is_the_usual_one(clip, lr, images):
     """With plain gradient descent: Adam's first steps are signs, which rounding turns where a gradient is nearly 0."""
     models = [adapters(factored=factored) for factored in (True, False)]
@@ -94,6 +94,7 @@ def test_norm_and_product_of_factors():
     torch.testing.assert_close(factors.pop(), expected)
     assert not factors
     assert not factors.take(torch.randn(13, 40), torch.randn(13, 60))  # 13 x 100 numbers, twice, are more than 2400
+    assert [factors.take(torch.randn(4, 40), torch.randn(4, 60)) for _ in range(4)] == [True] * 3 + [False]
 
 
 def test_outer_in_parts():

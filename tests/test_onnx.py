@@ -29,6 +29,8 @@ from .test_structures import structured
 
 SIZE = 64
 SCRIPTS = {"encoder": export_onnx_encoder_model, "decoder": export_onnx_model}
+# of the detail head, what starts at zero
+AT_ZERO = [f"detail.weights.{i}.layers.2." for i in range(4)] + ["detail.under_prompts.layers.1.", "detail.named."]
 
 
 def lively(model):
@@ -37,7 +39,7 @@ def lively(model):
     for name, parameter in model.named_parameters():
         if "rel_pos" in name or "Adapter.norm" in name:
             torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-        elif "detail.weights" in name and "layers.2." in name:  # those that start at zero
+        elif any(part in name for part in AT_ZERO):
             torch.nn.init.normal_(parameter, std=0.05, generator=generator)
     return model
 

@@ -16,6 +16,7 @@ from segment_anything.predictor import SamPredictor
 from segment_anything.training import state as training_state
 from segment_anything.training.step import StepPolicy
 from tests.helpers import assert_same_run, backward, gradients, logged_losses, stop_and_go_on, train_args, two_discs
+from tests.test_structures import structured
 from utils import Processes
 
 
@@ -40,8 +41,10 @@ def test_positions_are_as_exact_under_autocast(tiny_model):
         torch.testing.assert_close(tiny_model.prompt_encoder.get_dense_pe(), tiny_model.prompt_encoder.pe_layer.grid(4))
 
 
-def test_predictor_with_half_precision_weights(tiny_model):
-    predictor = SamPredictor(tiny_model.bfloat16())
+@pytest.mark.parametrize("detail", [False, True])
+def test_predictor_with_half_precision_weights(tiny_model, detail):
+    model = structured(detail=True) if detail else tiny_model
+    predictor = SamPredictor(model.bfloat16())
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     box = np.array([10, 10, 40, 30])
     _, _, low_res = predictor.predict(box=box)

@@ -12,10 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from prediction import run as prediction_run
 from prediction.photographs import find_photographs, read_pixels
 from prediction.pipeline import Pipeline
+from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import rle_to_mask
 from tests.predicting import (
@@ -32,6 +34,7 @@ from tests.predicting import (
     write_picture,
     write_weights,
 )
+from tests.test_structures import structured
 from tests.tiny_scripts import fork, fork_together
 
 
@@ -132,6 +135,20 @@ def test_structures_with_tiles(folder, weights):
         np.testing.assert_array_equal(mask_of(folder.parent / "out", row), expected[label][0])
     assert not np.array_equal(expected["vessel"][0], plain["vessel"][0])  # the windows change the answer
     assert rows["drusen"]["state"] == "absent"
+
+
+def test_tiles_of_weights_without_candidates(folder, tmp_path):
+    model = structured(detail=True)
+    torch.nn.init.normal_(model.mask_decoder.mask_tokens.weight, std=3)
+    path = tmp_path / "single.safetensors"
+    save_weights(path, model.state_dict(), model_metadata(model, "vit_t") | {"multimask": False})
+    assert run(folder / "third.png", path, "--structures", "vessel", "--tiles", out="../out") == 0
+    (row,) = rows_of(folder.parent / "out")
+    expected = predictor_of(path, folder / "third.png").predict_structures(
+        ["vessel"], tiles=True, multimask_output=False
+    )
+    np.testing.assert_array_equal(mask_of(folder.parent / "out", row), expected["vessel"][0])
+    assert float(row["predicted_iou"]) == pytest.approx(expected["vessel"][1], abs=1e-4)
 
 
 def test_tiles_are_for_structures(folder, weights, capsys):

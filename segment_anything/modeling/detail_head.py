@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .mask_decoder import MLP
 from .prompt_encoder import STRUCTURE
-from .prompt_maps import KINDS, prompt_maps, under_box, under_clicks
+from .prompt_maps import KINDS, PromptMaps, prompt_maps, under_box, under_clicks
 
 WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
 
@@ -62,7 +62,7 @@ class DetailHead(nn.Module):
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
         """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
-        full = self.at_full(image)
+        full = self.at_full(image.to(self.at_full[0].weight.dtype))
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
         half = self.join_half(half + _upsample(self.to_half(quarter), 2))
@@ -86,8 +86,9 @@ class DetailHead(nn.Module):
         weights, of_maps = weights.split((features.shape[1], KINDS), dim=2)
         logits = F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False)
         if points is not None and points[0].shape[1]:
-            maps = prompt_maps(*points, features.shape[-1])
-            found = torch.cat((under_clicks(features, *points), under_box(features, maps)), dim=1)
+            dtype = self.to_full.weight.dtype
+            maps = PromptMaps(*(part.to(dtype) for part in prompt_maps(*points, features.shape[-1])))
+            found = torch.cat((under_clicks(features, *points), under_box(features, maps)), dim=1).to(dtype)
             weights = weights + self.under_prompts(found)[:, None] + self._of_name(points[1])
             logits = logits + maps.weighted(of_maps)
         return logits + (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])

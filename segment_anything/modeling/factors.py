@@ -36,8 +36,9 @@ class Factors:
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, left: Tensor, right: Tensor) -> bool:
-        """Add left [M, N].T @ right [M, K], unless its rows are more than half as large as the product: then False."""
-        rows, (height, width) = len(left), (left.shape[1], right.shape[1])
+        """Add left [M, N].T @ right [M, K], unless all rows were more than half as large as the product: then False."""
+        rows = len(left) + sum(len(kept) for kept, _ in self._pairs)
+        height, width = left.shape[1], right.shape[1]
         if 2 * rows * (height + width) > height * width:
             return False
         self._pairs.append((left.detach(), right.detach()))
@@ -53,7 +54,7 @@ class Factors:
     def square_norm(self) -> Tensor:
         """Sum of the squares of all N K numbers, from the rows: their inner products with each other."""
         left, right = (torch.cat(rows) for rows in zip(*self._pairs, strict=True))
-        return ((left @ left.t()) * (right @ right.t())).sum()
+        return ((left @ left.t()) * (right @ right.t())).sum().clamp(min=0)  # rounding may leave less
 
     def pop(self) -> Tensor:
         """The gradient [N, K]; afterwards there is none."""

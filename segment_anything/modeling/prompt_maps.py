@@ -84,4 +84,6 @@ def under_clicks(features: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
 def under_box(features: Tensor, maps: PromptMaps) -> Tensor:
     """Mean of features [N or 1, C, S, S] over the box's ellipse: [N, C], 0 without a box."""
     rows, columns = (profile / profile.sum(1, keepdim=True).clamp(min=1e-3) for profile in maps.ellipse)
-    return ((rows[:, None, None] @ features) @ columns[:, None, :, None])[..., 0, 0]
+    # rows first, on features with S next to each other: one picture that serves all prompts is not copied for each
+    of_columns = (rows[:, None] @ features.transpose(1, 2).flatten(2)).unflatten(2, (features.shape[1], -1))
+    return (of_columns[:, 0] * columns[:, None]).sum(2)
