@@ -29,7 +29,7 @@ LEGEND = (
 # the same palette, without the yellow, which is pale on white; black is for the whole, the colours for its parts
 BLACK = "#000000"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")  # on photographs, which are dark
+OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#FFFFFF")  # on photographs: dark
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
 DPI = 150
 LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
