@@ -12,6 +12,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import ABSENT_LOGIT
 from segment_anything.utils.transforms import Frame, to_tensor
+from segment_anything.windows import Tiles, blend_tiles
 
 AT_ONCE = 64  # prompts that go through the decoder together
 
@@ -56,30 +57,30 @@ def answers(
 
     The mask of highest predicted IoU is taken. Masks of full size are made one by one, as they are asked for. With
     `zoom` each is found again in a window, see `SamPredictor.predict`; with `tiles` structures come from windows all
-    over the photograph, see `SamPredictor.predict_structures`, and are all made at once.
+    over the photograph, see `SamPredictor.predict_structures`, and their logits are all made at once.
     """
     groups: dict[tuple[bool, int], list[int]] = {}
     for number, prompt in enumerate(prompts):
         groups.setdefault((prompt.box is not None, max(len(prompt.points), prompt.structure)), []).append(number)
-    closer = _predictor(model, encoded) if zoom or tiles else None
-    names = [prompt.label for prompt in prompts if prompt.structure]
-    tiled = closer.predict_structures(names, tiles=True, zoom=zoom, multimask_output=multimask) if tiles else {}
+    closer = _predictor(model, encoded) if zoom else None
     for numbers in groups.values():
         for start in range(0, len(numbers), AT_ONCE):
             some = numbers[start : start + AT_ONCE]
             logits, iou, presence = _decode(model, encoded, [prompts[i] for i in some], multimask)
+            whole = {prompts[i].label: low[0] for i, low in zip(some, logits, strict=True) if prompts[i].structure}
+            place = encoded.image, encoded.frame
+            tiled = blend_tiles(model, *place, whole, Tiles(), multimask=multimask) if tiles else {}
             for row, number in enumerate(some):
                 prompt = prompts[number]
                 there = float(presence[row]) if presence is not None and prompt.structure else None
                 absent = there is not None and there < model.prompt_encoder.presence_thresholds[prompt.label]
-                if prompt.structure and prompt.label in tiled:
-                    mask, quality = tiled[prompt.label]
-                elif zoom and not absent:
+                blended = tiled.get(prompt.label) if prompt.structure and not absent else None
+                if closer and not absent and blended is None:
                     mask, quality = _closer(closer, prompt, multimask)
                 else:
                     low = torch.full_like(logits[row, None], ABSENT_LOGIT) if absent else logits[row, None]
-                    mask = (encoded.frame.logits_to_original(low)[0, 0] > model.mask_threshold).cpu().numpy()
-                    quality = float(iou[row])
+                    full = encoded.frame.logits_to_original(low)[0, 0] if blended is None else blended
+                    mask, quality = (full > model.mask_threshold).cpu().numpy(), float(iou[row])
                 yield Answer(number, prompt, mask, quality, there, absent)
 
 

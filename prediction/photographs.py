@@ -1,5 +1,6 @@
 """Photographs of folders, files and patterns: their names in the results, their sizes, their pixels."""
 
+import argparse
 import glob
 import itertools
 import os
@@ -106,6 +107,18 @@ def _exif(picture: Image.Image) -> Image.Exif:
     found = Image.Exif()
     found.load(picture.info.get("exif", b""))
     return found
+
+
+def add_max_pixels(group: argparse._ActionsContainer) -> None:
+    """The flag --max_pixels of commands that read photographs of any size."""
+    text = "larger photographs are left out (default: 100 million)"
+    group.add_argument("--max_pixels", "--max-pixels", type=int, default=100_000_000, help=text)
+
+
+def check_max_pixels(max_pixels: int) -> None:
+    """Raises UsageError for a limit that lets nothing through, or more than is read at all."""
+    if not 0 < max_pixels <= MAX_PIXELS:
+        raise UsageError(f"--max_pixels {max_pixels}: give 1 to {MAX_PIXELS}.")
 
 
 def read_pixels(path: Path, *, max_pixels: int) -> np.ndarray:

@@ -41,6 +41,7 @@ class Task:
     frame: Frame | None = None
     pixels: Tensor | None = None
     embedding: Tensor | None = None
+    detail: Tensor | None = None
     key: str | None = None
     fresh: bool = False  # encoded now, not in the cache
 
@@ -146,14 +147,18 @@ class Run:
 
     @torch.no_grad()
     def _encode(self, task: Task) -> Task:
-        if task.message or task.embedding is not None or not self.prompts[task.photograph.name]:
+        """The photograph's embedding, if the cache has none, and what the detail head sees of it."""
+        if task.message or not self.prompts[task.photograph.name]:
             return task
         device = self.model.device
+        pixels = None if task.pixels is None else task.pixels.to(device)
+        task.fresh = task.embedding is None
         with self._autocast():
-            task.embedding = self.model.encode(task.pixels.to(device))
+            task.embedding = self.model.encode(pixels) if task.fresh else task.embedding.to(device)
+            task.detail = self.model.features(pixels, task.embedding)
+        task.pixels = None
         if device.type == "cuda":
             torch.cuda.synchronize()
-        task.fresh = True
         return task
 
     @torch.no_grad()
@@ -168,23 +173,13 @@ class Run:
             self.outputs.write_failure(photograph, task.message)
             return task.message
         with self._autocast():
-            encoded = self._encoded(task)
+            if self.cache and task.fresh:
+                self.cache.put(task.key, task.embedding)
+            encoded = Encoded(task.image, task.frame, task.embedding, task.detail)
             closer = {"zoom": self.args.zoom, "tiles": self.args.tiles}
             found = answers(self.model, encoded, asked, **closer, multimask=self.multimask) if asked else ()
             self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
         return ""
-
-    def _encoded(self, task: Task) -> Encoded:
-        """The photograph with its embedding, which goes into the cache, and what the detail head sees of it."""
-        embedding = task.embedding
-        if self.cache and task.fresh:
-            self.cache.put(task.key, embedding)
-        detail = None
-        if embedding is not None:
-            embedding = embedding.to(self.model.device)
-            if self.model.mask_decoder.detail is not None:
-                detail = self.model.features(task.pixels.to(self.model.device), embedding)
-        return Encoded(task.image, task.frame, embedding, detail)
 
     def _autocast(self) -> torch.autocast:
         device = self.model.device

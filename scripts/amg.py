@@ -33,7 +33,7 @@ from tqdm import tqdm
 from figures import write_picture
 from maps import DataError
 from mask_folder import photographs
-from prediction.photographs import read_pixels
+from prediction.photographs import add_max_pixels, check_max_pixels, read_pixels
 from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -67,9 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--convert-to-rle", action="store_true", help="one JSON file of COCO's run lengths for each photograph, no PNGs"
     )
-    parser.add_argument(
-        "--max_pixels", "--max-pixels", type=int, default=100_000_000, help="larger ones are left out (100 million)"
-    )
+    add_max_pixels(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--model-type", choices=MODEL_SPECS, default="vit_b", help="unless the checkpoint names its own")
     model.add_argument("--checkpoint", "--sam_checkpoint", required=True, help="a file, or a folder of weights")
@@ -151,6 +149,7 @@ def write_folder(records: Sequence[dict[str, Any]], folder: Path) -> None:
 def generate(args: argparse.Namespace) -> int:
     """Exit code 0, or 1 where photographs could not be read."""
     setup_logging(level=logging.WARNING)
+    check_max_pixels(args.max_pixels)
     images = find_photographs(args.input)
     out = make_folder(args.output, "--output")
     generator = make_generator(args)

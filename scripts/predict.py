@@ -28,7 +28,7 @@ import torch
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prediction.photographs import MAX_PIXELS, Photograph, find_photographs
+from prediction.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
 from prediction.prompts import (
     FRAMES,
     Prompts,
@@ -89,9 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--device", help="default: the best one present")
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
     run.add_argument("--num_workers", type=int, help="threads that read, and that write (default: cores - 1, 1 to 8)")
-    run.add_argument(
-        "--max_pixels", type=int, default=100_000_000, help="larger photographs are refused (default: 100 million)"
-    )
+    add_max_pixels(run)
     add_bool(run, "--overlays", default=True, help="draw the outlines on the photographs")
     run.add_argument("--embedding_cache", type=Path, metavar="DIR", help="keep the encoder's results there")
     run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most (default: 10 GB)")
@@ -115,8 +113,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
     if args.tiles and not args.structures:
         raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or use --zoom.")
-    if not 0 < args.max_pixels <= MAX_PIXELS:
-        raise UsageError(f"--max_pixels {args.max_pixels}: give 1 to {MAX_PIXELS}.")
+    check_max_pixels(args.max_pixels)
     if not args.cache_gb > 0:
         raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0.")
 

@@ -343,6 +343,9 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
     assert script.main(words(weights, photos / "a.png", out, "--max_pixels", "4199")) == 1
     assert "a.png is 70 x 60 pixels, more than --max_pixels 4199" in capsys.readouterr().err
 
+    assert script.main(words(weights, photos / "a.png", out, "--max_pixels", "0")) == 2
+    assert "--max_pixels 0: give 1 to" in capsys.readouterr().err
+
     (out / "a/99.png").touch()  # of an earlier run with more masks
     assert script.main(words(weights, photos / "a.png", out, "--convert-to-rle")) == 0
     assert script.main(words(weights, photos / "a.png", out)) == 0

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .common import linear, prefers_convolution
-from .factors import Factors, factors_of, outer, product
+from .factors import Factors, factors_of, outer, product, taken
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -62,8 +62,7 @@ class _WideProduct(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         pixels, weight = ctx.saved_tensors
         needs_pixels, needs_weight, _ = ctx.needs_input_grad
-        if needs_weight and ctx.factors is not None:
-            needs_weight = not ctx.factors.take(pixels, gradient)
+        needs_weight = needs_weight and not taken(ctx.factors, pixels, gradient)
         of_pixels = product(weight, gradient).t() if needs_pixels else None
         return of_pixels, outer(pixels, gradient) if needs_weight else None, None
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .factors import Factors, product
+from .factors import Factors, product, taken
 
 
 class LayerNorm2d(nn.Module):
@@ -63,8 +63,7 @@ class _Linear(torch.autograd.Function):
         tokens, weight = ctx.saved_tensors
         needs_tokens, needs_weight, needs_bias, _ = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        if needs_weight and ctx.factors is not None:
-            needs_weight = not ctx.factors.take(gradient, tokens)
+        needs_weight = needs_weight and not taken(ctx.factors, gradient, tokens)
         return (
             _product_with_columns(gradient, weight) if needs_tokens else None,
             product(gradient.t().contiguous(), tokens.t().contiguous()) if needs_weight else None,

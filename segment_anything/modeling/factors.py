@@ -51,14 +51,19 @@ class Factors:
         """Multiply the gradient."""
         self._pairs = [(left * factor, right) for left, right in self._pairs]
 
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """All left and all right rows."""
+        left, right = zip(*self._pairs, strict=True)
+        return torch.cat(left), torch.cat(right)
+
     def square_norm(self) -> Tensor:
         """Sum of the squares of all N K numbers, from the rows: their inner products with each other."""
-        left, right = (torch.cat(rows) for rows in zip(*self._pairs, strict=True))
+        left, right = self._rows()
         return ((left @ left.t()) * (right @ right.t())).sum().clamp(min=0)  # rounding may leave less
 
     def pop(self) -> Tensor:
         """The gradient [N, K]; afterwards there is none."""
-        left, right = (torch.cat(rows) for rows in zip(*self._pairs, strict=True))
+        left, right = self._rows()
         self.clear()
         return outer(left, right)
 
@@ -71,3 +76,8 @@ def keep_factors(weight: nn.Parameter) -> None:
 def factors_of(weight: Tensor) -> Factors | None:
     """The factors that a weight keeps, None for a weight that has its gradient as others do."""
     return getattr(weight, "factors", None)
+
+
+def taken(factors: Factors | None, left: Tensor, right: Tensor) -> bool:
+    """Whether the factors, if there are any, took left.T @ right, which then need not be multiplied out."""
+    return factors is not None and factors.take(left, right)

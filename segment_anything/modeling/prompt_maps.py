@@ -54,10 +54,15 @@ def _clicks(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Profiles [N, 2, 2 P, S] in x and in y, and their kinds [N, 2 P, KINDS], 0 for what is no click."""
     away = torch.arange(size, device=coords.device) - coords.transpose(1, 2)[..., None]
     profiles = [torch.exp(-0.5 * (away / (width * size)).square()) for width in CLICK_WIDTHS]
-    signs = torch.stack((labels == FOREGROUND, labels == BACKGROUND), dim=2).to(coords.dtype)
+    signs = _signs(labels, coords.dtype)
     of_width = torch.eye(len(CLICK_WIDTHS), device=coords.device)
     kinds = [(signs[..., None] * width).flatten(2) for width in of_width]
     return torch.cat(profiles, dim=2), F.pad(torch.cat(kinds, dim=1), (0, BOX_KINDS))
+
+
+def _signs(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Which of the points [N, P] are foreground clicks, and which background clicks: 1 or 0, [N, P, 2]."""
+    return torch.stack((labels == FOREGROUND, labels == BACKGROUND), dim=2).to(dtype)
 
 
 def _box(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -77,7 +82,7 @@ def under_clicks(features: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
     x, y = coords.round().long().clamp(0, features.shape[-1] - 1).unbind(2)
     image = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
     found = features[image[:, None], :, y, x].float()
-    signs = torch.stack((labels == FOREGROUND, labels == BACKGROUND), dim=1).to(found.dtype)
+    signs = _signs(labels, found.dtype).transpose(1, 2)
     return (signs @ found / signs.sum(2, keepdim=True).clamp(min=1)).flatten(1)
 
 
