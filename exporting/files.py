@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx.external_data_helper import (
+    load_external_data_for_model,
+    load_external_data_for_tensor,
+    set_external_data,
+    uses_external_data,
+)
 from torch import Tensor
 
 from exporting.parts import COUNTS, TOLERANCE, Check, Part
@@ -23,6 +30,8 @@ from segment_anything.utils.atomic import sync
 from utils import UsageError
 
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
+SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
+PAGE = 4096  # bytes; weights that start at a multiple can be mapped into memory
 OPSETS = range(17, 21)
 FORMAT_VERSION = 1
 
@@ -78,17 +87,34 @@ class _Ordered(torch.nn.Module):
         return self.module(**dict(zip(self.names, inputs, strict=True)))
 
 
-def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, limit: int | None = None) -> None:
-    """Write a model with its metadata, its weights in a second file where they are larger than the limit."""
-    limit = ONE_FILE_LIMIT if limit is None else limit
+def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, source: Path | None = None) -> None:
+    """Write a model with its metadata, its weights in a second file where they are larger than the limit.
+
+    source: folder of the weights that `model` was loaded without.
+    """
     entries = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: json.dumps(metadata)}
     onnx.helper.set_model_props(model, entries)
-    if _weight_bytes(model) < limit:
-        onnx.save(model, path)
+    if _weight_bytes(model) < ONE_FILE_LIMIT:
+        if source is not None:
+            load_external_data_for_model(model, str(source))
     else:
         # named after its content: until the new file is in place, the old one must find its own weights
         location = f"{path.stem}.{metadata['weights'][:8]}.{metadata['precision']}.data"
-        onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=1024)
+        _move_weights(model, path.parent / location, source)
+    onnx.save(model, path)
+
+
+def _move_weights(model: onnx.ModelProto, target: Path, source: Path | None) -> None:
+    """Write the weights to a file of their own, one at a time: of the largest models two copies would fill a memory."""
+    with target.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if uses_external_data(tensor):
+                load_external_data_for_tensor(tensor, str(source))
+            if len(tensor.raw_data) >= SMALLEST_OUTSIDE:
+                file.write(bytes(-file.tell() % PAGE))
+                set_external_data(tensor, target.name, offset=file.tell(), length=len(tensor.raw_data))
+                file.write(tensor.raw_data)
+                tensor.ClearField("raw_data")
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
@@ -101,6 +127,9 @@ def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSess
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     options.log_severity_level = 3
+    if any(path.parent.glob(f"{path.stem}.*.data")):  # weights stay on the disk: no copies in an order of its own
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -165,9 +194,10 @@ def make(part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str,
     raw = folder / "traced"
     raw.mkdir()
     export(part, raw / "model.onnx", opset)
-    model = onnx.load(raw / "model.onnx")
+    model = onnx.load(raw / "model.onnx", load_external_data=False)
     path = folder / "fp32" / name
     path.parent.mkdir()
-    save(model, path, metadata)
+    save(model, path, metadata, source=raw)
+    shutil.rmtree(raw)
     return path, verify(path, part.checks())
 

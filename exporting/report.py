@@ -153,11 +153,14 @@ def _decode(
     labels: Tensor,
     masks: Tensor | None = None,
     *,
+    image_index: Tensor | None = None,
     multimask: bool | None = True,
     features: Tensor | None = None,
 ) -> Decoded:
     """`Sam.decode_points` by a file; absent structures are withheld already."""
     size, side = model.image_size, model.prompt_encoder.mask_size
+    if image_index is not None:
+        embedding, features = embedding[image_index], None if features is None else features[image_index]
     inputs = {
         "image_embeddings": embedding,
         "point_coords": coords.float(),

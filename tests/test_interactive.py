@@ -31,8 +31,9 @@ def calls(tiny_model, monkeypatch):
     """Arguments and results of each call of the decoder: {"embedding", "coords", "labels", "masks", "result"}."""
     record, original = [], tiny_model.decode_points
 
-    def spy(embedding, coords, labels, masks=None, *, multimask=True, features=None):
-        result = original(embedding, coords, labels, masks, multimask=multimask, features=features)
+    def spy(embedding, coords, labels, masks=None, *, image_index=None, multimask=True, **kwargs):
+        result = original(embedding, coords, labels, masks, image_index=image_index, multimask=multimask, **kwargs)
+        embedding = embedding if image_index is None else embedding[image_index]
         call = {"embedding": embedding, "coords": coords, "labels": labels, "masks": masks, "result": result}
         record.append(call | {"multimask": multimask})
         return result

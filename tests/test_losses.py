@@ -193,6 +193,22 @@ def test_candidate_loss_by_hand(m):
     )
 
 
+def test_an_empty_mask_teaches_no_iou_and_the_candidate_that_is_shown():
+    logits, mask = candidates(4)
+    mask[1:3] = False
+    logits[:, 2] = -30.0  # empty already, and of the best IoU with nothing
+    logits.requires_grad_()
+    predicted = torch.tensor([[0.9, 0.2, 0.3, 0.4]]).repeat(4, 1).requires_grad_()
+    loss, parts = losses.candidate_loss(logits, mask, predicted)
+    loss.backward()
+    assert torch.equal((predicted.grad != 0).any(1), torch.tensor([True, False, False, True]))
+    assert logits.grad[1:3].abs().sum((2, 3)).gt(0).tolist() == [[True, False, False, True]] * 2
+    there = [0, 3]
+    target = losses.soft_iou(losses.upsample(logits.detach()[there], 32), mask[there])
+    error = (predicted.detach()[there] - target).square().sum() / 16
+    assert float(parts["iou"]) == pytest.approx(float(error), rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_candidate_loss_of_low_precision_outputs(dtype):
     logits, mask = candidates(4)

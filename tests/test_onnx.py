@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,6 +233,26 @@ def test_large_weights_lie_beside_the_file(checkpoint, tmp_path, monkeypatch):
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"e.{metadata(tmp_path / 'out' / 'e.onnx')['weights'][:8]}.fp32.data", "e.onnx"]
     assert run(session(tmp_path / "out" / "e.onnx"), {"input_image": torch.zeros(1, 3, SIZE, SIZE)})
+
+
+@pytest.mark.parametrize("limit", [50_000, files.ONE_FILE_LIMIT])
+def test_weights_that_were_exported_beside_a_file_stay_with_it(checkpoint, tmp_path, monkeypatch, limit):
+    """As above 2 GB, where the exporter itself writes a file for each weight."""
+    assert export("encoder", checkpoint, tmp_path / "e.onnx") == 0
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    options = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
+    onnx.save(onnx.load(tmp_path / "e.onnx"), apart / "e.onnx", **options)
+    about = metadata(tmp_path / "e.onnx")
+    monkeypatch.setattr(files, "ONE_FILE_LIMIT", limit)
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "e.onnx"
+    files.save(onnx.load(apart / "e.onnx", load_external_data=False), target, about, source=apart)
+    shutil.rmtree(apart)
+    assert len(list(target.parent.iterdir())) == (2 if limit == 50_000 else 1)
+    image = {"input_image": torch.rand(1, 3, SIZE, SIZE)}
+    found, wanted = (run(session(path), image)["image_embeddings"] for path in (target, tmp_path / "e.onnx"))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 # --- smaller files ------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def drawn(kind: int, mask: int) -> np.ndarray:
 def test_each_kind_of_map_is_that_of_its_formula(kind):
     weights = torch.zeros(2, 1, KINDS)
     weights[..., kind] = 1
-    found = prompt_maps(COORDS, LABELS, SIZE).weighted(weights)
+    found = prompt_maps(COORDS, LABELS, SIZE).added(torch.zeros(2, 1, SIZE, SIZE), weights)
     for mask in range(2):
         np.testing.assert_allclose(found[mask, 0].numpy(), drawn(kind, mask), atol=1e-5)
 
@@ -53,7 +53,7 @@ def test_the_ellipse_touches_the_box_at_one_half():
     box = torch.tensor([[[10.0, 20.0], [30.0, 44.0]]])
     weights = torch.zeros(1, 1, KINDS)
     weights[..., -BOX_KINDS] = 1
-    found = prompt_maps(box, torch.tensor([[2, 3]]), SIZE).weighted(weights)[0, 0]
+    found = prompt_maps(box, torch.tensor([[2, 3]]), SIZE).added(torch.zeros(1, 1, SIZE, SIZE), weights)[0, 0]
     ellipse = found >= 0.5
     rows, columns = ellipse.any(1).nonzero().flatten(), ellipse.any(0).nonzero().flatten()
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (20, 43, 10, 29)
@@ -83,7 +83,8 @@ def test_one_picture_serves_all_prompts():
 def test_padding_and_names_draw_nothing():
     coords, labels = torch.full((1, 3, 2), 20.0), torch.tensor([[-1, 4, 6]])
     maps = prompt_maps(coords, labels, SIZE)
-    assert not maps.weighted(torch.ones(1, 1, KINDS)).any()
+    nothing = torch.zeros(1, 1, SIZE, SIZE)
+    assert not maps.added(nothing, torch.ones(1, 1, KINDS)).any()
     assert not under_clicks(torch.randn(1, 5, SIZE, SIZE), coords, labels).any()
 
 
@@ -101,3 +102,26 @@ def test_a_box_given_as_box_or_as_corners_is_the_same():
     elsewhere = model.decode(embedding, boxes=corners.flatten(1) + 8, features=features).logits
     assert torch.equal(as_box, as_points)
     assert (as_box - elsewhere).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_masks_share_the_features_of_their_image(images):
+    """The masks of an image are given its features without a copy: same logits, same gradient."""
+    model = structured(detail=True)
+    for mlp in model.mask_decoder.detail.weights:
+        torch.nn.init.normal_(mlp.layers[-1].weight)
+    index = torch.tensor([0, 0, 2, 2, 2])[: 5 if images == 3 else 2]  # image 1 has no mask
+    coords = torch.rand(len(index), 2, 2, generator=torch.Generator().manual_seed(3)) * 60
+    labels = torch.tensor([[1, 0], [2, 3], [4, -1], [1, -1], [0, 1]])[: len(index)]
+    picture = torch.randn(images, 3, 64, 64)
+    with torch.no_grad():
+        embedding = model.encode(picture)
+        features = model.features(picture, embedding)
+    shared, copied = (features.clone().requires_grad_() for _ in range(2))
+    one = model.decode_points(embedding, coords, labels, features=shared, image_index=index).logits
+    other = model.decode_points(embedding[index], coords, labels, features=copied[index]).logits
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    for logits in (one, other):
+        logits.square().mean().backward()
+    assert shared.grad.abs().max() > 0
+    torch.testing.assert_close(shared.grad, copied.grad, atol=1e-6, rtol=1e-3)

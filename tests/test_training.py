@@ -15,7 +15,9 @@ import pytest
 import train
 import trainer
 from maps import DataError
-from tests.helpers import assert_same_run, load_test_script, stop_and_go_on, train_args
+from segment_anything.modeling import adapter, common
+from segment_anything.modeling.factors import Factors
+from tests.helpers import assert_same_run, load_test_script, logged_losses, stop_and_go_on, train_args
 from utils import run_main
 
 
@@ -78,6 +80,37 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypat
     stop_and_go_on(tmp_path / "cut", monkeypatch, interrupted_at, "--update", update)
     assert "--resume" in capsys.readouterr().out
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_adapters_train_with_their_gradients_as_factors(tmp_path, tiny_type, monkeypatch):
+    """Tiny adapters on the route of large ones: the same losses as with whole gradients, and resumed to the bit."""
+    taken, take = [], Factors.take
+
+    def spy(self, left, right):
+        taken.append(take(self, left, right))
+        return taken[-1]
+
+    for module in (common, adapter):
+        monkeypatch.setattr(module, "prefers_convolution", lambda _: True)
+    monkeypatch.setattr(Factors, "take", spy)
+    flags = ["--encoder_adapter", "True", "--batch_size", "2"]
+    assert train.main(train_args(tmp_path / "whole", *flags)) == 0
+    assert taken and all(taken)
+    stop_and_go_on(tmp_path / "cut", monkeypatch, 2, *flags)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    taken.clear()
+    monkeypatch.setattr(trainer, "factor_adapters", lambda _: None)
+    assert train.main(train_args(tmp_path / "dense", *flags)) == 0
+    assert not taken
+    for factored, dense in zip(*(logged_losses(tmp_path / name) for name in ("whole", "dense")), strict=True):
+        assert float(factored["loss"]) == pytest.approx(float(dense["loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "images"), [(1.0, 7), (0.3, 2)])
+def test_a_share_of_the_photographs_trains(tmp_path, tiny_type, capsys, share, images):
+    flags = ["--train_share", str(share), "--epochs", "1", "--batch_size", "2"]
+    assert train.main(train_args(tmp_path, *flags)) == 0
+    assert f"{images} training images" in capsys.readouterr().out
 
 
 def test_a_photograph_lost_in_validation_keeps_what_was_learnt(tmp_path, tiny_type, monkeypatch):

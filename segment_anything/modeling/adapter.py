@@ -1,14 +1,12 @@
 """The adapter layer of SAM-Med2D (Cheng et al. 2023): a channel gate, then a spatial bottleneck."""
 
-from functools import reduce
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .common import linear, prefers_convolution
-from .factors import Factors, factors_of, outer, product, taken
+from .factors import Factors, factors_of, outer, product, product_with_columns, taken
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -51,11 +49,9 @@ class _WideProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, pixels: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
-        """The weight is the image. In two halves of K for the reason that `outer` has for its parts."""
         ctx.save_for_backward(pixels, weight)
         ctx.factors = factors
-        halves = zip(pixels[..., None, None].chunk(2, 1), weight[None, :, None].chunk(2, 1), strict=True)
-        return reduce(Tensor.add_, (F.conv2d(image, filters)[0, :, 0] for filters, image in halves))
+        return product_with_columns(pixels, weight)
 
     @staticmethod
     @once_differentiable

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .factors import Factors, product, taken
+from .factors import Factors, product, product_with_columns, taken
 
 
 class LayerNorm2d(nn.Module):
@@ -65,7 +65,7 @@ class _Linear(torch.autograd.Function):
         gradient = gradient.contiguous()
         needs_weight = needs_weight and not taken(ctx.factors, gradient, tokens)
         return (
-            _product_with_columns(gradient, weight) if needs_tokens else None,
+            product_with_columns(gradient, weight) if needs_tokens else None,
             product(gradient.t().contiguous(), tokens.t().contiguous()) if needs_weight else None,
             gradient.sum(0) if needs_bias else None,
             None,
@@ -80,11 +80,6 @@ def prefers_convolution(x: Tensor) -> bool:
     fp32_on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     traced = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
     return fp32_on_cpu and not traced and x.shape[:-1].numel() >= 64
-
-
-def _product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:
-    """pixels [M, N] @ columns [N, K] -> [M, K], as a convolution whose image are the columns as they lie in memory."""
-    return F.conv2d(columns[None, :, None], pixels[..., None, None])[0, :, 0]
 
 
 class MLPBlock(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .mask_decoder import MLP
 from .prompt_encoder import STRUCTURE
-from .prompt_maps import KINDS, PromptMaps, prompt_maps, under_box, under_clicks
+from .prompt_maps import KINDS, PromptMaps, of_images, prompt_maps, under_box, under_clicks
 
 WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
 
@@ -75,11 +75,12 @@ class DetailHead(nn.Module):
         tokens: Tensor,
         chosen: slice,
         points: tuple[Tensor, Tensor] | None = None,
+        image_index: Tensor | None = None,
     ) -> Tensor:
         """Logits [N, M, S/4, S/4], features [N or 1, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
 
         chosen: which of the four tokens the M logits belong to; points: coords [N, P, 2] and labels [N, P] of all
-        sparse prompts, as in `PromptEncoder.embed_points`.
+        sparse prompts, as in `PromptEncoder.embed_points`; image_index: see `of_images`, for features [B, 16, S, S].
         """
         numbers = range(len(self.weights))[chosen]
         weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)
@@ -88,10 +89,12 @@ class DetailHead(nn.Module):
         if points is not None and points[0].shape[1]:
             dtype = self.to_full.weight.dtype
             maps = PromptMaps(*(part.to(dtype) for part in prompt_maps(*points, features.shape[-1])))
-            found = torch.cat((under_clicks(features, *points), under_box(features, maps)), dim=1).to(dtype)
-            weights = weights + self.under_prompts(found)[:, None] + self._of_name(points[1])
-            logits = logits + maps.weighted(of_maps)
-        return logits + (weights @ features.flatten(2)).unflatten(2, features.shape[-2:])
+            found = torch.cat(
+                (under_clicks(features, *points, image_index), under_box(features, maps, image_index)), dim=1
+            )
+            weights = weights + self.under_prompts(found.to(dtype))[:, None] + self._of_name(points[1])
+            logits = maps.added(logits, of_maps)
+        return logits + of_images(weights, features.flatten(2), image_index).unflatten(2, features.shape[-2:])
 
     def _of_name(self, labels: Tensor) -> Tensor | float:
         """Weights [N, 1, 16] of the structure that the labels [N, P] ask for, 0 where there is none."""

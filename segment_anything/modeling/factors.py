@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PARTS = 4  # of a product that is as large as a weight: see `outer`
-
 
 def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
     """pixels [M, K] @ filters [N, K].T + bias [N] -> [M, N], as a convolution of one channels-last row."""
@@ -13,16 +11,14 @@ def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tens
     return F.conv2d(image, filters[:, :, None, None], bias).permute(0, 2, 3, 1)[0, 0]
 
 
-def outer(left: Tensor, right: Tensor) -> Tensor:
-    """left [M, N].T @ right [M, K] -> [N, K], the shape of a weight.
+def product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:
+    """pixels [M, N] @ columns [N, K] -> [M, K], as a convolution whose image are the columns as they lie in memory."""
+    return F.conv2d(columns[None, :, None], pixels[..., None, None])[0, :, 0]
 
-    In parts: a copy of a whole ViT-B weight (38 MB) is past the size up to which freed memory is reused, and the page
-    faults of a fresh one would take as long as the product.
-    """
-    out, columns = left.new_empty(left.shape[1], right.shape[1]), left.t().contiguous()
-    for part, filters in zip(out.chunk(PARTS, 1), right.t().contiguous().chunk(PARTS), strict=True):
-        part.copy_(product(columns, filters))
-    return out
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """left [M, N].T @ right [M, K] -> [N, K], the shape of a weight."""
+    return product(left.t().contiguous(), right.t().contiguous())
 
 
 class Factors:
@@ -53,8 +49,9 @@ class Factors:
 
     def _rows(self) -> tuple[Tensor, Tensor]:
         """All left and all right rows."""
-        left, right = zip(*self._pairs, strict=True)
-        return torch.cat(left), torch.cat(right)
+        if len(self._pairs) > 1:
+            self._pairs = [tuple(torch.cat(rows) for rows in zip(*self._pairs, strict=True))]
+        return self._pairs[0]
 
     def square_norm(self) -> Tensor:
         """Sum of the squares of all N K numbers, from the rows: their inner products with each other."""

@@ -99,16 +99,20 @@ class MaskDecoder(nn.Module):
         multimask: bool | None,
         features: Tensor | None = None,
         points: tuple[Tensor, Tensor] | None = None,
+        image_index: Tensor | None = None,
     ) -> Decoded:
         """Decode N prompts.
 
-        embedding: [N, C, h, w], or [1, C, h, w] which serves all prompts; image_pe: [1, C, h, w]; sparse prompts
+        embedding: [N, C, h, w], or [1, C, h, w] which serves all prompts, or with image_index, int64 [N] in order, of
+        B images whose masks it tells, as are the features then; image_pe: [1, C, h, w]; sparse prompts
         [N, T, C]; dense prompts [N, C, h, w]; features: [N or 1, 16, S, S] for the detail head, without which the
         logits are those of the S/4 grid, and points, the sparse prompts as coords and labels, for it too. M = 3 with
         multimask (tokens 1 to 3), 1 without (token 0), 4 for None (all tokens, for training). Raises ValueError when
         the number of embeddings is neither 1 nor the number of prompts.
         """
         tokens = self._tokens(sparse)
+        if image_index is not None:
+            embedding = embedding.index_select(0, image_index)
         if len(embedding) not in (1, len(tokens)):
             raise ValueError(
                 f"{len(embedding)} image embeddings for {len(tokens)} prompts: give one embedding per "
@@ -124,7 +128,7 @@ class MaskDecoder(nn.Module):
         masks = self._hypernetwork_weights(hidden, chosen) @ upscaled.flatten(2)
         masks = masks.unflatten(2, upscaled.shape[-2:])
         if self.detail is not None and features is not None:
-            masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points)
+            masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points, image_index)
         iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
         presence = None
         if self.presence_head is not None:

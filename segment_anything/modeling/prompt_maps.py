@@ -25,10 +25,12 @@ class PromptMaps(NamedTuple):
     columns: Tensor
     kinds: Tensor
 
-    def weighted(self, weights: Tensor) -> Tensor:
-        """Sum of the maps, each times the weight of its kind: [N, M, KINDS] -> [N, M, S, S]."""
+    def added(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """Logits [N, M, S, S] plus the sum of the maps, each times the weight [N, M, KINDS] of its kind."""
         of_maps = weights @ self.kinds.transpose(1, 2)
-        return (of_maps[..., None] * self.rows[:, None]).transpose(2, 3) @ self.columns[:, None]
+        rows = (of_maps[..., None] * self.rows[:, None]).transpose(2, 3)
+        columns = self.columns[:, None].expand(-1, weights.shape[1], -1, -1)
+        return torch.baddbmm(logits.flatten(0, 1), rows.flatten(0, 1), columns.flatten(0, 1)).view_as(logits)
 
     @property
     def ellipse(self) -> tuple[Tensor, Tensor]:
@@ -77,18 +79,38 @@ def _box(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return torch.stack(profiles, dim=2) * given.view(-1, 1, 1, 1), kinds.expand(coords.shape[0], -1, -1)
 
 
-def under_clicks(features: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
-    """Mean of features [N or 1, C, S, S] under the foreground clicks, and under the background clicks: [N, 2 C]."""
+def of_images(left: Tensor, right: Tensor, image_index: Tensor | None) -> Tensor:
+    """left [N, R, K] @ right [N or 1, K, L], or right [B, K, L] of the image that each mask belongs to -> [N, R, L].
+
+    image_index: int64 [N], the image of each mask, in order; what belongs to an image is not copied for its masks.
+    """
+    if image_index is None:
+        return left @ right
+    counts = torch.bincount(image_index, minlength=len(right)).tolist()
+    products = [rows.flatten(0, 1) @ one for rows, one in zip(left.split(counts), right.unbind(), strict=True)]
+    return torch.cat(products).view(*left.shape[:2], right.shape[2])
+
+
+def under_clicks(features: Tensor, coords: Tensor, labels: Tensor, image_index: Tensor | None = None) -> Tensor:
+    """Mean of features [N or 1, C, S, S] under the foreground clicks, and under the background clicks: [N, 2 C].
+
+    image_index: as in `of_images`, for features [B, C, S, S].
+    """
     x, y = coords.round().long().clamp(0, features.shape[-1] - 1).unbind(2)
-    image = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
+    numbers = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
+    image = numbers if image_index is None else image_index
     found = features[image[:, None], :, y, x].float()
     signs = _signs(labels, found.dtype).transpose(1, 2)
     return (signs @ found / signs.sum(2, keepdim=True).clamp(min=1)).flatten(1)
 
 
-def under_box(features: Tensor, maps: PromptMaps) -> Tensor:
-    """Mean of features [N or 1, C, S, S] over the box's ellipse: [N, C], 0 without a box."""
+def under_box(features: Tensor, maps: PromptMaps, image_index: Tensor | None = None) -> Tensor:
+    """Mean of features [N or 1, C, S, S] over the box's ellipse: [N, C], 0 without a box.
+
+    image_index: as in `of_images`, for features [B, C, S, S].
+    """
     rows, columns = (profile / profile.sum(1, keepdim=True).clamp(min=1e-3) for profile in maps.ellipse)
     # rows first, on features with S next to each other: one picture that serves all prompts is not copied for each
-    of_columns = (rows[:, None] @ features.transpose(1, 2).flatten(2)).unflatten(2, (features.shape[1], -1))
+    of_columns = of_images(rows[:, None], features.transpose(1, 2).flatten(2), image_index)
+    of_columns = of_columns.unflatten(2, (features.shape[1], -1))
     return (of_columns[:, 0] * columns[:, None]).sum(2)

@@ -77,15 +77,17 @@ class Sam(nn.Module):
         *,
         multimask: bool | None = True,
         features: Tensor | None = None,
+        image_index: Tensor | None = None,
     ) -> Decoded:
         """As `decode`, with the sparse prompts given as labelled positions, nothing added to them.
 
         coords: [N, P, 2] model-frame pixels; labels: [N, P] as in `PromptEncoder.embed_points`; P may be 0.
+        image_index: int64 [N], in order: the image of each mask, where embedding and features are of B images.
         """
         sparse = self.prompt_encoder.embed_points(coords, labels)
         encoder = self.prompt_encoder
         dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
-        return self._decode(embedding, sparse, dense, multimask, features, (coords, labels))
+        return self._decode(embedding, sparse, dense, multimask, features, (coords, labels), image_index)
 
     def _decode(
         self,
@@ -95,10 +97,18 @@ class Sam(nn.Module):
         multimask: bool | None,
         features: Tensor | None,
         points: tuple[Tensor, Tensor] | None,
+        image_index: Tensor | None = None,
     ) -> Decoded:
         image_pe = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder.decode(
-            embedding, image_pe, sparse, dense, multimask=multimask, features=features, points=points
+            embedding,
+            image_pe,
+            sparse,
+            dense,
+            multimask=multimask,
+            features=features,
+            points=points,
+            image_index=image_index,
         )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:

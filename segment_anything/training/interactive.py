@@ -83,7 +83,7 @@ def run(
 ) -> Iterator[Round]:
     """Yield the rounds of one click sequence, lazily: a caller may run a backward pass between two of them.
 
-    embedding: [B, C, h, w]; image_index: int64 [N], the image of each mask; mask: bool [N, 1, S, S], the
+    embedding: [B, C, h, w]; image_index: int64 [N], the image of each mask, in order; mask: bool [N, 1, S, S], the
     truth that corrective clicks are drawn from; opening: coords [N, P, 2] and labels [N, P]. Each later round
     sees all clicks so far and, as mask prompt, the sigmoid of the previous round's chosen logits, without
     gradient between rounds. features: [B, 16, S, S] for the detail head, see `Sam.features`.
@@ -92,12 +92,13 @@ def run(
     for index in range(policy.rounds):
         coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
         decoded = model.decode_points(
-            _of_masks(embedding, image_index),
+            embedding,
             coords,
             labels,
             mask_prompt,
             multimask=policy.multimask,
-            features=None if features is None else _of_masks(features, image_index),
+            features=features,
+            image_index=None if len(embedding) == 1 else image_index,
         )
         result = Round(decoded.logits, decoded.iou, points, model.image_size, decoded.presence)
         yield result
@@ -106,11 +107,6 @@ def run(
             predicted = result.logits().detach()[:, 0] > 0
             clicks = policy.clicks_before(index + 1)
             points = append_points(points, error_points(predicted, mask[:, 0], clicks, randomness))
-
-
-def _of_masks(images: Tensor, image_index: Tensor) -> Tensor:
-    """What belongs to the image of each mask, [N, ...]; the only image's as it is, [1, ...], which serves all."""
-    return images if len(images) == 1 else images.index_select(0, image_index)
 
 
 def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:

@@ -27,40 +27,45 @@ def _sums(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return values.sum((-2, -1)), on_mask[..., 0]
 
 
-class _FocalAndDice(torch.autograd.Function):
+class _PixelAndDice(torch.autograd.Function):
     """Both losses of `segmentation_losses`, with their gradient written out: few passes over S x S numbers.
 
     With z the logit against the true class, q = sigmoid(z) the probability of the wrong class and ce = softplus(z)
-    its cross entropy, the focal loss of a pixel is alpha q^2 ce, and dq/dz = q (1 - q).
+    its cross entropy, the focal loss of a pixel is alpha q^2 ce, dq/dz = q (1 - q) and d ce/dz = q.
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, mask: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
-        sign = 1 - 2 * mask
-        against = logits * sign
+    def forward(ctx, logits: Tensor, mask: Tensor, smooth: float, focal: bool) -> tuple[Tensor, Tensor]:
+        against = logits * (1 - 2 * mask)
         # softplus, finite for any z, at a third of the price of the library's
         ce = against.abs().sigmoid_().log_().neg_().add_(against.clamp(min=0))
         wrong = against.sigmoid_()
-        everywhere, on_mask = _sums(wrong.square().mul_(ce), mask)
-        focal = (1 - FOCAL_ALPHA) * everywhere + (2 * FOCAL_ALPHA - 1) * on_mask
+        if focal:
+            everywhere, on_mask = _sums(wrong.square().mul_(ce), mask)
+            pixel = (1 - FOCAL_ALPHA) * everywhere + (2 * FOCAL_ALPHA - 1) * on_mask
+        else:
+            pixel = ce.sum((-2, -1))
         wrong_everywhere, missed = _sums(wrong, mask)
         area = mask.sum((-2, -1))
         total = 2 * (area - missed) + wrong_everywhere + smooth  # of probability and mask
         overlap = 2 * (area - missed) + smooth
-        ctx.save_for_backward(wrong, ce, mask, overlap, total)
-        return focal / mask[0, 0].numel(), 1 - overlap / total
+        ctx.save_for_backward(wrong, ce if focal else None, mask, overlap, total)
+        return pixel / mask[0, 0].numel(), 1 - overlap / total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, pixel: Tensor, dice: Tensor) -> tuple[Tensor, None, None, None]:
         wrong, ce, mask, overlap, total = ctx.saved_tensors
         slope = torch.addcmul(wrong, wrong, wrong, value=-1)
-        gradient = wrong.square().addcmul_(slope, ce, value=2).mul_(wrong)  # of q^2 ce with respect to z
-        gradient.mul_((1 - FOCAL_ALPHA) - mask)  # alpha, and the sign of dz
-        gradient.mul_((focal / mask[0, 0].numel())[..., None, None])
+        if ce is None:
+            gradient = wrong * (1 - 2 * mask)
+        else:
+            gradient = wrong.square().addcmul_(slope, ce, value=2).mul_(wrong)  # of q^2 ce with respect to z
+            gradient.mul_((1 - FOCAL_ALPHA) - mask)  # alpha, and the sign of dz
+        gradient.mul_((pixel / mask[0, 0].numel())[..., None, None])
         everywhere, on_mask = dice * overlap / total.square(), 2 * dice / total
         slope.mul_(everywhere[..., None, None] - on_mask[..., None, None] * mask)
-        return gradient.add_(slope), None, None
+        return gradient.add_(slope), None, None, None
 
 
 def segmentation_losses(
@@ -74,14 +79,10 @@ def segmentation_losses(
     finite for any finite logit.
     """
     logits, mask = logits.float(), mask.float()
-    if kind == "focal":
-        return _FocalAndDice.apply(logits, mask, smooth)
-    entropy = (F.softplus(logits) - logits * mask).mean((-2, -1))
+    pixel, dice = _PixelAndDice.apply(logits, mask, smooth, kind == "focal")
     if kind == "area":
-        entropy = entropy / mask.mean((-2, -1)).clamp(min=SMALLEST_SHARE)
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * mask).sum((-2, -1)) + smooth
-    return entropy, 1 - overlap / (probability.sum((-2, -1)) + mask.sum((-2, -1)) + smooth)
+        pixel = pixel / mask.mean((-2, -1)).clamp(min=SMALLEST_SHARE)
+    return pixel, dice
 
 
 def presence_loss(presence: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
@@ -133,22 +134,24 @@ def candidate_loss(
     low_res: logits [N, M, s, s]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
     S x S. Every output learns its IoU. Of the three candidates one learns the mask: with teach "best" that
     of the best IoU, whatever IoU it predicts (Kirillov et al. 2023, "Making the model ambiguity-aware"), with
-    "predicted" that of the best predicted IoU, as in SAM-Med2D. `exploration`, random numbers in [0, 1)
-    [N, 2], gives one mask in sixteen to a random candidate, so that none starves (relaxed winner-takes-all,
-    Rupprecht et al. 2017). M is 3, or 4 with the single-mask output in front, which learns every mask, or 1,
-    that output alone.
+    "predicted" that of the best predicted IoU, as in SAM-Med2D. An empty mask, of a structure that is not there,
+    teaches no IoU, and the candidate that would be shown to be empty: else one would be empty always, and be chosen
+    for its IoU of 1. `exploration`, random numbers in [0, 1) [N, 2], gives one mask in sixteen to a random candidate,
+    so that none starves (relaxed winner-takes-all, Rupprecht et al. 2017). M is 3, or 4 with the single-mask output in
+    front, which learns every mask, or 1, that output alone.
     """
+    there = mask.flatten(1).any(1, keepdim=True)
     with torch.no_grad():
         target = soft_iou(upsample(low_res, mask.shape[-1]), mask)
     single = list(range(low_res.shape[1] % 3))
     index = torch.tensor([single] * len(low_res), device=low_res.device, dtype=torch.int64)
     if low_res.shape[1] > 1:
-        merit = {"best": target, "predicted": predicted_iou}[teach]
+        merit = torch.where(there, target, predicted_iou) if teach == "best" else predicted_iou
         best = merit[:, len(single) :].argmax(dim=1, keepdim=True)
         index = torch.cat((index, len(single) + _explore(best, exploration)), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
     pixel, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask, kind=kind)
-    iou = (predicted_iou.float() - target).square().mean()
+    iou = ((predicted_iou.float() - target).square() * there).mean()
     loss = (LOSSES[kind] * pixel + dice).mean() + iou
     parts = {"loss": loss, kind: pixel[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
     return loss, {name: value.detach() for name, value in parts.items()}

@@ -32,7 +32,17 @@ def make_optimizer(
         highest = encoder_lr if own_rate and encoder_lr else lr
         found.append({"params": parameters, "lr": highest, "highest_lr": highest})
         found[-1] |= {} if decays else {"weight_decay": 0.0}
-    return torch.optim.AdamW(found, lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(found, lr=lr, weight_decay=weight_decay, fused=True)
+    _start_moments(optimizer)
+    return optimizer
+
+
+def _start_moments(optimizer: torch.optim.AdamW) -> None:
+    """Allocate the moments now, in one piece: those made amid the first update's gradients leave gaps on the heap."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            step = torch.zeros((), dtype=torch.float32, device=p.device)
+            optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
 
 
 def of_image(name: str) -> bool:
