@@ -107,6 +107,9 @@ def run(args: argparse.Namespace, make_part: Callable[[Sam, bool], Part]) -> int
     model, model_type, multimask = load_model(args)
     part = make_part(model, multimask)
     metadata = describe(model, model_type, part, opset=args.opset, multimask=multimask, precision="fp32")
+    part = part.answered()
+    if not (args.half or args.quantize_out):
+        model = None  # its weights are in the part, some in another order: the largest would be in memory twice
     with workshop(args.output) as folder:
         fp32, found = make(part, folder, args.output.name, args.opset, metadata)
         worst = ", ".join(f"{name} {value:.1e}" for name, value in found.items())

@@ -1,7 +1,7 @@
 """The two files of a model: their module, their names, and inputs with what the PyTorch model answers to them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class Part:
     dynamic: dict[str, dict[int, str]]
     checks: Callable[[], Iterator[Check]]
     about: dict[str, Any]
+
+    def answered(self) -> "Part":
+        """The part with the PyTorch model's answers at hand: its checks need the model no more."""
+        answers = list(self.checks())
+        return replace(self, checks=lambda: iter(answers))
 
 
 def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False) -> Part:

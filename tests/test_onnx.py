@@ -315,7 +315,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
             part.module.encoder.positions = part.module.encoder.positions + 0.05
         return part
 
-    def broken(*args) -> None:
+    def broken(*args, **options) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(export_onnx_encoder_model, "make_part", spoiled)
