@@ -122,12 +122,25 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
     return sum(int(np.prod(tensor.dims)) * sizes.get(tensor.data_type, 1) for tensor in model.graph.initializer)
 
 
-def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """A file, ready to run on the CPU, on as many threads as PyTorch uses."""
+def weights_beside(path: Path) -> list[Path]:
+    """The files of weights that a file needs beside it."""
+    return sorted(path.parent.glob(f"{path.stem}.*.data"))
+
+
+def is_large(path: Path) -> bool:
+    """Whether a file and the weights beside it are past the limit of one file."""
+    return sum(part.stat().st_size for part in (path, *weights_beside(path))) >= ONE_FILE_LIMIT
+
+
+def session(path: Path, threads: int | None = None, *, lean: bool = False) -> onnxruntime.InferenceSession:
+    """A file, ready to run on the CPU, on as many threads as PyTorch uses.
+
+    lean: weights stay on the disk, without copies in an order of the runtime's own; slower.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     options.log_severity_level = 3
-    if any(path.parent.glob(f"{path.stem}.*.data")):  # weights stay on the disk: no copies in an order of its own
+    if lean:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -162,7 +175,7 @@ def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> 
 
 def verify(path: Path, checks: Iterable[Check]) -> dict[str, float]:
     """`differences` of a file that must equal the PyTorch model. Raises ExportError where it does not."""
-    found = differences(session(path), checks)
+    found = differences(session(path, lean=is_large(path)), checks)
     wrong = {name: value for name, value in found.items() if value > COUNTS.get(name, TOLERANCE)}
     if wrong:
         listed = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
@@ -180,7 +193,7 @@ def workshop(target: Path) -> Iterator[Path]:
 
 def place(made: Path, target: Path) -> int:
     """Move a finished file, and first the weights beside it, to its place; returns their size in bytes."""
-    weights = sorted(made.parent.glob(f"{made.stem}.*.data"))
+    weights = weights_beside(made)
     for path in [*weights, made]:
         path.chmod(0o644)
         sync(path)

@@ -9,7 +9,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from exporting.files import ONE_FILE_LIMIT, ExportError, save
+from exporting.files import ExportError, is_large, save
 from exporting.parts import Named
 from segment_anything.utils.onnx_encoder import ONE_HOT
 
@@ -23,7 +23,7 @@ def half(source: Path, target: Path, metadata: dict) -> None:
     model = onnx.load(source)
     with _quietly():
         converted = convert_float_to_float16(
-            model, keep_io_types=True, disable_shape_infer=_is_large(source), op_block_list=list(KEEP_FLOAT)
+            model, keep_io_types=True, disable_shape_infer=is_large(source), op_block_list=list(KEEP_FLOAT)
         )
     save(converted, target, metadata | {"precision": "fp16"})
 
@@ -45,7 +45,7 @@ def quantize(source: Path, target: Path, metadata: dict, calibration: Iterable[N
         "op_types_to_quantize": ["MatMul"],
         "per_channel": True,
         "weight_type": QuantType.QInt8,
-        "use_external_data_format": _is_large(source),
+        "use_external_data_format": is_large(source),
     }
     with _quietly():
         if calibration is None:
@@ -86,8 +86,3 @@ class _Reader(CalibrationDataReader):
     def get_next(self) -> dict | None:
         named = next(self._inputs, None)
         return None if named is None else {name: value.cpu().numpy() for name, value in named.items()}
-
-
-def _is_large(source: Path) -> bool:
-    beside = sum(path.stat().st_size for path in source.parent.glob(f"{source.stem}.*.data"))
-    return source.stat().st_size + beside >= ONE_FILE_LIMIT
