@@ -23,6 +23,7 @@ from maps import complete, load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
+from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from segment_anything.windows import LARGE, Tiles
 from tester import Tester
@@ -65,6 +66,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(model, "--multimask", default=True, help="choose among three candidates by predicted IoU")
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
+    model.add_argument(
+        "--mask_rule",
+        choices=MASK_RULES,
+        help="a mask begins at a probability of 1/2, or of half its expected Dice; default: as the checkpoint",
+    )
     add_complete(data)
     add_windows(parser)
     prompts = parser.add_argument_group("prompts (default: box, 1, 3 and 5 points in one run)")
@@ -177,6 +183,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
         raise UsageError(str(error)) from error
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
+    model.mask_decoder.mask_rule = args.mask_rule or model.mask_decoder.mask_rule
     if args.compile:
         compile_encoder(model, device)
     return model.to(device).eval()

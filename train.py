@@ -24,6 +24,7 @@ from maps import load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
+from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.training.losses import LOSSES, TEACHERS
 from segment_anything.training.optimisation import SCHEDULES
 from segment_anything.training.step import ENCODER_MODES, UPDATES, select_trainable
@@ -89,6 +90,11 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     )
     add_bool(group, "--detail", default=None, help="logits at S x S, not S/4; default: as the checkpoint")
     add_bool(group, "--multimask", default=True, help="train the three candidate masks beside the single one")
+    group.add_argument(
+        "--mask_rule",
+        choices=MASK_RULES,
+        help="a mask begins at a probability of 1/2, or of half its expected Dice; default: as the checkpoint",
+    )
     group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what trains in the encoder")
 
 
@@ -203,6 +209,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(start, mask_prompt="probability", **{k: v for k, v in chosen.items() if v})
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
+    model.mask_decoder.mask_rule = args.mask_rule or model.mask_decoder.mask_rule
     model.image_encoder.grad_checkpointing = args.grad_checkpointing
     if args.compile:
         compile_encoder(model, device)

@@ -120,6 +120,7 @@ def build_sam(
     if source:
         _load(model, source, adapter_start)
         model.prompt_encoder.presence_thresholds |= source.presence_thresholds(names)
+        model.mask_decoder.mask_rule = source.mask_rule
     return model.eval()
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .modeling import Sam
+from .modeling.mask_decoder import MASK_RULES
 from .utils.atomic import atomic_path
 from .utils.transforms import Preprocessing
 
@@ -82,6 +83,14 @@ class Checkpoint:
         if not numbers or not all(0 <= value <= 1 for value in stored.values()):
             raise CheckpointError(f"{self.path}: its presence thresholds {stored!r} are no probabilities.")
         return {name: float(stored[name]) for name in structures if name in stored}
+
+    @property
+    def mask_rule(self) -> str:
+        """Where its masks begin, "half" where the file does not say. Raises CheckpointError for an unknown rule."""
+        stored = self.metadata.get("mask_rule", "half")
+        if stored not in MASK_RULES:
+            raise CheckpointError(f"{self.path}: its mask rule {stored!r} is none of {', '.join(MASK_RULES)}.")
+        return stored
 
     @property
     def image_size(self) -> int:
@@ -321,5 +330,6 @@ def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> di
         "multimask": multimask,
         "structures": list(model.prompt_encoder.structures),
         "presence_thresholds": model.prompt_encoder.presence_thresholds,
+        "mask_rule": model.mask_decoder.mask_rule,
         "preprocessing": model.preprocessing.as_dict(),
     }

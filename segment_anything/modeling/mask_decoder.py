@@ -3,6 +3,7 @@
 Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
 """
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .common import LayerNorm2d
+
+MASK_RULES = ("half", "dice")
+LOWEST_LEVEL = -2.0  # a logit: how far the rule "dice" goes down where hardly anything is expected to be right
 
 
 class MLP(nn.Module):
@@ -42,7 +46,8 @@ class Decoded(NamedTuple):
 class MaskDecoder(nn.Module):
     """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt.
 
-    presence: also predicts whether the structure asked for is there. detail: a DetailHead, or None.
+    presence: also predicts whether the structure asked for is there. detail: a DetailHead, or None. mask_rule: where
+    masks begin, see `mask_level`; with "dice" the logits of an evaluation are moved so that it is 0.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth)
         self.presence_head = MLP(transformer_dim, iou_head_hidden_dim, 1, iou_head_depth) if presence else None
         self.detail = detail
+        self.mask_rule = "half"
 
     def forward(
         self,
@@ -133,6 +139,8 @@ class MaskDecoder(nn.Module):
         presence = None
         if self.presence_head is not None:
             presence = self.presence_head(hidden[:, 0])[:, 0] + _peak(masks, iou, masks.shape[-1] // upscaled.shape[-1])
+        if self.mask_rule == "dice" and not self.training:
+            masks = masks - mask_level(iou)[..., None, None]
         return Decoded(masks, iou, presence)
 
     def _tokens(self, sparse: Tensor) -> Tensor:
@@ -144,6 +152,16 @@ class MaskDecoder(nn.Module):
         """Per-mask channel weights of the chosen mask tokens: [N, M, C/8]."""
         tokens = range(self.num_mask_tokens)[chosen]
         return torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in tokens], dim=1)
+
+
+def mask_level(iou: Tensor) -> Tensor:
+    """Logit from which on a pixel should belong to a mask, for the best expected Dice: ln IoU, at least LOWEST_LEVEL.
+
+    Of calibrated probabilities the cut that maximises the expected Dice D lies at D / 2 (Lipton et al. 2014, "Optimal
+    Thresholding of Classifiers to Maximize F1 Measure"); with D = 2 IoU / (1 + IoU) these are odds of IoU to 1, which
+    is 0.5 for a mask that is sure to be right, and less the less sure it is. iou: predicted, any shape.
+    """
+    return iou.clamp(math.exp(LOWEST_LEVEL), 1.0).log()
 
 
 def _peak(logits: Tensor, iou: Tensor, cell: int) -> Tensor:
