@@ -27,7 +27,7 @@ from segment_anything.utils.fov import fov_mask
 from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 
 BOXES = ("component", "mask")
-ASKED = 0.4  # share of the masks, and of the structures known to be absent, that training asks for by name
+ASKED = 0.5  # share of the masks, and of the structures known to be absent, that training asks for by name
 TENSORS = ("image", "mask", "box", "image_index", "asked")
 
 

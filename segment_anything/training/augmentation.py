@@ -15,8 +15,8 @@ from ..utils.transforms import Frame, Preprocessing
 
 MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
 MIN_PIXELS_KEPT = 4
-ZOOMED = 0.4  # share of the photographs that are shown from nearer
-ZOOM_SIDES = (0.3, 0.9)  # of the window, in shares of the photograph's shorter side
+ZOOMED = 0.45  # share of the photographs that are shown from nearer
+ZOOM_SIDES = (0.2, 0.9)  # of the window, in shares of the photograph's shorter side, alike in logarithm
 MARGIN = 0.1  # of the window, that stays around the structure it was made for
 
 
@@ -96,7 +96,7 @@ def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Fra
     inside = np.flatnonzero(mask[top:bottom, left:right])
     if not len(inside):
         return frame
-    side = max(1, round(min(height, width) * rng.uniform(*ZOOM_SIDES)))
+    side = max(1, round(min(height, width) * np.exp(rng.uniform(*np.log(ZOOM_SIDES)))))
     pixel = np.array(divmod(int(rng.choice(inside)), width))
     corner = pixel - np.floor(side * rng.uniform(MARGIN, 1 - MARGIN, 2)).astype(int)
     y, x = (frame.crop[:2] + np.clip(corner, 0, (height - side, width - side))).tolist()
