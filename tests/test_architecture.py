@@ -69,6 +69,7 @@ ROOMS = {
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "exporting": (*CASES, "utils"),
+    "pretraining": (PACKAGE, "DataLoader", "maps", "figures", "runlog", "prediction", "utils"),
     "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
     "app": SCRIPT,
     "scripts": (
@@ -79,6 +80,7 @@ ROOMS = {
         "measurement",
         "exporting",
         "prediction",
+        "pretraining",
         "downloading",
     ),
     "examples": (PACKAGE,),
