@@ -40,6 +40,7 @@ from segment_anything.checkpoint import (
     save_weights,
 )
 from segment_anything.conversion import EXTRA_NAME, merge, read_any, save_hub, split
+from segment_anything.modeling.mask_decoder import MASK_RULES
 
 TARGETS = ("safetensors", "huggingface", "adapters")
 WARNING = """\
@@ -56,6 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write (default: safetensors)")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
     parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")
+    parser.add_argument("--mask_rule", choices=MASK_RULES, help="where masks begin from now on, see train.py --help")
     return parser.parse_args(argv)
 
 
@@ -65,6 +67,8 @@ def convert(args: argparse.Namespace) -> str:
         raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
     if args.half and args.to != "safetensors":
         raise CheckpointError(f"--half goes with --to safetensors, not with --to {args.to}.")
+    if args.mask_rule and args.to != "safetensors":
+        raise CheckpointError(f"--mask_rule goes with --to safetensors, not with --to {args.to}.")
     if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
         raise CheckpointError(f"OUT {args.target}: --to huggingface writes a folder.")
     checkpoint = read(args)
@@ -97,6 +101,7 @@ def write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
         if not args.base:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
         state, metadata = split(checkpoint, read_any(args.base))
+    metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
     save_weights(args.target, in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
     size = f"{args.target.stat().st_size / 1e6:.1f} MB"

@@ -266,3 +266,12 @@ def test_half_is_half_the_size_and_loads(whole, tmp_path, tiny_type, capsys):
     assert run(tmp_path / "large.safetensors", small, "--half") == 2
     assert "prompt_encoder.no_mask_embed.weight has numbers that 16 bits cannot hold" in capsys.readouterr().err
     assert run(whole, tmp_path / "hub", "--to", "huggingface", "--half") == 2
+
+
+def test_the_mask_rule_can_be_written_in(whole, tmp_path, capsys):
+    assert read_checkpoint(whole).mask_rule == "half"
+    assert run(whole, tmp_path / "out.safetensors", "--mask_rule", "dice") == 0
+    out = read_checkpoint(tmp_path / "out.safetensors")
+    assert out.mask_rule == "dice" and out.metadata["presence_thresholds"]["vessel"] == 0.25
+    assert run(whole, tmp_path / "folder", "--to", "huggingface", "--mask_rule", "dice") == 2
+    assert "--mask_rule goes with --to safetensors" in capsys.readouterr().err
