@@ -325,24 +325,29 @@ def _whole(batch: Batch, i: int) -> np.ndarray:
 def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
     """Probability of each structure from which on it is best held to be there, from cases asked for by name.
 
-    Best is the highest sensitivity plus specificity; the second weighs n / (n + FEW_ABSENT) with n photographs without
-    the structure: two of them cannot withhold it from half of the others. Of equal ones it is the lowest threshold,
-    which withholds least. 0, so that nothing is withheld, for a structure that is in every photograph.
+    The rows must be of masks that were not withheld. Best is the highest mean Dice of photographs with the structure, 0
+    where it is withheld, plus the share of those without it that come back empty; the second weighs n / (n + FEW_ABSENT)
+    with n photographs without the structure: two of them cannot withhold it from half of the others. Of equal ones it
+    is the lowest threshold, which withholds least. 0, so that nothing is withheld, for a structure that is in every
+    photograph.
     """
-    there: dict[str, dict[bool, list[float]]] = {}
+    there: dict[str, dict[bool, list[tuple[float, float]]]] = {}
     for row in rows:
         if row["prompt"] == STRUCTURE:
-            there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]].append(row["presence"])
+            cases = there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]]
+            cases.append((row["presence"], 0.0 if row["absent"] else row["dice"]))
     return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in there.items()}
 
 
 def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
+    """The best threshold for cases [n, 2] of presence and Dice, with and without the structure."""
     if not len(absent) or not len(present):
         return 0.0
-    values = np.unique(np.concatenate((present, absent)))
+    (there, dice), not_there = present.T, absent[:, 0]
+    values = np.unique(np.concatenate((there, not_there)))
     candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
     weight = len(absent) / (len(absent) + FEW_ABSENT)
-    merits = [(present >= level).mean() + weight * (absent < level).mean() for level in candidates]
+    merits = [(dice * (there >= level)).mean() + weight * (not_there < level).mean() for level in candidates]
     return float(candidates[int(np.argmax(merits))])
 
 

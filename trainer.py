@@ -313,11 +313,16 @@ class Trainer:
         self.save(links)
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts."""
+        """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts.
+
+        No mask is withheld in them; from when on they will be is chosen from them.
+        """
+        thresholds = self.model.prompt_encoder.presence_thresholds
+        thresholds |= dict.fromkeys(thresholds, 0.0)
         self.model.eval()
         with self.average.in_place():
             rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
-        self.model.prompt_encoder.presence_thresholds |= presence_thresholds(rows)
+        thresholds |= presence_thresholds(rows)
         summary = summarise(rows, self.args.metrics)
         if self.log:
             self.log.picture(epoch, tiles, step=self.step)

@@ -249,8 +249,9 @@ def test_presence_is_what_the_head_says_and_the_masks_surest_place(multimask):
             torch.testing.assert_close(decoded.presence[i], cells[i, best].max() + 0.5)
 
 
-def answer(structure: str, presence: float, *, absent: bool) -> dict:
-    return {"prompt": "structure", "structure": structure, "presence": presence, "absent": absent}
+def answer(structure: str, presence: float, *, absent: bool, dice: float = 1.0) -> dict:
+    dice = float("nan") if absent else dice
+    return {"prompt": "structure", "structure": structure, "presence": presence, "absent": absent, "dice": dice}
 
 
 def test_the_presence_threshold_parts_those_with_from_those_without():
@@ -266,6 +267,12 @@ def test_two_photographs_without_a_structure_do_not_withhold_it_from_many():
     assert presence_thresholds(rows)["hard_exudate"] == 0.0
     many = [answer("hard_exudate", p, absent=True) for p in (0.5, 0.6) for _ in range(20)]
     assert presence_thresholds(rows[:4] + many)["hard_exudate"] == pytest.approx(0.7)
+
+
+def test_a_mask_that_is_nearly_wrong_is_withheld_before_a_photograph_without_is_drawn():
+    rows = [answer("soft_exudate", p, absent=False, dice=dice) for p, dice in ((0.03, 0.02), (0.3, 0.2), (0.9, 0.8))]
+    rows += [answer("soft_exudate", p, absent=True) for p in (0.01, 0.05, 0.1, 0.25, 0.4)]
+    assert presence_thresholds(rows)["soft_exudate"] == pytest.approx(0.275)
 
 
 def test_by_area_a_small_mask_pulls_as_hard_as_a_large_one():
