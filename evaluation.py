@@ -326,10 +326,10 @@ def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
     """Probability of each structure from which on it is best held to be there, from cases asked for by name.
 
     The rows must be of masks that were not withheld. Best is the highest mean Dice of photographs with the structure, 0
-    where it is withheld, plus the share of those without it that come back empty; the second weighs n / (n + FEW_ABSENT)
-    with n photographs without the structure: two of them cannot withhold it from half of the others. Of equal ones it
-    is the lowest threshold, which withholds least. 0, so that nothing is withheld, for a structure that is in every
-    photograph.
+    where it is withheld, plus the share of those without it that come back empty; this share weighs n / (n +
+    FEW_ABSENT) with n photographs without the structure: two of them cannot withhold it from half of the others. Of
+    equal ones it is the lowest threshold, which withholds least. 0, so that nothing is withheld, for a structure that
+    is in every photograph.
     """
     there: dict[str, dict[bool, list[tuple[float, float]]]] = {}
     for row in rows:

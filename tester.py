@@ -132,6 +132,8 @@ class Tester:
             "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
             "weights": digest(self.model.state_dict()),
+            "presence thresholds": self.model.prompt_encoder.presence_thresholds,
+            "--mask_rule": self.model.mask_decoder.mask_rule,
             "data": data.hexdigest(),
         }
 

@@ -95,6 +95,7 @@ class Run:
             "preprocessing": self.model.preprocessing.as_dict(),
             "weights": digest(self.model.state_dict()),
             "presence thresholds": self.model.prompt_encoder.presence_thresholds,
+            "mask rule": self.model.mask_decoder.mask_rule,
         }
 
     def _cache(self) -> EmbeddingCache | None:

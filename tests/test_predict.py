@@ -17,7 +17,7 @@ import torch
 from prediction import run as prediction_run
 from prediction.photographs import find_photographs, read_pixels
 from prediction.pipeline import Pipeline
-from segment_anything.checkpoint import model_metadata, save_weights
+from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import rle_to_mask
 from tests.predicting import (
@@ -336,6 +336,19 @@ def test_a_second_run_does_what_is_missing_and_refuses_other_settings(folder, we
         error = capsys.readouterr().err
         assert "holds results with other" in error and ("preprocessing" if "bgr" in more else more[0]) in error
     assert contents(folder.parent / "out") == after
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [("mask rule", {"mask_rule": "dice"}), ("presence thresholds", {"presence_thresholds": {"vessel": 0.9}})],
+)
+def test_a_run_does_not_go_on_with_other_rules(folder, weights, tmp_path, capsys, name, change):
+    checkpoint = read_checkpoint(weights)
+    other = tmp_path / "other.safetensors"
+    save_weights(other, checkpoint.state, checkpoint.metadata | change)
+    assert run(folder, weights, "--structures", "vessel") == 0
+    assert run(folder, other, "--structures", "vessel") == 2
+    assert name in capsys.readouterr().err
 
 
 @pytest.fixture

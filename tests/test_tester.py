@@ -229,7 +229,9 @@ def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data,
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("flag", [("--seed", "9"), ("--metrics", "dice"), ("--prompts", "box")])
+@pytest.mark.parametrize(
+    "flag", [("--seed", "9"), ("--metrics", "dice"), ("--mask_rule", "dice"), ("--prompts", "box")]
+)
 def test_a_run_does_not_go_on_with_other_flags(checkpoint, data, tmp_path, monkeypatch, capsys, flag):
     def interrupted(self, cases):
         raise KeyboardInterrupt
