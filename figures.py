@@ -120,18 +120,25 @@ def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) ->
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Tiles of one size, RGB uint8, in rows of `columns`, with a line that explains the colours."""
-    height, width = tiles[0].shape[:2]
-    rows = math.ceil(len(tiles) / columns)
+    sheet = mosaic(tiles, columns)
     legend_width = sum(_entry_width(text) for text, _ in LEGEND)
-    sheet = np.zeros((rows * height + 26, max(columns * width, legend_width), 3), np.uint8)
+    top, more = len(sheet), max(0, legend_width - sheet.shape[1])
+    sheet = np.pad(sheet, ((0, 26), (0, more), (0, 0)))
+    x = 6
+    for text, colour in LEGEND:
+        cv2.rectangle(sheet, (x, top + 8), (x + 12, top + 18), colour, -1)
+        _write(sheet, text, (x + 18, top + 18))
+        x += _entry_width(text)
+    return sheet
+
+
+def mosaic(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Tiles of one size, RGB uint8, in rows of `columns`; what is left of the last row is black."""
+    height, width = tiles[0].shape[:2]
+    sheet = np.zeros((math.ceil(len(tiles) / columns) * height, columns * width, 3), np.uint8)
     for i, tile in enumerate(tiles):
         top, left = i // columns * height, i % columns * width
         sheet[top : top + height, left : left + width] = tile
-    x = 6
-    for text, colour in LEGEND:
-        cv2.rectangle(sheet, (x, rows * height + 8), (x + 12, rows * height + 18), colour, -1)
-        _write(sheet, text, (x + 18, rows * height + 18))
-        x += _entry_width(text)
     return sheet
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from DataLoader import make_loader
-from figures import contact_sheet, write_picture
+from figures import mosaic, write_picture
 from maps import read_image
 from prediction.photographs import find_photographs
 from runlog import RunLog
@@ -195,7 +195,7 @@ class Pretraining:
         images = torch.stack([dataset[Draw(0, i, i)] for i in range(count)]).to(self.device)
         seen, restored = self.model.pictures(images, self.shown(count, 0).to(self.device))
         tiles = [_pixels(picture) for group in zip(images, seen, restored, strict=True) for picture in group]
-        write_picture(self.folder / "restored.png", contact_sheet(tiles, columns=3))
+        write_picture(self.folder / "restored.png", mosaic(tiles, columns=3))
 
 
 def _pixels(image: Tensor) -> np.ndarray:

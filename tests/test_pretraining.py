@@ -15,7 +15,7 @@ from pretraining import Photographs
 from scripts import pretrain_mae
 from segment_anything.build_sam import ModelSpec, build_network, build_sam
 from segment_anything.checkpoint import read_checkpoint
-from segment_anything.training.masked import MaskedAutoencoder
+from segment_anything.training.masked import LEAST_VARIANCE, MaskedAutoencoder
 from segment_anything.training.sampling import Draw
 from segment_anything.utils.transforms import Preprocessing
 
@@ -75,11 +75,22 @@ def test_the_loss_is_that_of_hidden_patches_in_their_own_scale():
         for i in range(4):
             for j in range(4):
                 if hidden[b, 16 * i, 16 * j]:
-                    patch = image[b, :, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16].flatten()
-                    target = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
-                    errors.append((restored[b, i, j] - target).square().mean())
+                    patch = image[b, :, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16]
+                    patch = patch - patch.mean((1, 2), keepdim=True)
+                    target = patch / (patch.square().mean() + LEAST_VARIANCE).sqrt()
+                    errors.append((restored[b, i, j] - target.flatten()).square().mean())
     assert len(errors) == 2 * 12
     torch.testing.assert_close(loss, torch.stack(errors).mean())
+
+
+def test_a_photograph_of_one_colour_has_nothing_to_restore():
+    model, (image, shown) = tiny_autoencoder(), some()
+    one = torch.tensor([1.5, -0.5, -2.0]).view(1, 3, 1, 1).expand_as(image)
+    with torch.no_grad():
+        loss, restored = model(one, shown)
+        hidden = hidden_pixels(shown)[:, ::16, ::16]
+        assert loss == pytest.approx(restored[hidden].square().mean().item(), rel=1e-4)  # the target is 0
+        torch.testing.assert_close(model.pictures(one, shown)[1], one, atol=0.05, rtol=0)  # half a grey level each
 
 
 def test_pictures_hide_what_is_hidden_and_keep_what_is_shown():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..modeling.image_encoder import Block, ImageEncoderViT
 
 CELL = 2  # patches along a cell's side, of which one is shown
+LEAST_VARIANCE = 1e-4  # of a patch's pixels, normalised: half a grey level, below which it is noise
 
 
 class MaskedAutoencoder(nn.Module):
@@ -63,8 +64,8 @@ class MaskedAutoencoder(nn.Module):
         """Restore the hidden patches of normalised images.
 
         image: [B, 3, S, S]; shown: int64 [B, g/2, g/2] with g = S / patch, which patch of each cell is shown, 0 to 3
-        in reading order. Returns the mean squared error of hidden patches, each patch normalised by its own mean and
-        deviation, and all restored patches [B, g, g, 3 * patch^2] in that scale.
+        in reading order. Returns the mean squared error of hidden patches, each patch around its own colour and in
+        units of its own deviation, and all restored patches [B, g, g, 3 * patch^2] in that scale.
         """
         tokens = _cells(self.encoder.patch_embed(image) + self.encoder.pos_embed)
         x = tokens.gather(3, _index(shown, tokens.shape[-1])).squeeze(3)
@@ -88,12 +89,13 @@ class MaskedAutoencoder(nn.Module):
     def pictures(self, image: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder sees, 0 where it is hidden, and the photographs with hidden patches restored.
 
-        Both are normalised images [B, 3, S, S]; a restored patch is given the brightness and contrast of the true one,
+        Both are normalised images [B, 3, S, S]; a restored patch is given the colour and contrast of the true one,
         which the loss leaves out.
         """
         patches = self.patches(image)
         _, restored = self(image, shown)
-        restored = restored.float() * _deviation(patches) + patches.mean(-1, keepdim=True)
+        colour, deviation = _scale(patches)
+        restored = restored.float() * deviation + colour
         seen = torch.zeros_like(_cells(patches[..., :1])).scatter(3, shown[..., None, None], 1.0)
         seen = _grid(seen)
         return self._image(patches * seen), self._image(torch.where(seen > 0, patches, restored))
@@ -129,13 +131,21 @@ def _index(shown: Tensor, channels: int) -> Tensor:
     return shown[..., None, None].expand(*shown.shape, 1, channels)
 
 
-def _deviation(patches: Tensor) -> Tensor:
-    return (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+def _scale(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Each patch's colour [.., 3 * patch^2], the mean of each channel, and its deviation from it [.., 1].
+
+    He et al. take one mean of all channels. In a fundus photograph, which is red, the colour would be nearly all of
+    what is left, and it is easily told from the patches beside.
+    """
+    channels = patches.unflatten(-1, (3, -1))
+    colour = channels.mean(-1, keepdim=True).expand_as(channels).flatten(-2)
+    return colour, ((patches - colour).square().mean(-1, keepdim=True) + LEAST_VARIANCE).sqrt()
 
 
 def _targets(patches: Tensor) -> Tensor:
-    """Each patch in units of its own deviation, around its own mean."""
-    return (patches - patches.mean(-1, keepdim=True)) / _deviation(patches)
+    """Each patch around its own colour, in units of its own deviation."""
+    colour, deviation = _scale(patches)
+    return (patches - colour) / deviation
 
 
 def _stretched(table: Tensor, rows: int) -> Tensor:
