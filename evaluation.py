@@ -335,7 +335,7 @@ def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
     for row in rows:
         if row["prompt"] == STRUCTURE:
             cases = there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]]
-            cases.append((row["presence"], 0.0 if row["absent"] else row["dice"]))
+            cases.append((row["presence"], row["dice"]))
     return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in there.items()}
 
 

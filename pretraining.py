@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from segment_anything.training.optimisation import learning_rate_factor
 from segment_anything.training.sampling import Draw, EpochBatches, nested_share, step_stream
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.utils.transforms import Preprocessing, window_frame
-from utils import UsageError, autocast_dtype, cpu_workers
+from utils import StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
 
 logger = logging.getLogger("pretrain")
 SIDES = (0.4, 1.0)  # of the random window, in shares of the photograph's shorter side
@@ -82,7 +81,7 @@ class Pretraining:
         self.epoch = self.done = self.step = 0
         self.seconds = self.total = 0.0
         self.history: list[dict[str, Any]] = []
-        self.stop_signal: int | None = None
+        self.stop = StopSignals()
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters that decay, and those that do not: norms, biases and single vectors."""
@@ -96,8 +95,7 @@ class Pretraining:
     def fit(self) -> bool:
         """Train to the last epoch; False where SIGINT or SIGTERM ended it earlier, after saving."""
         log = RunLog(self.folder)
-        previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with self.stop:
             while self.epoch < self.args.epochs:
                 if not self._epoch():
                     self.save()
@@ -109,13 +107,7 @@ class Pretraining:
                 logger.info("  ".join(f"{name} {value:.5g}" for name, value in self.history[-1].items()))
                 self.save()
                 self.draw()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
         return True
-
-    def _ask_to_stop(self, number: int, _: Any) -> None:
-        self.stop_signal = number
 
     def _epoch(self) -> bool:
         """The rest of an epoch; False after a signal."""
@@ -129,7 +121,7 @@ class Pretraining:
             bar.set_postfix(loss=f"{loss:.4f}")
             now = time.monotonic()
             self.seconds, started = self.seconds + now - started, now
-            if self.stop_signal:
+            if self.stop.asked:
                 bar.close()
                 return self.done == len(self.batches)
         return True
@@ -174,12 +166,9 @@ class Pretraining:
         return {f"--{name}": value for name, value in vars(self.args).items() if name not in FREE_ON_RESUME}
 
     def resume(self, folder: Path) -> None:
-        """Go on from a checkpoint folder of this run. Raises UsageError for one of other flags, and names them."""
+        """Go on from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
         state = load_state(folder)
-        own, theirs = self._flags(), state["flags"]
-        differing = [f"{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
-        if differing:
-            raise UsageError(f"--resume {folder} is a run with other flags: {', '.join(differing)}.")
+        refuse_other_run(folder, self.folder, state["flags"], self._flags())
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in POSITION:

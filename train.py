@@ -41,7 +41,7 @@ from utils import (
     join_processes,
     keep_freed_memory,
     leave_processes,
-    make_folder,
+    make_run_folder,
     record,
     resume_command,
     run_main,
@@ -227,11 +227,7 @@ def main(args: argparse.Namespace) -> int:
 
 def open_run(args: argparse.Namespace, processes: Processes) -> Path:
     """The run's folder, new or to be resumed, with the log open; only the first process logs."""
-    folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
-    if (folder / "last").exists() and not args.resume:
-        raise UsageError(
-            f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
-        )
+    folder = make_run_folder(args)
     processes.wait()
     if processes.first:
         setup_logging(folder / "train.log")

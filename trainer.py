@@ -3,13 +3,11 @@
 import argparse
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -37,7 +35,7 @@ from segment_anything.training.sampling import EpochBatches, nested_share, step_
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from tally import mean, summarise
-from utils import Processes, UsageError, autocast_dtype, cpu_workers
+from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
 from validation import Validation, merge
 
 logger = logging.getLogger("train")
@@ -105,7 +103,7 @@ class Trainer:
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self.log: RunLog | None = None
-        self.stop_signal: int | None = None
+        self.stop = StopSignals()
 
     def _parallel(self, module: Objectives) -> torch.nn.Module:
         if self.processes.count == 1:
@@ -159,23 +157,18 @@ class Trainer:
         """Train to the last epoch, or until validation stops improving. Raises Interrupted after SIGINT or SIGTERM."""
         if self.processes.first:
             self.log = RunLog(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
-        previous = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.epoch < self.args.epochs and not self._out_of_patience():
-                self._train_epoch()
-                self._finish_epoch()
-        except DataError:  # a file that became unreadable: what was learnt until here is kept
-            if self.processes.count == 1:  # the others are waiting for this process's gradients, not for a save
-                logger.info(f"saved {self.save(['last'])}")
-            raise
-        finally:
-            if self.log:
-                self.log.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _ask_to_stop(self, number: int, _: FrameType | None) -> None:
-        self.stop_signal = number
+        with self.stop:
+            try:
+                while self.epoch < self.args.epochs and not self._out_of_patience():
+                    self._train_epoch()
+                    self._finish_epoch()
+            except DataError:  # a file that became unreadable: what was learnt until here is kept
+                if self.processes.count == 1:  # the others are waiting for this process's gradients, not for a save
+                    logger.info(f"saved {self.save(['last'])}")
+                raise
+            finally:
+                if self.log:
+                    self.log.close()
 
     def _out_of_patience(self) -> bool:
         if self.args.patience and self.stale >= self.args.patience:
@@ -254,7 +247,7 @@ class Trainer:
         """Update the weights with the mean gradient over the masks of all processes; the mean losses, and a stop."""
         count = sum(len(batch.refs) for batch in batches)
         sums = [sum(part[name] for part in parts) for name in parts[0]]
-        mine = torch.tensor([*sums, count, self.stop_signal is not None], dtype=torch.float64, device=self.device)
+        mine = torch.tensor([*sums, count, self.stop.asked], dtype=torch.float64, device=self.device)
         *losses, masks, stop = self.processes.total(mine).tolist()
         means = {name: value / masks for name, value in zip(parts[0], losses, strict=True)}
         self.scaler.unscale_(self.optimizer)
@@ -359,12 +352,7 @@ class Trainer:
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
         state = load_state(folder)
-        if folder.resolve().parent != self.folder.resolve():
-            raise UsageError(f"--resume {folder} is not in {self.folder}: give that run's --work_dir and --run_name.")
-        own, theirs = self._binding_flags(), state["flags"]
-        differing = [f"{k} {own.get(k)} (was {theirs.get(k)})" for k in own | theirs if own.get(k) != theirs.get(k)]
-        if differing:
-            raise UsageError(f"--resume {folder} is a run with other flags: {', '.join(differing)}.")
+        refuse_other_run(folder, self.folder, state["flags"], self._binding_flags())
         if self.processes.first and state["data"] != self.data:
             logger.warning(f"the data in {self.args.data_path} changed since {folder} was written")
         weights = read_checkpoint(folder).state

@@ -8,6 +8,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -235,6 +236,43 @@ def make_folder(path: Path, flag: str) -> Path:
             return path
     except OSError as error:
         raise UsageError(f"{flag}: cannot write to {path} ({error.strerror}): choose another folder.") from error
+
+
+def make_run_folder(args: argparse.Namespace) -> Path:
+    """The folder of a training run: empty, or of the run that --resume goes on with. Raises UsageError for another."""
+    folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
+    if (folder / "last").exists() and not args.resume:
+        raise UsageError(
+            f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
+        )
+    return folder
+
+
+def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise UsageError where --resume names a checkpoint that is not in `folder`, or one of other flags, by name."""
+    if checkpoint.resolve().parent != folder.resolve():
+        raise UsageError(f"--resume {checkpoint} is not in {folder}: give that run's --work_dir and --run_name.")
+    differing = [f"{k} {new.get(k)} (was {old.get(k)})" for k in new | old if new.get(k) != old.get(k)]
+    if differing:
+        raise UsageError(f"--resume {checkpoint} is a run with other flags: {', '.join(differing)}.")
+
+
+class StopSignals:
+    """A context in which SIGINT and SIGTERM do no more than set `asked`, so that a run can stop where it is whole."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
 
 
 def setup_logging(file: Path | None = None, *, level: int = logging.INFO) -> None:

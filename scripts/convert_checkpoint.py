@@ -65,10 +65,9 @@ def convert(args: argparse.Namespace) -> str:
     """Write what `args` ask for; returns what was done. Raises CheckpointError."""
     if args.to != "huggingface" and args.target.suffix != ".safetensors":
         raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
-    if args.half and args.to != "safetensors":
-        raise CheckpointError(f"--half goes with --to safetensors, not with --to {args.to}.")
-    if args.mask_rule and args.to != "safetensors":
-        raise CheckpointError(f"--mask_rule goes with --to safetensors, not with --to {args.to}.")
+    for flag in ("half", "mask_rule"):
+        if getattr(args, flag) and args.to != "safetensors":
+            raise CheckpointError(f"--{flag} goes with --to safetensors, not with --to {args.to}.")
     if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
         raise CheckpointError(f"OUT {args.target}: --to huggingface writes a folder.")
     checkpoint = read(args)

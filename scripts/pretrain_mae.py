@@ -31,7 +31,7 @@ from utils import (
     add_bool,
     compute_deterministically,
     keep_freed_memory,
-    make_folder,
+    make_run_folder,
     record,
     resolve_device,
     resume_command,
@@ -81,11 +81,7 @@ def continuation(args: argparse.Namespace, folder: Path) -> str:
 def main(args: argparse.Namespace) -> int:
     check_args(args)
     device = resolve_device(args.device)
-    folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
-    if (folder / "last").exists() and not args.resume:
-        raise UsageError(
-            f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
-        )
+    folder = make_run_folder(args)
     setup_logging(folder / "train.log")
     seed_everything(args.seed)
     compute_deterministically(device)

@@ -3,6 +3,7 @@
 import shlex
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +23,6 @@ from segment_anything.utils.transforms import Preprocessing
 from .conftest import TINY_SPEC
 
 DEMO = "data_demo/images"
-
-
 SPEC = replace(TINY_SPEC, window_size=4)  # of half of it an attention can still be learnt
 
 
@@ -129,7 +128,7 @@ def test_the_whole_encoder_takes_what_was_learnt_and_distances_keep_their_meanin
 
 def test_a_photograph_can_be_learnt():
     model = tiny_autoencoder().train()
-    image = Photographs([pretraining.Path(f"{DEMO}/retina.jpg")], Preprocessing(64), seed=0)[Draw(0, 0, 0)][None]
+    image = Photographs([Path(f"{DEMO}/retina.jpg")], Preprocessing(64), seed=0)[Draw(0, 0, 0)][None]
     shown = some(1)[1]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
@@ -151,7 +150,7 @@ def test_an_image_size_that_cells_do_not_fill_is_refused():
 
 
 def test_a_draw_decides_all_that_happens_to_a_photograph():
-    path = pretraining.Path(f"{DEMO}/retina.jpg")
+    path = Path(f"{DEMO}/retina.jpg")
     one, two = (Photographs([path], Preprocessing(64), seed=seed) for seed in (0, 1))
     first = one[Draw(0, 3, 0)]
     assert first.shape == (3, 64, 64) and first.dtype == torch.float32
@@ -236,6 +235,11 @@ def test_a_run_is_not_overwritten_and_goes_on_with_its_own_flags_only(tmp_path, 
     assert "holds a run" in capfd.readouterr().err
     assert run(tmp_path, "--resume", tmp_path / "models/mae/last", "--lr", "0.002") == 2
     assert "--lr 0.002 (was 0.001)" in capfd.readouterr().err
+    assert run(tmp_path, "--epochs", "1", "--run_name", "other") == 0
+    before = (tmp_path / "models/other/last/model.safetensors").read_bytes()
+    words = ("--epochs", "1", "--run_name", "other", "--resume", tmp_path / "models/mae/last")
+    assert run(tmp_path, *words) == 2 and "is not in" in capfd.readouterr().err
+    assert (tmp_path / "models/other/last/model.safetensors").read_bytes() == before
 
 
 def test_a_folder_without_photographs_and_a_broken_photograph_are_named(tmp_path, tiny_type, capfd):

@@ -76,8 +76,8 @@ class MaskedAutoencoder(nn.Module):
         cells = cells.scatter(3, _index(shown, x.shape[-1]), x[:, :, :, None])
         restored = self.restore(self.decoder(_grid(cells) + self.positions))
         error = (restored.float() - _targets(self.patches(image.float()))).square().mean(-1)
-        hidden = torch.ones_like(_cells(error[..., None])).scatter(3, shown[..., None, None], 0.0)
-        return (error * _grid(hidden)[..., 0]).sum() / hidden.sum(), restored
+        hidden = ~_seen(shown)
+        return (error * hidden).sum() / hidden.sum(), restored
 
     def patches(self, image: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, g, g, 3 * patch^2]."""
@@ -96,9 +96,8 @@ class MaskedAutoencoder(nn.Module):
         _, restored = self(image, shown)
         colour, deviation = _scale(patches)
         restored = restored.float() * deviation + colour
-        seen = torch.zeros_like(_cells(patches[..., :1])).scatter(3, shown[..., None, None], 1.0)
-        seen = _grid(seen)
-        return self._image(patches * seen), self._image(torch.where(seen > 0, patches, restored))
+        seen = _seen(shown)[..., None]
+        return self._image(patches * seen), self._image(torch.where(seen, patches, restored))
 
     def _image(self, patches: Tensor) -> Tensor:
         """The way back from `patches`."""
@@ -124,6 +123,11 @@ def _grid(cells: Tensor) -> Tensor:
     """The way back from `_cells`."""
     x = cells.unflatten(3, (CELL, CELL)).transpose(2, 3)
     return x.flatten(3, 4).flatten(1, 2)
+
+
+def _seen(shown: Tensor) -> Tensor:
+    """Which patches are shown: bool [B, g, g]."""
+    return _grid(nn.functional.one_hot(shown, CELL**2)[..., None])[..., 0].bool()
 
 
 def _index(shown: Tensor, channels: int) -> Tensor:
