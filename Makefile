@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	rm -rf $(DEMO) workdir/retina
 	$(BIN)/python train.py --run_name demo --data_path data_demo --sam_checkpoint $(WEIGHTS) --model_type vit_t \
 	  --encoder_adapter False --train_encoder full --epochs 60 --val_every 20 --batch_size 4 --mask_num 3 \
-	  --iter_point 2 --point_list 1 2 --use_amp --num_workers 0
+	  --iter_point 2 --point_list 1 2 --num_workers 0
 	$(BIN)/python test.py --run_name demo --data_path data_demo --sam_checkpoint $(DEMO)/best --num_workers 0 \
 	  --prompts structure box 1 3 5
 	$(BIN)/python scripts/predict.py data_demo/images/retina.jpg --sam_checkpoint $(WEIGHTS) --structures all --out workdir/retina

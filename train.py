@@ -47,6 +47,7 @@ from utils import (
     run_main,
     seed_everything,
     setup_logging,
+    warn_of_emulation,
 )
 
 logger = logging.getLogger("train")
@@ -241,6 +242,8 @@ def train(args: argparse.Namespace, processes: Processes, device: torch.device) 
     folder = open_run(args, processes)
     seed_everything(args.seed)
     compute_deterministically(device)
+    if args.use_amp:
+        warn_of_emulation(device)
     if device.type == "cpu":
         keep_freed_memory()
     model = make_model(args, device)

@@ -126,6 +126,18 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if missing else torch.bfloat16
 
 
+def warn_of_emulation(device: torch.device) -> None:
+    """Say that --use_amp does not pay on a processor that has no instructions for bfloat16."""
+    if device.type == "cpu" and torch.backends.mkldnn.is_available() and not _has_bfloat16():
+        logging.warning(
+            "--use_amp: this processor emulates bfloat16, which takes far longer than float32: leave the flag out."
+        )
+
+
+def _has_bfloat16() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes of a run, as torchrun starts them: this one's rank among `count`, of which `here` share its

@@ -38,6 +38,7 @@ from utils import (
     run_main,
     seed_everything,
     setup_logging,
+    warn_of_emulation,
 )
 
 
@@ -85,6 +86,8 @@ def main(args: argparse.Namespace) -> int:
     setup_logging(folder / "train.log")
     seed_everything(args.seed)
     compute_deterministically(device)
+    if args.use_amp:
+        warn_of_emulation(device)
     if device.type == "cpu":
         keep_freed_memory()
     run = Pretraining(args, folder, device)

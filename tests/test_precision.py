@@ -12,6 +12,7 @@ from torch.amp import GradScaler
 
 import train
 import trainer
+import utils
 from segment_anything.predictor import SamPredictor
 from segment_anything.training import state as training_state
 from segment_anything.training.step import StepPolicy
@@ -73,6 +74,13 @@ def test_a_gradient_that_is_no_number_is_refused():
     refuse(run, 1.0, float("inf"), [])
     with pytest.raises(trainer.UsageError, match=r"step 7.*lower --lr"):
         refuse(run, float("nan"), 1.0, [])
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_emulated_bfloat16_is_warned_of(monkeypatch, caplog, native):
+    monkeypatch.setattr(utils, "_has_bfloat16", lambda: native)
+    utils.warn_of_emulation(torch.device("cpu"))
+    assert ("--use_amp" in caplog.text) is not native
 
 
 @pytest.fixture
