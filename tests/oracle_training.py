@@ -129,6 +129,11 @@ class PlainDecoder(nn.Module):
         self.iou_prediction_head = PlainMLP(dim, 256, 256, 4)
 
     def forward(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        masks, iou = self.all_masks(image, image_pe, sparse, dense)
+        return masks[:, 1:], iou[:, 1:]
+
+    def all_masks(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """As forward, with the single mask before the three candidates."""
         output = torch.cat((self.iou_token.weight, self.mask_tokens.weight))
         tokens = torch.cat((output.expand(len(sparse), -1, -1), sparse), dim=1)
         hidden, keys = self.transformer(image + dense, image_pe.repeat(len(tokens), 1, 1, 1), tokens)
@@ -136,7 +141,7 @@ class PlainDecoder(nn.Module):
         weights = torch.stack([mlp(hidden[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
         count, channels, height, width = upscaled.shape
         masks = (weights @ upscaled.view(count, channels, height * width)).view(count, -1, height, width)
-        return masks[:, 1:], self.iou_prediction_head(hidden[:, 0])[:, 1:]
+        return masks, self.iou_prediction_head(hidden[:, 0])
 
 
 class PlainPositions(nn.Module):
@@ -172,7 +177,8 @@ class PlainPromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, dim)
 
     def dense_positions(self) -> Tensor:
-        steps = (torch.arange(self.grid) + 0.5) / self.grid
+        dtype = self.no_mask_embed.weight.dtype
+        steps = (torch.arange(self.grid, dtype=dtype) + 0.5) / self.grid
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         return self.pe_layer(torch.stack((x, y), -1)).permute(2, 0, 1)[None]
 
