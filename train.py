@@ -37,17 +37,14 @@ from utils import (
     add_bool,
     add_complete,
     compile_encoder,
-    compute_deterministically,
     join_processes,
-    keep_freed_memory,
     leave_processes,
     make_run_folder,
+    prepare_training,
     record,
     resume_command,
     run_main,
-    seed_everything,
     setup_logging,
-    warn_of_emulation,
 )
 
 logger = logging.getLogger("train")
@@ -240,12 +237,7 @@ def open_run(args: argparse.Namespace, processes: Processes) -> Path:
 def train(args: argparse.Namespace, processes: Processes, device: torch.device) -> int:
     """Train as the flags say; the exit code."""
     folder = open_run(args, processes)
-    seed_everything(args.seed)
-    compute_deterministically(device)
-    if args.use_amp:
-        warn_of_emulation(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    prepare_training(args, device)
     model = make_model(args, device)
     trainer = Trainer(args, model, device, folder, processes)
     if args.resume:

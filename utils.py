@@ -323,6 +323,16 @@ def _git_version() -> str:
         return "unknown (no git)"
 
 
+def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
+    """Seeds, operations that repeat to the bit and, on a CPU, memory that is kept and a word on --use_amp."""
+    seed_everything(args.seed)
+    compute_deterministically(device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if args.use_amp:
+        warn_of_emulation(device)
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep freed memory for the next step, in huge pages, instead of giving it back to the system.
 
@@ -332,17 +342,17 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
-        _grow_heap_in_huge_pages(libc, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        page = os.sysconf("SC_PAGE_SIZE")
+        _grow_heap_in_huge_pages(libc, os.sysconf("SC_PHYS_PAGES") // 2 * page, page)
 
 
-def _grow_heap_in_huge_pages(libc: ctypes.CDLL, size: int) -> None:
+def _grow_heap_in_huge_pages(libc: ctypes.CDLL, size: int, page: int) -> None:
     """Grow the heap by `size` bytes of addresses, which take memory only as they are used; does nothing if refused."""
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     block = libc.malloc(size)
     if block:
-        page = os.sysconf("SC_PAGE_SIZE")
         libc.madvise(block // page * page + page, size - page, mmap.MADV_HUGEPAGE)
         libc.free(block)
 

@@ -29,16 +29,13 @@ from utils import (
     Processes,
     UsageError,
     add_bool,
-    compute_deterministically,
-    keep_freed_memory,
     make_run_folder,
+    prepare_training,
     record,
     resolve_device,
     resume_command,
     run_main,
-    seed_everything,
     setup_logging,
-    warn_of_emulation,
 )
 
 
@@ -84,12 +81,7 @@ def main(args: argparse.Namespace) -> int:
     device = resolve_device(args.device)
     folder = make_run_folder(args)
     setup_logging(folder / "train.log")
-    seed_everything(args.seed)
-    compute_deterministically(device)
-    if args.use_amp:
-        warn_of_emulation(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    prepare_training(args, device)
     run = Pretraining(args, folder, device)
     if args.resume:
         run.resume(args.resume)
