@@ -1,5 +1,7 @@
 """Small layers shared by the image encoder, the prompt encoder and the mask decoder."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -83,14 +85,24 @@ def prefers_convolution(x: Tensor) -> bool:
 
 
 class MLPBlock(nn.Module):
-    """Two linear layers with an activation between them, on the last dimension: [..., dim] -> [..., dim]."""
+    """Two linear layers with an activation between them, on the last dimension: [..., dim] -> [..., dim].
 
-    def __init__(self, embedding_dim: int, mlp_dim: int, act: type[nn.Module] = nn.GELU) -> None:
+    product: multiplies tokens with a weight and adds a bias, as F.linear does.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        mlp_dim: int,
+        act: type[nn.Module] = nn.GELU,
+        product: Callable[[Tensor, Tensor, Tensor], Tensor] = linear,
+    ) -> None:
         super().__init__()
         self.lin1 = nn.Linear(embedding_dim, mlp_dim)
         self.lin2 = nn.Linear(mlp_dim, embedding_dim)
         self.act = act()
+        self.product = product
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.act(linear(x, self.lin1.weight, self.lin1.bias))
-        return linear(hidden, self.lin2.weight, self.lin2.bias)
+        hidden = self.act(self.product(x, self.lin1.weight, self.lin1.bias))
+        return self.product(hidden, self.lin2.weight, self.lin2.bias)

@@ -18,7 +18,7 @@ def product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
     """left [M, N].T @ right [M, K] -> [N, K], the shape of a weight."""
-    return product(left.t().contiguous(), right.t().contiguous())
+    return product_with_columns(left.t().contiguous(), right)
 
 
 class Factors:

@@ -130,18 +130,27 @@ class MaskDecoder(nn.Module):
         pixels, pixel_pe = (x.flatten(2).transpose(1, 2).contiguous() for x in (image, image_pe))
         hidden, image_out = self.transformer(pixels, pixel_pe, tokens)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
-        upscaled = self.output_upscaling(image_out.transpose(1, 2).unflatten(2, (height, width)))
-        masks = self._hypernetwork_weights(hidden, chosen) @ upscaled.flatten(2)
-        masks = masks.unflatten(2, upscaled.shape[-2:])
+        blocks = self._upscale(image_out).flatten(1, 3)
+        masks = blocks @ self._hypernetwork_weights(hidden, chosen).transpose(1, 2)
+        masks = _arranged(masks, height, width)
         if self.detail is not None and features is not None:
             masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points, image_index)
         iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
         presence = None
         if self.presence_head is not None:
-            presence = self.presence_head(hidden[:, 0])[:, 0] + _peak(masks, iou, masks.shape[-1] // upscaled.shape[-1])
+            presence = self.presence_head(hidden[:, 0])[:, 0] + _peak(masks, iou, masks.shape[-1] // (4 * width))
         if self.mask_rule == "dice" and not self.training:
             masks = masks - mask_level(iou)[..., None, None]
         return Decoded(masks, iou, presence)
+
+    def _upscale(self, pixels: Tensor) -> Tensor:
+        """Embedding [N, P, C] -> [N, P, 4, 4, C/8]: each pixel painted as 2 x 2 pixels, and each of them again.
+
+        Only the masks, which are far smaller, are brought into the order of an image.
+        """
+        first, norm, activation, second, _ = self.output_upscaling
+        small = F.layer_norm(_painted(pixels, first), norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        return activation(_painted(activation(small), second))
 
     def _tokens(self, sparse: Tensor) -> Tensor:
         """Put the output tokens before the prompt tokens: [N, 1 + 4 + T, C]."""
@@ -152,6 +161,18 @@ class MaskDecoder(nn.Module):
         """Per-mask channel weights of the chosen mask tokens: [N, M, C/8]."""
         tokens = range(self.num_mask_tokens)[chosen]
         return torch.stack([self.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in tokens], dim=1)
+
+
+def _painted(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """A transposed convolution of 2 x 2, stride 2, of pixels wherever they lie: [..., C] -> [..., 4, C_out]."""
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [2, 2, C_out, C]
+    return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1))
+
+
+def _arranged(values: Tensor, height: int, width: int) -> Tensor:
+    """[N, P * 16, M], as `_upscale` orders the P = height * width pixels -> [N, M, 4 * height, 4 * width]."""
+    blocks = values.unflatten(1, (height, width, 2, 2, 2, 2))
+    return blocks.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(5, 7).flatten(2, 4)
 
 
 def mask_level(iou: Tensor) -> Tensor:
