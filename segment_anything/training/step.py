@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..modeling import Sam
 from ..modeling.prompt_encoder import PADDING
@@ -160,9 +161,24 @@ class Collected:
         self.parts = {name: self.parts.get(name, 0) + value for name, value in parts.items()}
 
     def objective(self, reached: Sequence[Tensor]) -> Tensor:
-        """A scalar that is linear in `reached` and has the collected gradients."""
+        """A scalar whose gradients with respect to `reached` are the collected ones."""
         pairs = [(t, g) for t, g in zip(reached, self.gradients, strict=True) if g is not None and t.requires_grad]
-        return sum((tensor.float() * gradient.float()).sum() for tensor, gradient in pairs)
+        tensors, gradients = zip(*pairs, strict=True)
+        return _Objective.apply(gradients, *tensors)
+
+
+class _Objective(torch.autograd.Function):
+    """A scalar zero that has the given gradients with respect to its tensors."""
+
+    @staticmethod
+    def forward(ctx, gradients: Sequence[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return tensors[0].new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, scale: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(scale * gradient for gradient in ctx.gradients)
 
 
 class Objectives(nn.Module):
