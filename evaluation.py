@@ -16,6 +16,7 @@ from DataLoader import Batch
 from maps import MaskRef, read_image
 from metrics import SCORES, SOFT, Case, score
 from prompt_file import Prompts, stream
+from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.training.interactive import ClickPolicy, Round, run
 from segment_anything.training.prompts import Points, box_points, pad_points
@@ -107,13 +108,14 @@ def predict_batch(
     multimask: bool = True,
     zoom: bool = False,
     tiles: Tiles | None = None,
+    mirror: bool = False,
 ) -> list[list[Prediction]]:
     """Predictions of each mask, one per mode, from one encoding of each image.
 
     Structures that the model does not know have no prediction by name. The decoder sees up to MASKS_AT_ONCE masks at a
-    time. With `tiles` structures are answered from windows all over the photograph (see `windows.blend_tiles`), with
-    `zoom` all else is answered once more from a window around the prompt (see `windows.zoom_in`): both need the batch's
-    photographs.
+    time. With `mirror` structures are answered from mirror images, too (see `mirrors.mirrored`), with `tiles` from
+    windows all over the photograph (see `windows.blend_tiles`); with `zoom` all else is answered once more from a
+    window around the prompt (see `windows.zoom_in`): tiles and zoom need the batch's photographs.
     """
     embedding = model.encode(batch.image)
     features = model.features(batch.image, embedding)
@@ -134,8 +136,10 @@ def predict_batch(
                     found = _predictions(model, wanted[number], result)
                     results.setdefault(wanted[number].name, {}).update(zip(rows, found, strict=True))
     for name, found in results.items():
+        if mirror and name == STRUCTURE:
+            found |= _mirrored(model, batch, found, multimask)
         if tiles and name == STRUCTURE:
-            found |= _tiled(model, batch, found, tiles, multimask)
+            found |= _tiled(model, batch, found, tiles, mirror, multimask)
         if zoom:
             found |= _zoomed(model, batch, found, multimask)
     if STRUCTURE in results:
@@ -176,16 +180,33 @@ def _predictions(model: Sam, mode: Mode, result: Round) -> Iterator[Prediction]:
         yield Prediction(mode, low_res, predicted_iou, tuple(points), there, withheld)
 
 
+def _by_photograph(batch: Batch, found: Mapping[int, Prediction]) -> Iterator[tuple[int, dict[str, int]]]:
+    """The index of each photograph, and of its masks that were asked for by name, under the name."""
+    for j in range(len(batch.frames)):
+        if own := {batch.refs[i].structure: i for i in found if int(batch.image_index[i]) == j}:
+            yield j, own
+
+
+def _mirrored(model: Sam, batch: Batch, found: Mapping[int, Prediction], multimask: bool) -> dict[int, Prediction]:
+    """The predictions by name, with those of the photographs' mirror images."""
+    answers = {}
+    for j, own in _by_photograph(batch, found):
+        whole = {name: found[i].low_res for name, i in own.items()}
+        for name, logits in mirrored(model, batch.image[j, None], whole, multimask=multimask).items():
+            answers[own[name]] = replace(found[own[name]], low_res=logits)
+    return answers
+
+
 def _tiled(
-    model: Sam, batch: Batch, found: Mapping[int, Prediction], tiles: Tiles, multimask: bool
+    model: Sam, batch: Batch, found: Mapping[int, Prediction], tiles: Tiles, mirror: bool, multimask: bool
 ) -> dict[int, Prediction]:
     """The predictions by name that windows all over the photographs answer."""
     answers = {}
-    for j, frame in enumerate(batch.frames):
-        own = {batch.refs[i].structure: i for i in found if int(batch.image_index[i]) == j}
+    for j, own in _by_photograph(batch, found):
+        place = batch.photographs[j], batch.frames[j]
         whole = {name: found[i].low_res for name, i in own.items()}
-        blended = blend_tiles(model, batch.photographs[j], frame, whole, tiles, multimask=multimask)
-        fine = tiled_frame(frame, tiles.side_for(model.image_size))
+        blended = blend_tiles(model, *place, whole, tiles, mirror=mirror, multimask=multimask)
+        fine = tiled_frame(batch.frames[j], tiles.side_for(model.image_size))
         for name, logits in blended.items():
             answers[own[name]] = replace(found[own[name]], blended=logits, frame=fine)
     return answers

@@ -117,10 +117,11 @@ def number(value: float, metric: str) -> str:
     return "-" if math.isnan(value) else f"{value if metric in PLAIN else 100 * value:.2f}"
 
 
-def describe_windows(zoom: bool, tiles: Tiles | None, image_size: int) -> str:
-    """What a reader must know of windows; nothing where the photographs were seen as a whole."""
-    zoomed = "Zoom: each prompt was answered once more from a window around it." * zoom
-    return " ".join(filter(None, (zoomed, tiles.describe(image_size) if tiles else "")))
+def describe_looks(args: argparse.Namespace, tiles: Tiles | None, image_size: int) -> str:
+    """What a reader must know of mirror images and windows; nothing where photographs were seen once, as a whole."""
+    mirrored = "Mirrored: structures were answered from three mirror images, too." * args.mirror
+    zoomed = "Zoom: each prompt was answered once more from a window around it." * args.zoom
+    return " ".join(filter(None, (mirrored, zoomed, tiles.describe(image_size) if tiles else "")))
 
 
 def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, pictures: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation import METRICS, POINTS, Mode, parse_mode
+from evaluation import METRICS, POINTS, STRUCTURE, Mode, parse_mode
 from maps import complete, load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -95,8 +95,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def add_windows(parser: argparse.ArgumentParser) -> None:
-    """Flags for answers from parts of the photograph that the model sees larger."""
-    windows = parser.add_argument_group("windows")
+    """Flags for answers from more than one look at the photograph."""
+    windows = parser.add_argument_group("mirror images and windows")
+    add_bool(windows, "--mirror", default=False, help="answer the column structure from three mirror images, too")
     add_bool(windows, "--zoom", default=False, help="ask each prompt once more in a window around it")
     add_bool(windows, "--tiles", default=False, help="answer the column structure from windows all over the photograph")
     windows.add_argument("--tile_side", type=int, help="pixels of the photograph; default: the image size")
@@ -196,6 +197,8 @@ def main(args: argparse.Namespace) -> int:
         setup_logging(level=logging.INFO if processes.first else logging.ERROR)
         check_args(args)
         modes = select_modes(args)
+        if args.mirror and all(mode.opening != STRUCTURE for mode in modes):
+            raise UsageError("--mirror answers the column structure: add it to --prompts, or leave --mirror out.")
         seed_everything(args.seed)
         out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
         model = load_model(args, device)

@@ -37,6 +37,7 @@ from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished, differences
 from segment_anything.checkpoint import digest
+from segment_anything.mirrors import MIRRORS
 from segment_anything.modeling import Sam
 from segment_anything.windows import AT_ONCE, Tiles
 from tally import Tally
@@ -45,7 +46,7 @@ from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts
 BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
-BINDING += ("zoom", "ceiling")
+BINDING += ("mirror", "zoom", "ceiling")
 
 
 class Tester:
@@ -233,8 +234,9 @@ class Tester:
         dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
-            windows = {AT_ONCE} if self.args.zoom or self.tiles else set()
-            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *windows} - {0}:
+            more = {AT_ONCE} if self.args.zoom or self.tiles else set()
+            more |= {len(MIRRORS)} if self.args.mirror else set()
+            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *more} - {0}:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
@@ -281,6 +283,7 @@ class Tester:
                 multimask=self.args.multimask,
                 zoom=self.args.zoom,
                 tiles=self.tiles,
+                mirror=self.args.mirror,
             )
 
     @torch.no_grad()
@@ -311,7 +314,7 @@ class Tester:
             "failed": self._failures(),
             "fps": tally.images / self.seconds,
             "fps_covers": self._fps_covers(),
-            "windows": report.describe_windows(self.args.zoom, self.tiles, self.model.image_size),
+            "windows": report.describe_looks(self.args, self.tiles, self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -329,6 +332,7 @@ class Tester:
         precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         what = "encoding and decoding of all prompts" + " and windows" * bool(self.args.zoom or self.tiles)
+        what += " and mirror images" * self.args.mirror
         processes = f", {count} processes" * (count > 1)
         return (
             f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from prediction.prompts import Prompt
 from segment_anything import SamPredictor
+from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import ABSENT_LOGIT
 from segment_anything.utils.transforms import Frame, to_tensor
-from segment_anything.windows import Tiles, blend_tiles
+from segment_anything.windows import Tiles, blend_tiles, window_pixels
 
 AT_ONCE = 64  # prompts that go through the decoder together
 
@@ -51,13 +52,15 @@ def answers(
     *,
     zoom: bool = False,
     tiles: bool = False,
+    mirror: bool = False,
     multimask: bool = True,
 ) -> Iterator[Answer]:
     """Answers to the prompts; those alike in their number of points come together.
 
     The mask of highest predicted IoU is taken. Masks of full size are made one by one, as they are asked for. With
-    `zoom` each is found again in a window, see `SamPredictor.predict`; with `tiles` structures come from windows all
-    over the photograph, see `SamPredictor.predict_structures`, and their logits are all made at once.
+    `zoom` each is found again in a window, see `SamPredictor.predict`; with `mirror` structures come from mirror
+    images, too, with `tiles` from windows all over the photograph, see `SamPredictor.predict_structures`, and then
+    their logits are all made at once.
     """
     groups: dict[tuple[bool, int], list[int]] = {}
     for number, prompt in enumerate(prompts):
@@ -68,8 +71,11 @@ def answers(
             some = numbers[start : start + AT_ONCE]
             logits, iou, presence = _decode(model, encoded, [prompts[i] for i in some], multimask)
             whole = {prompts[i].label: low[0] for i, low in zip(some, logits, strict=True) if prompts[i].structure}
-            place = encoded.image, encoded.frame
-            tiled = blend_tiles(model, *place, whole, Tiles(), multimask=multimask) if tiles else {}
+            if mirror and whole:
+                pixels = window_pixels(model, [encoded.image], [encoded.frame])
+                whole = mirrored(model, pixels, whole, multimask=multimask)
+            place, looks = (encoded.image, encoded.frame), {"mirror": mirror, "multimask": multimask}
+            tiled = blend_tiles(model, *place, whole, Tiles(), **looks) if tiles else {}
             for row, number in enumerate(some):
                 prompt = prompts[number]
                 there = float(presence[row]) if presence is not None and prompt.structure else None
@@ -78,8 +84,9 @@ def answers(
                 if closer and not absent and blended is None:
                     mask, quality = _closer(closer, prompt, multimask)
                 else:
-                    low = torch.full_like(logits[row, None], ABSENT_LOGIT) if absent else logits[row, None]
-                    full = encoded.frame.logits_to_original(low)[0, 0] if blended is None else blended
+                    own = whole[prompt.label] if prompt.structure else logits[row, 0]
+                    low = torch.full_like(own, ABSENT_LOGIT) if absent else own
+                    full = encoded.frame.logits_to_original(low[None, None])[0, 0] if blended is None else blended
                     mask, quality = (full > model.mask_threshold).cpu().numpy(), float(iou[row])
                 yield Answer(number, prompt, mask, quality, there, absent)
 

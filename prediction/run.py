@@ -28,7 +28,8 @@ from segment_anything.utils.transforms import Frame, to_tensor
 from utils import Processes, UsageError, autocast_dtype
 
 logger = logging.getLogger("predict")
-BINDING = ("zoom", "tiles", "use_amp", "overlays", "structures", "box", "point", "background", "label", "prompt_frame")
+BINDING = ("zoom", "tiles", "mirror", "use_amp", "overlays")
+BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 
 @dataclass
@@ -177,8 +178,8 @@ class Run:
             if self.cache and task.fresh:
                 self.cache.put(task.key, task.embedding)
             encoded = Encoded(task.image, task.frame, task.embedding, task.detail)
-            closer = {"zoom": self.args.zoom, "tiles": self.args.tiles}
-            found = answers(self.model, encoded, asked, **closer, multimask=self.multimask) if asked else ()
+            looks = {"zoom": self.args.zoom, "tiles": self.args.tiles, "mirror": self.args.mirror}
+            found = answers(self.model, encoded, asked, **looks, multimask=self.multimask) if asked else ()
             self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
         return ""
 

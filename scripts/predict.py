@@ -79,6 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_frame", choices=FRAMES, default=FRAMES[0], help="pixels that --prompt_path is in")
     add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
     add_bool(prompts, "--tiles", default=False, help="answer --structures from windows all over the photograph")
+    add_bool(prompts, "--mirror", default=False, help="answer --structures from three mirror images, too")
     model = parser.add_argument_group("model")
     model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help="weights (default: the shipped ones)")
     model.add_argument("--model_type", choices=MODEL_SPECS, help="unless the checkpoint names its own")
@@ -113,6 +114,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
     if args.tiles and not args.structures:
         raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or use --zoom.")
+    if args.mirror and not args.structures:
+        raise UsageError(f"--mirror answers --structures, not {given[0]}: leave it out.")
     check_max_pixels(args.max_pixels)
     if not args.cache_gb > 0:
         raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0.")

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .mirrors import best, mirrored, named_points
 from .modeling import Sam
-from .modeling.prompt_encoder import PADDING, STRUCTURE
+from .modeling.prompt_encoder import STRUCTURE
 from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
-from .windows import Tiles, best, blend_tiles, zoom_in
+from .windows import Tiles, blend_tiles, window_pixels, zoom_in
 
 
 class SamPredictor:
@@ -121,8 +122,8 @@ class SamPredictor:
             given is not None and np.ndim(given) > single
             for given, single in ((point_coords, 2), (box, 1 if np.shape(box)[:-1] != (1,) else 2), (mask_input, 3))
         )
-        if zoom and self.image is None:
-            raise ValueError("zoom needs the photograph itself: give it to set_image, not to set_torch_image.")
+        if zoom:
+            self._photograph("zoom")
         logits, iou = self._decode(**prompts, multimask=multimask_output)
         masks, low_res = self.frame.logits_to_original(logits), self._low_res(logits)
         if zoom:
@@ -200,14 +201,14 @@ class SamPredictor:
         return masks, iou
 
     def predict_structure(
-        self, structure: str, *, tiles: bool | Tiles = False, zoom: bool = False
+        self, structure: str, *, tiles: bool | Tiles = False, zoom: bool = False, mirror: bool = False
     ) -> tuple[np.ndarray, float]:
         """Mask of a structure without a click, bool [H, W], empty where it is not in the photograph; predicted IoU.
 
-        Of several structures ask with `predict_structures`, which explains tiles and zoom. Raises ValueError for a
+        Of several structures ask with `predict_structures`, which explains the rest. Raises ValueError for a
         structure that the weights do not know, RuntimeError without an image.
         """
-        return self.predict_structures([structure], tiles=tiles, zoom=zoom)[structure]
+        return self.predict_structures([structure], tiles=tiles, zoom=zoom, mirror=mirror)[structure]
 
     @torch.no_grad()
     def predict_structures(
@@ -216,63 +217,71 @@ class SamPredictor:
         *,
         tiles: bool | Tiles = False,
         zoom: bool = False,
+        mirror: bool = False,
         multimask_output: bool = True,
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Masks of several structures without a click: {name: (bool [H, W], predicted IoU)}.
 
         The answer for the whole photograph decides whether a structure is there; a mask that is not is empty. With
+        `mirror` it is the mean of the answers to the photograph and to its three mirror images. With
         `tiles` its probabilities are blended with those of windows all over the photograph, as `Tiles` says, for which
-        True stands for its defaults; all structures share the encodings of the windows. With `zoom` what tiles leave
-        to the whole photograph is asked once more in a window around the first answer. The mask is the candidate of
-        the highest predicted IoU, without `multimask_output` the single one (of weights that trained no other).
+        True stands for its defaults; all structures share the encodings of the windows, which `mirror` turns as well.
+        With `zoom` what tiles leave to the whole photograph is asked once more in a window around the first answer. The
+        mask is the candidate of the highest predicted IoU, without `multimask_output` the single one (of weights that
+        trained no other). All three need the photograph itself: ValueError after `set_torch_image`.
         """
         self._require_image()
         names = list(dict.fromkeys(structures))
         if not names:
             return {}
-        encoder = self.model.prompt_encoder
-        labels = torch.tensor([[encoder.label_of(name), PADDING] for name in names], device=self.device)
-        points = torch.zeros(*labels.shape, 2, device=self.device), labels
+        points = named_points(self.model, names)
         decoded = self.model.decode_points(self.features, *points, features=self.detail, multimask=multimask_output)
-        first, iou = best(decoded)[:, 0], decoded.iou.amax(1)
-        how = tiles, zoom, multimask_output
-        closer = dict(self._closer(dict(zip(names, iou, strict=True)), points, first, *how))
+        whole, ious = (dict(zip(names, x, strict=True)) for x in (best(decoded)[:, 0], decoded.iou.amax(1)))
+        if mirror:
+            pixels = window_pixels(self.model, [self._photograph("mirror")], [self.frame])
+            whole = mirrored(self.model, pixels, whole, multimask=multimask_output)
+        closer = dict(self._closer(whole, ious, tiles, zoom, mirror, multimask_output))
         masks = {}
-        for i, (name, absent) in enumerate(zip(names, self.model.held_absent(decoded.presence, labels), strict=True)):
+        for name, absent in zip(names, self.model.held_absent(decoded.presence, points[1]), strict=True):
             if name in closer:
-                logits, own_iou = closer.pop(name)
+                logits, iou = closer.pop(name)
             else:
-                logits, own_iou = self.frame.logits_to_original(first[i, None, None])[0, 0], iou[i]
-            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(own_iou)
+                logits, iou = self.frame.logits_to_original(whole[name][None, None])[0, 0], ious[name]
+            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(iou)
         return masks
 
     def _closer(
         self,
+        whole: dict[str, Tensor],
         ious: dict[str, Tensor],
-        points: tuple[Tensor, Tensor],
-        first: Tensor,
         tiles: bool | Tiles,
         zoom: bool,
+        mirror: bool,
         multimask: bool,
     ) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
         """Name, logits [H, W] and predicted IoU of the structures that windows answer.
 
-        points: N prompts by name; ious, first: predicted IoU and logits [N, s, s] of the whole photograph's answers.
+        whole, ious: logits [s, s] and predicted IoU of the whole photograph's answers.
         """
-        names = list(ious)
         tiled: dict[str, Tensor] = {}
         if tiles:
             how = tiles if isinstance(tiles, Tiles) else Tiles()
-            whole = dict(zip(names, first, strict=True))
-            tiled = blend_tiles(self.model, self.image, self.frame, whole, how, multimask=multimask)
+            place = self._photograph("tiles"), self.frame
+            tiled = blend_tiles(self.model, *place, whole, how, mirror=mirror, multimask=multimask)
             yield from ((name, (logits, ious[name])) for name, logits in tiled.items())
-        rest = [i for i, name in enumerate(names) if zoom and name not in tiled]
+        rest = [name for name in whole if zoom and name not in tiled]
         if rest:
-            prompts = points[0][rest], points[1][rest]
-            place = [self.image] * len(rest), [self.frame] * len(rest)
-            for answer in zoom_in(self.model, *place, prompts, first[rest], multimask=multimask):
+            place = [self._photograph("zoom")] * len(rest), [self.frame] * len(rest)
+            points, first = named_points(self.model, rest), torch.stack([whole[name] for name in rest])
+            for answer in zoom_in(self.model, *place, points, first, multimask=multimask):
                 logits, iou = answer.best()
-                yield names[rest[answer.index]], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)
+                yield rest[answer.index], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)
+
+    def _photograph(self, what: str) -> np.ndarray:
+        """RGB uint8 [H, W, 3]; ValueError where only the encoder's input was given."""
+        if self.image is None:
+            raise ValueError(f"{what} needs the photograph itself: give it to set_image, not to set_torch_image.")
+        return self.image
 
     def _require_image(self) -> None:
         if self.features is None:

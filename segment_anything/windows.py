@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .mirrors import MIRRORS, best, named_points
 from .modeling import Sam
-from .modeling.mask_decoder import Decoded
-from .modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
+from .modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
 from .utils.transforms import OUTSIDE_LOGIT, Frame, to_tensor, window_around, window_frame
 
 AT_ONCE = 8  # windows that go through the encoder together
@@ -77,18 +77,10 @@ class Tiles:
         )
 
 
-def encode_windows(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> tuple[Tensor, Tensor]:
-    """Windows of photographs, uint8 RGB [H, W, 3] each -> embeddings [B, C, S/16, S/16] and detail features or None."""
+def window_pixels(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> Tensor:
+    """Windows of photographs, uint8 RGB [H, W, 3] each, as the encoder takes them: float32 [B, 3, S, S]."""
     images = [model.preprocessing.image(*pair) for pair in zip(photographs, frames, strict=True)]
-    pixels = to_tensor(np.stack(images), model.device)
-    embedding = model.encode(pixels)
-    return embedding, model.features(pixels, embedding)
-
-
-def best(decoded: Decoded) -> Tensor:
-    """Logits float32 [N, 1, s, s] of the candidate with the highest predicted IoU."""
-    index = decoded.iou.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, *decoded.logits.shape[-2:])
-    return decoded.logits.gather(1, index).float()
+    return to_tensor(np.stack(images), model.device)
 
 
 # --- tiles --------------------------------------------------------------------------------------------------------
@@ -154,36 +146,42 @@ def blend_tiles(
     whole: Mapping[str, Tensor],
     tiles: Tiles,
     *,
+    mirror: bool = False,
     multimask: bool = True,
     at_once: int = AT_ONCE,
 ) -> dict[str, Tensor]:
     """Structures of a photograph, uint8 RGB [H, W, 3], answered from windows: {name: logits float32 [H, W]}.
 
     whole: logits [s, s] of the whole photograph's answer for each structure that is asked for. All share the encodings
-    of the windows, and their probabilities are averaged. Left out, so that the whole photograph's answer stands, are
-    structures whose share is 1, and all where there is only one window.
+    of the windows, and their probabilities are averaged; with `mirror` also with those of the windows' mirror images.
+    Left out, so that the whole photograph's answer stands, are structures whose share is 1, and all where there is only
+    one window.
     """
     names = [name for name in whole if tiles.share_of(name) < 1]
     windows = tiles_of(frame, tiles.side_for(model.image_size), tiles.overlap)
     if not names or len(windows) == 1:
         return {}
     sums = torch.zeros(len(names), *frame.crop_size, device=model.device)
+    views = ((), *MIRRORS) if mirror else ((),)
     for first in range(0, len(windows), at_once):
         own = windows[first : first + at_once]
-        embedding, features = encode_windows(model, [photograph] * len(own), [tile.frame for tile in own])
-        for name, total in zip(names, sums, strict=True):
-            labels = torch.tensor([[model.prompt_encoder.label_of(name), PADDING]] * len(own), device=model.device)
-            coords = torch.zeros(*labels.shape, 2, device=model.device)
-            logits = best(model.decode_points(embedding, coords, labels, multimask=multimask, features=features))
-            for tile, answer in zip(own, logits, strict=True):
-                _add(total, tile, answer[None])
+        pixels = window_pixels(model, [photograph] * len(own), [tile.frame for tile in own])
+        for axes in views:
+            turned = pixels.flip(axes)
+            embedding = model.encode(turned)
+            features = model.features(turned, embedding)
+            for name, total in zip(names, sums, strict=True):
+                points = named_points(model, [name] * len(own))
+                logits = best(model.decode_points(embedding, *points, multimask=multimask, features=features))
+                for tile, answer in zip(own, logits.flip(axes), strict=True):
+                    _add(total, tile, answer[None], 1 / len(views))
     pairs = zip(names, sums, strict=True)
     return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}
 
 
-def _add(total: Tensor, tile: Tile, logits: Tensor) -> None:
-    """Add a window's weighted probabilities, of logits [1, 1, s, s], to those of the used part [h, w]."""
-    down, across = tile.down.to(total.device), tile.across.to(total.device)
+def _add(total: Tensor, tile: Tile, logits: Tensor, share: float) -> None:
+    """Add a share of a window's weighted probabilities, of logits [1, 1, s, s], to those of the used part [h, w]."""
+    down, across = share * tile.down.to(total.device), tile.across.to(total.device)
     part = total[tile.row : tile.row + len(down), tile.column : tile.column + len(across)]
     part += tile.frame.logits_to_crop(logits)[0, 0].sigmoid() * down[:, None] * across
 
@@ -238,7 +236,9 @@ def zoom_in(
     todo = [i for i, (frame, window) in enumerate(zip(frames, windows, strict=True)) if window != frame]
     for begin in range(0, len(todo), at_once):
         own = todo[begin : begin + at_once]
-        embedding, features = encode_windows(model, [photographs[i] for i in own], [windows[i] for i in own])
+        pixels = window_pixels(model, [photographs[i] for i in own], [windows[i] for i in own])
+        embedding = model.encode(pixels)
+        features = model.features(pixels, embedding)
         coords = np.stack([_moved(points[0][i], points[1][i], frames[i], windows[i]) for i in own])
         coords = to_tensor(coords.astype(np.float32), model.device)
         decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)

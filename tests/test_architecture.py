@@ -26,10 +26,12 @@ ROOMS = {
     f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
     f"{PACKAGE}.conversion": (f"{PACKAGE}.checkpoint", TRANSFORMS),
     f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
-    f"{PACKAGE}.windows": (MODELING, TRANSFORMS),
+    f"{PACKAGE}.mirrors": (MODELING,),
+    f"{PACKAGE}.windows": (f"{PACKAGE}.mirrors", MODELING, TRANSFORMS),
     f"{PACKAGE}.predictor": (
         f"{PACKAGE}.build_sam",
         f"{PACKAGE}.checkpoint",
+        f"{PACKAGE}.mirrors",
         f"{PACKAGE}.windows",
         MODELING,
         TRANSFORMS,

@@ -89,7 +89,8 @@ def run(path, data, name, *more) -> int:
     return utils.run_main(script.main, script.parse_args(words(path, data, name, *more)))
 
 
-WINDOWS = ("--prompts", "structure", "box", "2", "--zoom", "True", "--tiles", "True", "--tile_side", "32")
+WINDOWS = ("--prompts", "structure", "box", "2", "--mirror", "True", "--zoom", "True", "--tiles", "True")
+WINDOWS += ("--tile_side", "32")
 
 
 def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_path, caplog):
@@ -97,11 +98,12 @@ def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_
     assert run(path, data, "near", *WINDOWS, "--metrics", "dice", "aupr") == 0
     assert run(path, data, "far", "--prompts", "structure", "box", "2", "--metrics", "dice", "aupr") == 0
     near, far = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("near", "far"))
-    assert near["settings"]["--zoom"] and near["settings"]["--tiles"]["side"] == 32
+    assert near["settings"]["--zoom"] and near["settings"]["--mirror"] and near["settings"]["--tiles"]["side"] == 32
     assert not far["settings"]["--zoom"] and far["settings"]["--tiles"] is None and not far["windows"]
     text = (tmp_path / "near" / "report.md").read_text()
     assert "Zoom: each prompt" in text and "windows of 32 pixels" in text and "1 for optic_disc" in text
-    assert "all prompts and windows" in text and "| Ceiling |" in text
+    assert "Mirrored: structures" in text
+    assert "all prompts and windows and mirror images" in text and "| Ceiling |" in text
     rows = [{(r["mask"], r["prompt"]): r for r in cases(tmp_path / name)} for name in ("near", "far")]
     vessel = [own["data_1_vessel_000.png", "structure"] for own in rows]
     assert vessel[0]["predicted_area"] != vessel[1]["predicted_area"] and vessel[0]["aupr"] != vessel[1]["aupr"]
@@ -109,6 +111,7 @@ def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_
     assert all((row["mask"], "structure") not in rows[0] for row in rows[0].values() if row["structure"] == "optic_cup")
     caplog.clear()
     assert run(path, data, "near", *WINDOWS[:-4], "--metrics", "dice", "aupr", "--resume", "True") == 2
+    assert run(path, data, "far", "--prompts", "box", "--mirror", "True") == 2
     assert run(path, data, "far", "--prompts", "box", "--tile_side", "32") == 2
     assert run(path, data, "far", "--prompts", "box", "--tiles", "True", "--tile_side", "15") == 2
     assert run(path, data, "far", "--prompts", "box", "--tiles", "True", "--tile_whole", "vessel=x") == 2

@@ -124,16 +124,17 @@ def test_several_boxes_with_zoom(folder, weights):
     assert [row["number"] for row in rows] == ["0", "1"]
 
 
-def test_structures_with_tiles(folder, weights):
+@pytest.mark.parametrize("looks", [("tiles",), ("mirror",), ("tiles", "mirror")])
+def test_structures_with_more_looks(folder, weights, looks):
     picture = folder / "third.png"
-    assert run(picture, weights, "--structures", "all", "--tiles", out="../out") == 0
+    assert run(picture, weights, "--structures", "all", *(f"--{name}" for name in looks), out="../out") == 0
     rows = {row["label"]: row for row in rows_of(folder.parent / "out")}
     predictor = predictor_of(weights, picture)
-    expected = predictor.predict_structures(list(rows), tiles=True)
+    expected = predictor.predict_structures(list(rows), **dict.fromkeys(looks, True))
     plain = predictor.predict_structures(list(rows))
     for label, row in rows.items():
         np.testing.assert_array_equal(mask_of(folder.parent / "out", row), expected[label][0])
-    assert not np.array_equal(expected["vessel"][0], plain["vessel"][0])  # the windows change the answer
+    assert not np.array_equal(expected["vessel"][0], plain["vessel"][0])  # they change the answer
     assert rows["drusen"]["state"] == "absent"
 
 
@@ -151,9 +152,10 @@ def test_tiles_of_weights_without_candidates(folder, tmp_path):
     assert float(row["predicted_iou"]) == pytest.approx(expected["vessel"][1], abs=1e-4)
 
 
-def test_tiles_are_for_structures(folder, weights, capsys):
-    assert run(folder, weights, "--box", 1, 2, 30, 40, "--tiles") == 2
-    assert "--tiles answers --structures, not --box" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["--tiles", "--mirror"])
+def test_windows_all_over_and_mirror_images_are_for_structures(folder, weights, capsys, flag):
+    assert run(folder, weights, "--box", 1, 2, 30, 40, flag) == 2
+    assert f"{flag} answers --structures, not --box" in capsys.readouterr().err
 
 
 def test_boxes_of_a_detector(folder, weights, tmp_path, capsys):
@@ -331,7 +333,7 @@ def test_a_second_run_does_what_is_missing_and_refuses_other_settings(folder, we
     assert [row["name"] for row in rows] == ["fourth", "left/eye", "right/eye", "third"]
     assert mask_of(folder.parent / "out", rows[3]).shape == (SIZE[0] + 9, SIZE[1])
     after = contents(folder.parent / "out")
-    for more in (("--zoom",), ("--tiles",), ("--structures", "drusen"), ("--channel_order", "bgr")):
+    for more in (("--zoom",), ("--tiles",), ("--mirror",), ("--structures", "drusen"), ("--channel_order", "bgr")):
         assert run(*words, *more) == 2
         error = capsys.readouterr().err
         assert "holds results with other" in error and ("preprocessing" if "bgr" in more else more[0]) in error

@@ -14,11 +14,21 @@ from evaluation import masks_at_original_size, parse_mode, predict_batch
 from maps import MaskRef, Record
 from prompt_file import make_prompts
 from segment_anything.build_sam import build_network
+from segment_anything.mirrors import best, mirrored, named_points
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
-from segment_anything.windows import Tiles, blend_tiles, prompt_places, starts, tiles_of, weights, zoom_in
+from segment_anything.windows import (
+    Tiles,
+    blend_tiles,
+    prompt_places,
+    starts,
+    tiles_of,
+    weights,
+    window_pixels,
+    zoom_in,
+)
 
 from .conftest import TINY_SPEC
 
@@ -281,10 +291,61 @@ def test_prompts_without_a_window_are_left_out():
     assert not list(zoom_in(model, [image] * 2, [frame] * 2, points, first))
 
 
+# --- mirror images ------------------------------------------------------------------------------------------------
+
+
+def test_the_mirrored_answer_is_the_mean_of_four():
+    model, image = make_model(), photograph(64, 64, 0)
+    pixels = window_pixels(model, [image], [model.preprocessing.frame(image)])
+
+    def answer(turned: Tensor) -> dict[str, Tensor]:
+        embedding = model.encode(turned)
+        decoded = model.decode_points(embedding, *points, features=model.features(turned, embedding))
+        return dict(zip(NAMES, best(decoded)[:, 0], strict=True))
+
+    points = named_points(model, NAMES)
+    with torch.no_grad():
+        whole = answer(pixels)
+        found = mirrored(model, pixels, whole)
+        turned = {axes: answer(pixels.flip(axes)) for axes in ((-2,), (-1,), (-1, -2))}
+    for name in NAMES:
+        four = torch.stack([whole[name], *(own[name].flip(axes) for axes, own in turned.items())])
+        torch.testing.assert_close(found[name], four.mean(0), atol=1e-4, rtol=1e-4)
+        assert four.std(0).max() > 0.01  # one look is not like the other
+
+
+@pytest.mark.parametrize("tiles", [False, Tiles(whole=0.3, shares={"optic_disc": 1.0})])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_turned_photograph_has_the_turned_answer(tiles, axis):
+    """All four looks are the same for it; without mirror images its answer differs."""
+    predictor, image = SamPredictor(make_model()), photograph(128, 128, 0)
+
+    def answers(seen: np.ndarray, mirror: bool) -> dict[str, np.ndarray]:
+        predictor.set_image(seen)
+        found = predictor.predict_structures(NAMES, tiles=tiles, mirror=mirror)
+        return {name: mask for name, (mask, _) in found.items()}
+
+    turned = np.ascontiguousarray(np.flip(image, axis))
+    given, back = answers(image, True), answers(turned, True)
+    for name, mask in given.items():
+        assert (np.flip(back[name], axis) != mask).mean() < 1e-3
+    given, back = answers(image, False), answers(turned, False)
+    assert any((np.flip(back[name], axis) != mask).mean() > 0.01 for name, mask in given.items())
+
+
+def test_more_looks_need_the_photograph_itself(predictor):
+    pixels = torch.zeros(1, 3, 64, 64)
+    predictor.set_torch_image(pixels, (64, 64))
+    for looks in ("mirror", "tiles", "zoom"):
+        with pytest.raises(ValueError, match=f"{looks} needs the photograph itself"):
+            predictor.predict_structures(["vessel"], **{looks: True})
+
+
 # --- the evaluation and the predictor are one ---------------------------------------------------------------------
 
 
-def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
     image, model = photograph(), predictor.model
     cv2.imwrite(str(tmp_path / "eye.png"), image[..., ::-1])
     refs = []
@@ -298,8 +359,9 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path):
     batch = collate([dataset[0]])
     modes = [parse_mode(name) for name in ("box", "structure")]
     tiles = Tiles(whole=0.3)
-    found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0, zoom=True, tiles=tiles)
-    by_name = predictor.predict_structures(NAMES, tiles=tiles, zoom=True)
+    looks = {"tiles": tiles, "zoom": True, "mirror": mirror}
+    found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0, **looks)
+    by_name = predictor.predict_structures(NAMES, **looks)
     for i, ref in enumerate([*refs, refs[0]]):
         box = predictor.frame.boxes_to_original(batch.box[i].int().numpy())
         masks, iou, _ = predictor.predict(box=box, zoom=True)

@@ -138,7 +138,6 @@ def _decoder_parameters(model: Sam) -> Iterator[nn.Parameter]:
     return (parameter for name, parameter in model.named_parameters() if not of_image(name))
 
 
-
 def _gradients(loss: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradient of `loss` with respect to each source; None for those that need none or are not reached."""
     wanted = [source for source in sources if source.requires_grad]
