@@ -85,8 +85,7 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sa
         rows = [(prompts[ref.name]["boxes"] or [[0, 0, 0, 0]])[0] for ref in refs]
         return box_points(torch.tensor(rows, dtype=torch.float32, device=model.device))
     if opening == STRUCTURE:
-        named = torch.tensor([[model.prompt_encoder.label_of(ref.structure)] for ref in refs], device=model.device)
-        return pad_points((torch.zeros(len(refs), 1, 2, device=model.device), named))
+        return model.prompt_encoder.named_points([ref.structure for ref in refs])
     count = max(len(prompts[ref.name]["point_labels"]) for ref in refs) or 1
     coords = torch.zeros(len(refs), count, 2)
     labels = torch.full((len(refs), count), -1)
@@ -182,8 +181,9 @@ def _predictions(model: Sam, mode: Mode, result: Round) -> Iterator[Prediction]:
 
 def _by_photograph(batch: Batch, found: Mapping[int, Prediction]) -> Iterator[tuple[int, dict[str, int]]]:
     """The index of each photograph, and of its masks that were asked for by name, under the name."""
+    images = batch.image_index.tolist()
     for j in range(len(batch.frames)):
-        if own := {batch.refs[i].structure: i for i in found if int(batch.image_index[i]) == j}:
+        if own := {batch.refs[i].structure: i for i in found if images[i] == j}:
             yield j, own
 
 

@@ -110,6 +110,10 @@ class Unfinished:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the settings of a run and of its continuation, each with both values."""
+    """What differs between the settings of a run and of its continuation, each with both values.
+
+    A switch that the run did not know yet, because it is newer, differs where it is on.
+    """
     new = json.loads(json.dumps(new))
-    return [f"{name} ({old.get(name)} there, {new[name]} now)" for name in new if old.get(name) != new[name]]
+    known = {name: old.get(name, False if new[name] is False else None) for name in new}
+    return [f"{name} ({known[name]} there, {new[name]} now)" for name in new if known[name] != new[name]]

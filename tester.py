@@ -37,7 +37,6 @@ from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished, differences
 from segment_anything.checkpoint import digest
-from segment_anything.mirrors import MIRRORS
 from segment_anything.modeling import Sam
 from segment_anything.windows import AT_ONCE, Tiles
 from tally import Tally
@@ -235,7 +234,7 @@ class Tester:
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
             more = {AT_ONCE} if self.args.zoom or self.tiles else set()
-            more |= {len(MIRRORS)} if self.args.mirror else set()
+            more |= {1} if self.args.mirror else set()
             for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *more} - {0}:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .mirrors import best, mirrored, named_points
+from .mirrors import mirrored
 from .modeling import Sam
 from .modeling.prompt_encoder import STRUCTURE
 from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
@@ -222,8 +222,8 @@ class SamPredictor:
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Masks of several structures without a click: {name: (bool [H, W], predicted IoU)}.
 
-        The answer for the whole photograph decides whether a structure is there; a mask that is not is empty. With
-        `mirror` it is the mean of the answers to the photograph and to its three mirror images. With
+        The answer for the whole photograph decides whether a structure is there, and with what IoU; a mask that is not
+        is empty. With `mirror` the mask is that of the mean logits of the photograph and its three mirror images. With
         `tiles` its probabilities are blended with those of windows all over the photograph, as `Tiles` says, for which
         True stands for its defaults; all structures share the encodings of the windows, which `mirror` turns as well.
         With `zoom` what tiles leave to the whole photograph is asked once more in a window around the first answer. The
@@ -234,9 +234,9 @@ class SamPredictor:
         names = list(dict.fromkeys(structures))
         if not names:
             return {}
-        points = named_points(self.model, names)
+        points = self.model.prompt_encoder.named_points(names)
         decoded = self.model.decode_points(self.features, *points, features=self.detail, multimask=multimask_output)
-        whole, ious = (dict(zip(names, x, strict=True)) for x in (best(decoded)[:, 0], decoded.iou.amax(1)))
+        whole, ious = (dict(zip(names, x, strict=True)) for x in (decoded.best()[:, 0], decoded.iou.amax(1)))
         if mirror:
             pixels = window_pixels(self.model, [self._photograph("mirror")], [self.frame])
             whole = mirrored(self.model, pixels, whole, multimask=multimask_output)
@@ -272,7 +272,8 @@ class SamPredictor:
         rest = [name for name in whole if zoom and name not in tiled]
         if rest:
             place = [self._photograph("zoom")] * len(rest), [self.frame] * len(rest)
-            points, first = named_points(self.model, rest), torch.stack([whole[name] for name in rest])
+            points = self.model.prompt_encoder.named_points(rest)
+            first = torch.stack([whole[name] for name in rest])
             for answer in zoom_in(self.model, *place, points, first, multimask=multimask):
                 logits, iou = answer.best()
                 yield rest[answer.index], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)

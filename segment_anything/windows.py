@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .mirrors import MIRRORS, best, named_points
+from .mirrors import MIRRORS
 from .modeling import Sam
 from .modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
 from .utils.transforms import OUTSIDE_LOGIT, Frame, to_tensor, window_around, window_frame
@@ -171,9 +171,9 @@ def blend_tiles(
             embedding = model.encode(turned)
             features = model.features(turned, embedding)
             for name, total in zip(names, sums, strict=True):
-                points = named_points(model, [name] * len(own))
-                logits = best(model.decode_points(embedding, *points, multimask=multimask, features=features))
-                for tile, answer in zip(own, logits.flip(axes), strict=True):
+                points = model.prompt_encoder.named_points([name] * len(own))
+                decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
+                for tile, answer in zip(own, decoded.best().flip(axes), strict=True):
                     _add(total, tile, answer[None], 1 / len(views))
     pairs = zip(names, sums, strict=True)
     return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}

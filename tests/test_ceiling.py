@@ -111,10 +111,22 @@ def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_
     assert all((row["mask"], "structure") not in rows[0] for row in rows[0].values() if row["structure"] == "optic_cup")
     caplog.clear()
     assert run(path, data, "near", *WINDOWS[:-4], "--metrics", "dice", "aupr", "--resume", "True") == 2
-    assert run(path, data, "far", "--prompts", "box", "--mirror", "True") == 2
     assert run(path, data, "far", "--prompts", "box", "--tile_side", "32") == 2
     assert run(path, data, "far", "--prompts", "box", "--tiles", "True", "--tile_side", "15") == 2
     assert run(path, data, "far", "--prompts", "box", "--tiles", "True", "--tile_whole", "vessel=x") == 2
+
+
+def test_mirror_images_change_what_is_asked_for_by_name_alone(checkpoint, tmp_path, capsys):
+    data, path = make_data(tmp_path / "data", 3), checkpoint(0)
+    flags = ("--prompts", "structure", "box", "2", "--ceiling", "False", "--batch_size", "2")
+    assert run(path, data, "once", *flags) == run(path, data, "turned", *flags, "--mirror", "True") == 0
+    rows = [{(r["mask"], r["prompt"]): r for r in cases(tmp_path / name)} for name in ("once", "turned")]
+    assert rows[0].keys() == rows[1].keys()
+    for key, row in rows[0].items():
+        turned = rows[1][key]
+        assert (row == turned) == (key[1] != "structure") and row["presence"] == turned["presence"]
+    assert run(path, data, "boxes", "--prompts", "box", "--mirror", "True") == 2
+    assert "--mirror answers the column structure: add it to --prompts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("windows", [(), WINDOWS[4:]])

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from results import Lines, Unfinished
+from results import Lines, Unfinished, differences
 
 
 def test_lines_of_several_writers_come_in_order(tmp_path):
@@ -65,3 +65,10 @@ def test_an_unfinished_run_remembers_its_settings_until_it_ends(tmp_path):
     assert not work.has_cases and work.settings() == {"--seed": 4}
     work.end()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_switch_that_a_run_did_not_know_differs_where_it_is_on():
+    old = {"--zoom": False, "--tiles": None}
+    assert not differences(old, {"--zoom": False, "--tiles": None, "--mirror": False})
+    assert differences(old, {"--zoom": False, "--tiles": None, "--mirror": True}) == ["--mirror (False there, True now)"]
+    assert differences({}, {"--point_num": 0}) == ["--point_num (None there, 0 now)"]

@@ -14,7 +14,7 @@ from evaluation import masks_at_original_size, parse_mode, predict_batch
 from maps import MaskRef, Record
 from prompt_file import make_prompts
 from segment_anything.build_sam import build_network
-from segment_anything.mirrors import best, mirrored, named_points
+from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
@@ -301,9 +301,9 @@ def test_the_mirrored_answer_is_the_mean_of_four():
     def answer(turned: Tensor) -> dict[str, Tensor]:
         embedding = model.encode(turned)
         decoded = model.decode_points(embedding, *points, features=model.features(turned, embedding))
-        return dict(zip(NAMES, best(decoded)[:, 0], strict=True))
+        return dict(zip(NAMES, decoded.best()[:, 0], strict=True))
 
-    points = named_points(model, NAMES)
+    points = model.prompt_encoder.named_points(NAMES)
     with torch.no_grad():
         whole = answer(pixels)
         found = mirrored(model, pixels, whole)
@@ -371,3 +371,26 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
         assert found[i][0].predicted_iou == pytest.approx(iou.max(), abs=1e-4)
         assert (found[i][1].blended is None) == (ref.structure == "optic_disc")
     assert found[3][1] is found[0][1]  # one question for all masks of a structure
+
+
+def test_each_photograph_of_a_batch_has_its_own_answers(predictor, tmp_path):
+    model, records = predictor.model, []
+    for size, name in ((170, "vessel"), (130, "haemorrhage")):
+        folder = tmp_path / name
+        folder.mkdir()
+        cv2.imwrite(str(folder / "eye.png"), photograph(size, 200)[..., ::-1])
+        mask = np.zeros((size, 200), np.uint8)
+        mask[60:80, 90:120] = 255
+        cv2.imwrite(str(folder / f"eye_{name}_000.png"), mask)
+        ref = MaskRef(folder / f"eye_{name}_000.png", f"eye_{name}_000.png", name)
+        records.append(Record(folder / "eye.png", (ref,)))
+    dataset = FundusDataset(records, model.preprocessing, keep_truth=True, keep_photograph=True)
+    batch = collate([dataset[0], dataset[1]])
+    looks = {"tiles": Tiles(side=80, whole=0.3), "mirror": True}
+    prompts = make_prompts(batch, point_num=1, seed=0)
+    found = predict_batch(model, batch, prompts, [parse_mode("structure")], seed=0, **looks)
+    for i, record in enumerate(records):
+        predictor.set_image(batch.photographs[i])
+        mask, _ = predictor.predict_structure(record.masks[0].structure, **looks)
+        (answer,) = masks_at_original_size(batch, i, found[i])
+        assert (answer != mask).mean() < 1e-3 and 0 < mask.mean() < 1

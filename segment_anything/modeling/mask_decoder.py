@@ -42,6 +42,11 @@ class Decoded(NamedTuple):
     iou: Tensor
     presence: Tensor | None
 
+    def best(self) -> Tensor:
+        """Logits float32 [N, 1, s, s] of the candidate with the highest predicted IoU."""
+        index = self.iou.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, *self.logits.shape[-2:])
+        return self.logits.gather(1, index).float()
+
 
 class MaskDecoder(nn.Module):
     """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt.
@@ -66,6 +71,7 @@ class MaskDecoder(nn.Module):
         self.num_mask_tokens = num_multimask_outputs + 1
         self.iou_token = nn.Embedding(1, transformer_dim)
         self.mask_tokens = nn.Embedding(self.num_mask_tokens, transformer_dim)
+        # The layers hold the weights under their published names; `_upscale` computes them in the order of the tokens.
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(transformer_dim, transformer_dim // 4, kernel_size=2, stride=2),
             LayerNorm2d(transformer_dim // 4),
@@ -144,9 +150,10 @@ class MaskDecoder(nn.Module):
         return Decoded(masks, iou, presence)
 
     def _upscale(self, pixels: Tensor) -> Tensor:
-        """Embedding [N, P, C] -> [N, P, 4, 4, C/8]: each pixel painted as 2 x 2 pixels, and each of them again.
+        """Embedding [N, P, C] -> [N, P, 4, 4, C/8]: each pixel painted as 2 x 2 pixels, row by row, each of them again.
 
-        Only the masks, which are far smaller, are brought into the order of an image.
+        Only the masks, which are far smaller, are brought into the order of an image. The library's layer norm does
+        here: behind it nothing is sharp, and its other rounding moves logits by 2e-6.
         """
         first, norm, activation, second, _ = self.output_upscaling
         small = F.layer_norm(_painted(pixels, first), norm.weight.shape, norm.weight, norm.bias, norm.eps)
