@@ -112,8 +112,8 @@ class Unfinished:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between the settings of a run and of its continuation, each with both values.
 
-    A switch that the run did not know yet, because it is newer, differs where it is on.
+    A switch that is newer than the run was off in it.
     """
     new = json.loads(json.dumps(new))
-    known = {name: old.get(name, False if new[name] is False else None) for name in new}
+    known = {name: old.get(name, False if isinstance(new[name], bool) else None) for name in new}
     return [f"{name} ({known[name]} there, {new[name]} now)" for name in new if known[name] != new[name]]
