@@ -1,6 +1,7 @@
 """Fixtures shared by the tests; --fundus=PATH runs the tests that need real photographs."""
 
 import multiprocessing
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1
 
 # processes that tests start come from one server, which has imported what they need once
 multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.tiny_scripts", "tests.test_atomic"])
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a background job; processes that tests start would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
