@@ -23,9 +23,7 @@ def mirrored(model: Sam, pixels: Tensor, whole: Mapping[str, Tensor], *, multima
     points = model.prompt_encoder.named_points(list(whole))
     total = torch.stack(list(whole.values())).float()
     for axes in MIRRORS:
-        turned = pixels.flip(axes)
-        embedding = model.encode(turned)
-        features = model.features(turned, embedding)
+        embedding, features = model.encode_all(pixels.flip(axes))
         decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
         total = total + decoded.best()[:, 0].flip(axes)
     return dict(zip(whole, total / (1 + len(MIRRORS)), strict=True))

@@ -67,9 +67,8 @@ class SamPredictor:
         frame = self.model.preprocessing.frame(rgb)
         frame = frame if window is None else self.model.preprocessing.window(frame, window)
         pixels = to_tensor(self.model.preprocessing.image(rgb, frame), self.device)[None]
-        self.features, self.frame = self.model.encode(pixels), frame
-        self.detail = self.model.features(pixels, self.features)
-        self.image = rgb
+        self.features, self.detail = self.model.encode_all(pixels)
+        self.frame, self.image = frame, rgb
 
     @torch.no_grad()
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> None:
@@ -85,8 +84,7 @@ class SamPredictor:
         height, width = original_image_size
         pixels = self.model.preprocess(transformed_image.to(self.device))
         self.frame = Frame(size, (int(height), int(width)), (0, 0, int(height), int(width)), (0, 0, *shape[2:]))
-        self.features = self.model.encode(pixels)
-        self.detail = self.model.features(pixels, self.features)
+        self.features, self.detail = self.model.encode_all(pixels)
 
     def get_image_embedding(self) -> Tensor:
         """The embedding [1, C, S/16, S/16] of the photograph."""

@@ -167,9 +167,7 @@ def blend_tiles(
         own = windows[first : first + at_once]
         pixels = window_pixels(model, [photograph] * len(own), [tile.frame for tile in own])
         for axes in views:
-            turned = pixels.flip(axes)
-            embedding = model.encode(turned)
-            features = model.features(turned, embedding)
+            embedding, features = model.encode_all(pixels.flip(axes))
             for name, total in zip(names, sums, strict=True):
                 points = model.prompt_encoder.named_points([name] * len(own))
                 decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
@@ -237,8 +235,7 @@ def zoom_in(
     for begin in range(0, len(todo), at_once):
         own = todo[begin : begin + at_once]
         pixels = window_pixels(model, [photographs[i] for i in own], [windows[i] for i in own])
-        embedding = model.encode(pixels)
-        features = model.features(pixels, embedding)
+        embedding, features = model.encode_all(pixels)
         coords = np.stack([_moved(points[0][i], points[1][i], frames[i], windows[i]) for i in own])
         coords = to_tensor(coords.astype(np.float32), model.device)
         decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)

@@ -50,6 +50,11 @@ class Sam(nn.Module):
         detail = self.mask_decoder.detail
         return None if detail is None else detail.features(image, embedding)
 
+    def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """All that the decoder wants of images [B, 3, S, S]: their embeddings and their features, as above."""
+        embedding = self.encode(image)
+        return embedding, self.features(image, embedding)
+
     def decode(
         self,
         embedding: Tensor,
