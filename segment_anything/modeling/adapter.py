@@ -1,11 +1,13 @@
 """The adapter layer of SAM-Med2D (Cheng et al. 2023): a channel gate, then a spatial bottleneck."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .common import linear, prefers_convolution
+from .common import linear, prefers_convolution, traced
 from .factors import Factors, factors_of, outer, product, product_with_columns, taken
 
 
@@ -16,8 +18,7 @@ def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
     Returns [B, H/2, W/2, C_out]. The patches are gathered in the order of the weight's memory: they are
     small here, and a re-ordered copy of the weight would cost as much as the product.
     """
-    padded = F.pad(x, (0, 0, 1, 0, 1, 0))  # for even H and W no patch reaches the bottom or right padding
-    patches = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H/2, W/2, C_in, 3, 3]
+    patches = gather(x, 3) if traced() else _Gather.apply(x, 3)
     return linear(patches.flatten(3), weight.flatten(1), factors=factors_of(weight))
 
 
@@ -26,15 +27,10 @@ def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
 
     x: [B, H, W, C_in]; weight: [C_in, C_out, 4, 4], as nn.ConvTranspose2d keeps it.
     Returns [B, 2H, 2W, C_out]. One matrix product, on the weight as it lies in memory, gives the 4x4 patch
-    that each input pixel paints; then the patches are added where they overlap, vertically and horizontally.
+    that each input pixel paints.
     """
-    batch, height, width, _ = x.shape
-    patches = _patches(x, weight.flatten(1), factors_of(weight)).view(batch, height, width, -1, 4, 4)
-    # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
-    wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
-    rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C_out, 4]
-    pixels = _overlap_add(rows.unbind(5), dim=3)  # [B, H, 2, W, 2, C_out]
-    return pixels.flatten(3, 4).flatten(1, 2).to(patches.dtype)
+    patches = _patches(x, weight.flatten(1), factors_of(weight)).view(*x.shape[:3], -1, 4, 4)
+    return overlap_add(patches) if traced() else _Paint.apply(patches)
 
 
 def _patches(x: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
@@ -61,6 +57,63 @@ class _WideProduct(torch.autograd.Function):
         needs_weight = needs_weight and not taken(ctx.factors, pixels, gradient)
         of_pixels = product(weight, gradient).t() if needs_pixels else None
         return of_pixels, outer(pixels, gradient) if needs_weight else None, None
+
+
+def gather(x: Tensor, size: int) -> Tensor:
+    """The size x size patch (3 or 4) about every second pixel: [B, 2H, 2W, C] -> [B, H, W, C, size, size].
+
+    Patch i begins at pixel 2i - 1; there are zeros beyond the border.
+    """
+    after = size - 3  # patches of 3 end within the map, those of 4 one pixel beyond
+    windows = F.pad(x, (0, 0, 1, after, 1, after)).unfold(1, size, 2).unfold(2, size, 2)
+    pixels = windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4)  # whole pixels first: their copies are fast
+    return pixels.transpose(3, 4).unflatten(4, (size, size)).contiguous()
+
+
+def paint(patches: Tensor) -> Tensor:
+    """The sum of overlapping patches, `gather` transposed: [B, H, W, C, size, size] -> [B, 2H, 2W, C]."""
+    batch, height, width, channels, size, _ = patches.shape
+    # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    canvas = patches.new_zeros(batch, 2 * height + 2, 2 * width + 2, channels, dtype=dtype)
+    for row, column in itertools.product(range(size), repeat=2):
+        canvas[:, row : row + 2 * height : 2, column : column + 2 * width : 2] += patches[..., row, column]
+    return canvas[:, 1:-1, 1:-1].to(patches.dtype).contiguous()
+
+
+class _Gather(torch.autograd.Function):
+    """`gather`, whose gradient is painted at once."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, size: int) -> Tensor:
+        return gather(x, size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return paint(gradient), None
+
+
+class _Paint(torch.autograd.Function):
+    """`paint`, whose gradient is gathered at once."""
+
+    @staticmethod
+    def forward(ctx, patches: Tensor) -> Tensor:
+        ctx.size = patches.shape[-1]
+        return paint(patches)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gather(gradient, ctx.size)
+
+
+def overlap_add(patches: Tensor) -> Tensor:
+    """`paint` for patches of 4 x 4 without writing in place, which exported graphs are slow at."""
+    wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
+    rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C, 4]
+    pixels = _overlap_add(rows.unbind(5), dim=3)  # [B, H, 2, W, 2, C]
+    return pixels.flatten(3, 4).flatten(1, 2).to(patches.dtype)
 
 
 def _overlap_add(taps: tuple[Tensor, ...], dim: int) -> Tensor:

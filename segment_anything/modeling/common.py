@@ -49,12 +49,12 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tokens: Tensor, weight: Tensor, bias: Tensor | None, factors: Factors | None) -> Tensor:
-        """oneDNN copies the filters into an order of its own at each call, therefore the smaller of tokens and
-        weight takes the place of the filters.
+        """oneDNN copies the filters into an order of its own at each call: the weight, or in its place the tokens, with
+        which the result has to be copied too, against the order of its memory (two times as slow).
         """
         ctx.save_for_backward(tokens if ctx.needs_input_grad[1] else None, weight)
         ctx.factors = factors
-        if len(tokens) > len(weight):
+        if tokens.numel() + 2 * len(tokens) * len(weight) >= weight.numel():
             return product(tokens, weight, bias)
         out = product(weight, tokens).t().contiguous()  # attention wants features next to each other
         return out if bias is None else out.add_(bias)
@@ -80,8 +80,12 @@ def prefers_convolution(x: Tensor) -> bool:
     Never while a graph is traced for export or compiled: there the plain product is the better node.
     """
     fp32_on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    traced = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
-    return fp32_on_cpu and not traced and x.shape[:-1].numel() >= 64
+    return fp32_on_cpu and not traced() and x.shape[:-1].numel() >= 64
+
+
+def traced() -> bool:
+    """Whether the operations that run now make a graph, for export or to be compiled."""
+    return torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
 
 
 class MLPBlock(nn.Module):
