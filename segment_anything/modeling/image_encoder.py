@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .adapter import Adapter
-from .common import LayerNorm2d, MLPBlock, linear
+from .common import LayerNorm2d, MLPBlock, linear, traced
 
 BIAS_ELEMENTS = 2**19  # of the relative-position bias built at a time, for each head of each window
 
@@ -104,8 +104,22 @@ class Attention(nn.Module):
             row_terms = torch.einsum("nayxc,ykc->nayxk", band, rel_band)
             column_terms = torch.einsum("nayxc,xkc->nayxk", band, rel_w)
             bias = F.linear(torch.cat((row_terms, column_terms), -1).flatten(2, 3), one_hot)
-            out.append(F.scaled_dot_product_attention(band.flatten(2, 3), k, v, attn_mask=bias.to(q.dtype)))
+            out.append(_attend(band.flatten(2, 3), k, v, bias.to(q.dtype)))
         return torch.cat(out, 2) if len(out) > 1 else out[0]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(C) + bias) v for q [N, heads, L, C], k and v [N, heads, K, C] and bias [N, heads, L, K].
+
+    On a CPU the library has no fused kernel for a bias that needs a gradient; what it does instead takes a tenth of
+    the attention longer than the two products and the softmax written out.
+    """
+    if traced() or not bias.requires_grad or bias.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    batch = q.shape[:2]
+    q, k, v, bias = (x.flatten(0, 1) for x in (q, k, v, bias))
+    weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5).softmax(-1)
+    return torch.bmm(weights, v).unflatten(0, batch)
 
 
 def _one_hot_keys(size: int, like: Tensor) -> Tensor:
