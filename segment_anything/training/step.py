@@ -160,8 +160,9 @@ class Collected:
         self.parts = {name: self.parts.get(name, 0) + value for name, value in parts.items()}
 
     def objective(self, reached: Sequence[Tensor]) -> Tensor:
-        """A scalar whose gradients with respect to `reached` are the collected ones."""
+        """A scalar whose gradients with respect to `reached` are the collected ones, which it takes away."""
         pairs = [(t, g) for t, g in zip(reached, self.gradients, strict=True) if g is not None and t.requires_grad]
+        self.gradients = []
         tensors, gradients = zip(*pairs, strict=True)
         return _Objective.apply(gradients, *tensors)
 
@@ -177,7 +178,8 @@ class _Objective(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(scale * gradient for gradient in ctx.gradients)
+        gradients, ctx.gradients = ctx.gradients, ()  # where nothing else holds one, it becomes `.grad` without a copy
+        return None, *(gradients if scale == 1 else [scale * gradient for gradient in gradients])
 
 
 class Objectives(nn.Module):
