@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment_anything.modeling.adapter import Adapter, strided_conv, transposed_conv
+from segment_anything.modeling.adapter import Adapter, gather, overlap_add, paint, strided_conv, transposed_conv
 from segment_anything.modeling.common import LayerNorm2d, linear
-from segment_anything.modeling.image_encoder import ImageEncoderViT
+from segment_anything.modeling.image_encoder import ImageEncoderViT, _attend
 from tests.golden.seeded_weights import fill, load_layout
 from tests.oracle_encoder import ChannelNorm, OracleEncoder
 
@@ -177,6 +177,35 @@ def test_adapter_convolutions_equal_library(batch, height, width, channels):
     torch.testing.assert_close(transposed_conv(x, up), transposed.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(batch=st.integers(1, 2), height=st.integers(1, 4), width=st.integers(1, 4), size=st.sampled_from([3, 4]))
+def test_gather_and_paint_are_adjoint(batch, height, width, size):
+    """Each is the other's gradient: <gather(x), p> = <x, paint(p)>; and the form for exported graphs is the same."""
+    x = torch.randn(batch, 2 * height, 2 * width, 3, dtype=torch.float64)
+    patches = torch.randn(batch, height, width, 3, size, size, dtype=torch.float64)
+    painted = paint(patches)
+    torch.testing.assert_close((gather(x, size) * patches).sum(), (x * painted).sum())
+    if size == 4:
+        torch.testing.assert_close(overlap_add(patches), painted)
+
+
+def test_gradients_of_adapter_convolutions_equal_library():
+    """On the route of many tokens, which has its own gradients: to the map and to both weights."""
+    x, down, up = (torch.randn(s, requires_grad=True) for s in [(2, 16, 16, 6), (7, 6, 3, 3), (7, 5, 4, 4)])
+    small = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), down, stride=2, padding=1)
+    expected = torch.nn.functional.conv_transpose2d(small, up, stride=2, padding=1).permute(0, 2, 3, 1)
+    weights = torch.randn(expected.shape)
+    outputs = transposed_conv(strided_conv(x, down), up), expected
+    found, wanted = (torch.autograd.grad(output, (x, down, up), weights) for output in outputs)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_with_a_learning_bias_equals_the_library():
+    q, k, v, bias = (torch.randn(2, 3, *shape) for shape in [(5, 8), (7, 8), (7, 8), (5, 7)])
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    torch.testing.assert_close(_attend(q, k, v, bias.requires_grad_()), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_adapter_starts_kaiming_normal():
     adapter = Adapter(64)
     fan_out = 64 * 9
@@ -184,9 +213,12 @@ def test_adapter_starts_kaiming_normal():
 
 
 @pytest.mark.parametrize("tokens", [(3, 5), (2, 10, 10)])
-def test_linear_equals_library(tokens):
-    x, weight, bias = torch.randn(*tokens, 12), torch.randn(8, 12), torch.randn(8)
-    torch.testing.assert_close(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
+@pytest.mark.parametrize("features", [8, 900])
+def test_linear_equals_library(tokens, features):
+    """Few tokens, many, and many beside a weight that is larger than what they give."""
+    x, weight, bias = torch.randn(*tokens, 700), torch.randn(features, 700), torch.randn(features)
+    expected = torch.nn.functional.linear(x, weight, bias)
+    torch.testing.assert_close(linear(x, weight, bias), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_layer_norm_2d_equals_formula():

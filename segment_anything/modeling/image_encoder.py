@@ -112,9 +112,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """softmax(q k' / sqrt(C) + bias) v for q [N, heads, L, C], k and v [N, heads, K, C] and bias [N, heads, L, K].
 
     On a CPU the library has no fused kernel for a bias that needs a gradient; what it does instead takes a tenth of
-    the attention longer than the two products and the softmax written out.
+    the attention longer than the two products and the softmax written out, for whose rounding fp32 is fine enough.
     """
-    if traced() or not bias.requires_grad or bias.device.type != "cpu":
+    fp32_on_cpu = bias.device.type == "cpu" and bias.dtype == torch.float32
+    if traced() or not bias.requires_grad or not fp32_on_cpu:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     batch = q.shape[:2]
     q, k, v, bias = (x.flatten(0, 1) for x in (q, k, v, bias))
