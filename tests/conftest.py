@@ -1,10 +1,15 @@
 """Fixtures shared by the tests; --fundus=PATH runs the tests that need real photographs."""
 
 import multiprocessing
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before torch, which asks once
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from matplotlib.figure import Figure
 
