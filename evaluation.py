@@ -116,8 +116,7 @@ def predict_batch(
     windows all over the photograph (see `windows.blend_tiles`); with `zoom` all else is answered once more from a
     window around the prompt (see `windows.zoom_in`): tiles and zoom need the batch's photographs.
     """
-    embedding = model.encode(batch.image)
-    features = model.features(batch.image, embedding)
+    embedding, features = model.encode_all(batch.image)
     results: dict[str, dict[int, Prediction]] = {}
     for opening in (BOX, POINTS, STRUCTURE):
         wanted = {mode.clicks: mode for mode in modes if mode.opening == opening}

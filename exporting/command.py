@@ -10,7 +10,7 @@ import torch
 
 from exporting import report
 from exporting.files import OPSETS, ExportError, describe, differences, make, place, session, workshop
-from exporting.parts import Named, Part
+from exporting.parts import Part, encoded_inputs
 from exporting.smaller import half, quantize
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -144,14 +144,7 @@ def _calibration(args: argparse.Namespace, part: Part, model: Sam):
         if part.name == "encoder":
             yield {"input_image": image.expand(part.example["input_image"].shape[0], -1, -1, -1)}
         else:
-            yield _with_embedding(part.example, model, image)
-
-
-@torch.no_grad()
-def _with_embedding(example: Named, model: Sam, image: torch.Tensor) -> Named:
-    embedding = model.encode(image)
-    features = model.features(image, embedding)
-    return example | {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
+            yield part.example | encoded_inputs(model, image)
 
 
 def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, Path], multimask: bool) -> None:

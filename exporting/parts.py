@@ -97,8 +97,7 @@ def _encoder_checks(model: Sam, outputs: tuple[str, ...], batch: int | None, use
 
 @torch.no_grad()
 def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Named:
-    embedding = model.encode(image)
-    return dict(zip(outputs, (embedding, model.features(image, embedding)), strict=False))
+    return dict(zip(outputs, model.encode_all(image), strict=False))
 
 
 def decoder_part(model: Sam, *, multimask: bool = True, **options: bool) -> Part:
@@ -106,7 +105,7 @@ def decoder_part(model: Sam, *, multimask: bool = True, **options: bool) -> Part
     module = OnnxDecoder(model, multimask=multimask, **options).eval()
     extra = ("stability_scores", "areas") if module.return_extra_metrics else ()
     outputs = ("masks", "iou_predictions", *extra, "low_res_masks")
-    encoded = _encoded(model, 1, seed=0)
+    encoded = encoded_inputs(model, images(model, 1, seed=0))
     example = {"image_embeddings": encoded.pop("image_embeddings")}
     example |= _prompts(model, prompts=2, points=3, seed=0) | encoded
     dynamic: dict[str, dict[int, str]] = {
@@ -147,17 +146,16 @@ def _prompts(
 
 
 @torch.no_grad()
-def _encoded(model: Sam, count: int, seed: int = 1) -> Named:
-    image = images(model, count, seed)
-    embedding = model.encode(image)
-    features = model.features(image, embedding)
+def encoded_inputs(model: Sam, image: Tensor) -> Named:
+    """What the decoder's file takes of images [B, 3, S, S]: embeddings, and features for a detail head."""
+    embedding, features = model.encode_all(image)
     return {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
 
 
 def _decoder_checks(module: OnnxDecoder) -> Iterator[Check]:
     """Counts of prompts and points, mask prompts and sizes of photographs that the trace has not seen."""
     model, size = module.model, module.model.image_size
-    encoded = _encoded(model, 3)
+    encoded = encoded_inputs(model, images(model, 3))
     one = {name: value[:1] for name, value in encoded.items()}
     for images_, prompts in (
         (one, {"prompts": 1, "points": 1, "original": (size, size)}),

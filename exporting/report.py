@@ -90,7 +90,7 @@ def _torch_call(part: Part, model: Sam, inputs: Named) -> object:
         return part.module(**inputs)
     image = inputs["input_image"]
     image = part.module.preprocess(image) if part.module.preprocess is not None else image
-    return model.features(image, model.encode(image))
+    return model.encode_all(image)[1]
 
 
 # --- photographs ----------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     assert export("decoder", write(model, tmp_path / "w.safetensors"), tmp_path / "d.onnx") == 0
     labels = torch.tensor([[STRUCTURE + 1.0, -1], [STRUCTURE + 2.0, -1], [STRUCTURE + 1.0, 1]])
     inputs = parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
-    found = run(session(tmp_path / "d.onnx"), inputs | parts._encoded(model, 1))
+    found = run(session(tmp_path / "d.onnx"), inputs | parts.encoded_inputs(model, parts.images(model, 1)))
     assert (found["masks"][0] < -19.9).all() and (found["low_res_masks"][0] == -20).all()
     assert (found["masks"][1] > -19).all()
     assert (found["masks"][2] > -19).all(), "a click says that it is there"
@@ -182,7 +182,7 @@ def test_options_of_the_decoder(checkpoint, tmp_path):
     file, model = session(tmp_path / "d.onnx"), lively(structured())
     extra = ["masks", "iou_predictions", "stability_scores", "areas", "low_res_masks"]
     assert [o.name for o in file.get_outputs()] == extra
-    inputs = parts._prompts(model, prompts=5, points=3, seed=7) | parts._encoded(model, 1)
+    inputs = parts._prompts(model, prompts=5, points=3, seed=7) | parts.encoded_inputs(model, parts.images(model, 1))
     found = run(file, inputs)
     assert found["masks"].shape == (5, 1, 200, 180)
     torch.testing.assert_close(found["areas"][:, 0], (found["masks"] > 0).sum((1, 2, 3)).float())
@@ -192,7 +192,7 @@ def test_options_of_the_decoder(checkpoint, tmp_path):
 def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     """Also with three labels, where the public export returns the token that was never trained."""
     model = lively(structured())
-    inputs = parts._prompts(model, prompts=4, points=3, seed=7) | parts._encoded(model, 1)
+    inputs = parts._prompts(model, prompts=4, points=3, seed=7) | parts.encoded_inputs(model, parts.images(model, 1))
     candidates, iou, _ = OnnxDecoder(model)(**inputs)
     single, best, _ = OnnxDecoder(model, return_single_mask=True)(**inputs)
     assert torch.equal(best[:, 0], iou.amax(1)) and len(iou.argmax(1).unique()) >= 1

@@ -75,12 +75,16 @@ class _Linear(torch.autograd.Function):
 
 
 def prefers_convolution(x: Tensor) -> bool:
-    """Whether products with the tokens `x` [..., K] are faster as 1x1 convolutions: many, fp32, on a CPU.
+    """Whether products with the tokens `x` [..., K] are faster as 1x1 convolutions: 64 or more, see `fp32_on_cpu`."""
+    return fp32_on_cpu(x) and x.shape[:-1].numel() >= 64
 
-    Never while a graph is traced for export or compiled: there the plain product is the better node.
+
+def fp32_on_cpu(x: Tensor) -> bool:
+    """Whether operations on `x` run at once, on a CPU and in fp32, where some are faster written out.
+
+    Never while a graph is traced for export or compiled: there the plain operation is the better node.
     """
-    fp32_on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    return fp32_on_cpu and not traced() and x.shape[:-1].numel() >= 64
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not (torch.is_autocast_enabled("cpu") or traced())
 
 
 def traced() -> bool:

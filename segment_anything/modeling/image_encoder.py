@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .adapter import Adapter
-from .common import LayerNorm2d, MLPBlock, linear, traced
+from .common import LayerNorm2d, MLPBlock, fp32_on_cpu, linear
 
 BIAS_ELEMENTS = 2**19  # of the relative-position bias built at a time, for each head of each window
 
@@ -114,8 +114,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     On a CPU the library has no fused kernel for a bias that needs a gradient; what it does instead takes a tenth of
     the attention longer than the two products and the softmax written out, for whose rounding fp32 is fine enough.
     """
-    fp32_on_cpu = bias.device.type == "cpu" and bias.dtype == torch.float32
-    if traced() or not bias.requires_grad or not fp32_on_cpu:
+    if not (bias.requires_grad and fp32_on_cpu(bias)):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     batch = q.shape[:2]
     q, k, v, bias = (x.flatten(0, 1) for x in (q, k, v, bias))

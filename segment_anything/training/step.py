@@ -105,8 +105,7 @@ def objectives(
     round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
     """
     opening = random_openings(mask[:, 0], box, randomness, asked)
-    embedding = model.encode(image)
-    encoded = [x for x in (embedding, model.features(image, embedding)) if x is not None]
+    encoded = [x for x in model.encode_all(image) if x is not None]
     leaves = [x.detach().requires_grad_(x.requires_grad) for x in encoded]
     head = [p for p in _decoder_parameters(model) if p.requires_grad]
     reached, sources = [*head, *encoded], [*head, *leaves]
