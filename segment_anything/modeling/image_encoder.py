@@ -24,7 +24,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).permute(0, 2, 3, 1)
+        return self.proj(image).permute(0, 2, 3, 1).contiguous()  # the sums and norms of all blocks keep its strides
 
 
 class Attention(nn.Module):
