@@ -62,19 +62,19 @@ class Attention(nn.Module):
         batch, height, width, dim = qkv.shape
         size = min(height, self.window), min(width, self.window)
         q, kv = qkv.split((dim // 3, 2 * dim // 3), -1)
-        q = self._windows(q, size)
-        kv = self._windows(self._pad(kv), (self.window, self.window)).flatten(2, 3)
-        out = self._attend_windows(q, *kv.chunk(2, 1))
+        (q,) = self._windows(q, size).unbind()
+        k, v = self._windows(self._pad(kv), (self.window, self.window)).flatten(3, 4).unbind()
+        out = self._attend_windows(q, k, v)
         rows, columns = height // size[0], width // size[1]
         out = out.view(batch, rows, columns, self.num_heads, *size, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return out.reshape(batch, height, width, -1)
 
     def _windows(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Cut [B, H, W, heads * C] into windows of `size`: [B * windows, heads, size[0], size[1], C]."""
-        batch, height, width, dim = x.shape
-        head_dim = self.rel_pos_h.shape[1]
-        x = x.reshape(batch, height // size[0], size[0], width // size[1], size[1], dim // head_dim, head_dim)
-        return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(0, 2)
+        """Cut [B, H, W, parts * heads * C] into windows of `size`: [parts, B * windows, heads, size[0], size[1], C]."""
+        batch, height, width, _ = x.shape
+        heads = self.num_heads, self.rel_pos_h.shape[1]
+        x = x.reshape(batch, height // size[0], size[0], width // size[1], size[1], -1, *heads)
+        return x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3)
 
     def _pad(self, kv: Tensor) -> Tensor:
         """Fill [B, H, W, 2C] keys and values up to whole windows with those of a zero token."""
