@@ -14,7 +14,7 @@ from DataLoader import Batch
 from evaluation import masks_at_original_size, parse_mode, predict_batch
 from maps import DataError, MaskRef, Record
 from prompt_file import make_prompts, read_prompts, stream, write_prompts
-from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run, upsample
+from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run
 from segment_anything.training.prompts import box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing, bounding_box
 
@@ -143,12 +143,6 @@ def test_gradients_stay_within_a_round(tiny_model):
 def test_clicks_depend_on_the_seed_alone(tiny_model):
     first, again, other = (play(tiny_model, ClickPolicy(4), seed=seed)[3][-1].points[0] for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
-
-
-def test_upsample_is_bilinear_with_half_pixel_centres():
-    ramp = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 1, 4, 4)
-    expected = torch.tensor([max((x + 0.5) / 4 - 0.5, 0) for x in range(8)])
-    torch.testing.assert_close(upsample(ramp, 16)[0, 0, 5, :8], expected)
 
 
 @pytest.mark.parametrize("rounds", [2, 3, 9])

@@ -11,7 +11,7 @@ from segment_anything.training.losses import candidate_loss, soft_iou
 from segment_anything.training.optimisation import make_optimizer
 from segment_anything.training.prompts import append_points, box_points, error_points, uniform
 from segment_anything.training.step import StepPolicy, objectives, random_openings, select_trainable
-from segment_anything.utils.transforms import upsample
+from segment_anything.utils.upsampling import upsample
 from tests.conftest import make_tiny_model
 from tests.helpers import backward, gradients, streams, two_discs
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..modeling import Sam
-from ..utils.transforms import upsample
+from ..utils.upsampling import upsample
 from .prompts import Points, Randomness, append_points, error_points
 
 

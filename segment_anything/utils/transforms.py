@@ -227,13 +227,6 @@ class Preprocessing:
         return cv2.INTER_AREA if inner_height < height or inner_width < width else cv2.INTER_LINEAR
 
 
-def upsample(low_res: Tensor, image_size: int) -> Tensor:
-    """Logits [N, M, s, s] of the model frame -> float32 [N, M, S, S], bilinear."""
-    if low_res.shape[-1] == image_size:
-        return low_res.float()
-    return F.interpolate(low_res.float(), (image_size, image_size), mode="bilinear", align_corners=False)
-
-
 def normalise(pixels: np.ndarray) -> np.ndarray:
     """(pixels - mean) / std with SAM's constants, on [H, W, 3] in 0..255, as float32."""
     return (pixels.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
