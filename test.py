@@ -42,6 +42,7 @@ from utils import (
     run_main,
     seed_everything,
     setup_logging,
+    warn_of_emulation,
 )
 
 logger = logging.getLogger("test")
@@ -199,6 +200,7 @@ def main(args: argparse.Namespace) -> int:
         modes = select_modes(args)
         if args.mirror and all(mode.opening != STRUCTURE for mode in modes):
             raise UsageError("--mirror answers the column structure: add it to --prompts, or leave --mirror out.")
+        warn_of_emulation(args.use_amp, device)
         seed_everything(args.seed)
         out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
         model = load_model(args, device)

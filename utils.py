@@ -126,9 +126,9 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if missing else torch.bfloat16
 
 
-def warn_of_emulation(device: torch.device) -> None:
+def warn_of_emulation(use_amp: bool, device: torch.device) -> None:
     """Say that --use_amp does not pay on a processor that has no instructions for bfloat16."""
-    if device.type == "cpu" and torch.backends.mkldnn.is_available() and not _has_bfloat16():
+    if use_amp and device.type == "cpu" and torch.backends.mkldnn.is_available() and not _has_bfloat16():
         logging.warning(
             "--use_amp: this processor emulates bfloat16, which takes far longer than float32: leave the flag out."
         )
@@ -329,8 +329,7 @@ def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
     compute_deterministically(device)
     if device.type == "cpu":
         keep_freed_memory()
-    if args.use_amp:
-        warn_of_emulation(device)
+    warn_of_emulation(args.use_amp, device)
 
 
 def keep_freed_memory() -> None:

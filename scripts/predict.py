@@ -53,6 +53,7 @@ from utils import (
     make_folder,
     run_main,
     setup_logging,
+    warn_of_emulation,
 )
 
 logger = logging.getLogger("predict")
@@ -159,6 +160,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         setup_logging(level=logging.INFO if processes.first else logging.ERROR)
         check_args(args)
+        warn_of_emulation(args.use_amp, device)
         photographs = find_photographs(args.inputs)
         workers = max(1, cpu_workers(args.num_workers, here=processes.here))
         make_folder(args.out, "--out")

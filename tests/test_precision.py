@@ -76,11 +76,11 @@ def test_a_gradient_that_is_no_number_is_refused():
         refuse(run, float("nan"), 1.0, [])
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_emulated_bfloat16_is_warned_of(monkeypatch, caplog, native):
+@pytest.mark.parametrize(("use_amp", "native"), [(True, True), (True, False), (False, False)])
+def test_emulated_bfloat16_is_warned_of(monkeypatch, caplog, use_amp, native):
     monkeypatch.setattr(utils, "_has_bfloat16", lambda: native)
-    utils.warn_of_emulation(torch.device("cpu"))
-    assert ("--use_amp" in caplog.text) is not native
+    utils.warn_of_emulation(use_amp, torch.device("cpu"))
+    assert ("--use_amp" in caplog.text) is (use_amp and not native)
 
 
 @pytest.fixture
