@@ -135,6 +135,16 @@ def test_gradients_equal_oracle(size, window):
     assert_same_gradients(gradients(fast, x), gradients(oracle, x))
 
 
+def test_tokens_of_every_block_lie_in_memory_as_norms_read_them():
+    encoder, _ = pair(image_size=64, adapter=True, **TINY)
+    found = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda _, inputs, output: found.extend((inputs[0], output)))
+    encoder(image(2, 64))
+    assert found
+    assert all(tokens.is_contiguous() for tokens in found)
+
+
 def test_grad_checkpointing_gives_the_same_gradients():
     plain, _ = pair(image_size=96, window_size=4, adapter=True, **TINY)
     recomputed = copy.deepcopy(plain).train()

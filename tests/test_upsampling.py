@@ -27,6 +27,14 @@ def test_four_times_is_what_the_library_computes_with_its_gradient(shape):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_a_first_call_without_gradients_does_not_spoil_those_of_later_ones():
+    values = torch.randn(1, 1, 11, 11, requires_grad=True)  # a size of this test's own
+    with torch.inference_mode():
+        upsample(values, 44)
+    upsample(values, 44).sum().backward()
+    torch.testing.assert_close(values.grad, torch.full_like(values, 16.0))
+
+
 def test_half_precision_and_the_full_grid():
     values = torch.randn(1, 1, 8, 8)
     assert upsample(values, 8) is values
