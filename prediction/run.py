@@ -28,7 +28,7 @@ from segment_anything.utils.transforms import Frame, to_tensor
 from utils import Processes, UsageError, autocast_dtype
 
 logger = logging.getLogger("predict")
-BINDING = ("zoom", "tiles", "mirror", "use_amp", "overlays")
+BINDING = ("zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
 BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 

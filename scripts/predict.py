@@ -87,6 +87,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     model.add_argument("--image_size", type=int, help="input side in pixels (default: the checkpoint's)")
     model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
     model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
+    add_bool(
+        model,
+        "--multimask",
+        default=None,
+        help="choose among three candidates by predicted IoU; False: the single mask; default: as the checkpoint",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="default: the best one present")
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
@@ -123,7 +129,7 @@ def check_args(args: argparse.Namespace) -> None:
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, bool]:
-    """The checkpoint's model in evaluation mode, and whether its candidates were trained."""
+    """The checkpoint's model in evaluation mode, and whether its candidates answer."""
     source = read_checkpoint(args.sam_checkpoint)
     model_type = args.model_type or source.metadata.get("model_type")
     if not model_type:
@@ -136,7 +142,8 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, boo
         raise UsageError(str(error)) from error
     chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
     model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
-    return model.to(device).eval(), bool(source.metadata.get("multimask", True))
+    multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
+    return model.to(device).eval(), bool(multimask)
 
 
 def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam) -> tuple[Prompts, list[str]]:

@@ -152,6 +152,25 @@ def test_tiles_of_weights_without_candidates(folder, tmp_path):
     assert float(row["predicted_iou"]) == pytest.approx(expected["vessel"][1], abs=1e-4)
 
 
+def test_clicks_answered_by_the_single_mask(folder, tmp_path):
+    """--multimask False, with weights whose candidates answer otherwise."""
+    model = structured(detail=True)
+    torch.nn.init.normal_(model.mask_decoder.mask_tokens.weight, std=3)
+    path = tmp_path / "both.safetensors"
+    save_weights(path, model.state_dict(), model_metadata(model, "vit_t"))
+    predictor = predictor_of(path, folder / "third.png")
+    clicks = {"point_coords": np.array([[20.0, 30.0]]), "point_labels": np.array([1])}
+    words = "--point", 20, 30
+    for flags, multimask in (((), True), (("--multimask", "False"), False)):
+        out = folder.parent / f"out{len(flags)}"
+        assert run(folder / "third.png", path, *words, *flags, out=f"../{out.name}") == 0
+        masks, iou, _ = predictor.predict(**clicks, multimask_output=multimask)
+        (row,) = rows_of(out)
+        assert float(row["predicted_iou"]) == pytest.approx(iou.max(), abs=1e-4)
+        np.testing.assert_array_equal(mask_of(out, row), masks[iou.argmax()])
+    assert run(folder / "third.png", path, *words, out="../out2") == 2
+
+
 @pytest.mark.parametrize("flag", ["--tiles", "--mirror"])
 def test_windows_all_over_and_mirror_images_are_for_structures(folder, weights, capsys, flag):
     assert run(folder, weights, "--box", 1, 2, 30, 40, flag) == 2
