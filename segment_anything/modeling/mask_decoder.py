@@ -4,14 +4,16 @@ Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
 """
 
 import math
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .common import LayerNorm2d
+from .common import LayerNorm2d, fp32_on_cpu
 
 MASK_RULES = ("half", "dice")
 LOWEST_LEVEL = -2.0  # a logit: how far the rule "dice" goes down where hardly anything is expected to be right
@@ -123,6 +125,8 @@ class MaskDecoder(nn.Module):
         the number of embeddings is neither 1 nor the number of prompts.
         """
         tokens = self._tokens(sparse)
+        height, width = embedding.shape[-2:]
+        embedding, dense, image_pe = (x.flatten(2).transpose(1, 2) for x in (embedding, dense, image_pe))
         if image_index is not None:
             embedding = embedding.index_select(0, image_index)
         if len(embedding) not in (1, len(tokens)):
@@ -130,15 +134,11 @@ class MaskDecoder(nn.Module):
                 f"{len(embedding)} image embeddings for {len(tokens)} prompts: give one embedding per "
                 "prompt (embeddings[image_index]) or a single one."
             )
-        image = embedding + dense
-        height, width = image.shape[-2:]
         # in the order of the products that follow, which would otherwise copy it each by itself
-        pixels, pixel_pe = (x.flatten(2).transpose(1, 2).contiguous() for x in (image, image_pe))
+        pixels, pixel_pe = (embedding + dense).contiguous(), image_pe.contiguous()
         hidden, image_out = self.transformer(pixels, pixel_pe, tokens)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
-        blocks = self._upscale(image_out).flatten(1, 3)
-        masks = blocks @ self._hypernetwork_weights(hidden, chosen).transpose(1, 2)
-        masks = _arranged(masks, height, width)
+        masks = _drawn(self._hypernetwork_weights(hidden, chosen), self._upscale(image_out), height, width)
         if self.detail is not None and features is not None:
             masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points, image_index)
         iou = self.iou_prediction_head(hidden[:, 0])[:, chosen]
@@ -176,10 +176,45 @@ def _painted(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1))
 
 
+def _drawn(weights: Tensor, blocks: Tensor, height: int, width: int) -> Tensor:
+    """Weights [N, M, C] times the P = height * width blocks [N, P, 4, 4, C] -> [N, M, 4 * height, 4 * width]."""
+    blocks = blocks.flatten(1, 3)
+    if fp32_on_cpu(blocks):
+        return _Drawn.apply(weights, blocks, height, width)
+    return _arranged(weights @ blocks.transpose(1, 2), height, width)
+
+
+class _Drawn(torch.autograd.Function):
+    """The same on a CPU, at a fifth of the time: pixels in order by their numbers, all products along long rows."""
+
+    @staticmethod
+    def forward(ctx, weights: Tensor, blocks: Tensor, height: int, width: int) -> Tensor:
+        ctx.save_for_backward(weights, blocks)
+        values, order = weights @ blocks.transpose(1, 2), _order(height, width)[0]
+        return values.gather(2, order.expand_as(values)).unflatten(2, (4 * height, 4 * width))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weights, blocks = ctx.saved_tensors
+        place = _order(gradient.shape[2] // 4, gradient.shape[3] // 4)[1]
+        gradient = gradient.flatten(2)
+        gradient = gradient.gather(2, place.expand_as(gradient))
+        return gradient @ blocks, gradient.transpose(1, 2) @ weights, None, None
+
+
+@cache
+def _order(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The number among the blocks' values of each pixel of an image, row by row, and the pixel of each value."""
+    numbers = torch.arange(16 * height * width, device="cpu").view(1, 1, -1)
+    order = _arranged(numbers, height, width).flatten()
+    return order, order.argsort()
+
+
 def _arranged(values: Tensor, height: int, width: int) -> Tensor:
-    """[N, P * 16, M], as `_upscale` orders the P = height * width pixels -> [N, M, 4 * height, 4 * width]."""
-    blocks = values.unflatten(1, (height, width, 2, 2, 2, 2))
-    return blocks.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(5, 7).flatten(2, 4)
+    """[N, M, P * 16], as `_upscale` orders the P = height * width pixels -> [N, M, 4 * height, 4 * width]."""
+    blocks = values.unflatten(2, (height, width, 2, 2, 2, 2))
+    return blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5, 7).flatten(2, 4)
 
 
 def mask_level(iou: Tensor) -> Tensor:

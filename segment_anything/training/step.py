@@ -105,17 +105,19 @@ def objectives(
     round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
     """
     opening = random_openings(mask[:, 0], box, randomness, asked)
+    truth = mask.float()
     encoded = [x for x in model.encode_all(image) if x is not None]
-    leaves = [x.detach().requires_grad_(x.requires_grad) for x in encoded]
+    in_rows = encoded[0].contiguous(memory_format=torch.channels_last)  # as the decoder's tokens lie, once for all
+    leaves = [x.detach().requires_grad_(x.requires_grad) for x in (in_rows, *encoded[1:])]
     head = [p for p in _decoder_parameters(model) if p.requires_grad]
     reached, sources = [*head, *encoded], [*head, *leaves]
     share = policy.updates / clicks.rounds
     collected = Collected()
     features = leaves[1] if len(leaves) > 1 else None
     for result in run(model, leaves[0], image_index, mask, opening, clicks, randomness, features=features):
-        exploration = uniform(len(mask), 2, randomness)
+        explore = uniform(len(mask), 2, randomness)
         loss, parts = candidate_loss(
-            result.candidates, mask, result.candidate_iou, teach=policy.teach, exploration=exploration, kind=policy.loss
+            result.candidates, truth, result.candidate_iou, teach=policy.teach, exploration=explore, kind=policy.loss
         )
         if asked is not None:
             parts["presence"] = presence_loss(result.presence, mask, asked)
