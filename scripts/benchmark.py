@@ -11,7 +11,7 @@ two cores, a table, and as the last line one JSON object {"fp32_ratio", "bf16_ra
 
 times a training step (ViT-B with adapters, 256 px, 2 images of 5 masks, an opening prompt and 8 corrective
 rounds, AdamW, fp32, 2 threads) in turn with the published step of tests/oracle_training.py, each in a process of
-its own. Expect about one and a half minutes, 8 GB of memory, a line for each, and as the last line one JSON object
+its own. Expect about four minutes, 8 GB of memory, a line for each, and as the last line one JSON object
 {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"}: medians, and the peak memory of our process.
 
     python scripts/benchmark.py evaluate
@@ -245,7 +245,7 @@ def train(args: argparse.Namespace) -> dict[str, float]:
 
 
 def add_train_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=5, help="measured steps of each kind, after one to warm up")
+    parser.add_argument("--repeats", type=int, default=9, help="measured steps of each kind, after one to warm up")
     parser.add_argument("--images", type=int, default=2, help="images of a step")
     parser.add_argument("--masks", type=int, default=5, help="masks of each image")
     parser.add_argument("--rounds", type=int, default=8, help="corrective rounds of a step")
