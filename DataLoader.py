@@ -47,8 +47,9 @@ class FundusDataset(Dataset):
     out masks that vanished in the model frame, as long as another one is there.
 
     structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
-    with the probability ASKED, and so are structures that are known not to be there. With `every_absent`, for testing,
-    all masks are clicked on, and all these structures are asked for.
+    with the probability ASKED, and so are structures that are known not to be there (of a photograph without a mask at
+    least one of them). With `every_absent`, for testing, all masks are clicked on, and all these structures are asked
+    for.
     """
 
     records: Sequence[Record]
@@ -84,10 +85,11 @@ class FundusDataset(Dataset):
         if self.augmentation:
             frame = self.augmentation.zoom(frame, [mask for mask in truth if mask.any()], rng)
         image = self.preprocessing.image(photograph, frame)
-        masks = np.stack([self.preprocessing.mask(mask, frame) for mask in truth])
+        masks = np.array([self.preprocessing.mask(mask, frame) for mask in truth], np.uint8)
+        masks = masks.reshape(len(truth), *image.shape[1:])  # in a test without names there may be none
         empty = ~masks.any((1, 2))
         # what was asked for and is not in view is not there
-        unseen = np.flatnonzero(empty & [target.asked >= 0 for target in targets])
+        unseen = np.flatnonzero(empty & np.array([target.asked >= 0 for target in targets], bool))
         if self.augmentation:
             seen = np.setdiff1d(np.arange(len(masks)), unseen)
             image, changed, kept = self.augmentation(image, masks[seen], rng)
@@ -113,12 +115,12 @@ class FundusDataset(Dataset):
         return {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(masks)[:, None].bool(),
-            "box": torch.tensor([self._box(mask) for mask in masks], dtype=torch.float32),
+            "box": torch.tensor([self._box(mask) for mask in masks], dtype=torch.float32).view(-1, 4),
             "frame": frame,
             "record": record,
             "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets]),
             "refs": [target.ref for target in targets],
-            "asked": torch.tensor([target.asked for target in targets]),
+            "asked": torch.tensor([target.asked for target in targets], dtype=torch.int64),
             "seeds": [int(rng.integers(2**63)) for _ in targets],
         }
 
@@ -140,7 +142,10 @@ class FundusDataset(Dataset):
                 asked[name] = Target(tuple(record.of(name)), target.ref, self._label(name))
         clicked = [target for target in chosen if target.ref.structure not in asked]
         share = 1.0 if self.every_absent else ASKED
-        absent = [name for name in record.absent if name in self.structures and rng.random() < share]
+        known = [name for name in record.absent if name in self.structures]
+        absent = [name for name in known if rng.random() < share]
+        if known and not (chosen or absent):
+            absent = [str(rng.choice(known))]
         missing = [Target((), MaskRef(record.image, f"no {name}", name), self._label(name)) for name in absent]
         return [*clicked, *asked.values(), *missing]
 
@@ -246,7 +251,7 @@ def make_loader(
 ) -> DataLoader:
     """`batches`, else all items in order and `batch_size` at a time, read ahead by `num_workers` processes."""
     cv2.setNumThreads(0)  # worker processes are forked: a thread pool made before would hang in them
-    loader = DataLoader(
+    return _Loader(
         dataset,
         batch_size=batch_size if batches is None else 1,  # the value that DataLoader wants beside a batch_sampler
         batch_sampler=batches,
@@ -256,8 +261,19 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),  # calls Batch.pin_memory
         worker_init_fn=_leave_signals_to_parent if num_workers else None,
     )
-    atexit.register(_stop_workers, weakref.ref(loader))
-    return loader
+
+
+class _Loader(DataLoader):
+    """Its processes end when Python exits, also of an iterator that an error's traceback keeps alive.
+
+    multiprocessing would send them SIGTERM, which they ignore, and wait for ever.
+    """
+
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers:
+            atexit.register(_stop_workers, weakref.ref(iterator))
+        return iterator
 
 
 def _leave_signals_to_parent(_: int) -> None:
@@ -267,10 +283,6 @@ def _leave_signals_to_parent(_: int) -> None:
 
 
 def _stop_workers(reference: weakref.ref) -> None:
-    """End the processes of a loader that is still in use when Python exits.
-
-    multiprocessing would send them SIGTERM, which they ignore, and wait for ever.
-    """
-    loader = reference()
-    if loader is not None and loader._iterator is not None:
-        loader._iterator._shutdown_workers()
+    iterator = reference()
+    if iterator is not None:
+        iterator._shutdown_workers()

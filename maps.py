@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +117,7 @@ def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)  # a dict hides repeated keys
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, tuple):
         raise DataError(f"{path} holds a JSON {type(content).__name__}: give an object, see data_demo/README.md.")
@@ -141,11 +141,15 @@ def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 def resolve(name: str, folder: Path) -> Path:
     """A path of a map: against the current folder if it exists there, else against the map's folder.
 
-    Back-slashes are read as separators where no file has the name as written.
+    Back-slashes are read as separators where no file has the name as written. Raises DataError for a name that is too
+    long.
     """
     spellings = dict.fromkeys([name, name.replace("\\", "/")])
     candidates = [path for spelling in spellings for path in (Path(spelling), folder / spelling)]
-    return next((path for path in candidates if path.exists()), candidates[-1])
+    try:
+        return next((path for path in candidates if path.exists()), candidates[-1])
+    except OSError as error:
+        raise DataError(f"the map in {folder} has {name[:60]!r}... ({error.strerror}): correct it") from error
 
 
 def structure_of(mask: Path, image: Path) -> str:
@@ -171,13 +175,12 @@ def saved_name(mask: str) -> str:
 def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Record]:
     """Records of a split, in the map's order.
 
-    With `check` every file is opened: missing and unreadable files, masks of another size than their image,
-    values other than {0, 1} or {0, 255} and empty masks are reported together in one DataError.
+    Photographs without a mask are among them, see `askable`. With `check` every file is opened: missing and unreadable
+    files, masks of another size than their image, values other than {0, 1} or {0, 255} and empty masks are reported
+    together in one DataError.
     """
     path = map_path(Path(folder), split)
     images = read_map(path)
-    if not any(images.values()):
-        raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     indexes: dict[Path, dict[str, dict[str, str]]] = {}
     basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
     records = []
@@ -192,9 +195,16 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
         about = _about(image_path, path.parent, indexes)
         data_set, absent = about.get("dataset") or path.parent.resolve().name, (about.get("absent") or "").split()
         records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
+    if not any(record.masks or record.absent for record in records):
+        raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     if check:
         check_records(records)
-    return [record for record in records if record.masks]
+    return records
+
+
+def askable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:
+    """The records with a mask, or without one of these structures that are asked for by name, as a healthy eye is."""
+    return [record for record in records if record.masks or not set(structures).isdisjoint(record.absent)]
 
 
 def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
@@ -234,11 +244,14 @@ def _read_index(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / "index.csv"
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"image", "dataset"} <= set(rows.fieldnames or ()):
-            return {}
-        return {os.path.abspath(folder / row["image"]): row for row in rows if row["image"] and row["dataset"]}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the first column
+            rows = csv.DictReader(file)
+            if not {"image", "dataset"} <= set(rows.fieldnames or ()):
+                return {}
+            return {os.path.abspath(folder / row["image"]): row for row in rows if row["image"] and row["dataset"]}
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table in UTF-8 ({error}): save it as CSV UTF-8") from error
 
 
 def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
@@ -252,6 +265,13 @@ def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]])
         missing = [name for name in structures.get(record.data_set, ()) if name not in drawn]
         found.append(replace(record, absent=tuple(dict.fromkeys((*record.absent, *missing)))))
     return found
+
+
+def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
+    """Raise DataError where --complete names a data set that no record is of."""
+    present = list(dict.fromkeys(record.data_set for record in records))
+    if unknown := [name for name in names if name not in present]:
+        raise DataError(f"--complete {unknown[0]}: no photograph is of this data set; there are {', '.join(present)}.")
 
 
 def check_records(*splits: Sequence[Record]) -> None:
@@ -320,18 +340,18 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
-    """A mask file with values {0, 1} or {0, 255} as uint8 {0, 1} [H, W].
+    """A mask file with values {0, 1}, {0, 255} or, of 16 bits, {0, 65535} as uint8 {0, 1} [H, W].
 
     Raises DataError that names the file, also for other values and, unless it `may_be_empty`, for an empty mask.
     """
-    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
-    highest = int(mask.max())
+    mask = _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    highest = mask.max()
     if highest == 0:
         if may_be_empty:
-            return mask
+            return np.zeros(mask.shape, np.uint8)
         raise EmptyMaskError(f"{path} is empty (all 0): leave it out of the map")
     binary = mask == highest
-    if highest not in (1, 255) or not (binary | (mask == 0)).all():
+    if highest not in (1, 255, 65535) or not (binary | (mask == 0)).all():
         values = ", ".join(map(str, np.unique(mask)[:6]))
         raise ValuesError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
     return binary.astype(np.uint8)
@@ -340,8 +360,9 @@ def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     try:
         return np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise MissingError(f"{path} cannot be opened ({error.strerror}): check the path in the map") from error
+    except (OSError, ValueError) as error:  # the second for what no path can be: a zero byte, half a surrogate pair
+        reason = getattr(error, "strerror", None) or error
+        raise MissingError(f"{path} cannot be opened ({reason}): check the path in the map") from error
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:

@@ -35,6 +35,8 @@ def make_prompts(batch: Batch, *, point_num: int, seed: int) -> Prompts:
     A mask that vanished in the model frame gets empty lists.
     """
     prompts: Prompts = {}
+    if not batch.refs:  # photographs without a mask, which are asked for by name alone
+        return prompts
     streams = [stream(seed, ref.key, "opening") for ref in batch.refs]
     coords, labels = first_points(batch.mask[:, 0], point_num, streams)
     for i, ref in enumerate(batch.refs):
@@ -86,9 +88,10 @@ class OpeningPrompts(Dataset):
 
 
 def without(record: Record, unreadable: dict[str, str]) -> Record | None:
-    """A record without its unreadable masks; None where nothing is left to evaluate."""
+    """A record without its unreadable masks; None where nothing is left of what there was to evaluate."""
     masks = tuple(mask for mask in record.masks if str(mask.path) not in unreadable)
-    return replace(record, masks=masks) if masks and str(record.image) not in unreadable else None
+    lost = str(record.image) in unreadable or (record.masks and not masks)
+    return None if lost else replace(record, masks=masks)
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompts]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from evaluation import METRICS, POINTS, STRUCTURE, Mode, parse_mode
-from maps import complete, load_folders
+from maps import DataError, Record, askable, check_data_sets, complete, load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -38,6 +38,7 @@ from utils import (
     leave_processes,
     make_folder,
     parse_with_given,
+    refuse_run_name,
     resume_command,
     run_main,
     seed_everything,
@@ -114,8 +115,8 @@ def add_windows(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_tiles(args: argparse.Namespace, image_size: int) -> Tiles | None:
-    """What the flags say of tiles; None without them. Raises UsageError."""
+def read_tiles(args: argparse.Namespace, image_size: int, names: Sequence[str]) -> Tiles | None:
+    """What the flags say of tiles; None without them. names: of the structures. Raises UsageError."""
     if not args.tiles:
         if without := sorted({"tile_side", "tile_overlap", "tile_whole"} & args.given):
             raise UsageError(f"--{', --'.join(without)}: add --tiles True, or leave it out.")
@@ -128,12 +129,36 @@ def read_tiles(args: argparse.Namespace, image_size: int) -> Tiles | None:
         except ValueError as error:
             raise UsageError(f"--tile_whole {word}: give a weight from 0 to 1, or NAME=weight.") from error
     whole = values.pop("", 0.5)
+    if "tile_whole" in args.given and (unknown := values.keys() - names):
+        raise UsageError(f"--tile_whole {min(unknown)}: no structure of these weights ({', '.join(names) or 'none'}).")
     try:
         tiles = Tiles(args.tile_side, args.tile_overlap, whole, values)
         tiles.side_for(image_size)
     except ValueError as error:
         raise UsageError(f"--tile_side, --tile_overlap, --tile_whole: {error}") from error
     return tiles
+
+
+def find_records(args: argparse.Namespace, folders: Sequence[str], names: Sequence[str]) -> list[Record]:
+    """The photographs to test on: with a mask, or known not to have one of `names`, which are asked for.
+
+    Raises DataError where there is none, or --complete names a data set that is not there.
+    """
+    records = load_folders(folders, "test")
+    check_data_sets(args.complete, records)
+    records = askable(complete(records, args.complete), names)
+    if not records:
+        raise DataError(f"--data_path {', '.join(folders)}: the test map has no photograph with a mask.")
+    return records
+
+
+def refuse_unknown(records: Sequence[Record], names: Sequence[str]) -> None:
+    """Raise UsageError where no photograph has, or is known not to have, one of the structures `names`."""
+    there = {mask.structure for record in records for mask in record.masks}
+    there |= {name for record in records for name in record.absent}
+    if there.isdisjoint(names):
+        known = f"know {', '.join(names)}" if names else "know no structure by name"
+        raise UsageError(f"--prompts structure: these weights {known}, the data have {', '.join(sorted(there))}.")
 
 
 def check_args(args: argparse.Namespace) -> None:
@@ -198,15 +223,21 @@ def main(args: argparse.Namespace) -> int:
         setup_logging(level=logging.INFO if processes.first else logging.ERROR)
         check_args(args)
         modes = select_modes(args)
-        if args.mirror and all(mode.opening != STRUCTURE for mode in modes):
-            raise UsageError("--mirror answers the column structure: add it to --prompts, or leave --mirror out.")
+        by_name = any(mode.opening == STRUCTURE for mode in modes)
+        for name in ("mirror", "tiles"):
+            if getattr(args, name) and not by_name:
+                raise UsageError(f"--{name} answers the column structure: add it to --prompts, or leave --{name} out.")
         warn_of_emulation(args.use_amp, device)
         seed_everything(args.seed)
+        refuse_run_name(args.run_name)
         out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")
         model = load_model(args, device)
         folders = args.data_path if isinstance(args.data_path, list) else [args.data_path]
-        tiles = read_tiles(args, model.image_size)
-        records = complete(load_folders(folders, "test"), args.complete)
+        names = model.prompt_encoder.structures if by_name else ()
+        tiles = read_tiles(args, model.image_size, names)
+        records = find_records(args, folders, names)
+        if by_name:
+            refuse_unknown(records, names)
         tester = Tester(args, model, records, modes, out, processes, tiles)
         return run(args, tester, out, processes)
     finally:

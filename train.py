@@ -20,7 +20,7 @@ import torch
 
 from DataLoader import BOXES
 from evaluation import METRICS
-from maps import load_folders
+from maps import complete, load_folders
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -49,6 +49,7 @@ from utils import (
 
 logger = logging.getLogger("train")
 BALANCES = ("none", "structure")
+HIGHEST = 10**9  # number that a flag may have
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -155,8 +156,8 @@ def check_args(args: argparse.Namespace) -> None:
     lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "accumulate": 1}
     lowest |= {"warmup_steps": 0, "patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
     for name, least in lowest.items():
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} {getattr(args, name)}: give {least} or more.")
+        if not least <= (value := getattr(args, name)) <= HIGHEST and not math.isnan(value):
+            raise UsageError(f"--{name} {value}: give {least} or more" + f", {HIGHEST} at most." * (value > least))
     odd = [name for name in ("lr", "weight_decay", "clip_grad", "ema") if not math.isfinite(getattr(args, name))]
     if odd:
         raise UsageError(f"--{odd[0]} {getattr(args, odd[0])}: give a finite number.")
@@ -178,12 +179,20 @@ def check_args(args: argparse.Namespace) -> None:
         )
 
 
-def structures_of(args: argparse.Namespace) -> list[str] | None:
-    """The structures that --structures asks for; None leaves them to the checkpoint."""
-    if args.structures is None or args.structures:
-        return args.structures
+def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] | None:
+    """The structures that --structures asks for; None leaves them to the checkpoint, which has `known` ones.
+
+    Raises UsageError for a name that neither the checkpoint nor the data have: nothing could train it.
+    """
+    if args.structures is None:
+        return None
     records = load_folders(folders_of(args), "train")
-    return sorted({mask.structure for record in records for mask in record.masks})
+    drawn = {mask.structure for record in records for mask in record.masks}
+    absent = {name for record in complete(records, args.complete) for name in record.absent}
+    if unknown := [name for name in args.structures if name not in drawn | absent | set(known)]:
+        there = ", ".join(sorted(drawn))
+        raise UsageError(f"--structures {unknown[0]!r}: neither the data nor the checkpoint have it (data: {there}).")
+    return args.structures or sorted(drawn)
 
 
 def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
@@ -196,7 +205,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
             checkpoint=source,
             image_size=args.image_size,
             encoder_adapter=args.encoder_adapter,
-            structures=structures_of(args),
+            structures=structures_of(args, source.structures if source else ()),
             detail=args.detail,
         )
         select_trainable(model, args.train_encoder)

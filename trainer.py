@@ -17,10 +17,20 @@ from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
 from evaluation import presence_thresholds
-from maps import DataError, Record, check_records, complete, data_digest, has_map, load_folders
+from maps import (
+    DataError,
+    Record,
+    askable,
+    check_data_sets,
+    check_records,
+    complete,
+    data_digest,
+    has_map,
+    load_folders,
+)
 from report import write_summary
 from runlog import RunLog
-from segment_anything.checkpoint import model_metadata, read_checkpoint
+from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
@@ -32,7 +42,7 @@ from segment_anything.training.optimisation import (
     make_optimizer,
 )
 from segment_anything.training.sampling import EpochBatches, nested_share, step_stream, structure_weights
-from segment_anything.training.state import load_state, save_checkpoint
+from segment_anything.training.state import DAMAGE, load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from tally import mean, summarise
 from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
@@ -58,13 +68,24 @@ def folders_of(args: argparse.Namespace) -> list[str]:
     return args.data_path if isinstance(args.data_path, list) else [args.data_path]
 
 
-def load_splits(folders: Sequence[str]) -> tuple[list[Record], list[Record]]:
-    """Training and validation records of all folders, unchecked; the second of folders with a validation map."""
-    train = load_folders(folders, "train")
+def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[list[Record]]:
+    """Training and validation records of all folders, their files unchecked; the second where there is such a map.
+
+    Photographs without a mask are left out, but for those that are known not to have one of the `structures`. Raises
+    DataError where nothing is left to train with, or --complete names a data set that is not there.
+    """
+    folders = folders_of(args)
     with_val = [folder for folder in folders if has_map(folder, "val")]
     if not with_val:
         logger.warning(f"{', '.join(folders)}: no validation map, so no validation: best is the last checkpoint")
-    return train, load_folders(with_val, "val") if with_val else []
+    splits = [load_folders(folders, "train"), load_folders(with_val, "val") if with_val else []]
+    check_data_sets(args.complete, [record for records in splits for record in records])
+    kept = [askable(complete(records, args.complete), structures) for records in splits]
+    if left_out := sum(map(len, splits)) - sum(map(len, kept)):
+        logger.info(f"{left_out} photographs without a mask are left out")
+    if not kept[0]:
+        raise DataError(f"--data_path {', '.join(folders)}: there is nothing to train with.")
+    return kept
 
 
 class Trainer:
@@ -86,7 +107,7 @@ class Trainer:
         self.module = self._parallel(Objectives(model))
         if processes.count == 1 and not self.scaler.is_enabled():
             factor_adapters(model)
-        train, val = (complete(records, args.complete) for records in load_splits(folders_of(args)))
+        train, val = load_splits(args, model.prompt_encoder.structures)
         train = [train[i] for i in nested_share(len(train), args.train_share, args.seed)]
         self.data = ""
         if processes.first:
@@ -308,14 +329,15 @@ class Trainer:
     def validate(self, epoch: int) -> dict[str, Any]:
         """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts.
 
-        No mask is withheld in them; from when on they will be is chosen from them.
+        No mask is withheld in them; from when on they will be is chosen from them, for structures that are in them.
         """
         thresholds = self.model.prompt_encoder.presence_thresholds
+        before = dict(thresholds)
         thresholds |= dict.fromkeys(thresholds, 0.0)
         self.model.eval()
         with self.average.in_place():
             rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
-        thresholds |= presence_thresholds(rows)
+        thresholds |= before | presence_thresholds(rows)
         summary = summarise(rows, self.args.metrics)
         if self.log:
             self.log.picture(epoch, tiles, step=self.step)
@@ -347,7 +369,8 @@ class Trainer:
 
     def _binding_flags(self) -> dict[str, Any]:
         flags = {f"--{k}": v for k, v in vars(self.args).items() if k not in FREE_ON_RESUME}
-        return flags | {"number of processes": self.processes.count}
+        structures = list(self.model.prompt_encoder.structures)
+        return flags | {"--structures": structures, "number of processes": self.processes.count}
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
@@ -355,12 +378,17 @@ class Trainer:
         refuse_other_run(folder, self.folder, state["flags"], self._binding_flags())
         if self.processes.first and state["data"] != self.data:
             logger.warning(f"the data in {self.args.data_path} changed since {folder} was written")
-        weights = read_checkpoint(folder).state
-        self.model.load_state_dict(weights | state["trained"])
-        for name, value in self.average.values.items():
-            value.copy_(weights[name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name in POSITION:
-            setattr(self, name, state[name])
+        saved = read_checkpoint(folder, flag="--resume")
+        known = self.model.prompt_encoder
+        try:
+            self.model.load_state_dict(saved.state | state["trained"])
+            for name, value in self.average.values.items():
+                value.copy_(saved.state[name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            vars(self).update({name: state[name] for name in POSITION})
+        except DAMAGE as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"--resume {folder} is damaged ({reason}): resume from another one.") from error
+        known.presence_thresholds |= saved.presence_thresholds(known.structures)
         logger.info(f"resumed from {folder}: epoch {self.epoch + 1}, step {self.step}")

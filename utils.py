@@ -7,6 +7,7 @@ import logging
 import mmap
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -70,10 +71,13 @@ def parse_complete(text: str) -> dict[str, list[str]]:
 
 
 class Merge(argparse.Action):
-    """Joins the dictionaries of a flag's values."""
+    """Joins the dictionaries of lists of a flag's values, also of a flag that is given twice."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        setattr(namespace, self.dest, {key: names for value in values for key, names in value.items()})
+        joined = {key: list(names) for key, names in (getattr(namespace, self.dest) or {}).items()}
+        for key, names in (item for value in values for item in value.items()):
+            joined[key] = list(dict.fromkeys((*joined.get(key, ()), *names)))
+        setattr(namespace, self.dest, joined)
 
 
 def parse_with_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,16 +93,33 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     try:
         return main(args)
     except (UsageError, DataError, CheckpointError, OSError) as error:
-        message = str(error).rsplit("DataError: ", maxsplit=1)[-1]  # behind a loader process's own traceback
-        print(f"error: {message.strip()}", file=sys.stderr)
+        print(f"error: {_told_by_loader(str(error)).strip()}", file=sys.stderr)
         return 2
-    except torch.OutOfMemoryError as error:
-        cure = "lower --batch_size or --image_size, or train with --grad_checkpointing"
-        print(f"error: the device's memory is full ({error}): {cure}", file=sys.stderr)
+    except RuntimeError as error:
+        if not (told := _cure(error)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _told_by_loader(message: str) -> str:
+    """An error's message without the traceback that a loader process puts before it."""
+    return re.split(r"(?m)^[\w.]*Error: ", message)[-1] if message.startswith("Caught ") else message
+
+
+def _cure(error: RuntimeError) -> str:
+    """What to do about an error of PyTorch that a user can mend; empty for others."""
+    reason = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in reason:
+        cure = "lower --batch_size or --image_size, or train with --grad_checkpointing"
+        return f"the device's memory is full ({reason}): {cure}"
+    if reason.startswith("DataLoader worker"):
+        cure = "free memory (in a container, of /dev/shm too) or give --num_workers 0, and go on with --resume"
+        return f"a process that reads photographs has ended ({reason}): {cure}"
+    return ""
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -114,7 +135,7 @@ def resolve_device(name: str | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices.")
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: this PyTorch cannot use it; use cpu, or leave it out.") from error
     return device
@@ -252,13 +273,21 @@ def make_folder(path: Path, flag: str) -> Path:
 
 
 def make_run_folder(args: argparse.Namespace) -> Path:
-    """The folder of a training run: empty, or of the run that --resume goes on with. Raises UsageError for another."""
+    """The folder of a training run: without one, or with that which --resume goes on with. Raises UsageError else."""
+    refuse_run_name(args.run_name)
     folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
     if (folder / "last").exists() and not args.resume:
         raise UsageError(
             f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
         )
     return folder
+
+
+def refuse_run_name(name: str) -> None:
+    """Raise UsageError for a --run_name that is no folder below --work_dir."""
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute():
+        raise UsageError(f"--run_name {name!r}: give the name of a folder of its own, below --work_dir.")
 
 
 def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -142,13 +142,13 @@ def _parts(keys: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(OPTIONAL[_optional(key)] for key in keys))
 
 
-def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
     """Read a checkpoint file, or the `model.safetensors` of a checkpoint folder, onto the CPU.
 
-    Raises CheckpointError when the file is missing, damaged, no state dict of this family, or a pickle that
-    holds more than tensors. With `trust` such a pickle is loaded, and any code in it runs.
+    Raises CheckpointError when the file is missing (`flag` is what gave it), damaged, no state dict of this family, or
+    a pickle that holds more than tensors. With `trust` such a pickle is loaded, and any code in it runs.
     """
-    checkpoint = read_tensors(path, trust=trust)
+    checkpoint = read_tensors(path, trust=trust, flag=flag)
     if POSITIONS not in checkpoint.state:
         reason = f"it has no {POSITIONS!r}"
         for key, what in FOREIGN.items():
@@ -158,12 +158,12 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
     return checkpoint
 
 
-def read_tensors(path: str | Path, *, trust: bool = False) -> Checkpoint:
+def read_tensors(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
     """As `read_checkpoint`, whatever the tensors' names."""
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
-        raise CheckpointError(f"Checkpoint {path} does not exist: check --sam_checkpoint.")
+        raise CheckpointError(f"Checkpoint {path} does not exist: check {flag}.")
     state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
     if odd := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: entry {odd[0]!r} is not a tensor.")

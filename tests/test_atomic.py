@@ -189,6 +189,16 @@ def test_leftovers_of_a_killed_run_do_not_keep_checkpoints_alive(tmp_path):
     assert entries(tmp_path) == {"last", "step-0000002"}
 
 
+def test_what_a_user_puts_beside_the_checkpoints_stays(tmp_path):
+    strangers = {"step-1-notes", "step-0000001-good", ".step-notes.tmp", ".profile"}
+    for name in strangers - {".profile"}:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".profile").symlink_to("elsewhere")
+    for step in (1, 2):
+        save(tmp_path, step, ["last"])
+    assert entries(tmp_path) == {"last", "step-0000002", *strangers}
+
+
 @pytest.mark.parametrize("keep", [0, 1, 2, 9])
 def test_the_newest_checkpoints_without_a_link_are_kept_on_request(tmp_path, keep):
     for step in (1, 2, 3, 4):
@@ -213,7 +223,23 @@ def test_damaged_state_is_named(tmp_path, damage):
         load_state(folder)
 
 
-@pytest.mark.parametrize("content", [{"weight": torch.ones(2)}, [1, 2]])
+def test_a_state_with_one_changed_bit_is_named(tmp_path):
+    folder = save(tmp_path, 1, ["last"])
+    content = bytearray((folder / "state.pt").read_bytes())
+    place = content.rindex(b"step")  # a name in the pickle, which stays readable
+    content[place] ^= 1
+    (folder / "state.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
+        load_state(folder)
+
+
+def test_a_file_in_the_place_of_a_checkpoint_folder_is_named(tmp_path):
+    folder = save(tmp_path, 1, ["last"])
+    with pytest.raises(CheckpointError, match="give a checkpoint folder"):
+        load_state(folder / "state.pt")
+
+
+@pytest.mark.parametrize("content", [{"weight": torch.ones(2)}, [1, 2], {"flags": 3}])
 def test_a_file_that_is_no_state_is_named(tmp_path, content):
     torch.save(content, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match=r"state\.pt is not the state of a training run"):

@@ -228,6 +228,7 @@ TRAIN_MAP, TEST_MAP = "image2label_train.json", "label2image_test.json"
         ("train", TRAIN_MAP, "{}", ["lists no mask"]),
         ("train", TRAIN_MAP, json.dumps({IMAGE: []}), ["lists no mask"]),
         ("test", TEST_MAP, "{}", ["lists no mask"]),
+        ("train", TRAIN_MAP, "[" * 200_000, ["cannot be read as JSON"]),
     ],
 )
 def test_bad_maps_are_named(script, name, content, parts, data, checkpoint, capsys):
@@ -235,6 +236,29 @@ def test_bad_maps_are_named(script, name, content, parts, data, checkpoint, caps
     message = refuse(script, argv_of(script, data, checkpoint), capsys)
     assert all(part in message for part in [str(data / name), *parts])
     assert not written(data)
+
+
+@pytest.mark.parametrize("name", ["images/a\0b.png", "images/" + 5000 * "x"])
+def test_what_is_no_path_is_named(name, data, checkpoint, capsys):
+    (data / TRAIN_MAP).write_text(json.dumps({name: [DISC]}))
+    message = refuse("train", argv_of("train", data, checkpoint), capsys)
+    assert str(data) in message and ("cannot be opened" in message or "too long" in message)
+
+
+@pytest.mark.parametrize("table", [b"image,dataset\n\xe9,b\n", b"image,dataset\n" + b"x" * 200_000 + b",b\n"])
+def test_an_index_that_is_no_table_is_named(table, data, checkpoint, capsys):
+    (data / "index.csv").write_bytes(table)
+    message = refuse("train", argv_of("train", data, checkpoint), capsys)
+    assert str(data / "index.csv") in message and "CSV UTF-8" in message
+
+
+def test_what_a_loader_process_finds_is_told_in_one_line(data, checkpoint, capsys, monkeypatch):
+    """Also errors of the kinds of DataError: here the photograph is gone when the process reads it."""
+    monkeypatch.setattr("trainer.check_records", lambda *_: (data / IMAGE).unlink())
+    monkeypatch.setattr("trainer.data_digest", lambda _: "")
+    monkeypatch.setattr("trainer.has_map", lambda *_: False)
+    message = refuse("train", [*argv_of("train", data, checkpoint), "--num_workers", "1"], capsys)
+    assert message.startswith(f"error: {data / IMAGE} cannot be opened") and message.strip().count("\n") == 0
 
 
 @BOTH
@@ -331,6 +355,18 @@ FLAGS = [
     ("train", "--clip_grad -1", ["--clip_grad -1", "0 or more"]),
     ("train", "--weight_decay -1", ["--weight_decay -1", "0 or more"]),
     ("train", "--accumulate 0", ["--accumulate 0", "1 or more"]),
+    ("train", f"--batch_size {10**20}", [f"--batch_size {10**20}", "at most"]),
+    ("train", "--device meta", ["--device meta", "use cpu"]),
+    ("train", "--image_size 100000000", ["memory is full", "--image_size"]),
+    ("train", "--run_name ..", ["--run_name '..'", "a folder of its own"]),
+    ("train", "--run_name /tmp/elsewhere", ["--run_name '/tmp/elsewhere'", "below --work_dir"]),
+    ("test", "--run_name a/../..", ["--run_name 'a/../..'", "a folder of its own"]),
+    ("train", "--complete dat=vessel", ["--complete dat", "there are data"]),
+    ("test", "--complete dat=vessel", ["--complete dat", "there are data"]),
+    ("train", "--structures optic_disc vesel", ["--structures 'vesel'", "data: optic_disc, vessel"]),
+    ("test", "--prompts structure", ["--prompts structure", "know no structure by name", "optic_disc, vessel"]),
+    ("test", "--tiles", ["--tiles answers the column structure"]),
+    ("test", "--prompts structure --tiles --tile_whole vesel=0.3", ["--tile_whole vesel", "no structure of these"]),
     ("test", "--data_path nowhere", ["nowhere", "--data_path"]),
     ("train", "--data_path nowhere", ["nowhere", "--data_path"]),
 ]
@@ -456,6 +492,27 @@ def test_a_run_does_not_go_on_with_other_flags(flags, parts, data, checkpoint, c
     message = refuse("train", argv, capsys)
     assert all(part in message for part in parts)
     assert (folder / "last/state.pt").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_other_structures(data, checkpoint, capsys):
+    folder = train_here(data, checkpoint, "--structures")
+    (data / TRAIN_MAP).write_text(json.dumps({IMAGE: [DISC]}))
+    argv = [*argv_of("train", data, checkpoint), "--structures", "--resume", str(folder / "last")]
+    message = refuse("train", argv, capsys)
+    assert "--structures ['optic_disc'] (was ['optic_disc', 'vessel'])" in message
+
+
+@pytest.mark.parametrize("damage", ["no weights", "no step", "other optimizer"])
+def test_a_damaged_checkpoint_to_resume_is_named(damage, data, checkpoint, capsys):
+    last = train_here(data, checkpoint) / "last"
+    if damage == "no weights":
+        (last / "model.safetensors").unlink()
+    else:
+        state = load_state(last)
+        state.pop("step") if damage == "no step" else state.update(optimizer=3)
+        torch.save(state, last / "state.pt")
+    message = refuse("train", [*argv_of("train", data, checkpoint), "--resume", str(last)], capsys)
+    assert "--resume" in message and str(last) in message
 
 
 def test_tensorboard_without_its_package_is_named(data, checkpoint, capsys, monkeypatch):

@@ -10,7 +10,18 @@ import pytest
 import torch
 
 from DataLoader import Batch, FundusDataset, collate, make_loader
-from maps import DataError, MaskRef, Record, data_digest, load_index, read_image, read_mask, resolve, structure_of
+from maps import (
+    DataError,
+    MaskRef,
+    Record,
+    askable,
+    data_digest,
+    load_index,
+    read_image,
+    read_mask,
+    resolve,
+    structure_of,
+)
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.sampling import Draw, EpochBatches
 from segment_anything.utils.transforms import Preprocessing
@@ -121,12 +132,19 @@ def test_paths_are_looked_up_in_the_current_folder_first(tmp_path, monkeypatch):
     assert resolve(str(data / both), here) == data / both
 
 
-def test_images_without_masks_are_left_out(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_images_without_masks_can_be_asked_for_what_they_do_not_have(tmp_path, encoding):
     one_eye(tmp_path, NAMES)
-    write_png(tmp_path / "images/healthy.png", picture())
-    content = {"images/healthy.png": [], "images/eye.png": NAMES}
+    for name in ("healthy", "unknown"):
+        write_png(tmp_path / f"images/{name}.png", picture())
+    content = {"images/healthy.png": [], "images/unknown.png": [], "images/eye.png": NAMES}
     (tmp_path / "image2label_train.json").write_text(json.dumps(content))
-    assert [record.image.name for record in load_index(tmp_path, "train")] == ["eye.png"]
+    table = "image,dataset,absent\nimages/healthy.png,clinic,drusen haemorrhage\n"
+    (tmp_path / "index.csv").write_text(table, encoding=encoding)
+    records = load_index(tmp_path, "train")
+    names = {asked: [r.image.stem for r in askable(records, asked)] for asked in [(), ("drusen",), ("vessel",)]}
+    assert names == {(): ["eye"], ("drusen",): ["healthy", "eye"], ("vessel",): ["eye"]}
+    (tmp_path / "index.csv").unlink()
     (tmp_path / "image2label_train.json").write_text(json.dumps({"images/healthy.png": []}))
     with pytest.raises(DataError, match="lists no mask"):
         load_index(tmp_path, "train")
@@ -162,10 +180,17 @@ def test_equal_basenames_get_different_keys(tmp_path):
     assert [mask.structure for mask in record.masks] == ["optic_disc", "optic_cup", "vessel"]
 
 
-@pytest.mark.parametrize("value", [1, 255])
-def test_masks_hold_0_and_1_or_0_and_255(tmp_path, value):
-    mask = read_mask(write_png(tmp_path / "m.png", square(3, 4, value=value)))
+@pytest.mark.parametrize(("value", "dtype"), [(1, "u1"), (255, "u1"), (1, "u2"), (255, "u2"), (65535, "u2")])
+def test_masks_hold_0_and_1_or_0_and_255(tmp_path, value, dtype):
+    mask = read_mask(write_png(tmp_path / "m.png", square(3, 4, value=1).astype(dtype) * value))
     assert mask.dtype == np.uint8 and np.array_equal(mask, square(3, 4, value=1))
+
+
+def test_an_empty_mask_of_16_bits_is_empty(tmp_path):
+    path = write_png(tmp_path / "m.png", np.zeros((8, 9), np.uint16))
+    assert read_mask(path, may_be_empty=True).dtype == np.uint8
+    with pytest.raises(DataError, match="is empty"):
+        read_mask(path)
 
 
 def test_photographs_are_read_as_rgb(tmp_path):

@@ -258,6 +258,12 @@ def test_the_command_that_goes_on_means_the_same_training(argv):
     assert vars(again) == vars(args) | {"resume": Path("run/last")}
 
 
+@pytest.mark.parametrize("words", ["--complete a=x b=y a=z", "--complete a=x --complete b=y a=z,x"])
+def test_complete_joins_what_is_said_of_a_data_set(words):
+    assert train.parse_args(words.split()).complete == {"a": ["x", "z"], "b": ["y"]}
+    assert train.parse_args([]).complete == {}
+
+
 @pytest.mark.parametrize("argv", ["--boxes_prompt True --image_size 256", "--prompts structure 3 --complete a=b,c"])
 def test_the_command_that_goes_on_means_the_same_test(argv):
     """Flags that were given with their default values count, too: they choose a single mode, or override a file."""

@@ -137,6 +137,12 @@ def test_unusable_weights_are_refused(weights):
         EpochBatches(3, 1, seed=0, weights=np.array(weights))
 
 
+def test_a_photograph_without_a_mask_has_the_usual_weight():
+    weights = structure_weights([["disc"], [], ["disc", "cup"]])
+    assert weights == pytest.approx(np.array([0.5, 0.625, 0.75]) / 1.875)
+    assert structure_weights([[], []]) == pytest.approx([0.5, 0.5])
+
+
 def test_weights_of_structures_by_hand():
     """Four vessels, one lesion: a vessel counts 1/4, the lesion 1; a photograph the mean of its masks."""
     structures = [["vessel"], ["vessel", "lesion"], ["vessel"], ["vessel"]]

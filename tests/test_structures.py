@@ -176,6 +176,18 @@ def test_what_is_asked_for_is_the_whole_structure_or_nothing(record):
     assert seen == {("haemorrhage", -1), ("haemorrhage", 4), ("vessel", -1), ("hard_exudate", 5)}
 
 
+def test_a_healthy_photograph_is_asked_for_something_that_it_does_not_have(record):
+    healthy = replace(record, masks=(), absent=("hard_exudate", "haemorrhage", "drusen"))
+    names = ["haemorrhage", "hard_exudate"]
+    dataset = FundusDataset([healthy], Preprocessing(64), drop_vanished=True, structures=names)
+    seen = set()
+    for epoch in range(20):
+        item = dataset[Draw(epoch, 0, 0)]
+        assert not item["mask"].any() and len(item["mask"]) == len(item["asked"]) > 0
+        seen |= {tuple(sorted(item["asked"].tolist()))}
+    assert seen == {(4,), (5,), (4, 5)}
+
+
 def test_without_structures_nothing_is_asked_for(record):
     dataset = FundusDataset([record], Preprocessing(64), mask_num=3, drop_vanished=True)
     assert all((dataset[Draw(epoch, 0, 0)]["asked"] == -1).all() for epoch in range(10))

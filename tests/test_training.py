@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import train
 import trainer
 from maps import DataError
+from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import adapter, common
 from segment_anything.modeling.factors import Factors
 from tests.helpers import assert_same_run, load_test_script, logged_losses, stop_and_go_on, train_args
@@ -104,6 +106,50 @@ def test_adapters_train_with_their_gradients_as_factors(tmp_path, tiny_type, mon
     assert not taken
     for factored, dense in zip(*(logged_losses(tmp_path / name) for name in ("whole", "dense")), strict=True):
         assert float(factored["loss"]) == pytest.approx(float(dense["loss"]), rel=1e-3)
+
+
+def test_a_resumed_run_keeps_the_presence_thresholds(tmp_path, tiny_type, monkeypatch):
+    """Those of the last validation, until the next; a structure that no validation photograph tells of has its own."""
+    monkeypatch.setattr(trainer, "presence_thresholds", lambda rows: {"optic_cup": 0.375})
+    flags = ["--structures", "optic_cup", "vessel", "--batch_size", "2", "--save_every", "1", "--keep", "99"]
+    assert train.main(train_args(tmp_path / "whole", *flags)) == 0
+    stop_and_go_on(tmp_path / "cut", monkeypatch, 5, *flags)
+    files = [tmp_path / name / "models/tiny/step-0000006/model.safetensors" for name in ("whole", "cut")]
+    assert read_checkpoint(files[0]).metadata["presence_thresholds"] == {"optic_cup": 0.375, "vessel": 0.5}
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def healthy_demo(folder: Path) -> Path:
+    """The demo's photographs, of which one in each map has no mask, and no soft exudate either."""
+    shutil.copytree("data_demo", folder)
+    rows = ["image,dataset,absent"]
+    for split, healthy in {"train": "images/synthetic_02.jpg", "val": "images/synthetic_08.jpg"}.items():
+        path = folder / f"image2label_{split}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {healthy: []}))
+        rows.append(f"{healthy},clinic,soft_exudate")
+    (folder / "label2image_test.json").unlink()
+    shutil.copy(folder / "image2label_val.json", folder / "image2label_test.json")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("balance", ["none", "structure"])
+def test_healthy_photographs_train_and_are_tested(tmp_path, tiny_type, capsys, balance):
+    data = str(healthy_demo(tmp_path / "data"))
+    names = ["--structures", "optic_disc", "soft_exudate"]
+    flags = ["--data_path", data, "--epochs", "1", "--batch_size", "1", "--balance", balance]
+    assert train.main(train_args(tmp_path, *flags, *names)) == 0
+    assert "7 training images" in capsys.readouterr().out
+    assert train.main(train_args(tmp_path, *flags, "--run_name", "clicks")) == 0
+    out = capsys.readouterr().out
+    assert "6 training images" in out and "2 photographs without a mask are left out" in out
+    script = load_test_script()
+    words = f"--data_path {data} --work_dir {tmp_path} --run_name out --num_workers 0 --prompts structure box --mirror"
+    argv = [*words.split(), "--sam_checkpoint", str(tmp_path / "models/tiny/last")]
+    assert script.main(script.parse_args(argv)) == 0
+    cases = list(csv.DictReader((tmp_path / "out/cases.csv").open()))
+    assert [row["prompt"] for row in cases if row["mask"] == "no soft_exudate"] == ["structure"]
+    assert "| soft_exudate | 1 |" in (tmp_path / "out/report.md").read_text()
 
 
 @pytest.mark.parametrize(("share", "images"), [(1.0, 7), (0.3, 2)])

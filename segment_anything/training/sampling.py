@@ -114,9 +114,12 @@ def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) 
 def structure_weights(structures: Sequence[Sequence[str]]) -> np.ndarray:
     """How often to draw each photograph so that rare structures come more often: float64, of sum 1.
 
-    structures: of each photograph's masks, at least one. A photograph's weight is the mean over its masks of
-    1 / (masks of that structure in all the data).
+    structures: of each photograph's masks. A photograph's weight is the mean over its masks of 1 / (masks of that
+    structure in all the data); one without a mask has the mean weight of the others.
     """
     counts = Counter(name for names in structures for name in names)
-    weights = np.array([np.mean([1 / counts[name] for name in names]) for names in structures])
+    rarity = [float(np.mean([1 / counts[name] for name in names])) for names in structures if names]
+    usual = float(np.mean(rarity)) if rarity else 1.0
+    found = iter(rarity)
+    weights = np.array([next(found) if names else usual for names in structures])
     return weights / weights.sum()

@@ -7,7 +7,10 @@ renamed; `last` and `best` are links that are replaced atomically.
 
 import os
 import pickle
+import re
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from ..utils.atomic import sync
 
 STATE_NAME = "state.pt"
 PTH_NAME = "model.pth"
+DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 
 
 def save_checkpoint(
@@ -72,7 +76,8 @@ def _point(link: Path, target: str) -> None:
 
 def _remove_unlinked(run: Path, keep: int) -> None:
     linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()}
-    unlinked = sorted(e for e in run.glob("step-*") if e.is_dir() and e.resolve() not in linked)
+    ours = (entry for entry in run.iterdir() if re.fullmatch(r"step-\d{7,}\+*", entry.name))
+    unlinked = sorted(entry for entry in ours if entry.is_dir() and entry.resolve() not in linked)
     for entry in unlinked[: max(0, len(unlinked) - keep)]:
         shutil.rmtree(entry)
 
@@ -80,9 +85,9 @@ def _remove_unlinked(run: Path, keep: int) -> None:
 def _remove_leftovers(run: Path) -> None:
     """Remove what killed runs left: unfinished checkpoints, and links (each would keep a checkpoint alive)."""
     for entry in run.glob(".*"):
-        if entry.is_symlink():
+        if entry.is_symlink() and re.fullmatch(r"\.(last|best)\.\d+", entry.name):
             entry.unlink()
-        elif entry.match(".step-*.tmp"):
+        elif re.fullmatch(r"\.step-\d{7,}\+*\.\d+\.tmp", entry.name):
             shutil.rmtree(entry)
 
 
@@ -90,13 +95,16 @@ def load_state(folder: Path) -> dict[str, Any]:
     """The training state of a checkpoint folder. Raises CheckpointError when there is none or it is damaged."""
     path = folder / STATE_NAME
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # PyTorch does not look at the check sums that it writes
+                raise zipfile.BadZipFile(f"its part {damaged} has changed")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
             f"--resume {folder}: there is no {STATE_NAME}; give a checkpoint folder such as models/<run>/last."
         ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, AssertionError, pickle.UnpicklingError) as error:
+    except (*DAMAGE, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"--resume {path} is damaged ({error}): resume from another checkpoint.") from error
-    if not isinstance(state, dict) or "flags" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("flags"), dict):
         raise CheckpointError(f"--resume {path} is not the state of a training run of this program.")
     return state
