@@ -14,12 +14,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from maps import DataError
-from preparation.pictures import MAX_PIXELS, read_photograph
+from preparation.pictures import MAX_PIXELS, read_photograph, upright_size
 from utils import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 MAGIC = "*?["
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,10 @@ def size_of(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
-                width, height = picture.size
-                turned = _exif(picture).get(_ORIENTATION, 1) >= 5
+                return upright_size(picture, _exif(picture))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "no picture that can be read"
         raise DataError(f"{path} cannot be opened ({reason}): copy it again, or leave it out") from error
-    return (width, height) if turned else (height, width)
 
 
 def _exif(picture: Image.Image) -> Image.Exif:

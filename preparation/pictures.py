@@ -17,6 +17,7 @@ COPIED = ("JPEG", "PNG")  # formats that every reader of a data set understands
 Image.MAX_IMAGE_PIXELS = None  # the limit above, with its message, stands in its place
 
 _ORIENTATION = 0x0112  # EXIF tag
+_TIFF_SIZE = (0x0100, 0x0101)  # TIFF tags of width and height
 _PNG_DEPTH = 24  # place of the bits of a channel
 
 
@@ -42,7 +43,7 @@ def read_photograph(path: Path) -> tuple[np.ndarray, bool]:
     """
     content = read_bytes(path)
     picture = _open(path, content)
-    plain = picture.format in COPIED and picture.mode in ("RGB", "L") and picture.getexif().get(_ORIENTATION, 1) == 1
+    plain = picture.format in COPIED and picture.mode in ("RGB", "L") and orientation_of(_exif(path, picture)) == 1
     if plain and not (picture.format == "PNG" and content[_PNG_DEPTH] == 16):  # Pillow calls these RGB too
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if pixels is not None:
@@ -77,8 +78,28 @@ def read_values(path: Path, *, palette: str | None = None) -> np.ndarray:
 def size_of(path: Path) -> tuple[int, int]:
     """(height, width) of a picture, upright, from its header. Raises DataError that names the file."""
     picture = _open(path, read_bytes(path))
+    return upright_size(picture, _exif(path, picture))
+
+
+def upright_size(picture: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    """(height, width) of an opened picture once it is turned as its EXIF says."""
     width, height = picture.size
-    return (width, height) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (height, width)
+    if picture.format == "TIFF":  # whose size some versions of Pillow have turned already
+        width, height = (picture.tag_v2[tag] for tag in _TIFF_SIZE)
+    return (width, height) if 5 <= orientation_of(exif) <= 8 else (height, width)
+
+
+def orientation_of(exif: Image.Exif) -> int:
+    """1 for upright, 2 to 8 for what must be turned; from 5 on, width and height change places."""
+    return exif.get(_ORIENTATION, 1)
+
+
+def _exif(path: Path, picture: Image.Image) -> Image.Exif:
+    """All that EXIF says; Pillow decodes a PNG to look behind its pixels. Raises DataError that names the file."""
+    try:
+        return picture.getexif()
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UnreadableError(f"{path} is not a whole picture ({error}): copy or download it again") from error
 
 
 def _open(path: Path, content: bytes) -> Image.Image:

@@ -1,0 +1,61 @@
+"""Pictures as cameras and archives leave them: cut off, turned by EXIF, 16 bits, floats."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from maps import UnreadableError
+from prediction import photographs
+from preparation import pictures
+
+SIZE = 40, 60  # height, width
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def encoded(pixels: np.ndarray, kind: str, orientation: int = 1) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, exif=exif_of(orientation))
+    return file.getvalue()
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """What Pillow makes of a picture with this orientation."""
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(pixels, "PNG", orientation)))))
+
+
+# --- cut off ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [pictures.read_photograph, pictures.read_values, pictures.size_of])
+def test_a_png_that_is_cut_off_is_named(tmp_path, read):
+    path = tmp_path / "cut.png"
+    whole = cv2.imencode(".png", noise())[1].tobytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableError, match=r"cut\.png is not a whole picture"):
+        read(path)
+
+
+# --- turned -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
+@pytest.mark.parametrize("size_of", [pictures.size_of, photographs.size_of])
+def test_the_size_is_that_of_the_upright_picture(tmp_path, kind, orientation, size_of: Callable[[Path], tuple]):
+    path = tmp_path / f"turned.{kind.lower()}"
+    path.write_bytes(encoded(noise(), kind, orientation))
+    assert size_of(path) == pictures.read_photograph(path)[0].shape[:2] == upright(noise(), orientation).shape[:2]
