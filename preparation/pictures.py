@@ -133,7 +133,8 @@ def _pixels(path: Path, picture: Image.Image, content: bytes, *, palette: str | 
             # Pillow gives 16-bit colour with 8 bits
             deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
             if deep is not None and deep.dtype == np.uint16 and deep.ndim == 3:
-                return deep[..., :3][..., ::-1]
+                colours = deep[..., :3][..., ::-1]  # OpenCV has turned a TIFF, but not a PNG
+                return _turned(colours, orientation_of(picture.getexif())) if picture.format == "PNG" else colours
         if picture.mode == "P" and palette:
             picture = picture.convert("RGBA" if "transparency" in picture.info else palette)
         elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
@@ -142,6 +143,15 @@ def _pixels(path: Path, picture: Image.Image, content: bytes, *, palette: str | 
     except (OSError, ValueError, SyntaxError, EOFError, cv2.error) as error:
         raise UnreadableError(f"{path} is not a whole picture ({error}): copy or download it again") from error
     return values.astype(np.uint8) if values.dtype == bool else values
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [H, W, ...] turned upright from an EXIF orientation."""
+    if 5 <= orientation <= 8:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values[:, ::-1] if orientation in (2, 3, 6, 7) else values
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Pictures as cameras and archives leave them: cut off, turned by EXIF, 16 bits, floats."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +61,34 @@ def test_the_size_is_that_of_the_upright_picture(tmp_path, kind, orientation, si
     path = tmp_path / f"turned.{kind.lower()}"
     path.write_bytes(encoded(noise(), kind, orientation))
     assert size_of(path) == pictures.read_photograph(path)[0].shape[:2] == upright(noise(), orientation).shape[:2]
+
+
+def deep_png(pixels: np.ndarray, orientation: int) -> bytes:
+    """16 bits with EXIF, which Pillow does not write."""
+    png = cv2.imencode(".png", pixels[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    chunk = b"eXIf" + exif_of(orientation).tobytes().removeprefix(b"Exif\0\0")
+    at = png.index(b"IDAT") - 4
+    return png[:at] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[at:]
+
+
+def deep_tiff(pixels: np.ndarray, orientation: int) -> bytes:
+    """16 bits in one strip behind the header; its 10 tags come last, then the three depths."""
+    data = (pixels.astype("<u2") * 257).tobytes()
+    depths = 8 + len(data) + 2 + 10 * 12 + 4
+    height, width, _ = pixels.shape
+    tags = {256: width, 257: height, 258: depths, 259: 1, 262: 2, 273: 8, 274: orientation, 277: 3, 278: height}
+    tags[279] = len(data)
+    wide = (273, 279)
+    entries = [struct.pack("<HHII", t, 4 if t in wide else 3, 3 if t == 258 else 1, v) for t, v in tags.items()]
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + struct.pack("<H", 10) + b"".join(entries) + bytes(4) + struct.pack("<HHH", 16, 16, 16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("encode", [deep_png, deep_tiff])
+def test_colours_of_16_bits_are_turned_upright(tmp_path, encode, orientation):
+    path = tmp_path / "deep"
+    path.write_bytes(encode(noise(), orientation))
+    expected = upright(noise(), orientation)
+    assert np.array_equal(pictures.read_photograph(path)[0], expected)
+    assert np.array_equal(pictures.read_values(path), expected.astype(np.uint16) * 257)
