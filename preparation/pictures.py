@@ -155,10 +155,10 @@ def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """uint8; 16-bit pictures of 12-bit cameras (no value above 4095) by their 12 bits."""
+    """uint8; 16-bit pictures of 12-bit cameras (no value above 4095) by their 12 bits; what is not finite is 0."""
     if values.dtype == np.uint8:
         return values
-    values = values.astype(np.float64)
+    values = np.nan_to_num(values.astype(np.float64), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     highest = values.max(initial=0)
     full = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 4095.0 if highest <= 4095 else 65535.0
     return np.round(values * (255.0 / full)).clip(0, 255).astype(np.uint8)

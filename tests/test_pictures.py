@@ -92,3 +92,19 @@ def test_colours_of_16_bits_are_turned_upright(tmp_path, encode, orientation):
     expected = upright(noise(), orientation)
     assert np.array_equal(pictures.read_photograph(path)[0], expected)
     assert np.array_equal(pictures.read_values(path), expected.astype(np.uint16) * 257)
+
+
+# --- floats -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("top", [1.0, 255.0])
+def test_a_float_that_is_not_finite_is_black_and_spoils_no_other_pixel(tmp_path, top, odd):
+    path = tmp_path / "float.tif"
+    grey = noise()[..., 0]
+    grey[0, :2] = 0, 255
+    values = (grey * (top / 255)).astype(np.float32)
+    values[5, 7] = odd
+    Image.fromarray(values).save(path)
+    grey[5, 7] = 0
+    assert np.array_equal(pictures.read_photograph(path)[0], np.repeat(grey[..., None], 3, axis=2))
