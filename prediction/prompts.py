@@ -135,7 +135,12 @@ def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, 
     return prompts, notes
 
 
-def _box_of(row: dict[str, str], place: str) -> Prompt:
+def _box_of(row: dict[str | None, Any], place: str) -> Prompt:
+    """The prompt of a line, whose missing cells are None and whose surplus ones are listed under None."""
+    surplus = row.pop(None, [])
+    if surplus or None in row.values():
+        cells = len(row) - list(row.values()).count(None) + len(surplus)
+        raise UsageError(f"{place} has {cells} cells: give {len(row)}, as many as there are columns.")
     try:
         box = tuple(float(row[name]) for name in REQUIRED[1:])
         score = float(row["score"]) if row.get("score") else None

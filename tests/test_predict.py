@@ -299,7 +299,10 @@ def test_what_cannot_work_is_refused_before_work(folder, weights, capsys, words)
         ("image,x0,y0,x1,y1,x0\n", "one is there twice"),
         ("image,x0,y0,x1,y1\nthird.png,1,2,x,4\n", "line 2: could not convert string to float: 'x'"),
         ("image,x0,y0,x1,y1\nthird.png,1,2,1,4\n", "line 2: 1.0, 2.0, 1.0, 4.0 is no box"),
-        ("image,x0,y0,x1,y1\nthird.png,1,2\n", "line 2"),
+        ("image,x0,y0,x1,y1\nthird.png,1,2\n", "boxes.csv, line 2 has 3 cells: give 5"),
+        ("x0,y0,x1,y1,image\n1,2,3,4,third.png\n1,2,3,4\n", "boxes.csv, line 3 has 4 cells: give 5"),
+        ("image,x0,y0,x1,y1\nthird.png,1,2,3,4,5,6\n", "boxes.csv, line 2 has 7 cells: give 5"),
+        ("image,x0,y0,x1,y1,label\nthird.png,1,2,3,4\n", "boxes.csv, line 2 has 5 cells: give 6"),
         ("image,x0,y0,x1,y1\nother.png,1,2,3,4\n", "names none of the 3 photographs (it names other.png)"),
         ("image,x0,y0,x1,y1\neye.png,1,2,3,4\n", "2 photographs are called eye.png: write the folder too"),
         ("image,x0,y0,x1,y1\nthird.png,1,2,3,400\n", "box 1, 2, 3, 400 lies outside"),
@@ -310,7 +313,8 @@ def test_csv_files_that_cannot_work(folder, weights, tmp_path, capsys, content, 
     if content is not None:
         (tmp_path / "boxes.csv").write_text(content)
     assert run(folder, weights, "--boxes_csv", tmp_path / "boxes.csv") == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
