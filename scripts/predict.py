@@ -16,6 +16,7 @@ interrupted.
 import argparse
 import hashlib
 import logging
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -124,8 +125,8 @@ def check_args(args: argparse.Namespace) -> None:
     if args.mirror and not args.structures:
         raise UsageError(f"--mirror answers --structures, not {given[0]}: leave it out.")
     check_max_pixels(args.max_pixels)
-    if not args.cache_gb > 0:
-        raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0.")
+    if not 0 < args.cache_gb < math.inf:
+        raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0, and no more than the disk holds.")
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, bool]:

@@ -277,6 +277,8 @@ BAD = {
     "--box 1 1 9 9 --box 2 2 9 9 --point 3 3": "the points of which box",
     "--structures vessel --max_pixels 0": "--max_pixels 0: give 1 to",
     "--structures vessel --embedding_cache cache --cache_gb 0": "--cache_gb 0.0: give more",
+    "--structures vessel --embedding_cache cache --cache_gb inf": "--cache_gb inf: give more than 0, and no more than",
+    "--structures vessel --cache_gb nan": "--cache_gb nan: give more",
     "--structures vessel --num_workers -1": "--num_workers -1",
     "--structures vessel --image_size 100": "image_size 100",
     "--structures vessel --sam_checkpoint no.pth": "no.pth does not exist",
