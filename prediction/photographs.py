@@ -53,6 +53,8 @@ def find_photographs(inputs: Sequence[str]) -> list[Photograph]:
 
 def _expand(text: str) -> tuple[list[Path], Path]:
     """Files of one input, and the folder that its names start from."""
+    if not text.strip():  # an unset variable of a shell; as a path it would be the current folder
+        raise UsageError("INPUT is empty: give a photograph, a folder or a pattern; . is the current folder.")
     path = Path(text)
     if path.is_dir():
         return [file for file in path.rglob("*") if _is_photograph(file)], path

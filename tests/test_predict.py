@@ -36,6 +36,7 @@ from tests.predicting import (
 )
 from tests.test_structures import structured
 from tests.tiny_scripts import fork, fork_together
+from utils import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +258,7 @@ def test_one_bad_photograph_does_not_stop_the_rest(folder, weights, capsys):
     rows = {row["name"]: row for row in rows_of(folder.parent / "out")}
     assert [name for name, row in rows.items() if row["state"] == "failed"] == ["cut", "huge", "middle"]
     assert "20000 x 20000 pixels, more than --max_pixels 100000000" in rows["huge"]["message"]
+    assert f"{folder / 'cut.png'} is not a whole picture" in rows["cut"]["message"]
     assert "3 failed" in errors and rows["third"]["mask"]
     for name in ("cut", "huge", "middle"):
         write_picture(folder / f"{name}.png")
@@ -338,6 +340,14 @@ def test_inputs_without_photographs(folder, weights, capsys):
     for name, message in (("no", "does not exist"), ("*.jpg", "no photograph there")):
         assert run(folder / name, weights, "--structures", "vessel") == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_input_is_not_the_current_folder(folder, monkeypatch, text):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match="INPUT is empty"):
+        find_photographs([text])
+    assert len(find_photographs(["."])) == 3
 
 
 # --- going on -----------------------------------------------------------------------------------------------------
