@@ -13,6 +13,8 @@ from .modeling.prompt_encoder import STRUCTURE
 from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
 from .windows import Tiles, blend_tiles, window_pixels, zoom_in
 
+LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
+
 
 class SamPredictor:
     """Encodes a photograph once and answers prompts from its embedding. NumPy in, NumPy out."""
@@ -56,12 +58,15 @@ class SamPredictor:
         """Encode a photograph: uint8 [H, W, 3], channels in the order of `image_format` ("RGB" or "BGR").
 
         window: the part of it to encode, half-open x0, y0, x1, y1; prompts and masks stay those of the whole
-        photograph. Raises ValueError for another type, shape or format.
+        photograph. Raises ValueError for another type, shape or format, and for a window outside.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3].")
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"The image is a {type(image).__name__}, no array: give uint8 [H, W, 3].")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3], 1 x 1 at least.")
+        window = window if window is None else _inside(window, image.shape[:2])
         rgb = image if image_format == "RGB" else image[..., ::-1]
         self.reset_image()
         frame = self.model.preprocessing.frame(rgb)
@@ -112,7 +117,7 @@ class SamPredictor:
         logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
         else 1. With `zoom` each prompt is answered once more, from a window around its box, or around its clicks and
         the mask of the first answer, which the model sees larger; low_res stays that of the first answer. Raises
-        ValueError for prompts that do not fit together, RuntimeError without an image.
+        ValueError for prompts that do not fit together or are not finite, RuntimeError without an image.
         """
         self._require_image()
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
@@ -303,6 +308,8 @@ class SamPredictor:
             prompts["point_coords"] = self.frame.points_to_model(_shaped("point_coords", point_coords, (-1, 2)))
             if prompts["point_labels"].shape != prompts["point_coords"].shape[:2]:
                 raise ValueError(f"{np.shape(point_labels)} point_labels for {np.shape(point_coords)} point_coords.")
+            if not prompts["point_labels"].shape[1] and box is None:
+                raise ValueError("point_coords holds no point: give one or more, or a box, or leave it out.")
             names = self.model.prompt_encoder.structures
             if not np.isin(prompts["point_labels"], (-1, 0, 1, *range(STRUCTURE, STRUCTURE + len(names)))).all():
                 known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))
@@ -320,8 +327,28 @@ class SamPredictor:
         return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
 
 
+def _inside(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:
+    """The part of a window, x0, y0, x1, y1, in a photograph of (height, width). Raises ValueError for none."""
+    edges = np.asarray(window, np.float64) if np.shape(window) == (4,) else None
+    if edges is None or not _finite(edges):
+        raise ValueError(f"window={window!r}: give four numbers x0, y0, x1, y1.")
+    height, width = size
+    x0, y0, x1, y1 = (int(edge) for edge in edges.clip(0, (width, height, width, height)))
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(
+            f"window={window!r} shows nothing of the photograph, {width} x {height} pixels: give x0 < x1 and y0 < y1 "
+            "that overlap with it."
+        )
+    return x0, y0, x1, y1
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether all values are numbers that are finite as float32, too."""
+    return bool((np.abs(array) < LARGEST).all())
+
+
 def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
-    """`value` as [N, *single] (-1 fits any length). Raises ValueError when its shape does not fit."""
+    """`value` as [N, *single] (-1 fits any length). Raises ValueError for another shape, and what is not finite."""
     array = np.asarray(value, np.float64)
     array = array[None] if array.ndim == len(single) else array
     fits = array.ndim == len(single) + 1 and all(
@@ -330,4 +357,6 @@ def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray
     if not fits:
         shape = str(list(single)).replace("-1", "P")
         raise ValueError(f"{name} has shape {list(np.shape(value))}: give {shape}, or N of them.")
+    if not _finite(array):
+        raise ValueError(f"{name} holds NaN, infinity or numbers from {LARGEST:g} on: give finite ones.")
     return array

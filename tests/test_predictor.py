@@ -1,5 +1,6 @@
 """`SamPredictor` and `Sam.forward`: prompts in photograph pixels, masks at the photograph's size."""
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -247,11 +248,43 @@ def test_a_second_photograph_replaces_the_first(tiny_model):
         (np.zeros((40, 40, 4), np.uint8), r"\[40, 40, 4\]"),
         (np.zeros((40, 40, 3), np.float32), "float32"),
         (np.zeros((1, 40, 40, 3), np.uint8), r"\[1, 40, 40, 3\]"),
+        (np.zeros((0, 40, 3), np.uint8), r"\[0, 40, 3\]"),
+        (None, "NoneType"),
+        ([[[1, 2, 3]]], "list"),
     ],
 )
 def test_a_bad_photograph_is_named(tiny_model, image, named):
     with pytest.raises(ValueError, match=f"{named}.*give uint8"):
         SamPredictor(tiny_model).set_image(image)
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ([0, 0, 0, 0], "91 x 73 pixels"),
+        ([200, 200, 220, 220], "91 x 73 pixels"),
+        ([-20, 0, -5, 40], "91 x 73 pixels"),
+        ([30, 30, 10, 10], "x0 < x1 and y0 < y1"),
+        ([0.2, 0.2, 0.8, 0.8], "x0 < x1 and y0 < y1"),
+        ([1, 2], "give four numbers"),
+        ([1, 2, 3, 4, 5], "give four numbers"),
+        ([1, 2, np.nan, 4], "give four numbers"),
+        (5, "give four numbers"),
+    ],
+)
+def test_a_bad_window_is_named_and_the_photograph_before_stays(tiny_model, window, message):
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(photograph(40, 50))
+    with pytest.raises(ValueError, match=rf"^window={re.escape(str(window))}.*{message}"):
+        predictor.set_image(photograph(73, 91), window=window)
+    assert predictor.original_size == (40, 50)
+
+
+@pytest.mark.parametrize(("window", "crop"), [((-20, -20, 4, 5), (0, 0, 5, 4)), ((85, 70, 300, 300), (70, 85, 73, 91))])
+def test_a_window_ends_where_the_photograph_does(tiny_model, window, crop):
+    predictor = SamPredictor(tiny_model)
+    predictor.set_image(photograph(73, 91), window=window)
+    assert predictor.frame.crop == crop and predictor.predict(box=BOX)[0].shape == (3, 73, 91)
 
 
 def test_an_unknown_format_is_named(tiny_model):
@@ -276,11 +309,24 @@ def test_an_unknown_format_is_named(tiny_model):
         ({"mask_input": np.zeros((1, SIZE, SIZE))}, rf"mask_input has shape \[1, 64, 64\]: give \[1, {LOW}, {LOW}\]"),
         ({"box": np.ones((3, 4)), "mask_input": np.zeros((2, 1, LOW, LOW))}, "disagree.*'boxes': 3, 'mask_input': 2"),
         ({"point_coords": np.ones((2, 1, 2)), "point_labels": np.ones((2, 1)), "box": BOX}, "disagree"),
+        ({"point_coords": np.zeros((0, 2)), "point_labels": np.zeros(0)}, "point_coords holds no point"),
+        ({"point_coords": np.zeros((3, 0, 2)), "point_labels": np.zeros((3, 0))}, "point_coords holds no point"),
+        ({"point_coords": [[1, np.nan]], "point_labels": [1]}, "point_coords holds NaN"),
+        ({"point_coords": [[1, 2]], "point_labels": [np.nan]}, "point_labels holds NaN"),
+        ({"box": [1, 2, np.inf, 4]}, "box holds NaN, infinity"),
+        ({"box": [1, 2, 1e300, 4]}, r"box holds .* numbers from 1e\+30 on"),
+        ({"mask_input": np.full((1, LOW, LOW), np.nan)}, "mask_input holds NaN"),
+        ({"mask_input": np.full((1, LOW, LOW), -np.inf)}, "mask_input holds NaN, infinity"),
     ],
 )
-def test_prompts_that_do_not_fit_are_named(predictor, prompts, message):
+@pytest.mark.parametrize("zoom", [False, True])
+def test_prompts_that_do_not_fit_are_named(predictor, prompts, message, zoom):
     with pytest.raises(ValueError, match=message):
-        predictor.predict(**prompts)
+        predictor.predict(**prompts, zoom=zoom)
+
+
+def test_no_point_beside_a_box_is_the_box(predictor):
+    close(predictor.predict(np.zeros((0, 2)), np.zeros(0), box=BOX), predictor.predict(box=BOX))
 
 
 # --- Sam.forward --------------------------------------------------------------------------------------------------
