@@ -99,9 +99,13 @@ def read_summary(run: Path) -> dict[str, Any]:
     """summary.json of a run. Raises UsageError for a damaged one."""
     path = run / "summary.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}): run test.py again.") from error
+    flags, settings = (summary.get(name, {}) if isinstance(summary, dict) else None for name in ("flags", "settings"))
+    if not isinstance(flags, dict) or not isinstance(settings, dict) or not flags.keys() >= set(FLAGS.values()):
+        raise UsageError(f"{path} is damaged (not the flags and settings of a run): run test.py again.")
+    return summary
 
 
 def differing_settings(runs: Runs) -> dict[str, list[Any]]:

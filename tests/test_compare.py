@@ -251,6 +251,15 @@ def test_damaged_files(runs, capsys):
     assert "summary.json is damaged" in refuse(capsys, *runs)
 
 
+@pytest.mark.parametrize(
+    "content", [{}, [], None, 3, {"flags": []}, {"flags": {"data_path": []}}, {"flags": FLAGS, "settings": []}]
+)
+def test_a_summary_that_is_json_but_none_of_a_run(runs, capsys, content):
+    (runs[1] / "summary.json").write_text(json.dumps(content))
+    assert f"{runs[1] / 'summary.json'} is damaged (not the flags and settings" in refuse(capsys, *runs)
+    assert "is damaged" in refuse(capsys, *runs[::-1])
+
+
 def test_a_folder_that_cannot_be_written(runs, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert f"--out: cannot write to {tmp_path / 'file'}" in refuse(capsys, *runs, "--out", tmp_path / "file")
