@@ -55,6 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def find_records(args: argparse.Namespace) -> list[Record]:
     """The photographs with the masks to measure. Raises UsageError or DataError."""
+    names = _names(args)
     if not args.data.is_dir():
         raise UsageError(f"DATA: {args.data} is no folder.")
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
@@ -69,11 +70,20 @@ def find_records(args: argparse.Namespace) -> list[Record]:
         raise UsageError(f"DATA: {args.data} has no photograph.")
     if args.masks:
         records = _with_masks_of(args.masks, records)
-    names = {args.disc: DISC, args.cup: CUP}
     return [
         replace(r, masks=tuple(replace(m, structure=names.get(m.structure, m.structure)) for m in r.masks))
         for r in records
     ]
+
+
+def _names(args: argparse.Namespace) -> dict[str, str]:
+    """What disc and cup are called in the data: what they are called here."""
+    for flag, name, usual in (("--disc", args.disc, DISC), ("--cup", args.cup, CUP)):
+        if not name.strip():
+            raise UsageError(f"{flag} is empty: give the structure's name, such as {usual}, or leave the flag out.")
+    if args.disc == args.cup:
+        raise UsageError(f"--disc {args.disc} and --cup {args.cup}: give two names, one for each.")
+    return {args.disc: DISC, args.cup: CUP}
 
 
 def _with_masks_of(folder: Path, records: Sequence[Record]) -> list[Record]:

@@ -290,11 +290,16 @@ def test_photographs_of_one_name_have_pictures_of_their_own(tmp_path):
         (["data_demo", "--masks", "docs"], "--masks: no picture in docs has the name of a photograph's mask"),
         (["data_demo", "--mm_per_pixel", "0"], "--mm_per_pixel 0.0: give a positive number"),
         (["data_demo", "--mm_per_pixel", "nan"], "--mm_per_pixel nan: give a positive number"),
+        (["data_demo", "--disc", "d", "--cup", "d"], "--disc d and --cup d: give two names"),
+        (["data_demo", "--disc", "optic_cup"], "--disc optic_cup and --cup optic_cup: give two names"),
+        (["data_demo", "--disc", ""], "--disc is empty: give the structure's name, such as optic_disc"),
+        (["data_demo", "--cup", " "], "--cup is empty: give the structure's name, such as optic_cup"),
     ],
 )
-def test_bad_flags_end_with_one_message(words, message, capsys):
-    assert script.main(words) == 2
-    assert message in capsys.readouterr().err
+def test_bad_flags_end_with_one_message(words, message, capsys, tmp_path):
+    assert script.main([*words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_all_problems_of_the_files_are_listed_and_nothing_is_written(tmp_path, capsys):
