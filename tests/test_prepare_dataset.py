@@ -369,6 +369,17 @@ def test_an_unreadable_file_is_named_and_nothing_is_half_written(tmp_path, capsy
     assert not (tmp_path / ".out.unfinished").exists()
 
 
+def test_a_photograph_that_is_cut_off_is_named_and_may_be_left_out(tmp_path, capsys):
+    source = lab(tmp_path / "lab")
+    (source / "images/p2.jpg").unlink()
+    png = cv2.imencode(".png", picture(2))[1].tobytes()
+    (source / "images/p2.png").write_bytes(png[: len(png) // 2])
+    message = refused(capsys, "folder", source, tmp_path / "out")
+    assert f"{source / 'images/p2.png'} is not a whole picture" in message
+    assert run("folder", source, tmp_path / "out", "--leave_out") == 0
+    assert sum(len(load_index(tmp_path / "out", split)) for split in ("train", "val")) == 5
+
+
 def test_a_mask_of_another_size_is_named(tmp_path, capsys):
     source = lab(tmp_path / "lab")
     cv2.imwrite(str(source / "vessel/p4.png"), np.full((50, 60), 255, np.uint8))
