@@ -118,7 +118,7 @@ class FundusDataset(Dataset):
             "box": torch.tensor([self._box(mask) for mask in masks], dtype=torch.float32).view(-1, 4),
             "frame": frame,
             "record": record,
-            "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets]),
+            "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets], np.int64),
             "refs": [target.ref for target in targets],
             "asked": torch.tensor([target.asked for target in targets], dtype=torch.int64),
             "seeds": [int(rng.integers(2**63)) for _ in targets],

@@ -127,26 +127,33 @@ def describe_looks(args: argparse.Namespace, tiles: Tiles | None, image_size: in
 def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, pictures: Sequence[str]) -> None:
     """The tables and pictures of a run in Markdown."""
     main = "dice" if "dice" in args.metrics else args.metrics[0]
-    size, overall = summary["preprocessing"]["image_size"], summary["overall"]
     parts = [
         f"# {args.run_name}",
         f"Data: {', '.join(args.data_path) if isinstance(args.data_path, list) else args.data_path}. "
         f"Weights: {args.sam_checkpoint}.\nMeans over masks, in % if nothing else is said; in brackets 95 % intervals "
         f"from a bootstrap over the {summary['images']} photographs.",
-        f"## {_title(main)}",
-        system_table(args.run_name, size, summary, main),
-        f"FPS: {summary['fps_covers']}.",
-        *([summary["windows"]] if summary["windows"] else []),
-        *_notes(overall, size, summary["failed"]),
+        *_scores(summary, args, main),
+        *_failed(summary["failed"]),
     ]
+    parts += _data_sets(summary, main) + _absent(summary["absent"])
+    parts += ["## Pictures", *(f"![{Path(name).stem}]({name})" for name in pictures)]
+    write_text(path, "\n\n".join(parts) + "\n")
+
+
+def _scores(summary: dict[str, Any], args: argparse.Namespace, main: str) -> list[str]:
+    """The tables of scores; none where healthy photographs alone were tested."""
+    size, overall = summary["preprocessing"]["image_size"], summary["overall"]
+    if not overall:
+        return [summary["windows"]] if summary["windows"] else []
+    parts = [f"## {_title(main)}", system_table(args.run_name, size, summary, main), f"FPS: {summary['fps_covers']}."]
+    parts += [summary["windows"]] if summary["windows"] else []
+    parts += _notes(overall, size)
     for metric in dict.fromkeys([main, *args.metrics]):
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
         unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""
         parts += [f"## {_title(metric)} by structure{unit}", means_table("Structure", entries, metric)]
         parts += [CEILING_NOTE] if metric == "dice" and "ceiling" in next(iter(overall.values())) else []
-    parts += _data_sets(summary, main) + _absent(summary["absent"])
-    parts += ["## Pictures", *(f"![{Path(name).stem}]({name})" for name in pictures)]
-    write_text(path, "\n\n".join(parts) + "\n")
+    return parts
 
 
 def _data_sets(summary: dict[str, Any], metric: str) -> list[str]:
@@ -178,7 +185,12 @@ def _absent(absent: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _notes(overall: Means, size: int, failed: Sequence[str]) -> list[str]:
+def _failed(lines: Sequence[str]) -> list[str]:
+    """The files that were left out."""
+    return ["**Files that could not be read:**\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def _notes(overall: Means, size: int) -> list[str]:
     """What a reader must know of the cases behind the means."""
     entries = overall.items()
     notes = []
@@ -191,7 +203,6 @@ def _notes(overall: Means, size: int, failed: Sequence[str]) -> list[str]:
         counts = ", ".join(f"{entry['excluded'][metric]} ({heading(p)})" for p, entry in entries)
         if any(entry["excluded"][metric] for _, entry in entries):
             notes.append(f"Undefined and left out of the mean of {metric}: {counts}.")
-    notes += ["**Files that could not be read:**\n\n" + "\n".join(f"- {line}" for line in failed)] if failed else []
     return notes
 
 

@@ -259,7 +259,8 @@ def run(args: argparse.Namespace, tester: Tester, out: Path, processes: Processe
         raise
     if processes.first:
         logger.info((out / "report.md").read_text(encoding="utf-8"))
-        logger.info(f"results: {out}/report.md, cases.csv, summary.json; pictures: {out}/overlay.png")
+        pictures = f"; pictures: {out}/overlay.png" * (out / "overlay.png").is_file()
+        logger.info(f"results: {out}/report.md, cases.csv, summary.json{pictures}")
     return code
 
 

@@ -388,7 +388,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
             vars(self).update({name: state[name] for name in POSITION})
         except DAMAGE as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise CheckpointError(f"--resume {folder} is damaged ({reason}): resume from another one.") from error
         known.presence_thresholds |= saved.presence_thresholds(known.structures)
         logger.info(f"resumed from {folder}: epoch {self.epoch + 1}, step {self.step}")

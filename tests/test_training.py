@@ -150,6 +150,10 @@ def test_healthy_photographs_train_and_are_tested(tmp_path, tiny_type, capsys, b
     cases = list(csv.DictReader((tmp_path / "out/cases.csv").open()))
     assert [row["prompt"] for row in cases if row["mask"] == "no soft_exudate"] == ["structure"]
     assert "| soft_exudate | 1 |" in (tmp_path / "out/report.md").read_text()
+    (tmp_path / "data/image2label_test.json").write_text(json.dumps({"images/synthetic_08.jpg": []}))
+    assert script.main(script.parse_args([*argv, "--run_name", "healthy"])) == 0
+    report = (tmp_path / "healthy/report.md").read_text()
+    assert "| soft_exudate | 1 |" in report and "Dice" not in report
 
 
 @pytest.mark.parametrize(("share", "images"), [(1.0, 7), (0.3, 2)])
