@@ -30,7 +30,7 @@ from maps import (
 )
 from report import write_summary
 from runlog import RunLog
-from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint
+from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
@@ -42,7 +42,7 @@ from segment_anything.training.optimisation import (
     make_optimizer,
 )
 from segment_anything.training.sampling import EpochBatches, nested_share, step_stream, structure_weights
-from segment_anything.training.state import DAMAGE, load_state, save_checkpoint
+from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from tally import mean, summarise
 from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run

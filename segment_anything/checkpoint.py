@@ -39,6 +39,8 @@ OPTIONAL = {
     DETAIL: "the detail head",
 }
 WEIGHTS_NAME = "model.safetensors"
+# what PyTorch raises for files with changed bytes, besides its pickle's own error
+DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 BASE = "base"  # metadata of a file that holds what was trained on a base, see conversion.py
 HUB_POSITIONS = "vision_encoder.pos_embed"
 FOREIGN = {HUB_POSITIONS: "named as by HuggingFace", BASE: "to be merged onto its base"}
@@ -206,7 +208,7 @@ def _unpickle_tensors(path: Path) -> Any:
             f"loaded. If you trust its origin, convert it once: python scripts/convert_checkpoint.py --trust {path} "
             "OUT.safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError) as error:
+    except (*DAMAGE, OSError) as error:
         # what PyTorch raises for damaged files; its text is left out because it recommends unsafe loading
         raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
 

@@ -84,15 +84,16 @@ def test_outlines_give_the_mask_back_exactly_here_and_in_pycocotools(mask):
 
 
 @given(st.lists(st.tuples(st.floats(-8, 28), st.floats(-8, 28)), min_size=3, max_size=9))
+@example([(0.0, 0.0), (1.5, 0.0), (1.5, 1.0)])
 def test_a_pixel_belongs_to_a_polygon_that_holds_its_middle(points):
-    """Even-odd rule, by a loop over pixels and edges."""
+    """Even-odd rule, by a loop over pixels and edges; what lies on an upright edge belongs to its right."""
     mask = rasterize([np.array(points)], (20, 24))
     edges = list(zip(points, points[1:] + points[:1], strict=True))
     for row in range(20):
         for column in range(24):
             x, y, above = column + 0.5, row + 0.5, []
             for (x0, y0), (x1, y1) in edges:
-                if (x0 < x) != (x1 < x):
+                if (x0 <= x) != (x1 <= x):
                     above.append(y0 + (x - x0) * (y1 - y0) / (x1 - x0))
             if all(abs(at - y) > 1e-6 for at in above):  # the middle is on no edge
                 assert mask[row, column] == (sum(at < y for at in above) % 2 == 1)

@@ -18,12 +18,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..checkpoint import WEIGHTS_NAME, CheckpointError, save_pth, save_weights
+from ..checkpoint import DAMAGE, WEIGHTS_NAME, CheckpointError, save_pth, save_weights
 from ..utils.atomic import sync
 
 STATE_NAME = "state.pt"
 PTH_NAME = "model.pth"
-DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 
 
 def save_checkpoint(
