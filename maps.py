@@ -172,12 +172,11 @@ def saved_name(mask: str) -> str:
     return str(Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png"))
 
 
-def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Record]:
-    """Records of a split, in the map's order.
+def load_index(folder: str | Path, split: str, *, check: bool = True, without_masks: bool = False) -> list[Record]:
+    """Records of a split, in the map's order; photographs without a mask are among them only if `without_masks`.
 
-    Photographs without a mask are among them, see `askable`. With `check` every file is opened: missing and unreadable
-    files, masks of another size than their image, values other than {0, 1} or {0, 255} and empty masks are reported
-    together in one DataError.
+    With `check` every file is opened: missing and unreadable files, masks of another size than their image,
+    values other than {0, 1} or {0, 255} and empty masks are reported together in one DataError.
     """
     path = map_path(Path(folder), split)
     images = read_map(path)
@@ -199,7 +198,7 @@ def load_index(folder: str | Path, split: str, *, check: bool = True) -> list[Re
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     if check:
         check_records(records)
-    return records
+    return records if without_masks else askable(records)
 
 
 def askable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:
@@ -207,10 +206,15 @@ def askable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[R
     return [record for record in records if record.masks or not set(structures).isdisjoint(record.absent)]
 
 
+def named_in(records: Sequence[Record]) -> set[str]:
+    """The structures that a photograph has, or is known not to have."""
+    return {name for record in records for name in (*(mask.structure for mask in record.masks), *record.absent)}
+
+
 def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
-    """Records of a split of several folders, unchecked; the folders tell masks of one key apart."""
+    """Records of a split of several folders, with and without masks, unchecked; folders tell masks of one key apart."""
     if len(folders) == 1:
-        return load_index(folders[0], split, check=False)
+        return load_index(folders[0], split, check=False, without_masks=True)
     paths = [Path(folder).resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise DataError(f"{', '.join(map(str, folders))}: a folder is given twice; give each once.")
@@ -218,7 +222,7 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     names = short if len(set(short)) == len(short) else [path.as_posix().strip("/") for path in paths]
     records = []
     for name, path, folder in zip(names, paths, folders, strict=True):
-        for record in load_index(folder, split, check=False):
+        for record in load_index(folder, split, check=False, without_masks=True):
             masks = tuple(replace(mask, folder=name) for mask in record.masks)
             data_set = name if record.data_set == path.name else record.data_set
             records.append(replace(record, masks=masks, data_set=data_set))

@@ -143,11 +143,11 @@ def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, 
 def _scores(summary: dict[str, Any], args: argparse.Namespace, main: str) -> list[str]:
     """The tables of scores; none where healthy photographs alone were tested."""
     size, overall = summary["preprocessing"]["image_size"], summary["overall"]
+    windows = [summary["windows"]] if summary["windows"] else []
     if not overall:
-        return [summary["windows"]] if summary["windows"] else []
+        return windows
     parts = [f"## {_title(main)}", system_table(args.run_name, size, summary, main), f"FPS: {summary['fps_covers']}."]
-    parts += [summary["windows"]] if summary["windows"] else []
-    parts += _notes(overall, size)
+    parts += windows + _notes(overall, size)
     for metric in dict.fromkeys([main, *args.metrics]):
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
         unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from evaluation import METRICS, POINTS, STRUCTURE, Mode, parse_mode
-from maps import DataError, Record, askable, check_data_sets, complete, load_folders
+from maps import DataError, Record, askable, check_data_sets, complete, load_folders, named_in
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -154,8 +154,7 @@ def find_records(args: argparse.Namespace, folders: Sequence[str], names: Sequen
 
 def refuse_unknown(records: Sequence[Record], names: Sequence[str]) -> None:
     """Raise UsageError where no photograph has, or is known not to have, one of the structures `names`."""
-    there = {mask.structure for record in records for mask in record.masks}
-    there |= {name for record in records for name in record.absent}
+    there = named_in(records)
     if there.isdisjoint(names):
         known = f"know {', '.join(names)}" if names else "know no structure by name"
         raise UsageError(f"--prompts structure: these weights {known}, the data have {', '.join(sorted(there))}.")

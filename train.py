@@ -20,7 +20,7 @@ import torch
 
 from DataLoader import BOXES
 from evaluation import METRICS
-from maps import complete, load_folders
+from maps import complete, load_folders, named_in
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -156,8 +156,10 @@ def check_args(args: argparse.Namespace) -> None:
     lowest = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "accumulate": 1}
     lowest |= {"warmup_steps": 0, "patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
     for name, least in lowest.items():
-        if not least <= (value := getattr(args, name)) <= HIGHEST and not math.isnan(value):
-            raise UsageError(f"--{name} {value}: give {least} or more" + f", {HIGHEST} at most." * (value > least))
+        value = getattr(args, name)
+        if value < least or value > HIGHEST:
+            limit = f"{least} or more" if value < least else f"{HIGHEST} at most"
+            raise UsageError(f"--{name} {value}: give {limit}.")
     odd = [name for name in ("lr", "weight_decay", "clip_grad", "ema") if not math.isfinite(getattr(args, name))]
     if odd:
         raise UsageError(f"--{odd[0]} {getattr(args, odd[0])}: give a finite number.")
@@ -188,8 +190,8 @@ def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] |
         return None
     records = load_folders(folders_of(args), "train")
     drawn = {mask.structure for record in records for mask in record.masks}
-    absent = {name for record in complete(records, args.complete) for name in record.absent}
-    if unknown := [name for name in args.structures if name not in drawn | absent | set(known)]:
+    possible = named_in(complete(records, args.complete)).union(known)
+    if unknown := [name for name in args.structures if name not in possible]:
         there = ", ".join(sorted(drawn))
         raise UsageError(f"--structures {unknown[0]!r}: neither the data nor the checkpoint have it (data: {there}).")
     return args.structures or sorted(drawn)

@@ -16,7 +16,7 @@ from DataLoader import Batch, FundusDataset, collate
 from evaluation import parse_mode, predict_batch, score_batch
 from exporting.files import run
 from exporting.parts import Named, Part
-from maps import Record, askable, has_map, load_index, read_image
+from maps import Record, has_map, load_index, read_image
 from prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
@@ -101,7 +101,7 @@ def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
     split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
     if split is None:
         raise UsageError(f"{flag} {folder}: it has no map of photographs and masks (image2label_val.json).")
-    return _spread(askable(load_index(folder, split)), limit)
+    return _spread(load_index(folder, split), limit)
 
 
 def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:

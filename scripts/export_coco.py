@@ -23,7 +23,7 @@ if __package__ in (None, ""):
 
 from tqdm import tqdm
 
-from maps import SPLITS, DataError, Record, askable, check_size, has_map, load_index, read_mask
+from maps import SPLITS, DataError, Record, check_size, has_map, load_index, read_mask
 from preparation.pictures import size_of
 from preparation.polygons import outlines
 from segment_anything.utils.atomic import write_text
@@ -48,7 +48,7 @@ def export(args: argparse.Namespace) -> int:
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
     if not splits:
         raise UsageError(f"DIR: {args.data} has no map, such as image2label_train.json")
-    records = {split: askable(load_index(args.data, split, check=False)) for split in splits}
+    records = {split: load_index(args.data, split, check=False) for split in splits}
     content = coco(records, args.out.parent, polygons=args.polygons)
     write_text(args.out, json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n")
     counts = ", ".join(f"{len(content[part])} {part}" for part in ("images", "annotations", "categories"))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import scripts.prepare_dataset as script
-from maps import askable, load_index, read_image, read_mask
+from maps import load_index, read_image, read_mask
 from preparation.convert import starts
 from preparation.samples import Choice, MaskSource, Sample
 from preparation.sets import GENERIC, TABLE
@@ -355,7 +355,7 @@ def test_missing_masks_are_all_named_and_may_be_left_out(tmp_path, capsys):
     assert "21_training.tif has no vessel mask" in message and "02_manual1.gif has no photograph" in message
     assert "2 problem(s)" in message and "--leave_out" in message.splitlines()[-1]
     assert run("drive", source, tmp_path / "out", "--leave_out") == 0
-    assert len(askable(load_index(tmp_path / "out", "train"))) == 2
+    assert len(load_index(tmp_path / "out", "train")) == 2
 
 
 def test_an_unreadable_file_is_named_and_nothing_is_half_written(tmp_path, capsys):

@@ -23,6 +23,7 @@ from ..utils.atomic import sync
 
 STATE_NAME = "state.pt"
 PTH_NAME = "model.pth"
+STEP = r"step-\d{7,}\+*"  # names of checkpoints; what is called otherwise is not ours to remove
 
 
 def save_checkpoint(
@@ -75,7 +76,7 @@ def _point(link: Path, target: str) -> None:
 
 def _remove_unlinked(run: Path, keep: int) -> None:
     linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()}
-    ours = (entry for entry in run.iterdir() if re.fullmatch(r"step-\d{7,}\+*", entry.name))
+    ours = (entry for entry in run.iterdir() if re.fullmatch(STEP, entry.name))
     unlinked = sorted(entry for entry in ours if entry.is_dir() and entry.resolve() not in linked)
     for entry in unlinked[: max(0, len(unlinked) - keep)]:
         shutil.rmtree(entry)
@@ -86,7 +87,7 @@ def _remove_leftovers(run: Path) -> None:
     for entry in run.glob(".*"):
         if entry.is_symlink() and re.fullmatch(r"\.(last|best)\.\d+", entry.name):
             entry.unlink()
-        elif re.fullmatch(r"\.step-\d{7,}\+*\.\d+\.tmp", entry.name):
+        elif re.fullmatch(rf"\.{STEP}\.\d+\.tmp", entry.name):
             shutil.rmtree(entry)
 
 
