@@ -41,7 +41,7 @@ notebook: $(INSTALLED)
 clean:
 	rm -rf .venv workdir .pytest_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.txt requirements-onnx.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "- GPU" if torch.cuda.is_available() else "- CPU")'

@@ -44,6 +44,14 @@ class Answer:
 
 
 @torch.no_grad()
+def encode(model: Sam, image: np.ndarray) -> Encoded:
+    """A photograph, RGB uint8 [H, W, 3], encoded."""
+    frame = model.preprocessing.frame(image)
+    embedding, detail = model.encode_all(window_pixels(model, [image], [frame]))
+    return Encoded(image, frame, embedding, detail)
+
+
+@torch.no_grad()
 def answers(
     model: Sam,
     encoded: Encoded,
@@ -90,6 +98,50 @@ def answers(
                 elif full is None:
                     full = encoded.frame.logits_to_original(low[None, None])[0, 0]
                 yield Answer(number, prompt, (full > model.mask_threshold).cpu().numpy(), iou, there, absent)
+
+
+@torch.no_grad()
+def refined(
+    model: Sam, encoded: Encoded, prompt: Prompt, *, named: bool = False, zoom: bool = False, multimask: bool = True
+) -> Answer:
+    """Answer to a box, a name or a first click, and to the clicks after it, one after the other.
+
+    The prompt opens with its box, with its label as a name (`named`), or with both; without them with its first click.
+    Each click that follows is asked together with all before it and with the probabilities of the mask that was shown,
+    as in training and testing (see `interactive.run`): that is what the decoder has learnt. With `zoom` the last mask
+    is found again in a window, see `SamPredictor.predict`. Raises ValueError for a prompt that asks for nothing.
+    """
+    first = 0 if named or prompt.box is not None else 1
+    if first > len(prompt.points):
+        raise ValueError("The prompt has neither a box nor a click nor a name.")
+    shown = None
+    for count in range(first, len(prompt.points) + 1):
+        points = _so_far(model, encoded.frame, prompt, count, named)
+        decoded = model.decode_points(encoded.embedding, *points, shown, multimask=multimask, features=encoded.detail)
+        low = decoded.best()
+        shown = low.sigmoid()
+    iou = float(decoded.iou.amax())
+    absent = bool(model.held_absent(decoded.presence, points[1]))
+    if absent:
+        full = low.new_full(encoded.frame.original, ABSENT_LOGIT)
+    elif zoom:
+        full, iou = _closer(model, encoded, points, low[0, 0], multimask, iou)
+    else:
+        full = encoded.frame.logits_to_original(low)[0, 0]
+    presence = float(decoded.presence.sigmoid()) if named and decoded.presence is not None else None
+    return Answer(0, prompt, (full > model.mask_threshold).cpu().numpy(), iou, presence, absent)
+
+
+def _so_far(model: Sam, frame: Frame, prompt: Prompt, count: int, named: bool) -> tuple[Tensor, Tensor]:
+    """Name, box and the first clicks of a prompt as labelled points of the model frame: [1, P, 2] and [1, P]."""
+    box, coords, labels = prompt.placed(frame)
+    coords, labels = frame.points_to_model(coords[:count]), labels[:count]
+    if named:  # its position is ignored
+        coords = np.concatenate((coords, np.zeros((1, 2))))
+        labels = np.append(labels, model.prompt_encoder.label_of(prompt.label))
+    points = tuple(to_tensor(part[None].astype(np.float32), model.device) for part in (coords, labels))
+    corners = None if box is None else to_tensor(frame.boxes_to_model(box[None]).astype(np.float32), model.device)
+    return model.prompt_encoder.as_points(points, corners)
 
 
 def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:

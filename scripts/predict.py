@@ -20,10 +20,7 @@ import math
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
@@ -40,12 +37,9 @@ from prediction.prompts import (
     structures_for,
 )
 from prediction.run import Run
-from segment_anything.build_sam import MODEL_SPECS, build_sam
-from segment_anything.checkpoint import CheckpointError, read_checkpoint
+from prediction.weights import add_model_flags, load_model
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from utils import (
-    SHIPPED_WEIGHTS,
     UsageError,
     add_bool,
     cpu_workers,
@@ -82,18 +76,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
     add_bool(prompts, "--tiles", default=False, help="answer --structures from windows all over the photograph")
     add_bool(prompts, "--mirror", default=False, help="answer --structures from three mirror images, too")
-    model = parser.add_argument_group("model")
-    model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help="weights (default: the shipped ones)")
-    model.add_argument("--model_type", choices=MODEL_SPECS, help="unless the checkpoint names its own")
-    model.add_argument("--image_size", type=int, help="input side in pixels (default: the checkpoint's)")
-    model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
-    model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
-    add_bool(
-        model,
-        "--multimask",
-        default=None,
-        help="choose among three candidates by predicted IoU; False: the single mask; default: as the checkpoint",
-    )
+    add_model_flags(parser)
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="default: the best one present")
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
@@ -127,24 +110,6 @@ def check_args(args: argparse.Namespace) -> None:
     check_max_pixels(args.max_pixels)
     if not 0 < args.cache_gb < math.inf:
         raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0, and no more than the disk holds.")
-
-
-def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, bool]:
-    """The checkpoint's model in evaluation mode, and whether its candidates answer."""
-    source = read_checkpoint(args.sam_checkpoint)
-    model_type = args.model_type or source.metadata.get("model_type")
-    if not model_type:
-        raise UsageError(f"{source.path} does not say its model type: give --model_type.")
-    try:
-        model = build_sam(model_type, checkpoint=source, image_size=args.image_size)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
-    multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
-    return model.to(device).eval(), bool(multimask)
 
 
 def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam) -> tuple[Prompts, list[str]]:

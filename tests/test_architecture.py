@@ -73,7 +73,7 @@ ROOMS = {
     "exporting": (*CASES, "utils"),
     "pretraining": (PACKAGE, "DataLoader", "maps", "figures", "runlog", "prediction", "utils"),
     "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
-    "app": SCRIPT,
+    "app": (*SCRIPT, "prediction"),
     "scripts": (
         *SCRIPT,
         "preparation",

@@ -1,4 +1,4 @@
-"""Scripts with "vit_t" a tiny model, in processes: `python -m tests.tiny_scripts train|test|predict <flags>`."""
+"""Scripts with "vit_t" a tiny model, in processes: `python -m tests.tiny_scripts train|test|predict|app <flags>`."""
 
 import multiprocessing
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import train
 import utils
+from app import server
 from scripts import predict
 from segment_anything.build_sam import MODEL_SPECS
 from tests.conftest import TINY_SPEC
@@ -18,7 +19,7 @@ from tests.helpers import load_test_script
 FORKS = multiprocessing.get_context("forkserver")  # its server has imported this file, and started no thread
 
 
-SCRIPTS = {"train": train, "test": load_test_script(), "predict": predict}
+SCRIPTS = {"train": train, "test": load_test_script(), "predict": predict, "app": server}
 
 
 def main(script: str, words: Sequence[str]) -> int:

@@ -1,0 +1,143 @@
+"""The masks of an annotated folder: one file for each photograph and structure, and the map that lists them."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from figures import write_picture
+from maps import DataError, map_path, read_map, read_mask, resolve, structure_of
+from prediction.photographs import Photograph
+from segment_anything.utils.atomic import write_text
+from utils import UsageError
+
+SPLITS = ("train", "val", "test")
+NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure
+
+
+class Annotations:
+    """Masks of `photographs` in the folder `out`, which `train.py --data_path` and `test.py --data_path` read.
+
+    The folder may hold a data set already: its masks are shown, and are written where they lie; entries of other
+    photographs stay as they are. Raises UsageError or DataError where a file would not be found again.
+    """
+
+    def __init__(
+        self, out: Path, split: str, photographs: Sequence[Photograph], structures: Iterable[str] = ()
+    ) -> None:
+        self.out, self.split, self.photographs = out, split, photographs
+        self.map: dict[str, list[str]] = read_map(self._path()) if self._path().is_file() else {}
+        own = {os.path.realpath(resolve(key, out)): key for key in self.map}
+        self.keys = [own.get(os.path.realpath(p.path)) or _written(p.path, out) for p in photographs]
+        found = (structure for number in range(len(photographs)) for structure in self.masks(number))
+        self.structures = list(dict.fromkeys((*structures, *found)))
+        self._check_names()
+
+    def masks(self, number: int) -> dict[str, Path]:
+        """Files of a photograph's masks by structure. Raises DataError where a structure has several."""
+        found: dict[str, Path] = {}
+        for written in self.map.get(self.keys[number], ()):
+            path, photograph = resolve(written, self.out), self.photographs[number]
+            structure = structure_of(path, photograph.path)
+            if structure in found:
+                raise DataError(
+                    f"{self._path()}: {self.keys[number]} has several masks of {structure}, the app draws one: join "
+                    "them, or choose another --out"
+                )
+            found[structure] = path
+        return found
+
+    def read(self, number: int, structure: str) -> np.ndarray | None:
+        """The mask, bool [H, W]; None where there is none. Raises DataError for a file that is no mask."""
+        path = self.masks(number).get(structure)
+        return None if path is None else read_mask(path).astype(bool)
+
+    def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
+        """Save a mask, bool [H, W]: first its file, then the map, each whole or not at all. Returns the file.
+
+        A file that the map does not list is set aside as <name>.old. Raises DataError for an empty mask, and for one
+        whose file lies outside the folder.
+        """
+        if not mask.any():
+            raise DataError(f"the mask of {structure} is empty: draw it, or remove it")
+        known = self.masks(number).get(structure)
+        path = known or self._place(number, structure)
+        if not self._is_inside(path):
+            raise DataError(f"{path} lies outside {self.out}: the app does not write there; copy the data set first")
+        if known is None and path.exists():
+            _set_aside(path)
+        write_picture(path, mask.astype(np.uint8) * 255)
+        if known is None:
+            listed = self.map.get(self.keys[number], [])
+            self._write_map(number, [*listed, path.relative_to(self.out).as_posix()])
+        return path
+
+    def remove(self, number: int, structure: str) -> None:
+        """Take a mask out of the map. Its file is set aside as <name>.old, not deleted."""
+        path = self.masks(number).get(structure)
+        if path is None:
+            return
+        listed = self.map[self.keys[number]]
+        self._write_map(number, [name for name in listed if resolve(name, self.out) != path])
+        if self._is_inside(path):
+            _set_aside(path)
+
+    def _is_inside(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.out))
+
+    # --- names and the map ------------------------------------------------------------------------------------
+
+    def _check_names(self) -> None:
+        """Raise UsageError where a structure's files would be taken for others, or for another structure's."""
+        owners: dict[Path, str] = {}
+        for name in self.structures:
+            if not re.fullmatch(NAME, name):
+                raise UsageError(f"structure {name!r}: give a name of letters, digits, _ and -, a letter first.")
+            for number, photograph in enumerate(self.photographs):
+                place = self._place(number, name)
+                if structure_of(place, photograph.path) != name or place in owners:
+                    raise UsageError(
+                        f"{place.name} would not be known as {name} of {photograph.path}: rename the photograph."
+                    )
+                owners[place] = name
+
+    def _place(self, number: int, structure: str) -> Path:
+        """Where a new mask is saved."""
+        return self.out / "masks" / f"{self.photographs[number].name}_{structure}_000.png"
+
+    def _path(self) -> Path:
+        """The split's map, the one that is there or a new one."""
+        try:
+            return map_path(self.out, self.split)
+        except DataError:
+            direction = "label2image" if self.split == "test" else "image2label"
+            return self.out / f"{direction}_{self.split}.json"
+
+    def _write_map(self, number: int, listed: list[str]) -> None:
+        """Write the map with these masks of one photograph; without its entry where there are none."""
+        images = {key: masks for key, masks in self.map.items() if key != self.keys[number] or listed}
+        images |= {self.keys[number]: listed} if listed else {}
+        path, content = self._path(), images
+        if path.name.startswith("label2image"):
+            content = {mask: image for image, masks in images.items() for mask in masks}
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self.map = images
+
+
+def _written(photograph: Path, out: Path) -> str:
+    """How a map in `out` names a photograph: from there, so that both can be moved together.
+
+    The whole path where the current folder has another file of that name, which maps would take instead.
+    """
+    try:
+        name = Path(os.path.relpath(photograph, out)).as_posix()
+    except ValueError:  # another drive
+        return photograph.as_posix()
+    return name if os.path.realpath(resolve(name, out)) == os.path.realpath(photograph) else photograph.as_posix()
+
+
+def _set_aside(path: Path) -> None:
+    path.replace(path.with_name(f"{path.name}.old"))

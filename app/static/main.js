@@ -1,0 +1,392 @@
+// The page: what is annotated, what the user does, and what the server is asked.
+
+import { Mask } from "./mask.js";
+import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
+
+const STEPS = 50; // that can be undone
+const DRAG = 5; // screen pixels from which on a press is a box
+const $ = (id) => document.getElementById(id);
+
+let project = { photographs: [], structures: [] };
+let number = 0, structure = 0, image = null;
+let saved = new Map(); // structure -> layer of its saved mask
+let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
+let prompt = noPrompt(), steps = [], asked = 0, gesture = null, pointer = null, space = false;
+
+const view = new View($("view"), (context, unit) => {
+  if ($("shown").checked) {
+    for (const [name, other] of saved) {
+      if (name !== current().name) {
+        drawLayer(context, other, 0.35);
+      }
+    }
+    if (layer) {
+      drawLayer(context, layer, 0.5);
+    }
+  }
+  drawPrompt(context, unit, gesture?.box ? { ...prompt, box: gesture.box } : prompt);
+  if (pointer && $("brush").checked) {
+    drawBrush(context, unit, pointer, radius());
+  }
+});
+
+function noPrompt() {
+  return { named: false, box: null, clicks: [] };
+}
+
+const current = () => project.structures[structure];
+const radius = () => Number($("radius").value);
+const place = (name) => `/api/photographs/${number}/masks/${encodeURIComponent(name)}`;
+
+// --- the server ---------------------------------------------------------------------------------------------------
+
+async function request(path, method = "GET", body = undefined) {
+  const headers = body ? { "Content-Type": "application/json" } : {};
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  if (!response.ok) {
+    const detail = (await response.json().catch(() => ({}))).detail;
+    throw new Error(typeof detail === "string" ? detail : `${response.status} ${JSON.stringify(detail)}`);
+  }
+  return response.status === 204 ? null : response.json();
+}
+
+// Run what talks to the server; an error is told, and nothing is lost.
+async function attempt(action) {
+  try {
+    return await action();
+  } catch (error) {
+    tell(error instanceof TypeError ? `The server does not answer (${error.message}): is it running?` : error.message, true);
+    return undefined;
+  }
+}
+
+function tell(text, error = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", error);
+}
+
+async function ask(next) {
+  remember();
+  prompt = next;
+  view.redraw();
+  if (!prompt.named && !prompt.box && !prompt.clicks.length) {
+    return;
+  }
+  const turn = ++asked, begin = performance.now();
+  tell("…");
+  const looks = Object.fromEntries(["zoom", "tiles", "mirror"].map((name) => [name, $(name).checked]));
+  const question = { structure: current().name, ...prompt, ...looks };
+  const answer = await attempt(() => request(`/api/photographs/${number}/answer`, "POST", question));
+  if (turn !== asked) {
+    return; // the user went on
+  }
+  if (!answer) {
+    undo(false);
+    return;
+  }
+  draw(Mask.fromRle(answer.mask));
+  const presence = answer.presence === null ? "" : `, present with ${Math.round(100 * answer.presence)} %`;
+  const found = answer.absent ? "held not to be in this photograph" : `predicted IoU ${answer.predicted_iou.toFixed(2)}`;
+  tell(`${current().name}: ${found}${presence} (${Math.round(performance.now() - begin)} ms)`);
+}
+
+async function save() {
+  if (!mask || !isDirty()) {
+    return;
+  }
+  const [name, now, own] = [current().name, mask, number];
+  const written = await attempt(() => request(place(name), "PUT", now.toRle()));
+  if (written && own === number) {
+    saved.set(name, layerOf(now, project.structures.find((one) => one.name === name).colour));
+    kept = name === current().name ? now : kept;
+    listDone(name, true);
+    tell(`saved: ${written.file}`);
+  }
+}
+
+async function remove() {
+  const name = current().name;
+  if (!saved.has(name) || !confirm(`Take the mask of ${name} out of the data set?`)) {
+    return;
+  }
+  if ((await attempt(() => request(place(name), "DELETE"))) === null) {
+    saved.delete(name);
+    listDone(name, false);
+    startOver();
+    tell(`${name}: removed`);
+  }
+}
+
+// --- what is being drawn ------------------------------------------------------------------------------------------
+
+const isDirty = () => mask !== kept;
+
+function draw(next) {
+  mask = next;
+  layer = mask && layerOf(mask, current().colour);
+  refresh();
+}
+
+function layerOf(values, colour) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: values.width, height: values.height });
+  values.drawInto(canvas, colour);
+  return canvas;
+}
+
+function remember() {
+  steps.push({ prompt, mask });
+  steps = steps.slice(-STEPS);
+}
+
+function undo(told = true) {
+  const step = steps.pop();
+  if (step) {
+    asked++;
+    prompt = step.prompt;
+    draw(step.mask);
+    if (told) {
+      tell("");
+    }
+  }
+}
+
+function startOver() {
+  asked++;
+  [prompt, steps, kept] = [noPrompt(), [], null];
+  draw(null);
+}
+
+// Whether what is not saved may go.
+const mayLeave = () => !isDirty() || confirm(`The mask of ${current().name} is not saved. Go on without it?`);
+
+async function choose(index) {
+  if (index === structure || !project.structures[index] || !mayLeave()) {
+    return;
+  }
+  structure = index;
+  startOver();
+  await showSaved();
+}
+
+async function open(index) {
+  if (!project.photographs[index] || !mayLeave()) {
+    return;
+  }
+  number = index;
+  startOver();
+  saved = new Map();
+  tell("…");
+  const picture = Object.assign(new Image(), { src: `/api/photographs/${index}/image` });
+  const loaded = await picture.decode().then(() => true, () => false);
+  if (index !== number) {
+    return;
+  }
+  image = loaded ? picture : null;
+  view.show(image);
+  tell(loaded ? project.photographs[index].name : `${project.photographs[index].name} cannot be read; the server says why.`, !loaded);
+  refresh();
+  await showSaved();
+}
+
+// The saved masks of the photograph; that of the structure is gone on with.
+async function showSaved() {
+  const own = number;
+  for (const name of project.photographs[own].done) {
+    if (!saved.has(name) || name === current().name) {
+      const rle = await attempt(() => request(place(name)));
+      if (own !== number || !rle) {
+        return;
+      }
+      const values = Mask.fromRle(rle);
+      saved.set(name, layerOf(values, project.structures.find((item) => item.name === name).colour));
+      if (name === current().name && !mask && !steps.length) {
+        kept = values;
+        draw(values);
+      }
+    }
+  }
+  view.redraw();
+}
+
+// --- lists and buttons --------------------------------------------------------------------------------------------
+
+function listDone(name, isDone) {
+  const photograph = project.photographs[number];
+  photograph.done = photograph.done.filter((other) => other !== name).concat(isDone ? [name] : []);
+  refresh();
+}
+
+function item(parts, isCurrent, action) {
+  const button = document.createElement("button");
+  button.append(...parts);
+  button.setAttribute("aria-current", String(isCurrent));
+  button.addEventListener("click", action);
+  const line = document.createElement("li");
+  line.append(button);
+  return line;
+}
+
+function text(content, style = {}) {
+  const span = Object.assign(document.createElement("span"), { textContent: content });
+  Object.assign(span.style, style);
+  return span;
+}
+
+function refresh() {
+  const { photographs, structures } = project;
+  const done = photographs[number].done;
+  $("progress").textContent = `${photographs.filter((one) => one.done.length).length} / ${photographs.length}`;
+  $("photographs").replaceChildren(
+    ...photographs.map((one, i) => item([text(one.name), text(one.done.length || "")], i === number, () => open(i))),
+  );
+  $("structures").replaceChildren(
+    ...structures.map((one, i) => {
+      const swatch = Object.assign(text("", { background: one.colour }), { className: "colour" });
+      return item([swatch, text(one.name), text(done.includes(one.name) ? "✓" : i + 1)], i === structure, () => choose(i));
+    }),
+  );
+  $("photographs").querySelector("[aria-current=true]").scrollIntoView({ block: "nearest" });
+  $("name").disabled = !image || !current().known;
+  $("undo").disabled = !steps.length;
+  $("save").disabled = !mask || !isDirty();
+  $("remove").disabled = !saved.has(current().name);
+  view.redraw();
+}
+
+// --- mouse --------------------------------------------------------------------------------------------------------
+
+const isInside = ({ x, y }) => x >= 0 && y >= 0 && x < image.width && y < image.height;
+
+function boxOf(from, to) {
+  const clamp = (value, most) => Math.min(most, Math.max(0, value));
+  const xs = [from.x, to.x].map((x) => clamp(x, image.width)), ys = [from.y, to.y].map((y) => clamp(y, image.height));
+  return [Math.floor(Math.min(...xs)), Math.floor(Math.min(...ys)), Math.ceil(Math.max(...xs)), Math.ceil(Math.max(...ys))];
+}
+
+function press(event) {
+  if (!image || gesture) {
+    return;
+  }
+  $("view").focus();
+  $("view").setPointerCapture(event.pointerId);
+  const from = view.place(event), erases = event.button === 2 || event.altKey;
+  if (space || event.button === 1) {
+    gesture = { kind: "move" };
+  } else if ($("brush").checked) {
+    remember();
+    asked++;
+    draw(mask ? mask.copy() : new Mask(image.width, image.height));
+    gesture = { kind: "stroke", value: erases ? 0 : 1, last: from };
+    stroke(from);
+  } else {
+    gesture = { kind: "prompt", from, foreground: !erases, start: [event.offsetX, event.offsetY] };
+  }
+}
+
+function stroke(to) {
+  const { last, value } = gesture, distance = Math.hypot(to.x - last.x, to.y - last.y);
+  const count = Math.max(1, Math.ceil(distance / Math.max(1, radius() / 3)));
+  for (let i = 1; i <= count; i++) {
+    const part = mask.paint(last.x + (to.x - last.x) * i / count, last.y + (to.y - last.y) * i / count, radius(), value);
+    mask.drawInto(layer, current().colour, part);
+  }
+  gesture.last = to;
+  view.redraw();
+}
+
+function drag(event) {
+  pointer = image && view.place(event);
+  if (gesture?.kind === "move") {
+    view.move(event.movementX, event.movementY);
+  } else if (gesture?.kind === "stroke") {
+    stroke(pointer);
+  } else if (gesture?.kind === "prompt" && gesture.foreground) {
+    const [x, y] = gesture.start;
+    if (gesture.box || Math.hypot(event.offsetX - x, event.offsetY - y) >= DRAG) {
+      gesture.box = boxOf(gesture.from, pointer);
+    }
+  }
+  view.redraw();
+}
+
+function release() {
+  const done = gesture;
+  gesture = null;
+  if (done?.kind !== "prompt") {
+    return;
+  }
+  const [x0, y0, x1, y1] = done.box ?? [0, 0, 0, 0];
+  if (x0 < x1 && y0 < y1) {
+    ask({ ...prompt, box: done.box });
+  } else if (!done.box && isInside(done.from)) {
+    const click = { x: Math.floor(done.from.x), y: Math.floor(done.from.y), foreground: done.foreground };
+    ask({ ...prompt, clicks: [...prompt.clicks, click] });
+  }
+}
+
+$("view").addEventListener("pointerdown", press);
+$("view").addEventListener("pointermove", drag);
+$("view").addEventListener("pointerup", release);
+$("view").addEventListener("pointercancel", () => { gesture = null; });
+$("view").addEventListener("pointerleave", () => { pointer = null; view.redraw(); });
+$("view").addEventListener("contextmenu", (event) => event.preventDefault());
+$("view").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  view.zoom(Math.exp(-event.deltaY / 400), event);
+}, { passive: false });
+
+// --- keys and buttons ---------------------------------------------------------------------------------------------
+
+const ACTIONS = {
+  name: () => !$("name").disabled && ask({ ...prompt, named: true }),
+  undo: () => undo(),
+  clear: () => mayLeave() && (startOver(), showSaved()),
+  save,
+  remove,
+};
+const KEYS = { n: "name", z: "undo", s: "save", Delete: "remove", Escape: "clear" };
+
+for (const [id, action] of Object.entries(ACTIONS)) {
+  $(id).addEventListener("click", action);
+}
+for (const id of ["shown", "prompt", "brush", "radius"]) {
+  $(id).addEventListener("input", view.redraw);
+}
+
+function widen(by) {
+  $("radius").value = radius() + by;
+}
+
+document.addEventListener("keydown", (event) => {
+  const control = event.ctrlKey || event.metaKey;
+  if (event.target.matches("input[type=range]") || event.altKey || (control && !"zs".includes(event.key))) {
+    return;
+  }
+  const others = {
+    b: () => { $($("brush").checked ? "prompt" : "brush").checked = true; },
+    v: () => { $("shown").checked = !$("shown").checked; },
+    "[": () => widen(-1),
+    "]": () => widen(1),
+    ArrowLeft: () => open(number - 1),
+    ArrowRight: () => open(number + 1),
+    " ": () => { space = true; },
+  };
+  const action = ACTIONS[KEYS[event.key]] ?? others[event.key];
+  const inView = event.target === $("view") || event.target === document.body;
+  if (/^[1-9]$/.test(event.key)) {
+    choose(Number(event.key) - 1);
+  } else if (action && (inView || event.key !== " ")) {
+    event.preventDefault();
+    action();
+    view.redraw();
+  }
+});
+document.addEventListener("keyup", (event) => { space = space && event.key !== " "; });
+window.addEventListener("beforeunload", (event) => isDirty() && event.preventDefault());
+
+project = (await attempt(() => request("/api/project"))) ?? project;
+if (project.photographs.length) {
+  document.title = `Annotate: ${project.out}`;
+  const first = project.photographs.findIndex((one) => !one.done.length);
+  await open(Math.max(0, first));
+}

@@ -1,0 +1,188 @@
+"""The HTTP interface of the annotation app, and the page that uses it.
+
+Masks travel as uncompressed RLE of COCO: {"size": [height, width], "counts": [...]}, runs down the columns, the first
+one of background. Positions are pixels of the photograph, x before y; boxes are half-open.
+"""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any
+
+import cv2
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from app.annotations import Annotations
+from app.annotator import Annotator
+from figures import OUTLINES
+from maps import DataError
+from prediction.prompts import Prompt
+from segment_anything.utils.rle import mask_to_rle, rle_to_mask
+from utils import UsageError
+
+STATIC = Path(__file__).parent / "static"
+HOSTS = ["127.0.0.1", "localhost"]  # a page of elsewhere, whose name was made to lead here, is not answered
+POLICY = "default-src 'self'; frame-ancestors 'none'"
+QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph itself
+
+logger = logging.getLogger("app")
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Click(BaseModel):
+    """A position, and whether it is on the structure."""
+
+    x: Finite
+    y: Finite
+    foreground: bool = True
+
+
+class Question(BaseModel):
+    """What is asked of a photograph. named: by the structure's name, besides box and clicks, or alone."""
+
+    structure: str
+    named: bool = False
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
+    clicks: list[Click] = Field([], max_length=100)
+    zoom: bool = False
+    tiles: bool = False
+    mirror: bool = False
+
+
+class Mask(BaseModel):
+    """An uncompressed RLE."""
+
+    size: tuple[int, int]
+    counts: list[Annotated[int, Field(ge=0, le=2**31)]]
+
+
+def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
+    """The application. Errors come as {"detail": what is wrong and what to do}."""
+    app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    app.middleware("http")(_guard)
+    for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
+        app.exception_handler(kind)(_teller(status))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.get("/", response_class=FileResponse)(lambda: STATIC / "index.html")
+    _add_photographs(app, annotator, annotations)
+    _add_masks(app, annotator, annotations)
+    return app
+
+
+def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
+    """What there is to annotate, the pictures, and the answers of the model."""
+    known = annotator.model.prompt_encoder.structures
+
+    @app.get("/api/project")
+    def project() -> dict[str, Any]:
+        """Photographs with the structures that have a mask; structures, and whether the weights know their names."""
+        structures = [
+            {"name": name, "colour": OUTLINES[i % len(OUTLINES)], "known": name in known}
+            for i, name in enumerate(annotations.structures)
+        ]
+        photographs = [
+            {"name": photograph.name, "done": list(annotations.masks(number))}
+            for number, photograph in enumerate(annotator.photographs)
+        ]
+        return {"out": str(annotations.out), "photographs": photographs, "structures": structures}
+
+    @app.get("/api/photographs/{number}/image")
+    def image(number: int) -> Response:
+        """The photograph, upright, as JPEG."""
+        pixels = annotator.image(_existing(number, annotator))
+        jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    @app.post("/api/photographs/{number}/answer")
+    def answer(number: int, question: Question) -> dict[str, Any]:
+        """The mask that is asked for, with its predicted IoU, and by name the probability that it is there."""
+        clicks = tuple((click.x, click.y, int(click.foreground)) for click in question.clicks)
+        prompt = Prompt(_listed(question.structure, annotations), box=question.box, points=clicks)
+        if question.named and question.structure not in known:
+            raise HTTPException(422, f"The weights do not know {question.structure} by name: give a box or a click.")
+        looks = question.model_dump(include={"named", "zoom", "tiles", "mirror"})
+        found = annotator.answer(_existing(number, annotator), prompt, **looks)
+        about = {"predicted_iou": found.predicted_iou, "presence": found.presence, "absent": found.absent}
+        return {"mask": mask_to_rle(found.mask, compressed=False), **about}
+
+
+def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
+    """The saved masks: read, written, removed, one at a time."""
+    lock = Lock()
+
+    @app.get("/api/photographs/{number}/masks/{structure}")
+    def read(number: int, structure: str) -> dict[str, Any]:
+        """A saved mask."""
+        mask = annotations.read(_existing(number, annotator), _listed(structure, annotations))
+        if mask is None:
+            raise HTTPException(404, f"{annotator.photographs[number].name} has no mask of {structure}.")
+        return mask_to_rle(mask, compressed=False)
+
+    @app.put("/api/photographs/{number}/masks/{structure}")
+    def write(number: int, structure: str, mask: Mask) -> dict[str, str]:
+        """Save a mask of the photograph's size; once this has answered, it is on the disk."""
+        height, width = annotator.image(_existing(number, annotator)).shape[:2]
+        if mask.size != (height, width):
+            raise HTTPException(422, f"The mask has size {list(mask.size)}, the photograph {[height, width]}.")
+        pixels = rle_to_mask(mask.model_dump())
+        with lock:
+            return {"file": str(annotations.write(number, _listed(structure, annotations), pixels))}
+
+    @app.delete("/api/photographs/{number}/masks/{structure}", status_code=204)
+    def remove(number: int, structure: str) -> None:
+        """Take a mask out of the data set; its file is set aside."""
+        with lock:
+            annotations.remove(_existing(number, annotator), _listed(structure, annotations))
+
+
+def _existing(number: int, annotator: Annotator) -> int:
+    if not 0 <= number < len(annotator.photographs):
+        raise HTTPException(404, f"There is no photograph {number}: there are {len(annotator.photographs)}.")
+    return number
+
+
+def _listed(structure: str, annotations: Annotations) -> str:
+    if structure not in annotations.structures:
+        raise HTTPException(404, f"There is no structure {structure}: start the server with --structures {structure}.")
+    return structure
+
+
+async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Let the page load nothing from elsewhere."""
+    response = await go_on(request)
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _teller(status: int) -> Callable[[Request, Exception], JSONResponse]:
+    """Tells the page what went wrong."""
+
+    def tell(request: Request, error: Exception) -> JSONResponse:
+        logger.warning(f"{request.method} {request.url.path}: {error}")
+        return JSONResponse({"detail": str(error)}, status)
+
+    return tell
+
+
+def serve(app: FastAPI, port: int) -> int:
+    """Serve on this machine alone until Ctrl-C. Raises UsageError for a port that is taken."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOSTS[0], port))
+        except OSError as error:
+            raise UsageError(f"--port {port}: {error.strerror}; give another one, or 0 for a free one.") from error
+        logger.info(f"open http://localhost:{listener.getsockname()[1]} (Ctrl-C ends)")
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    return 0
