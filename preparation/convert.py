@@ -198,10 +198,10 @@ def _write_image(picture: Picture, source: Path, options: Options, out: Path) ->
     """The photograph's file: the source's own where that shows just this, else JPEG from JPEG, PNG from others."""
     suffix = ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
     target = out / f"images/{picture.name}{suffix}"
+    target.unlink(missing_ok=True)  # of an earlier run it may be a link, and the source would be written to
     if not picture.unchanged:
         _encode(target, picture.pixels[..., ::-1], JPEG if suffix == ".jpg" else PNG)
         return f"images/{target.name}"
-    target.unlink(missing_ok=True)
     if options.link:
         target.symlink_to(source.resolve())
     else:

@@ -308,6 +308,15 @@ def test_other_options_convert_again(tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
+def test_linked_photographs_are_not_written_to_by_a_run_with_other_options(tmp_path):
+    source = lab(tmp_path / "lab")
+    (source / "vessel/p5.png").write_bytes(b"no picture")
+    before = contents(source)
+    assert run("folder", source, tmp_path / "out", "--link") == 2
+    assert run("folder", source, tmp_path / "out", "--max_side", "40", "--leave_out") == 0
+    assert contents(source) == before
+
+
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
