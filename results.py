@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ class Lines:
         files = [_whole_lines(path) for path in self._paths()]
         for number, line in heapq.merge(*files, key=lambda entry: entry[0]):
             yield number, json.loads(line)[1]
+
+    def keep(self, wanted: Callable[[int, Any], bool]) -> None:
+        """Remove the lines of which `wanted`, of number and value, is not true; while no process writes."""
+        for path in self._paths():
+            lines = [line for _, line in _whole_lines(path)]
+            kept = [line for line in lines if wanted(*json.loads(line))]
+            if len(kept) < len(lines):
+                write_text(path, b"".join(kept).decode())
 
     def writer(self) -> "Writer":
         """A new file to write to."""

@@ -66,6 +66,10 @@ class Unfinished:
             if number < len(stamps) and value["stamp"] == stamps[number]:
                 yield number, value["rows"]
 
+    def forget_others(self, stamps: Sequence[str]) -> None:
+        """Samples that were done otherwise are not done: their files are about to be written over."""
+        self.done.keep(lambda number, value: number < len(stamps) and value["stamp"] == stamps[number])
+
     def drop_if_nothing_is_done(self) -> None:
         """Remove the folder unless it holds work."""
         if not any(True for _ in self.done.entries()):
@@ -111,6 +115,7 @@ def build(
     (unfinished.data / "images").mkdir(parents=True, exist_ok=True)
     (unfinished.data / "masks").mkdir(exist_ok=True)
     stamps = [_stamp(sample, options) for sample in samples]
+    unfinished.forget_others(stamps)
     done = {number for number, _ in unfinished.rows(stamps)}
     todo = ((i, sample) for i, sample in enumerate(samples) if i not in done)
     problems: list[str] = []

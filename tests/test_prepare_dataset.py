@@ -308,6 +308,18 @@ def test_other_options_convert_again(tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
+def test_files_of_other_options_in_between_do_not_count_as_done(tmp_path):
+    source = lab(tmp_path / "lab")
+    whole = (source / "vessel/p5.png").read_bytes()
+    (source / "vessel/p5.png").write_bytes(b"no picture")
+    assert run("folder", source, tmp_path / "out", "--max_side", "60") == 2
+    assert run("folder", source, tmp_path / "out", "--max_side", "40") == 2
+    (source / "vessel/p5.png").write_bytes(whole)
+    assert run("folder", source, tmp_path / "out", "--max_side", "60") == 0
+    run("folder", source, tmp_path / "fresh", "--max_side", "60")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
 def test_linked_photographs_are_not_written_to_by_a_run_with_other_options(tmp_path):
     source = lab(tmp_path / "lab")
     (source / "vessel/p5.png").write_bytes(b"no picture")
