@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maps import MaskRef, Record, raise_problems, saved_name, structure_of
+from preparation.tree import Tree
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -28,8 +29,8 @@ def with_masks(records: Sequence[Record], folder: Path) -> tuple[list[Record], l
     masks: dict[int, list[MaskRef]] = {}
     seen: dict[tuple[int, str, str], Path] = {}
     problems, rest = [], []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURES or not path.is_file() or os.path.abspath(path) in own:
+    for path in sorted(Tree(folder).files.values()):
+        if path.suffix.lower() not in PICTURES or os.path.abspath(path) in own:
             continue
         owners, structure = names.of(path)
         if not owners:
@@ -68,5 +69,5 @@ class _Names:
             beginnings = ("_".join(words[:count]) for count in range(len(words), 0, -1))
             if stem := next((stem for stem in beginnings if stem in self.stems), None):
                 owners = self.stems[stem]
-                return owners, structure_of(spelling.resolve(), self.records[owners[0]].image)
+                return owners, structure_of(Path(os.path.abspath(spelling)), self.records[owners[0]].image)
         return [], ""

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from maps import DataError
 from preparation.pictures import MAX_PIXELS, read_photograph, upright_size
+from preparation.tree import Tree
 from utils import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
@@ -57,7 +58,7 @@ def _expand(text: str) -> tuple[list[Path], Path]:
         raise UsageError("INPUT is empty: give a photograph, a folder or a pattern; . is the current folder.")
     path = Path(text)
     if path.is_dir():
-        return [file for file in path.rglob("*") if _is_photograph(file)], path
+        return [file for file in Tree(path).files.values() if _is_photograph(file)], path
     if path.exists():
         return [path], path.parent
     if not any(sign in text for sign in MAGIC):

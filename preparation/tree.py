@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maps import DataError
 
-JUNK = re.compile(r"(^|/)(__MACOSX/|\.|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+JUNK = re.compile(r"(^|/)(__MACOSX/|lost\+found/|\.|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,12 @@ class Tree:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Relative names and paths of a folder's files; a folder that is linked to from beside it is read once."""
+    """Relative names and paths of a folder's files; a folder that is linked to from beside it is read once.
+
+    Raises DataError for a folder in it that cannot be read.
+    """
     seen: set[str] = set()
-    for parent, folders, names in walk(folder, followlinks=True):
+    for parent, folders, names in walk(folder, onerror=_refuse, followlinks=True):
         real = realpath(parent)
         if seen and Path(realpath(Path(parent).parent)).is_relative_to(real):
             raise DataError(f"{parent} is a link to {real}, in which it lies itself: remove the link")
@@ -94,3 +97,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             path = Path(parent, name)
             if not JUNK.search((below / name).as_posix()) and path.is_file():
                 yield (below / name).as_posix(), path
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read ({error.strerror}): give yourself the right to, or move it away")

@@ -177,6 +177,15 @@ def test_a_mask_finds_its_photograph(tmp_path, file, image, structure):
     assert [path.name for path in rest] == ["overlay.png"]
 
 
+def test_masks_in_a_linked_folder_are_found_by_the_links_name(tmp_path):
+    records = records_of(tmp_path, "eye7.jpg")
+    write(tmp_path / "cups_of_may" / "eye7.png", dots(1))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/optic_cup").symlink_to(tmp_path / "cups_of_may")
+    (found,), _ = with_masks(records, tmp_path / "masks")
+    assert [mask.structure for mask in found.masks] == ["optic_cup"]
+
+
 def test_predictions_of_a_map_are_found_by_the_names_that_test_gives_them(tmp_path):
     """Also where a name alone would not say the structure."""
     image = records_of(tmp_path, "eye7.jpg")[0].image

@@ -225,6 +225,13 @@ def test_names_never_collide(tmp_path):
     assert [p.name for p in once] == ["Eye"]
 
 
+def test_photographs_in_a_linked_folder_are_found(tmp_path):
+    write_picture(tmp_path / "elsewhere/a.png")
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs/clinic").symlink_to(tmp_path / "elsewhere")
+    assert [p.name for p in find_photographs([str(tmp_path / "photographs")])] == ["clinic/a"]
+
+
 def test_grey_and_16_bit_photographs(tmp_path):
     """16 bits become 8; those of a 12-bit camera by its 12 bits; grey has three equal channels."""
     ramp = np.tile(np.linspace(0, 1, 91), (73, 1))

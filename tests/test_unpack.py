@@ -1,6 +1,7 @@
 """Archives of a source: unpacked once, wholly or not at all, and never outside their folder."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -348,3 +349,21 @@ def test_linked_folders_are_read_and_loops_are_named(tmp_path):
     (elsewhere / "back").symlink_to(elsewhere)
     with pytest.raises(DataError, match="in which it lies itself"):
         unpacked(source, tmp_path / "scratch")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """Its files would be missing without a word. The rights of a folder do not hold for root, who may run the tests."""
+    (tmp_path / "source/locked").mkdir(parents=True)
+    (tmp_path / "source/lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(("locked", "lost+found")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"source/locked cannot be read \(Permission denied\)"):
+        unpacked(tmp_path / "source", tmp_path / "scratch")
+    (tmp_path / "source/locked").rmdir()
+    assert unpacked(tmp_path / "source", tmp_path / "scratch").files == {}
