@@ -18,8 +18,8 @@ class White:
 
     A file of black and one other value has that for its white. share: 0.5 for a drawn mask; with `soft` the file's
     values are shares of experts who agree, and >= counts. Colours, those of a palette too, are read by their
-    brightest channel. Raises DataError where white and black have no majority (a map of several classes, a
-    photograph), unless soft.
+    brightest channel. Raises DataError where white and black have no majority, or where nothing is white and not all
+    black (a map of several classes, a photograph), unless soft.
     """
 
     share: float = 0.5
@@ -36,6 +36,8 @@ class White:
         if not self.soft and ((values > 0.2 * white) & (values < 0.8 * white)).mean() > 0.02:
             raise DataError(f"{path} is not black and white: use labelmap for a map of several classes")
         mask = values >= self.share * white
+        if not self.soft and white > 1 and not mask.any():
+            raise DataError(f"{path} has no white, and values up to {highest}: use labelmap for a map of classes")
         return mask if white > 1 or self.soft else values > 0
 
 

@@ -366,6 +366,14 @@ def test_what_binary_needs(tmp_path):
     assert layout(offer) == {"1": [("vessel", "second/1.png")]}
 
 
+@pytest.mark.parametrize("classes", [[0, 1, 2], [1, 2], [0, 1, 2, 3]])
+def test_a_map_of_classes_among_the_masks_is_not_taken_for_empty(tmp_path, classes):
+    put(tmp_path / "images/1.jpg")
+    put(tmp_path / "masks/1.png", np.resize(np.array(classes, np.uint8), SIZE))
+    with pytest.raises(DataError, match=r"masks/1\.png has no white, and values up to \d: use labelmap"):
+        read(find(BINARY, tmp_path, structure="vessel").samples[0])
+
+
 def test_a_photograph_among_the_masks_is_named(tmp_path):
     make(tmp_path, "images/1.jpg", "masks/1.png")
     with pytest.raises(DataError, match=r"masks/1\.png is not black and white"):
