@@ -87,6 +87,8 @@ class Unfinished:
 
 def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:
     """Raise DataError where `out` cannot be made without loss."""
+    if out.name in ("", "..") or out.is_mount():
+        raise DataError(f"{out} cannot be replaced as a whole: give a folder in it, such as {out / 'data'}")
     inside, around = out.resolve().is_relative_to(source.resolve()), source.resolve().is_relative_to(out.resolve())
     if inside or around:
         raise DataError(f"{out} and {source} lie in one another: give a folder elsewhere for the prepared data set")

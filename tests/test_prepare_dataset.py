@@ -428,6 +428,16 @@ def test_overwrite_never_removes_what_is_no_prepared_data_set(tmp_path, capsys):
     assert "lie in one another" in refused(capsys, "folder", source, tmp_path, "--overwrite")
 
 
+@pytest.mark.parametrize("out", [".", "x/..", "/proc"])
+def test_an_out_that_cannot_be_renamed_is_refused_at_once(tmp_path, capsys, monkeypatch, out):
+    """The current folder, its parent, and a disk's own folder, such as a container's volume."""
+    source = lab(tmp_path / "lab")
+    (tmp_path / "empty/x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty")
+    assert f"{out} cannot be replaced as a whole: give a folder in it" in refused(capsys, "folder", source, out)
+    assert [path.name for path in tmp_path.glob("**/*unfinished*")] == []
+
+
 @pytest.mark.parametrize(
     "flags, says",
     [
