@@ -53,11 +53,20 @@ def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Findin
 
 
 def read_patients(folder: Path) -> Patients:
-    """Patients that the folder's index.csv names; empty where it does not say."""
+    """Patients that the folder's index.csv names; empty where it does not say. Raises DataError for no table."""
     path = folder / "index.csv"
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    try:
+        return _patients_of(path)
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV UTF-8") from error
+
+
+def _patients_of(path: Path) -> Patients:
+    folder = path.parent
+    # spreadsheets put a mark before the first column
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.DictReader(file)
         names = rows.fieldnames or ()
         column = next((name for name in PATIENT_COLUMNS if name in names), None)

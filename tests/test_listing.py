@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from checking.listing import Photograph, find_maps, read_listing
+from maps import DataError
 
 
 def write_map(folder: Path, name: str, content: object) -> Path:
@@ -68,6 +69,17 @@ def test_a_patient_is_known_in_a_folder_of_maps_alone(data, tmp_path):
 def test_an_index_that_does_not_say_is_no_fault(data, index):
     (data / "index.csv").write_text(index)
     assert patients(data) == [None]
+
+
+def test_an_index_that_a_spreadsheet_has_saved_says_the_patients(data):
+    (data / "index.csv").write_text("image,dataset,patient\nimages/a.png,clinic,7\n", encoding="utf-8-sig")
+    assert patients(data) == [("clinic", "7")]
+
+
+def test_an_index_that_is_no_table_is_named(data):
+    (data / "index.csv").write_text(f"image,patient\nimages/a.png,{'7' * 200_000}\n")
+    with pytest.raises(DataError, match=r"index\.csv cannot be read as a table \(field larger"):
+        patients(data)
 
 
 @pytest.mark.parametrize("content", [[], "text", 3, None])
