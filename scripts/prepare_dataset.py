@@ -36,6 +36,7 @@ from preparation.sets import GENERIC, TABLE
 from preparation.source import DataSet, Offer
 from preparation.tree import Tree
 from preparation.unpack import unpacked
+from segment_anything.utils.atomic import naming
 from utils import UsageError, add_bool, cpu_workers, run_main, versions
 
 DEFAULT_SPLIT = "70/10/20"
@@ -204,9 +205,16 @@ def prepare(args: argparse.Namespace) -> int:
             options = replace(options, instances=False)
         about = describe(data_set, choice, how, args.seed)
         workers = cpu_workers(args.num_workers)
-        built = build(
-            offer.samples, placed, options, unfinished, about=about, workers=max(1, workers), leave_out=args.leave_out
-        )
+        with naming(unfinished.folder):
+            built = build(
+                offer.samples,
+                placed,
+                options,
+                unfinished,
+                about=about,
+                workers=max(1, workers),
+                leave_out=args.leave_out,
+            )
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on. What is done lies in {unfinished.folder}", file=sys.stderr)
         return 130

@@ -1,5 +1,6 @@
 """Files and checkpoints that are whole or absent, also when the writer is killed."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 from segment_anything.checkpoint import CheckpointError
 from segment_anything.training.state import load_state, save_checkpoint
-from segment_anything.utils.atomic import atomic_path, write_text
+from segment_anything.utils.atomic import atomic_path, naming, write_text
 
 BIG = 4_000_000
 
@@ -49,6 +50,21 @@ def test_new_content_replaces_the_old(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """/dev/full takes nothing; what is raised says which file was to be written, and its kind stays."""
+    file = tmp_path / "file.txt"
+    with pytest.raises(OSError, match=r"No space left on device: .*file\.txt") as caught, naming(file):
+        Path("/dev/full").write_text("text")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match=r"No space left on device: .*file\.txt"), atomic_path(file) as path:
+        path.unlink()
+        path.symlink_to("/dev/full")
+        path.write_text("text")
+    assert entries(tmp_path) == set()
+    with pytest.raises(FileNotFoundError, match="absent"), naming(tmp_path):
+        (tmp_path / "absent").read_text()
 
 
 def test_temporary_name_is_beside_the_file_and_keeps_its_suffix(tmp_path):
