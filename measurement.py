@@ -138,7 +138,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
     fractions = sorted(name for name in rest if name.endswith("_fraction"))
     structures = sorted({name.removesuffix("_count") for name in rest if name.endswith("_count")})
     counted = [f"{name}_{kind}" for name in structures for kind in ("count", "area_px", "area_discs")]
-    return [*fixed, *fractions, *counted, NOTES]
+    return list(dict.fromkeys([*fixed, *fractions, *counted, NOTES]))  # a structure "cup" has the cup's column
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

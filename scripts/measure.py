@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 import measurement
 from figures import write_picture
-from maps import SPLITS, DataError, Record, has_map, load_index, raise_problems, repeated_masks
+from maps import SPLITS, DataError, Record, has_map, load_index, named_in, raise_problems, repeated_masks
 from mask_folder import photographs, with_masks
 from measurement import CUP, DISC, FIRST, NOTES, Row
 from segment_anything.utils.fov import fov_mask
@@ -70,10 +70,17 @@ def find_records(args: argparse.Namespace) -> list[Record]:
         raise UsageError(f"DATA: {args.data} has no photograph.")
     if args.masks:
         records = _with_masks_of(args.masks, records)
-    return [
-        replace(r, masks=tuple(replace(m, structure=names.get(m.structure, m.structure)) for m in r.masks))
-        for r in records
-    ]
+    known = named_in(records)
+    for flag, name, usual in (("--disc", args.disc, DISC), ("--cup", args.cup, CUP)):
+        if name not in (*known, usual):
+            raise UsageError(f"{flag} {name}: no mask shows it; there are {', '.join(sorted(known))}.")
+    return [_renamed(record, names) for record in records]
+
+
+def _renamed(record: Record, names: dict[str, str]) -> Record:
+    """The record with other names of structures."""
+    masks = tuple(replace(mask, structure=names.get(mask.structure, mask.structure)) for mask in record.masks)
+    return replace(record, masks=masks, absent=tuple(names.get(name, name) for name in record.absent))
 
 
 def _names(args: argparse.Namespace) -> dict[str, str]:

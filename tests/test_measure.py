@@ -128,6 +128,8 @@ def test_the_table_has_the_same_columns_in_the_same_order():
     second = ["disc_area_px", "cup_area_px", "fov_area_px", "vessel_fraction"]
     assert columns(rows) == [*first, *second, "drusen_count", "drusen_area_px", "drusen_area_discs", "notes"]
     assert columns(rows[::-1]) == columns(rows)
+    other = columns([{"image": "d", **measure({"cup": disc, "disc": disc}, INSIDE)}])
+    assert len(other) == len(set(other))
     rows.append({"image": "c", **measure({"optic_disc": disc}, INSIDE, mm_per_pixel=1)})
     assert columns(rows)[5:7] == ["disc_vertical_mm", "disc_horizontal_mm"]
     assert (as_text(math.nan), as_text(0.123456789), as_text(12)) == ("", "0.123457", "12")
@@ -290,6 +292,18 @@ def test_photographs_of_one_name_have_pictures_of_their_own(tmp_path):
     assert {path.name for path in (tmp_path / "out/pictures").iterdir()} == {"eye.png", "right__eye.png"}
 
 
+def test_a_cup_of_another_name_that_is_known_not_to_be_there_is_measured_as_one(tmp_path):
+    data = tmp_path / "data"
+    write(data / "images/eye.png", np.full((SIZE, SIZE, 3), 90, np.uint8))
+    write(data / "masks/eye_disc_000.png", ellipse((200, 200), (50, 50)))
+    (data / "label2image_test.json").write_text(json.dumps({"masks/eye_disc_000.png": "images/eye.png"}))
+    (data / "index.csv").write_text("image,dataset,absent\nimages/eye.png,x,cup\n")
+    flags = ["--disc", "disc", "--cup", "cup", "--pictures", "False"]
+    assert script.main([str(data), "--out", str(tmp_path), *flags]) == 0
+    (row,) = csv.DictReader((tmp_path / "measurements.csv").open())
+    assert row["cup_area_px"] == "0" and row["notes"] == "optic_cup not found" and "cup_count" not in row
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -301,6 +315,7 @@ def test_photographs_of_one_name_have_pictures_of_their_own(tmp_path):
         (["data_demo", "--mm_per_pixel", "nan"], "--mm_per_pixel nan: give a positive number"),
         (["data_demo", "--disc", "d", "--cup", "d"], "--disc d and --cup d: give two names"),
         (["data_demo", "--disc", "optic_cup"], "--disc optic_cup and --cup optic_cup: give two names"),
+        (["data_demo", "--disc", "od"], "--disc od: no mask shows it; there are haemorrhage, hard_exudate, "),
         (["data_demo", "--disc", ""], "--disc is empty: give the structure's name, such as optic_disc"),
         (["data_demo", "--cup", " "], "--cup is empty: give the structure's name, such as optic_cup"),
     ],
