@@ -160,9 +160,17 @@ def offer_of(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) 
     names = Counter(sample.name.lower() for sample in offer.samples)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise DataError(f"several photographs have the name {', '.join(twice[:10])}: rename them")
+    masks = Counter(name for sample in offer.samples for name in _mask_names(sample))
+    if twice := sorted(name for name, count in masks.items() if count > 1):
+        raise DataError(f"masks of two photographs would have the name {', '.join(twice[:10])}: rename the photographs")
     if odd := [sample.name for sample in offer.samples if not re.fullmatch(r"[\w()+, -][\w()+,. -]*", sample.name)]:
         raise DataError(f"these names cannot be names of files: {', '.join(odd[:10])}: rename the photographs")
     return offer
+
+
+def _mask_names(sample: Sample) -> set[str]:
+    """What the names of its masks' files begin with, for comparison."""
+    return {f"{sample.name}_{source.structure}".lower() for source in sample.masks}
 
 
 def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[list[str], str]:

@@ -368,6 +368,17 @@ def test_a_mask_that_two_photographs_could_have_is_named(tmp_path, capsys):
     assert "vessel/p0.png has no photograph: " in message and "a/p0.jpg and " in message
 
 
+def test_masks_of_two_photographs_never_have_one_name(tmp_path, capsys):
+    """The optic_disc of p0 and the disc of p0_optic."""
+    source = lab(tmp_path / "lab")
+    (source / "images/p1.jpg").rename(source / "images/p0_optic.jpg")
+    for folder in ("optic_disc", "vessel"):
+        (source / folder / "p1.png").rename(source / folder / "p0_optic.png")
+    shutil.copytree(source / "optic_disc", source / "disc")
+    message = refused(capsys, "folder", source, tmp_path / "out")
+    assert "masks of two photographs would have the name p0_optic_disc: rename the photographs" in message
+
+
 def test_missing_masks_are_all_named_and_may_be_left_out(tmp_path, capsys):
     source = drive(tmp_path / "DRIVE")
     (source / "training/1st_manual/21_manual1.gif").unlink()
