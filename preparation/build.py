@@ -167,7 +167,11 @@ def _died(job: Job) -> Outcome:
 
 
 def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, name: str) -> Built:
-    """image2label and label2image of each split, index.csv, and the counts."""
+    """image2label and label2image of each split, index.csv, and the counts.
+
+    label2image cannot list a photograph without a mask: where a split has one, image2label alone is written, so that
+    testing, which prefers the other, sees all photographs.
+    """
     built = Built(Counter(), Counter(), Counter(), Counter(), Counter(), [])
     images: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
     table = io.StringIO(newline="")
@@ -181,7 +185,8 @@ def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, n
     for split, found in images.items():
         if found:
             labels = {mask: image for image, masks in found.items() for mask in masks}
-            for direction, content in (("image2label", found), ("label2image", labels)):
+            inverse = [("label2image", labels)] if all(found.values()) else []
+            for direction, content in [("image2label", found), *inverse]:
                 (out / f"{direction}_{split}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return built
 

@@ -222,6 +222,17 @@ def test_an_empty_mask_file_means_absent(tmp_path, capsys):
     assert "empty in the source" in capsys.readouterr().out
 
 
+def test_a_healthy_photograph_of_the_test_split_is_tested(tmp_path):
+    """label2image cannot list it."""
+    source = lab(tmp_path / "lab")
+    for folder in ("optic_disc", "vessel"):
+        for i in (1, 3, 5):
+            (source / folder / f"p{i}.png").unlink()
+    assert run("folder", source, tmp_path / "out", "--missing", "absent", "--split", "0/0/100") == 0
+    records = load_index(tmp_path / "out", "test", without_masks=True)
+    assert len(records) == 6 and sum(record.absent == ("optic_disc", "vessel") for record in records) == 3
+
+
 # --- splits ---------------------------------------------------------------------------------------------------
 
 
