@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checking.findings import Finding
-from maps import SPLITS, DataError, parse_map, resolve, structure_of
+from maps import SPLITS, DataError, load_index, parse_map, resolve, structure_of
 
 PREFIXES = ("image2label_", "label2image_")
 PATIENT_COLUMNS = ("patient", "patient_or_image_id")
@@ -43,12 +43,12 @@ def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Findin
     indexes: dict[Path, Patients] = {}
     for folder in folders:
         for split, paths in find_maps(folder).items():
-            maps = {}
+            maps, healthy = {}, _healthy(folder, split)
             for path in paths:
-                maps[path], faults = _read_map(path)
+                maps[path], faults = _read_map(path, healthy)
                 findings += faults
             findings += _differences(maps)
-            photographs += _photographs(folder, maps, split, indexes)
+            photographs += _photographs(folder, maps, split, indexes, healthy)
     return photographs, findings
 
 
@@ -94,21 +94,30 @@ def _patient(image: Path, folder: Path, indexes: dict[Path, Patients]) -> tuple[
     return None
 
 
-def _read_map(path: Path) -> tuple[dict[str, list[str]], list[Finding]]:
+def _healthy(folder: Path, split: str) -> set[Path]:
+    """Photographs without a mask that are used: index.csv says which structures are not there."""
+    try:
+        records = load_index(folder, split, check=False, without_masks=True)
+    except DataError:  # found again, and named, by those who read the maps
+        return set()
+    return {record.image for record in records if record.absent and not record.masks}
+
+
+def _read_map(path: Path, healthy: set[Path]) -> tuple[dict[str, list[str]], list[Finding]]:
     """The entries of a map that can be used, and the faults of the others."""
     try:
         images, problems = parse_map(path)
     except DataError as error:
         return {}, [Finding("unreadable_map", (str(path),), str(error))]
     findings = [Finding("wrong_entry", (key, str(path)), message) for key, message in problems.items()]
-    if not any(images.values()) and not problems:
+    if not any(images.values()) and not problems and not healthy:
         advice = f"{path} lists no mask: see data_demo/README.md for the layout, or remove the map"
         findings.append(Finding("empty_map", (str(path),), advice))
     times = Counter(mask for masks in images.values() for mask in masks)
     for mask in (mask for mask, n in times.items() if n > 1):
         message = f"{resolve(mask, path.parent)} is listed {times[mask]} times in {path}: list it once"
         findings.append(Finding("listed_twice", (str(resolve(mask, path.parent)), str(path)), message))
-    for image in (image for image, masks in images.items() if not masks):
+    for image in (name for name, masks in images.items() if not masks and resolve(name, path.parent) not in healthy):
         message = f"{path}: {image} has no mask and is not used: leave it out, or draw a mask"
         findings.append(Finding("no_mask", (str(resolve(image, path.parent)), str(path)), message, warning=True))
     return images, findings
@@ -130,7 +139,7 @@ def _differences(maps: dict[Path, dict[str, list[str]]]) -> Iterator[Finding]:
 
 
 def _photographs(
-    folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, indexes: dict[Path, Patients]
+    folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, indexes: dict[Path, Patients], healthy: set[Path]
 ) -> Iterator[Photograph]:
     """The photographs of a split; each with the masks that either map gives it."""
     found: dict[Path, dict[Path, str]] = {}
@@ -140,5 +149,5 @@ def _photographs(
             mask_paths = [resolve(name, folder) for name in names]
             found.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
     for image, masks in found.items():
-        if masks:
+        if masks or image in healthy:
             yield Photograph(image, split, tuple(masks.items()), _patient(image, folder, indexes))

@@ -76,6 +76,17 @@ def test_an_index_that_a_spreadsheet_has_saved_says_the_patients(data):
     assert patients(data) == [("clinic", "7")]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_healthy_photograph_is_looked_at_and_no_fault(data, split):
+    """Training and testing use it; one of which nothing is known they do not."""
+    write_map(data, f"image2label_{split}.json", {"images/a.png": []})
+    if split == "test":
+        (data / "image2label_train.json").unlink()
+    assert [finding.kind for finding in read_listing([data])[1]] == ["empty_map", "no_mask"]
+    (data / "index.csv").write_text("image,dataset,patient,absent\nimages/a.png,clinic,7,drusen\n")
+    assert read_listing([data]) == ([Photograph(data / "images/a.png", split, (), ("clinic", "7"))], [])
+
+
 def test_an_index_that_is_no_table_is_named(data):
     (data / "index.csv").write_text(f"image,patient\nimages/a.png,{'7' * 200_000}\n")
     with pytest.raises(DataError, match=r"index\.csv cannot be read as a table \(field larger"):
