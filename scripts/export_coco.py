@@ -28,7 +28,7 @@ from preparation.pictures import size_of
 from preparation.polygons import outlines
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
-from utils import UsageError, add_bool, run_main
+from utils import UsageError, add_bool, make_folder, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,6 +48,9 @@ def export(args: argparse.Namespace) -> int:
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
     if not splits:
         raise UsageError(f"DIR: {args.data} has no map, such as image2label_train.json")
+    if args.out.is_dir():
+        raise UsageError(f"OUT: {args.out} is a folder: give the name of a file")
+    make_folder(args.out.parent, "OUT")
     records = {split: load_index(args.data, split, check=False) for split in splits}
     content = coco(records, args.out.parent, polygons=args.polygons)
     write_text(args.out, json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n")

@@ -367,9 +367,12 @@ def test_a_split_and_the_same_ids_again(data):
 
 
 def test_bad_input_of_the_export(data, tmp_path, capsys):
+    (tmp_path / "folder.json").mkdir()
     for words, message in (
         ([data, data / "coco.txt"], "must end in .json"),
         ([data, data / "image2label_train.json"], "has the name of a map"),
+        ([data, tmp_path / "folder.json"], "is a folder: give the name of a file"),
+        ([data, "/proc/coco.json"], "OUT: cannot write to /proc"),
         ([tmp_path / "nothing", data / "coco.json"], "has no map"),
         ([data, data / "coco.json", "--split", "val"], "has no image2label_val.json"),
     ):
