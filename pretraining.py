@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from DataLoader import make_loader
 from figures import mosaic, write_picture
-from maps import read_image
+from maps import Record, check_records, read_image
 from prediction.photographs import find_photographs
 from runlog import RunLog
 from segment_anything.build_sam import MODEL_SPECS, PATCH_SIZE, build_network
@@ -71,6 +71,7 @@ class Pretraining:
         self.preprocessing = Preprocessing(args.image_size)
         paths = [photograph.path for photograph in find_photographs(args.input)]
         chosen = [paths[i] for i in nested_share(len(paths), args.share, args.seed)]
+        check_records([Record(path, ()) for path in chosen])
         logger.info(f"{len(chosen)} photographs")
         self.batches = EpochBatches(len(chosen), args.batch_size, seed=args.seed)
         dataset = Photographs(chosen, self.preprocessing, seed=args.seed)

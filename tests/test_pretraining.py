@@ -251,3 +251,7 @@ def test_a_folder_without_photographs_and_a_broken_photograph_are_named(tmp_path
     (tmp_path / "empty/broken.jpg").write_bytes(b"no picture")
     assert utils.run_main(pretrain_mae.main, args) == 2
     assert "broken.jpg" in capfd.readouterr().err
+    (tmp_path / "empty/other.jpg").write_bytes(b"no picture")
+    assert utils.run_main(pretrain_mae.main, args) == 2
+    message = capfd.readouterr().err  # both, before the first step
+    assert "broken.jpg" in message and "other.jpg" in message and "epoch" not in message
