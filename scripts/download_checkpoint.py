@@ -40,6 +40,8 @@ def source_of(args: argparse.Namespace) -> Source:
     if args.name in SOURCES:
         source = SOURCES[args.name]
     elif args.name and re.match("https?://", args.name):
+        if not re.fullmatch("[!-~]+", args.name):
+            raise DownloadError(f"{args.name}: an address has no space and no letters like ä: write %20, %C3%A4.")
         file = args.name.partition("?")[0].rstrip("/").rpartition("/")[2]
         source = Source(file, args.name, note="an address of your own")
     else:

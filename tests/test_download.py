@@ -243,3 +243,9 @@ def test_the_table_says_what_is_not_known(capsys):
         assert source.url in printed and source.note and (source.sha256 or "sha256 unknown") in printed
         assert source.sha256 is None or (len(source.sha256) == 64 and source.size)
     assert "unknown bytes, sha256 unknown" in printed.partition("sam-med2d_b")[2]
+
+
+@pytest.mark.parametrize("name", ["https://example.org/my weights.bin", "https://example.org/gewichte_für_augen.bin"])
+def test_an_address_with_letters_that_none_has_is_named(name, tmp_path, capsys):
+    assert download_checkpoint.main([name, "--out", str(tmp_path)]) == 2
+    assert f"{name}: an address has no space" in capsys.readouterr().err
