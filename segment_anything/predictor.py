@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .mirrors import mirrored
 from .modeling import Sam
@@ -128,7 +127,7 @@ class SamPredictor:
         if zoom:
             self._photograph("zoom")
         logits, iou = self._decode(**prompts, multimask=multimask_output)
-        masks, low_res = self.frame.logits_to_original(logits), self._low_res(logits)
+        masks, low_res = self.frame.logits_to_original(logits), self.model.low_res(logits)
         if zoom:
             masks, iou = self._zoomed(prompts, masks, iou, logits, multimask_output)
         masks = masks if return_logits else masks > self.model.mask_threshold
@@ -152,7 +151,7 @@ class SamPredictor:
         prompts = {"point_coords": point_coords, "point_labels": point_labels, "boxes": boxes, "mask_input": mask_input}
         logits, iou = self._decode(**prompts, multimask=multimask_output)
         masks = self.frame.logits_to_original(logits)
-        return masks if return_logits else masks > self.model.mask_threshold, iou, self._low_res(logits)
+        return masks if return_logits else masks > self.model.mask_threshold, iou, self.model.low_res(logits)
 
     @torch.no_grad()
     def _decode(
@@ -165,24 +164,9 @@ class SamPredictor:
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
         """Logits [N, M, s, s] of the model frame, empty for a structure that is held to be absent, and IoU [N, M]."""
-        if mask_input is not None and self.model.preprocessing.mask_prompt == "probability":
-            mask_input = mask_input.sigmoid()
         points = None if point_coords is None else (point_coords, point_labels)
-        logits, iou, presence = self.model.decode(
-            self.features,
-            points=points,
-            boxes=boxes,
-            masks=mask_input,
-            multimask=multimask,
-            features=self.detail,
-        )
-        if points is not None and boxes is None:
-            logits = self.model.withhold_absent(logits, presence, point_labels)
-        return logits, iou
-
-    def _low_res(self, logits: Tensor) -> Tensor:
-        """Logits [N, M, S/4, S/4], as a mask prompt takes them."""
-        return F.adaptive_avg_pool2d(logits, self.model.prompt_encoder.mask_size)
+        prompts = {"points": points, "boxes": boxes, "masks": mask_input}
+        return self.model.answer(self.features, **prompts, multimask=multimask, features=self.detail)
 
     def _zoomed(
         self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, logits: Tensor, multimask: bool

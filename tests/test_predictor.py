@@ -360,6 +360,27 @@ def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
     assert torch.equal(outputs[0]["masks"], logits > 0) and 0 < outputs[0]["masks"].float().mean() < 1
 
 
+@torch.no_grad()
+def test_sam_forward_answers_as_predict_torch_does_with_all_that_the_weights_have():
+    torch.manual_seed(0)
+    model = build_network(TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc"], detail=True)
+    for parameter in model.mask_decoder.detail.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model.prompt_encoder.presence_thresholds["optic_disc"] = 1.0
+    predictor, image = SamPredictor(model.eval()), 255 * torch.rand(3, 64, 48)
+    predictor.set_torch_image(image[None], (128, 96))
+    boxes = torch.tensor([[4.0, 4, 20, 30]])
+    low_res = predictor.predict_torch(boxes=boxes, multimask_output=False)[2]
+    name = {"point_coords": torch.zeros(1, 1, 2), "point_labels": torch.tensor([[4]])}
+    for prompts in ({"boxes": boxes}, {"boxes": boxes, "mask_inputs": low_res}, name):
+        item = {"image": image, "original_size": (128, 96)} | prompts
+        output = model([{"image": image.flip(2), "original_size": (64, 48)} | prompts, item], True)[1]
+        assert output["low_res_logits"].shape == (1, 3, LOW, LOW)
+        expected = predictor.predict_torch(**{"mask_input" if k == "mask_inputs" else k: v for k, v in prompts.items()})
+        close((output["iou_predictions"], output["low_res_logits"]), expected[1:])
+        assert torch.equal(output["masks"], expected[0]) and output["masks"].any() == (prompts is not name)
+
+
 def test_sam_forward_does_not_mix_images(tiny_model):
     """An image's answer is the same alone and beside another image."""
     torch.manual_seed(2)

@@ -73,6 +73,32 @@ class Sam(nn.Module):
         given = None if points is None and boxes is None else self.prompt_encoder.as_points(points, boxes)
         return self._decode(embedding, sparse, dense, multimask, features, given)
 
+    def answer(
+        self,
+        embedding: Tensor,
+        *,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        multimask: bool,
+        features: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [N, M, s, s], empty for a structure that is held to be absent, and predicted IoU [N, M].
+
+        As `decode`, but masks are logits, `low_res` of an earlier answer, whatever the model is used to.
+        """
+        if masks is not None and self.preprocessing is not None and self.preprocessing.mask_prompt == "probability":
+            masks = masks.sigmoid()
+        prompts = {"points": points, "boxes": boxes, "masks": masks}
+        logits, iou, presence = self.decode(embedding, **prompts, multimask=multimask, features=features)
+        if points is not None and boxes is None:
+            logits = self.withhold_absent(logits, presence, points[1])
+        return logits, iou
+
+    def low_res(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, S/4, S/4], as a mask prompt takes them."""
+        return F.adaptive_avg_pool2d(logits, self.prompt_encoder.mask_size)
+
     def decode_points(
         self,
         embedding: Tensor,
@@ -157,18 +183,21 @@ class Sam(nn.Module):
         Each input: `image` [3, h, w] (RGB, 0..255, longer side at most S), `original_size` (H, W), and any of
         `point_coords` [N, P, 2] with `point_labels` [N, P], `boxes` [N, 4], `mask_inputs` [N, 1, S/4, S/4],
         all in pixels of `image`. Each output: `masks` bool [N, M, H, W], `iou_predictions` [N, M],
-        `low_res_logits` [N, M, S/4, S/4].
+        `low_res_logits` [N, M, S/4, S/4], which `mask_inputs` takes.
         """
-        embeddings = self.encode(torch.stack([self.preprocess(item["image"]) for item in batched_input]))
+        embeddings, features = self.encode_all(torch.stack([self.preprocess(item["image"]) for item in batched_input]))
         return [
-            self._forward_one(item, embedding[None], multimask_output)
-            for item, embedding in zip(batched_input, embeddings, strict=True)
+            self._forward_one(
+                item, embeddings[i : i + 1], None if features is None else features[i : i + 1], multimask_output
+            )
+            for i, item in enumerate(batched_input)
         ]
 
-    def _forward_one(self, item: dict[str, Any], embedding: Tensor, multimask: bool) -> dict[str, Tensor]:
+    def _forward_one(
+        self, item: dict[str, Any], embedding: Tensor, features: Tensor | None, multimask: bool
+    ) -> dict[str, Tensor]:
         points = (item["point_coords"], item["point_labels"]) if "point_coords" in item else None
-        low_res, iou, _ = self.decode(
-            embedding, points=points, boxes=item.get("boxes"), masks=item.get("mask_inputs"), multimask=multimask
-        )
-        masks = self.postprocess_masks(low_res, item["image"].shape[-2:], item["original_size"])
-        return {"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": low_res}
+        prompts = {"points": points, "boxes": item.get("boxes"), "masks": item.get("mask_inputs")}
+        logits, iou = self.answer(embedding, **prompts, multimask=multimask, features=features)
+        masks = self.postprocess_masks(logits, item["image"].shape[-2:], item["original_size"])
+        return {"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": self.low_res(logits)}
