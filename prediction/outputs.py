@@ -23,7 +23,7 @@ FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt
 # of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean
 COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
 COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
-STATE, DONE = "state", "photographs"
+MASKS, OVERLAYS, STATE, DONE = "masks", "overlays", "state", "photographs"
 Row = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ class Outputs:
 
     def tidy(self) -> None:
         """Remove the temporary files of a run that was killed. Only while no other process writes."""
-        for folder in ("masks", "overlays", STATE):
+        for folder in (MASKS, OVERLAYS, STATE):
             for left in (self.out / folder).rglob(".*.*"):
                 if left.is_file():
                     left.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ class Outputs:
             prompt, frame = answer.prompt, encoded.frame
             slug = re.sub(r"[^\w.-]+", "_", prompt.label).strip(".") or "mask"
             name = f"{photograph.stem}_{slug}_{counts[slug.casefold()]:03d}.png"
-            path = Path("masks", photograph.name, name)
+            path = Path(MASKS, photograph.name, name)
             write_picture(self.out / path, answer.mask.astype(np.uint8) * 255)
             rle = mask_to_rle(answer.mask)
             row = _row(answer, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
@@ -88,7 +88,7 @@ class Outputs:
                 title = f"{prompt.label} (absent)" if answer.absent else prompt.label
                 overlay.add(title, answer.mask, *_marks(prompt, frame))
         if overlay:
-            write_picture(self.out / "overlays" / f"{photograph.name}.png", overlay.picture())
+            write_picture(self.out / OVERLAYS / f"{photograph.name}.png", overlay.picture())
         numbers = sorted(rows)
         size = encoded.image.shape[:2]
         found = [rows[i] for i in numbers] or [{"state": NO_PROMPT}]

@@ -34,16 +34,19 @@ class Photograph:
         return self.name.rsplit("/", maxsplit=1)[-1]
 
 
-def find_photographs(inputs: Sequence[str]) -> list[Photograph]:
+def find_photographs(inputs: Sequence[str], results: Sequence[Path] = ()) -> list[Photograph]:
     """The photographs of files, folders (with those inside) and patterns such as "clinic/*.png", in order of names.
 
     A name is the path from the folder that all inputs have in common; two files that differ in their suffix alone keep
-    it. Raises UsageError for an input without photographs.
+    it. Pictures in the folders `results`, of an earlier run, are photographs only where a file is named itself. Raises
+    UsageError for an input without photographs.
     """
     found: dict[Path, None] = {}
-    roots = []
+    roots, own = [], {os.path.abspath(folder) for folder in results}
     for text in inputs:
         paths, root = _expand(text)
+        if not Path(text).is_file():
+            paths = [path for path in paths if own.isdisjoint(map(str, Path(os.path.abspath(path)).parents))]
         if not paths:
             kinds = ", ".join(SUFFIXES)
             raise UsageError(f"INPUT {text}: no photograph there (a file, or a folder or pattern of {kinds}).")

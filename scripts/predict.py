@@ -26,6 +26,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from prediction.outputs import MASKS, OVERLAYS
 from prediction.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
 from prediction.prompts import (
     FRAMES,
@@ -134,7 +135,7 @@ def main(args: argparse.Namespace) -> int:
         setup_logging(level=logging.INFO if processes.first else logging.ERROR)
         check_args(args)
         warn_of_emulation(args.use_amp, device)
-        photographs = find_photographs(args.inputs)
+        photographs = find_photographs(args.inputs, [args.out / folder for folder in (MASKS, OVERLAYS)])
         workers = max(1, cpu_workers(args.num_workers, here=processes.here))
         make_folder(args.out, "--out")
         if args.embedding_cache:

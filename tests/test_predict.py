@@ -349,6 +349,14 @@ def test_inputs_without_photographs(folder, weights, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_results_inside_the_folder_of_photographs_are_not_photographs(folder, weights):
+    for _ in range(2):
+        assert run(folder, weights, "--structures", "vessel", out=f"{folder.name}/out") == 0
+    assert [row["name"] for row in rows_of(folder / "out")] == ["left/eye", "right/eye", "third"]
+    own = folder / "out" / "overlays" / "third.png"
+    assert [p.path for p in find_photographs([str(own)], [own.parent])] == [own]
+
+
 @pytest.mark.parametrize("text", ["", " "])
 def test_an_empty_input_is_not_the_current_folder(folder, monkeypatch, text):
     monkeypatch.chdir(folder)
