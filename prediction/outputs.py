@@ -14,16 +14,18 @@ import numpy as np
 from figures import Overlay, write_picture
 from prediction.answer import Answer, Encoded
 from prediction.photographs import Photograph
-from prediction.prompts import Prompt
+from prediction.prompts import Prompt, Prompts
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
 from segment_anything.utils.transforms import Frame
+from utils import UsageError
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
 # of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean
 COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
 COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
 MASKS, OVERLAYS, STATE, DONE = "masks", "overlays", "state", "photographs"
+NAME_BYTES = 255  # of a file, on most disks
 Row = dict[str, Any]
 
 
@@ -76,9 +78,8 @@ class Outputs:
         rows, rles = {}, {}
         for answer in answers:
             prompt, frame = answer.prompt, encoded.frame
-            slug = re.sub(r"[^\w.-]+", "_", prompt.label).strip(".") or "mask"
-            name = f"{photograph.stem}_{slug}_{counts[slug.casefold()]:03d}.png"
-            path = Path(MASKS, photograph.name, name)
+            slug = _slug(prompt.label)
+            path = Path(MASKS, photograph.name, _mask_name(photograph, slug, counts[slug.casefold()]))
             write_picture(self.out / path, answer.mask.astype(np.uint8) * 255)
             rle = mask_to_rle(answer.mask)
             row = _row(answer, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
@@ -160,6 +161,31 @@ class Outputs:
                     about |= {"score": row["predicted_iou"], "mask": row["mask"]}
                     label = labels.index(row["label"]) + 1
                     yield {"image_id": image, "category_id": label, "segmentation": rle, **about}
+
+
+def check_names(photographs: Sequence[Photograph], prompts: Prompts) -> None:
+    """Raise UsageError for a photograph or label that the results cannot be named after."""
+    for photograph in photographs:
+        labels = {prompt.label for prompt in prompts[photograph.name]}
+        for what, text in (("INPUT", str(photograph.path)), *(("label", label) for label in labels)):
+            shown = text.encode("utf-8", "backslashreplace").decode()
+            if shown != text:
+                raise UsageError(f"{what} {shown}: this name is no UTF-8 text, as tables and JSON need it: rename it.")
+        files = [f"{photograph.stem}.json", *(_mask_name(photograph, _slug(label), 0) for label in labels)]
+        for name in files:
+            if len(name.encode()) > NAME_BYTES:
+                raise UsageError(
+                    f"INPUT {photograph.path}: its results would have names of more than {NAME_BYTES} bytes ({name}): "
+                    "give it, or the label, a shorter name."
+                )
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", label).strip(".") or "mask"
+
+
+def _mask_name(photograph: Photograph, slug: str, number: int) -> str:
+    return f"{photograph.stem}_{slug}_{number:03d}.png"
 
 
 def _identity(photograph: Photograph) -> dict[str, Any]:

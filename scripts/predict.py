@@ -26,7 +26,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prediction.outputs import MASKS, OVERLAYS
+from prediction.outputs import MASKS, OVERLAYS, check_names
 from prediction.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
 from prediction.prompts import (
     FRAMES,
@@ -124,6 +124,7 @@ def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], mo
         prompts, notes = read_boxes(args.boxes_csv, photographs)
     else:
         prompts, notes = read_file(args.prompt_path, photographs, args.prompt_frame)
+    check_names(photographs, prompts)
     check_places(photographs, prompts, model.image_size)
     return prompts, notes
 

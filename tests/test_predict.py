@@ -357,6 +357,24 @@ def test_results_inside_the_folder_of_photographs_are_not_photographs(folder, we
     assert [p.path for p in find_photographs([str(own)], [own.parent])] == [own]
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "message"),
+    [
+        (b"lat\xefn.png", "object", "lat\\udcefn.png: this name is no UTF-8 text"),
+        (b"eye.png", "caf\udce9", "label caf\\udce9: this name is no UTF-8 text"),
+        (b"e" * 245 + b".png", "object", "names of more than 255 bytes"),
+        ("眼".encode() * 60 + b".png", "o" * 80, "names of more than 255 bytes"),
+    ],
+)
+def test_names_that_results_cannot_have_are_refused_before_work(
+    tmp_path, tiny_type, weights, capsys, name, label, message
+):
+    photograph = write_picture(tmp_path / "photographs" / "eye.png")
+    photograph.rename(photograph.with_name(os.fsdecode(name)))
+    assert run(photograph.parent, weights, "--point", 20, 30, "--label", label) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out" / "masks").exists()
+
+
 @pytest.mark.parametrize("text", ["", " "])
 def test_an_empty_input_is_not_the_current_folder(folder, monkeypatch, text):
     monkeypatch.chdir(folder)
