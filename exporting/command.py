@@ -110,30 +110,27 @@ def run(args: argparse.Namespace, make_part: Callable[[Sam, bool], Part]) -> int
     part = part.answered()
     if not (args.half or args.quantize_out):
         model = None  # its weights are in the part, some in another order: the largest would be in memory twice
-    with workshop(args.output) as folder:
+    int8 = args.quantize_out or args.output
+    # each file is made on the disk that it goes to
+    with workshop(args.output, "--output") as folder, workshop(int8, "--quantize_out") as int8_folder:
         fp32, found = make(part, folder, args.output.name, args.opset, metadata)
         worst = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
         logger.info(f"{part.name}: largest differences to PyTorch on fresh inputs: {worst}")
         smaller: dict[str, tuple[Path, Path]] = {}
         if args.half:
-            smaller["fp16"] = _beside(folder, "fp16", args.output), args.output
+            (folder / "fp16").mkdir()
+            smaller["fp16"] = folder / "fp16" / args.output.name, args.output
             half(fp32, smaller["fp16"][0], metadata)
         if args.quantize_out:
-            smaller["int8"] = _beside(folder, "int8", args.quantize_out), args.quantize_out
+            smaller["int8"] = int8_folder / int8.name, int8
             inputs = _calibration(args, part, model) if args.calibration else None
             quantize(fp32, smaller["int8"][0], metadata, inputs)
         if smaller:
             _measure(args, part, model, {"fp32": fp32} | {name: made for name, (made, _) in smaller.items()}, multimask)
         finished = [*smaller.values()] if args.half else [(fp32, args.output), *smaller.values()]
         for made, target in finished:
-            target.parent.mkdir(parents=True, exist_ok=True)
             logger.info(f"{target}: {place(made, target) / 1e6:.2f} MB")
     return 0
-
-
-def _beside(folder: Path, name: str, target: Path) -> Path:
-    (folder / name).mkdir()
-    return folder / name / target.name
 
 
 def _calibration(args: argparse.Namespace, part: Part, model: Sam):

@@ -27,7 +27,7 @@ from exporting.parts import COUNTS, TOLERANCE, Check, Part
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import sync
-from utils import UsageError
+from utils import UsageError, make_folder
 
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
@@ -184,9 +184,9 @@ def verify(path: Path, checks: Iterable[Check]) -> dict[str, float]:
 
 
 @contextmanager
-def workshop(target: Path) -> Iterator[Path]:
-    """A folder beside the target that is gone afterwards, whatever happens."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def workshop(target: Path, flag: str) -> Iterator[Path]:
+    """A folder beside the target that is gone afterwards, whatever happens. Raises UsageError that names `flag`."""
+    make_folder(target.parent, flag)
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}.", dir=target.parent) as folder:
         yield Path(folder)
 

@@ -1,5 +1,6 @@
 """ONNX export: the files answer as PyTorch does, whatever the counts, and nothing half-written is left."""
 
+import errno
 import itertools
 import json
 import shutil
@@ -288,6 +289,27 @@ def test_a_file_that_loses_too_much_is_not_written(checkpoint, tmp_path, capfd):
     assert export("encoder", checkpoint, tmp_path / "o" / "e.onnx", *flags) == 2
     assert "int8 loses" in capfd.readouterr().err
     assert not list((tmp_path / "o").iterdir())
+
+
+def test_each_file_is_made_on_its_own_disk(checkpoint, tmp_path, monkeypatch, capfd):
+    replace = files.os.replace
+
+    def on_one_disk(source: Path, target: Path) -> None:
+        if target.parent not in Path(source).parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", on_one_disk)
+    output, int8 = tmp_path / "a" / "e.onnx", tmp_path / "b" / "int8.onnx"
+    assert export("encoder", checkpoint, output, "--quantize-out", str(int8)) == 0, capfd.readouterr().err
+    assert [path for folder in "ab" for path in (tmp_path / folder).iterdir()] == [output, int8]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_any_file(checkpoint, tmp_path, capfd):
+    flags = ["--quantize-out", str(checkpoint / "int8.onnx")]
+    assert export("encoder", checkpoint, tmp_path / "a" / "e.onnx", *flags) == 2
+    assert f"--quantize_out: cannot write to {checkpoint}" in capfd.readouterr().err
+    assert not list((tmp_path / "a").iterdir())
 
 
 def test_only_weights_are_quantized(checkpoint, tmp_path):
