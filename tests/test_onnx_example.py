@@ -168,6 +168,8 @@ def test_grey_and_16_bit_photographs(pair, tmp_path):
     assert np.array_equal(answers[0], answers[1]) and np.array_equal(answers[0], answers[2])
     with pytest.raises(ValueError, match=r"float64 \[8, 8, 4\]"):
         predictor.set_image(np.zeros((8, 8, 4)))
+    with pytest.raises(ValueError, match=r"uint8 \[0, 8, 3\]: give .* not empty"):
+        predictor.set_image(np.zeros((0, 8, 3), np.uint8))
 
 
 def test_bgr_is_said_not_guessed(pair):
@@ -189,6 +191,9 @@ def test_bgr_is_said_not_guessed(pair):
         ({"point_coords": [[-1, 5]], "point_labels": [0]}, "point -1 5 lies outside"),
         ({"box": [10, 10, 91, 50]}, "box corner 91 50 lies outside"),
         ({"box": [50, 10, 40, 50]}, "x0 < x1"),
+        ({"box": [50, 10, 40]}, r"box has shape \[3\]: give \[4\]"),
+        ({"point_coords": [[1, 5, 6]], "point_labels": [1]}, r"point_coords has shape \[1, 3\]: give \[P, 2\]"),
+        ({"box": [5, 5, 9, 9], "mask_input": np.zeros((3, 16, 16))}, r"mask_input .*: give \[16, 16\]"),
         ({"point_coords": [[1, 5]]}, "go together"),
         ({"point_coords": [[1, 5]], "point_labels": [2]}, r"point_labels \[2.0\]"),
         ({"structure": "fovea"}, "'fovea' is unknown.*optic_cup, optic_disc, vessel"),
@@ -212,6 +217,8 @@ def test_files_that_do_not_belong_together(pair, tmp_path, tiny_type):
     model = onnx.load(encoder)
     del model.metadata_props[:]
     onnx.save(model, bare)
+    two = tmp_path / "two.onnx"
+    assert export("encoder", encoder.with_name("w.safetensors"), two, "--batch-size", "2") == 0
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(encoder.read_bytes()[:5000])
     for files, message in (
@@ -219,6 +226,7 @@ def test_files_that_do_not_belong_together(pair, tmp_path, tiny_type):
         ((encoder, large[1]), "are for 64 and 96 px"),
         ((bare, decoder), "bare.onnx does not say how it was made"),
         ((decoder, encoder), "d.onnx is a decoder, where the encoder is asked for"),
+        ((two, decoder), "two.onnx takes 2 pictures at a time: export it without --batch_size"),
         ((damaged, decoder), "damaged.onnx cannot be loaded"),
         ((tmp_path / "none.onnx", decoder), "none.onnx does not exist"),
     ):

@@ -87,6 +87,9 @@ class OnnxPredictor:
             raise ModelFileError(f"{encoder_model} and {decoder_model} are for {sizes}: export both with one size.")
         if self.about["weights"] != decoder["weights"]:
             raise ModelFileError(f"{encoder_model} and {decoder_model} have different weights: export both from one.")
+        batch = self.encoder.get_inputs()[0].shape[0]
+        if not self.about["use_preprocess"] and isinstance(batch, int) and batch != 1:
+            raise ModelFileError(f"{encoder_model} takes {batch} pictures at a time: export it without --batch_size.")
         if decoder["geometry"] != self.about["preprocessing"]["mode"]:
             raise ModelFileError(f"{decoder_model} returns masks by another geometry: export without --resize-longest.")
         self.size: int = self.about["image_size"]
@@ -157,7 +160,7 @@ class OnnxPredictor:
             raise ValueError("point_coords and point_labels go together: give both or none.")
         xy, kinds = [np.zeros((0, 2))], [np.zeros(0)]
         if coords is not None:
-            points, marks = np.asarray(coords, np.float64).reshape(-1, 2), np.asarray(labels, np.float64).reshape(-1)
+            points, marks = _shaped("point_coords", coords, (-1, 2)), _shaped("point_labels", labels, (-1,))
             if len(points) != len(marks) or not np.isin(marks, (-1, 0, 1)).all():
                 raise ValueError(f"point_labels {marks.tolist()}: give 1 or 0 for each of the {len(points)} points.")
             self._require_inside(points[marks >= 0], "point")
@@ -170,7 +173,7 @@ class OnnxPredictor:
             xy.append(np.zeros((1, 2)))
             kinds.append(np.array([STRUCTURE + self.structures.index(structure)]))
         if box is not None:
-            corners = np.asarray(box, np.float64).reshape(2, 2)
+            corners = _shaped("box", box, (4,)).reshape(2, 2)
             if not (corners[0] < corners[1]).all():
                 raise ValueError(f"box {corners.ravel().tolist()}: give x0 y0 x1 y1 with x0 < x1 and y0 < y1.")
             self._require_inside(corners, "box corner", edge=1)
@@ -194,7 +197,7 @@ class OnnxPredictor:
         side = self.size // 4
         if logits is None:
             return {"mask_input": np.zeros((1, 1, side, side), np.float32), "has_mask_input": np.zeros(1, np.float32)}
-        prompt = np.asarray(logits, np.float32).reshape(1, 1, side, side)
+        prompt = _shaped("mask_input", logits, (side, side)).astype(np.float32)[None, None]
         if self.about["preprocessing"]["mask_prompt"] == "probability":
             prompt = 1 / (1 + np.exp(-prompt))
         return {"mask_input": prompt, "has_mask_input": np.ones(1, np.float32)}
@@ -206,9 +209,20 @@ def as_rgb(photograph: np.ndarray, image_format: str = "RGB") -> np.ndarray:
         raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
     array = np.asarray(photograph)
     grey = array.ndim == 2
-    if array.dtype not in (np.uint8, np.uint16) or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+    fits = array.size and (grey or (array.ndim == 3 and array.shape[2] == 3))
+    if array.dtype not in (np.uint8, np.uint16) or not fits:
         kind = f"{array.dtype} {list(array.shape)}"
-        raise ValueError(f"The photograph is {kind}: give uint8 or uint16, [H, W, 3] or [H, W].")
+        raise ValueError(f"The photograph is {kind}: give uint8 or uint16, [H, W, 3] or [H, W], not empty.")
     array = (array >> 8).astype(np.uint8) if array.dtype == np.uint16 else array
     array = np.repeat(array[..., None], 3, axis=2) if grey else array
     return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
+
+
+def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """`value` as float64 of this shape, where -1 fits any length. Raises ValueError where it has other sides."""
+    array = np.asarray(value, np.float64)
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        wanted = str(list(shape)).replace("-1", "P")
+        raise ValueError(f"{name} has shape {list(array.shape)}: give {wanted}.") from error
