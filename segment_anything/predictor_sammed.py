@@ -55,6 +55,18 @@ class SammedPredictor(SamPredictor):
         """(height, width) of the model frame."""
         return self.model.image_size, self.model.image_size
 
+    @property
+    def devices(self) -> torch.device:
+        return self.device
+
+    def apply_coords(self, coords: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
+        """As `apply_coords_torch`, for an array; float64."""
+        return self.transform.apply_coords(coords, original_size)
+
+    def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
+        """As `apply_boxes_torch`, for an array; float64."""
+        return self.transform.apply_boxes(boxes, original_size)
+
     def apply_coords_torch(self, coords: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
         """Positions [..., 2] on the photograph that is set -> positions in the model frame, of `new_size`."""
         return self.transform.apply_coords_torch(coords, original_size)

@@ -206,6 +206,11 @@ def test_sammed_predictor_takes_boxes_as_its_notebook_gives_them():
     moved = predictor.apply_boxes_torch(boxes, image.shape[:2], predictor.new_size)
     masks, scores, _ = predictor.predict_torch(point_coords=None, point_labels=None, boxes=moved, multimask_output=True)
     assert masks.shape == (2, 1, 73, 91) and scores.shape == (2, 1) and masks.dtype == torch.float32
+    of_arrays = predictor.apply_boxes(boxes.numpy(), predictor.original_size, predictor.new_size)
+    np.testing.assert_allclose(of_arrays, moved, rtol=1e-6)
+    point = predictor.apply_coords(np.array([[30, 40]]), predictor.original_size, predictor.new_size)
+    np.testing.assert_allclose(point, predictor.frame.points_to_model([[30, 40]]))
+    assert predictor.devices == predictor.device
     for box, mask in zip(boxes.numpy(), masks.numpy(), strict=True):
         assert np.array_equal(predictor.predict(box=box)[0], mask)
     predictor.reset_image()
