@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .modeling import Sam
-from .predictor import SamPredictor
+from .predictor import SamPredictor, check_image
 from .utils.amg import (
     boxes_around,
     build_all_layer_point_grids,
@@ -110,6 +110,7 @@ class SamAutomaticMaskGenerator:
         `stability_score`; `crop_box`: x, y, width, height of the crop that the mask was found in. Best predicted IoU
         first; with several crops those of the smallest crops first. Raises ValueError for another image.
         """
+        check_image(image)
         found: list[Candidate] = []
         boxes, layers = generate_crop_boxes(image.shape[:2], self.crop_n_layers, self.crop_overlap_ratio)
         for box, layer in zip(boxes, layers, strict=True):

@@ -61,10 +61,7 @@ class SamPredictor:
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
-        if not isinstance(image, np.ndarray):
-            raise ValueError(f"The image is a {type(image).__name__}, no array: give uint8 [H, W, 3].")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3], 1 x 1 at least.")
+        check_image(image)
         window = window if window is None else _inside(window, image.shape[:2])
         rgb = image if image_format == "RGB" else image[..., ::-1]
         self.reset_image()
@@ -309,6 +306,14 @@ class SamPredictor:
         if len(set(counts.values())) > 1:
             raise ValueError(f"The prompts disagree on their number: {counts}.")
         return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ValueError for anything but a photograph, uint8 [H, W, 3]."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"The image is a {type(image).__name__}, no array: give uint8 [H, W, 3].")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3], 1 x 1 at least.")
 
 
 def _inside(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:

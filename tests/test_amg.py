@@ -63,6 +63,14 @@ def test_the_overlap_of_crops_is_a_share_of_the_shorter_side():
         assert all(a[1] - b[0] == overlap for a, b in pairwise(edges))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (900, 1), (3, 300)])
+def test_a_picture_of_few_pixels_has_fewer_crops(tiny_model, size):
+    boxes, layers = generate_crop_boxes(size, 2, 512 / 1500)
+    assert len(boxes) == len(layers) and all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes)
+    generator = SamAutomaticMaskGenerator(tiny_model, points_per_side=1, crop_n_layers=2, pred_iou_thresh=0)
+    assert isinstance(generator.generate(np.full((*size, 3), 99, np.uint8)), list)
+
+
 def test_stability_is_the_iou_of_two_cuts():
     logits = torch.tensor([[[-2.0, -0.5, 0.5, 2.0]], [[3.0, 3, 3, 3]], [[-9.0, -9, -9, -9]]])
     scores = calculate_stability_score(logits, 0.0, 1.0)
@@ -304,6 +312,12 @@ def test_settings_that_cannot_work_are_named(tiny_model, settings, message):
 
 
 # --- the script -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", [None, [1], np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_photograph_is_refused(tiny_model, image):
+    with pytest.raises(ValueError, match=r"give uint8 \[H, W, 3\]"):
+        SamAutomaticMaskGenerator(tiny_model, points_per_side=1).generate(image)
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def generate_crop_boxes(
 ) -> tuple[list[list[int]], list[int]]:
     """Boxes of the whole picture, (height, width) pixels, and of the crops of each layer; the layer of each box.
 
-    Layer i has 2 ** i crops a side, which overlap by `overlap_ratio` * 2 / 2 ** i of the picture's shorter side.
+    Layer i has 2 ** i crops a side, which overlap by `overlap_ratio` * 2 / 2 ** i of the picture's shorter side; fewer
+    where a picture has not so many pixels.
     """
     height, width = im_size
     boxes, layers = [[0, 0, width, height]], [0]
@@ -41,8 +42,9 @@ def generate_crop_boxes(
         crop_width, crop_height = (math.ceil((overlap * (count - 1) + side) / count) for side in (width, height))
         for x in ((crop_width - overlap) * i for i in range(count)):
             for y in ((crop_height - overlap) * i for i in range(count)):
-                boxes.append([x, y, min(x + crop_width, width), min(y + crop_height, height)])
-                layers.append(layer)
+                if x < width and y < height:
+                    boxes.append([x, y, min(x + crop_width, width), min(y + crop_height, height)])
+                    layers.append(layer)
     return boxes, layers
 
 
