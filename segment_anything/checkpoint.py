@@ -96,7 +96,10 @@ class Checkpoint:
 
     @property
     def image_size(self) -> int:
-        """Side S of the input the weights were made for, in pixels."""
+        """Side S of the input the weights were made for, in pixels. Raises CheckpointError where no table says it."""
+        if not _is_grid(self.state[POSITIONS]):
+            shape = list(self.state[POSITIONS].shape)
+            raise CheckpointError(f"{self.path}: {POSITIONS} has shape {shape}, and should have [1, h, w, C].")
         return 16 * self.state[POSITIONS].shape[1]
 
     def preprocessing(self, image_size: int) -> tuple[Preprocessing, str]:
@@ -167,8 +170,8 @@ def read_tensors(path: str | Path, *, trust: bool = False, flag: str = "--sam_ch
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check {flag}.")
     state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
-    if odd := [key for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: entry {odd[0]!r} is not a tensor.")
+    if odd := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]:
+        raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: entry {odd[0]!r} is no named tensor.")
     return Checkpoint(path, state, metadata)
 
 
@@ -180,7 +183,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = load_file(path)
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}): copy it again.") from error
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("preprocessing", {}), dict):
+    kinds = ("preprocessing", dict), ("model_type", str)
+    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k, kind()), kind) for k, kind in kinds):
         raise CheckpointError(f"{path}: its metadata is not understood: {str(metadata)[:80]}.")
     return state, metadata
 
@@ -267,10 +271,10 @@ def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[s
     if value.shape == shape:
         report.loaded.append(key)
         return value
-    if key == POSITIONS and value.ndim == 4 and value.shape[-1] == shape[-1]:
+    if key == POSITIONS and _is_grid(value) and value.shape[-1] == shape[-1]:
         report.resized.append(key)
         return resize_positions(value, shape[1])
-    if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and value.shape[1] == shape[1]:
+    if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and len(value) and value.shape[1] == shape[1]:
         report.resized.append(key)
         return resize_relative(value, shape[0])
     per_structure = key in (STRUCTURES, DETAIL_OF_STRUCTURES) and value.ndim == 2
@@ -279,6 +283,11 @@ def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[s
         return torch.cat((value.to(own), own[len(value) :]))
     wrong.append(f"{key} has shape {list(value.shape)} in the file and {list(shape)} in the model")
     return value
+
+
+def _is_grid(table: Tensor) -> bool:
+    """Whether a tensor may be a position embedding, [1, h, w, C]."""
+    return table.ndim == 4 and len(table) == 1 and table.numel() > 0
 
 
 def resize_positions(table: Tensor, grid: int) -> Tensor:

@@ -343,12 +343,27 @@ def test_the_warning_comes_before_the_code_runs(tmp_path, capsys, monkeypatch):
     assert "ANY code" in seen[0] and "a.pth" in seen[0]
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 4, 4, 32), (1, 0, 0, 32)])
+def test_a_position_table_of_another_shape_is_named(plain, tmp_path, tiny_type, shape):
+    save_weights(tmp_path / "odd.safetensors", plain | {"image_encoder.pos_embed": torch.zeros(shape)}, {})
+    for size in (None, 64, 96):
+        with pytest.raises(CheckpointError, match=r"odd.safetensors.*pos_embed has shape"):
+            sam_model_registry["vit_t"](checkpoint=tmp_path / "odd.safetensors", image_size=size)
+
+
+def test_metadata_of_another_kind_is_named(plain, tmp_path):
+    save_weights(tmp_path / "odd.safetensors", plain, {"model_type": ["vit_t"]})
+    with pytest.raises(CheckpointError, match="odd.safetensors: its metadata is not understood"):
+        read_checkpoint(tmp_path / "odd.safetensors")
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ([1, 2], "holds a list"),
         ({"model": 3}, "'model' entry is a int"),
-        ({"a": "text"}, "'a' is not a tensor"),
+        ({"a": "text"}, "'a' is no named tensor"),
+        ({5: torch.zeros(1)}, "entry 5 is no named tensor"),
         ({"a": torch.zeros(1)}, "no 'image_encoder.pos_embed'"),
     ],
 )
