@@ -80,14 +80,14 @@ def convert(args: argparse.Namespace) -> str:
 
 def read(args: argparse.Namespace) -> Checkpoint:
     """IN, merged with --base where it is what was trained on it."""
-    found = read_tensors(args.source, trust=args.trust)
+    found = read_tensors(args.source, trust=args.trust, flag="IN")
     if BASE in found.metadata:
         if not args.base:
             raise CheckpointError(f"{found.path} was trained on a base and lacks it: give it with --base.")
-        return merge(found, read_any(args.base))
+        return merge(found, read_any(args.base, flag="--base"))
     if args.base and args.to != "adapters":
         raise CheckpointError(f"--base {args.base}: {found.path} is whole; --base goes with --to adapters.")
-    return read_any(args.source, trust=args.trust)
+    return read_any(args.source, trust=args.trust, flag="IN")
 
 
 def write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
@@ -99,7 +99,7 @@ def write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     if args.to == "adapters":
         if not args.base:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
-        state, metadata = split(checkpoint, read_any(args.base))
+        state, metadata = split(checkpoint, read_any(args.base, flag="--base"))
     metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
     save_weights(args.target, in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"

@@ -159,11 +159,11 @@ def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[
     return lines + [f"the metadata ({', '.join(metadata)})"] * bool(metadata)
 
 
-def read_any(path: str | Path, *, trust: bool = False) -> Checkpoint:
+def read_any(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
     """As `read_checkpoint`, also for HuggingFace's names, with what `save_hub` wrote beside them."""
-    found = read_tensors(path, trust=trust)
+    found = read_tensors(path, trust=trust, flag=flag)
     if HUB_POSITIONS not in found.state:
-        return read_checkpoint(path, trust=trust)
+        return read_checkpoint(path, trust=trust, flag=flag)
     state, metadata = from_hub(found.path, found.state), found.metadata
     beside = found.path.with_name(EXTRA_NAME)
     if beside.is_file():

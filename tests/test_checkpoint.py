@@ -332,7 +332,7 @@ def test_conversion_runs_as_a_file_from_anywhere(tmp_path):
     command = [sys.executable, script, "no.pth", "out.safetensors"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Checkpoint no.pth does not exist") and done.stderr.count("\n") == 1
+    assert done.stderr == "error: Checkpoint no.pth does not exist: check IN.\n"
 
 
 def test_the_warning_comes_before_the_code_runs(tmp_path, capsys, monkeypatch):
