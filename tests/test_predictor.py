@@ -360,6 +360,15 @@ def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
     assert torch.equal(outputs[0]["masks"], logits > 0) and 0 < outputs[0]["masks"].float().mean() < 1
 
 
+def test_points_without_labels_are_refused(tiny_model):
+    predictor, image = SamPredictor(tiny_model), torch.zeros(3, SIZE, SIZE)
+    predictor.set_torch_image(image[None], (SIZE, SIZE))
+    point = {"point_coords": torch.zeros(1, 1, 2)}
+    for call in (lambda: predictor.predict_torch(**point), lambda: tiny_model([{"image": image, **point}], True)):
+        with pytest.raises(ValueError, match="go together"):
+            call()
+
+
 @torch.no_grad()
 def test_sam_forward_answers_as_predict_torch_does_with_all_that_the_weights_have():
     torch.manual_seed(0)

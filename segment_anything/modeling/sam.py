@@ -85,8 +85,11 @@ class Sam(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits [N, M, s, s], empty for a structure that is held to be absent, and predicted IoU [N, M].
 
-        As `decode`, but masks are logits, `low_res` of an earlier answer, whatever the model is used to.
+        As `decode`, but masks are logits, `low_res` of an earlier answer, whatever the model is used to. Raises
+        ValueError for points without labels.
         """
+        if points is not None and points[1] is None:
+            raise ValueError("point_coords and point_labels go together: give both or none.")
         if masks is not None and self.preprocessing is not None and self.preprocessing.mask_prompt == "probability":
             masks = masks.sigmoid()
         prompts = {"points": points, "boxes": boxes, "masks": masks}
@@ -196,7 +199,7 @@ class Sam(nn.Module):
     def _forward_one(
         self, item: dict[str, Any], embedding: Tensor, features: Tensor | None, multimask: bool
     ) -> dict[str, Tensor]:
-        points = (item["point_coords"], item["point_labels"]) if "point_coords" in item else None
+        points = (item["point_coords"], item.get("point_labels")) if "point_coords" in item else None
         prompts = {"points": points, "boxes": item.get("boxes"), "masks": item.get("mask_inputs")}
         logits, iou = self.answer(embedding, **prompts, multimask=multimask, features=features)
         masks = self.postprocess_masks(logits, item["image"].shape[-2:], item["original_size"])
