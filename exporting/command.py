@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,10 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UsageError(f"--opset {args.opset}: give {OPSETS[0]} to {OPSETS[-1]}.")
     if args.calibration and not args.quantize_out:
         raise UsageError("--calibration is for int8: add --quantize-out FILE.")
+    if not (args.half or args.quantize_out) and (args.photographs or args.max_dice_loss is not None):
+        raise UsageError("--photographs and --max_dice_loss are for smaller files: add --half or --quantize-out FILE.")
+    if args.max_dice_loss is not None and math.isnan(args.max_dice_loss):
+        raise UsageError("--max_dice_loss nan would let every file through: give points of Dice.")
     for name in ("calibration", "photographs"):
         folder = getattr(args, name)
         if folder and not folder.is_dir():

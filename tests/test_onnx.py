@@ -370,6 +370,8 @@ def test_verification_notices_wrong_shapes_and_numbers(checkpoint, tmp_path):
         ("encoder", ["--dynamic-batch", "--batch-size", "2"], "leave --batch_size out"),
         ("encoder", ["--image_size", "100"], "100 is not a multiple of 16"),
         ("encoder", ["--photographs", "nowhere", "--half"], "nowhere is not a folder"),
+        ("encoder", ["--photographs", "data_demo"], "add --half or --quantize-out"),
+        ("decoder", ["--half", "--max-dice-loss", "nan"], "--max_dice_loss nan"),
         ("decoder", ["--photographs", "tests", "--half"], "tests: it has no map"),
         ("decoder", ["--return-single-mask", "--photographs", "data_demo", "--half"], "needs the candidates"),
         ("decoder", ["--device", "warp"], "--device warp"),
