@@ -1,5 +1,6 @@
 """The masks of an annotated folder: one file for each photograph and structure, and the map that lists them."""
 
+import itertools
 import json
 import os
 import re
@@ -58,21 +59,20 @@ class Annotations:
     def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
         """Save a mask, bool [H, W]: first its file, then the map, each whole or not at all. Returns the file.
 
-        A file that the map does not list is set aside as <name>.old. Raises DataError for an empty mask, and for one
-        whose file lies outside the folder.
+        It replaces the photograph's own mask of that structure, and no other file: not one of another photograph or
+        split, nor one that is no PNG or no mask of this size, which is left and no longer listed. Raises DataError for
+        an empty mask, and for one whose file lies outside the folder.
         """
         if not mask.any():
             raise DataError(f"the mask of {structure} is empty: draw it, or remove it")
         known = self.masks(number).get(structure)
-        path = known or self._place(number, structure)
+        path = known if known and _is_mask(known, mask.shape) else self._free_place(number, structure)
         if not self._is_inside(path):
             raise DataError(f"{path} lies outside {self.out}: the app does not write there; copy the data set first")
-        if known is None and path.exists():
-            _set_aside(path)
         write_picture(path, mask.astype(np.uint8) * 255)
-        if known is None:
-            listed = self.map.get(self.keys[number], [])
-            self._write_map(number, [*listed, path.relative_to(self.out).as_posix()])
+        if path != known:
+            others = [name for name in self.map.get(self.keys[number], ()) if resolve(name, self.out) != known]
+            self._write_map(number, [*others, _written(path, self.out)])
         return path
 
     def remove(self, number: int, structure: str) -> None:
@@ -104,9 +104,13 @@ class Annotations:
                     )
                 owners[place] = name
 
-    def _place(self, number: int, structure: str) -> Path:
-        """Where a new mask is saved."""
-        return self.out / "masks" / f"{self.photographs[number].name}_{structure}_000.png"
+    def _place(self, number: int, structure: str, count: int = 0) -> Path:
+        return self.out / "masks" / f"{self.photographs[number].name}_{structure}_{count:03d}.png"
+
+    def _free_place(self, number: int, structure: str) -> Path:
+        """Where a new mask is saved: the first of its names that no file has."""
+        places = (self._place(number, structure, count) for count in itertools.count())
+        return next(place for place in places if not os.path.lexists(place))
 
     def _path(self) -> Path:
         """The split's map, the one that is there or a new one."""
@@ -137,6 +141,14 @@ def _written(photograph: Path, out: Path) -> str:
     except ValueError:  # another drive
         return photograph.as_posix()
     return name if os.path.realpath(resolve(name, out)) == os.path.realpath(photograph) else photograph.as_posix()
+
+
+def _is_mask(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file is a PNG mask of this shape."""
+    try:
+        return path.suffix.lower() == ".png" and read_mask(path, may_be_empty=True).shape == shape
+    except DataError:
+        return False
 
 
 def _set_aside(path: Path) -> None:

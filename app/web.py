@@ -24,6 +24,7 @@ from app.annotations import Annotations
 from app.annotator import Annotator
 from figures import OUTLINES
 from maps import DataError
+from prediction.photographs import size_of
 from prediction.prompts import Prompt
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 from utils import UsageError
@@ -125,6 +126,8 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
         mask = annotations.read(_existing(number, annotator), _listed(structure, annotations))
         if mask is None:
             raise HTTPException(404, f"{annotator.photographs[number].name} has no mask of {structure}.")
+        if mask.shape != (size := size_of(annotator.photographs[number].path)):
+            raise DataError(f"the mask of {structure} has size {[*mask.shape]}, the photograph {[*size]}: draw it anew")
         return mask_to_rle(mask, compressed=False)
 
     @app.put("/api/photographs/{number}/masks/{structure}")

@@ -258,7 +258,7 @@ def test_what_is_no_mask_changes_nothing(client, tmp_path, rle, status, words):
 
 
 def test_a_data_set_is_continued(model, folder, tmp_path):
-    """Its masks are shown and written where they lie, other entries and files that no map lists are kept."""
+    """Its masks are shown and written where they lie; other entries, and files that no map lists, stay as they are."""
     out = tmp_path / "out"
     write_picture(out / "discs/d_optic_disc_000.png", some_mask(1).astype(np.uint8) * 255)
     write_picture(out / "masks/left/eye_vessel_000.png", some_mask(4).astype(np.uint8) * 255)
@@ -268,11 +268,48 @@ def test_a_data_set_is_continued(model, folder, tmp_path):
     assert (rle_to_mask(client.get(place(0, "optic_disc")).json()) == some_mask(1)).all()
     put(client, 0, "optic_disc", some_mask(2))
     put(client, 0, "vessel", some_mask(3))
-    listing["../in/left/eye.png"].append("masks/left/eye_vessel_000.png")
+    listing["../in/left/eye.png"].append("masks/left/eye_vessel_001.png")
     assert json.loads((out / "image2label_train.json").read_text()) == listing
     assert (cv2.imread(str(out / "discs/d_optic_disc_000.png"), 0) > 0).tolist() == some_mask(2).tolist()
-    old = np.fromfile(out / "masks/left/eye_vessel_000.png.old", np.uint8)
-    assert (cv2.imdecode(old, 0) > 0).tolist() == some_mask(4).tolist()
+    assert (cv2.imread(str(out / "masks/left/eye_vessel_000.png"), 0) > 0).tolist() == some_mask(4).tolist()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_photograph_of_the_same_name_keeps_its_mask(model, tmp_path, split):
+    """Photographs of two folders have one name where the server is started for each, for one split or for two."""
+    for name in ("a", "b"):
+        write_picture(tmp_path / name / "1.png")
+    folders = (("a", "train", some_mask(1)), ("b", split, some_mask(2)))
+    for name, own, mask in folders:
+        put(client_of(model, tmp_path / name, tmp_path / "out", split=own), 0, "vessel", mask)
+    for name, own, mask in folders:
+        client = client_of(model, tmp_path / name, tmp_path / "out", split=own)
+        assert (rle_to_mask(client.get(place(0, "vessel")).json()) == mask).all()
+        put(client, 0, "vessel", ~mask)
+    for name, own, mask in folders:
+        client = client_of(model, tmp_path / name, tmp_path / "out", split=own)
+        assert (rle_to_mask(client.get(place(0, "vessel")).json()) == ~mask).all()
+
+
+@pytest.mark.parametrize("kind", ["tif", "size", "values", "broken", "missing"])
+def test_a_listed_file_that_is_no_png_mask_of_this_size_is_left(model, folder, tmp_path, kind):
+    path = tmp_path / "out" / f"masks/left/eye_vessel_000.{'tif' if kind == 'tif' else 'png'}"
+    write_picture(path, some_mask(1, (50, 60) if kind == "size" else SIZE) * np.uint8(90 if kind == "values" else 255))
+    if kind == "broken":
+        path.write_bytes(b"no picture")
+    before = path.read_bytes()
+    if kind == "missing":
+        path.unlink()
+    listing = {"../in/left/eye.png": [path.relative_to(tmp_path / "out").as_posix()]}
+    (tmp_path / "out/image2label_train.json").write_text(json.dumps(listing))
+    client = client_of(model, folder, tmp_path / "out")
+    shown = client.get(place(0, "vessel"))
+    assert shown.status_code == (200 if kind == "tif" else 409), shown.text
+    for seed in (2, 3):
+        assert put(client, 0, "vessel", some_mask(seed)).status_code == 200
+        assert (rle_to_mask(client.get(place(0, "vessel")).json()) == some_mask(seed)).all()
+    assert kind == "missing" or path.read_bytes() == before
+    assert len(load_index(tmp_path / "out", "train")[0].masks) == 1
 
 
 def test_masks_outside_the_folder_are_not_touched(model, folder, tmp_path):
@@ -315,6 +352,15 @@ def test_another_file_of_that_name_in_the_current_folder(folder, tmp_path, monke
     annotations = Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), ["vessel"])
     annotations.write(2, "vessel", some_mask(0, (75, 91)))
     assert [record.image for record in load_index(tmp_path / "out", "train")] == [folder / "third.png"]
+
+
+def test_another_mask_of_that_name_in_the_current_folder(folder, tmp_path, monkeypatch):
+    write_picture(tmp_path / "work/masks/third_vessel_000.png", some_mask(1, (75, 91)).astype(np.uint8) * 255)
+    monkeypatch.chdir(tmp_path / "work")
+    annotations = Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), ["vessel"])
+    for seed in (2, 3):
+        annotations.write(2, "vessel", some_mask(seed, (75, 91)))
+        assert (annotations.read(2, "vessel") == some_mask(seed, (75, 91))).all()
 
 
 # --- the server ---------------------------------------------------------------------------------------------------
