@@ -76,13 +76,13 @@ class Annotations:
         return path
 
     def remove(self, number: int, structure: str) -> None:
-        """Take a mask out of the map. Its file is set aside as <name>.old, not deleted."""
+        """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted."""
         path = self.masks(number).get(structure)
         if path is None:
             return
         listed = self.map[self.keys[number]]
         self._write_map(number, [name for name in listed if resolve(name, self.out) != path])
-        if self._is_inside(path):
+        if path.exists() and self._is_inside(path):
             _set_aside(path)
 
     def _is_inside(self, path: Path) -> bool:
@@ -152,4 +152,5 @@ def _is_mask(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    path.replace(path.with_name(f"{path.name}.old"))
+    names = (path.with_name(f"{path.name}.old{count or ''}") for count in itertools.count())
+    path.replace(next(name for name in names if not os.path.lexists(name)))

@@ -240,6 +240,19 @@ def test_a_mask_is_replaced_and_removed(client, tmp_path):
     assert client.delete(place(0, "vessel")).status_code == 204
 
 
+def test_masks_that_are_removed_are_all_kept(client, tmp_path):
+    file = tmp_path / "out/masks/left/eye_vessel_000.png"
+    for seed in range(3):
+        put(client, 0, "vessel", some_mask(seed))
+        client.delete(place(0, "vessel"))
+    for seed, ending in enumerate(("old", "old1", "old2")):
+        kept = np.fromfile(file.with_name(f"{file.name}.{ending}"), np.uint8)
+        assert (cv2.imdecode(kept, 0) > 0).tolist() == some_mask(seed).tolist()
+    put(client, 0, "vessel", some_mask(3))
+    file.unlink()
+    assert client.delete(place(0, "vessel")).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("rle", "status", "words"),
     [
