@@ -31,10 +31,12 @@ class Annotations:
     ) -> None:
         self.out, self.split, self.photographs = out, split, photographs
         self.map: dict[str, list[str]] = read_map(self._path()) if self._path().is_file() else {}
-        own = {os.path.realpath(resolve(key, out)): key for key in self.map}
+        own = self._keys()
         self.keys = [own.get(os.path.realpath(p.path)) or _written(p.path, out) for p in photographs]
         found = (structure for number in range(len(photographs)) for structure in self.masks(number))
         self.structures = list(dict.fromkeys((*structures, *found)))
+        if not self.structures:
+            raise UsageError("These weights know no structure by name: say what is annotated, --structures NAME.")
         self._check_names()
 
     def masks(self, number: int) -> dict[str, Path]:
@@ -90,9 +92,23 @@ class Annotations:
 
     # --- names and the map ------------------------------------------------------------------------------------
 
+    def _keys(self) -> dict[str, str]:
+        """Photographs of the map -> its names for them. Raises DataError where a photograph has two."""
+        own: dict[str, str] = {}
+        for key in self.map:
+            first = own.setdefault(os.path.realpath(resolve(key, self.out)), key)
+            if first != key:
+                raise DataError(f"{self._path()} names one photograph {first} and {key}: join their entries")
+        return own
+
     def _check_names(self) -> None:
         """Raise UsageError where a structure's files would be taken for others, or for another structure's."""
         owners: dict[Path, str] = {}
+        for photograph in self.photographs:
+            try:
+                str(photograph.path).encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(f"{photograph.path}: its name is not UTF-8, as maps are: rename it.") from error
         for name in self.structures:
             if not re.fullmatch(NAME, name):
                 raise UsageError(f"structure {name!r}: give a name of letters, digits, _ and -, a letter first.")

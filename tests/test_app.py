@@ -1,6 +1,7 @@
 """The annotation app: answers as in testing, masks that are data, and nothing lost when the server is killed."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -344,6 +345,22 @@ def test_several_masks_of_a_structure_are_refused(folder, tmp_path):
     (tmp_path / "out/image2label_train.json").write_text(json.dumps(listing))
     with pytest.raises(DataError, match="several masks of vessel"):
         Annotations(tmp_path / "out", "train", find_photographs([str(folder)]))
+
+
+def test_two_names_of_a_photograph_are_refused(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    listing = {"../in/left/eye.png": ["eye_vessel_000.png"], str(folder / "left/eye.png"): ["eye_drusen_000.png"]}
+    (tmp_path / "out/image2label_train.json").write_text(json.dumps(listing))
+    with pytest.raises(DataError, match="names one photograph ../in/left/eye.png and "):
+        Annotations(tmp_path / "out", "train", find_photographs([str(folder)]))
+
+
+def test_a_name_that_is_not_utf8_and_nothing_to_annotate_are_refused(folder, tmp_path):
+    with pytest.raises(UsageError, match="--structures NAME"):
+        Annotations(tmp_path / "out", "train", find_photographs([str(folder)]))
+    (folder / "third.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(UsageError, match="not UTF-8"):
+        Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), ["vessel"])
 
 
 def test_names_that_would_be_mixed_up_are_refused(tmp_path):
