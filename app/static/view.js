@@ -4,12 +4,28 @@ const FOREGROUND = "#56B4E9", BACKGROUND = "#CC79A7";
 
 export class View {
   constructor(canvas, draw) {
-    Object.assign(this, { canvas, image: null, scale: 1, x: 0, y: 0 });
+    Object.assign(this, { canvas, image: null, scale: 1, x: 0, y: 0, whole: true });
     this.redraw = () => {
       cancelAnimationFrame(this.waiting);
       this.waiting = requestAnimationFrame(() => this.paint(draw));
     };
-    new ResizeObserver(() => this.fit()).observe(canvas);
+    new ResizeObserver(() => this.resize()).observe(canvas);
+  }
+
+  // Of another size: the whole photograph again, or the place that was looked at.
+  resize() {
+    if (this.whole) {
+      this.fit();
+      return;
+    }
+    this.fill();
+    this.redraw();
+  }
+
+  fill() {
+    const { clientWidth: width, clientHeight: height } = this.canvas, ratio = window.devicePixelRatio || 1;
+    [this.canvas.width, this.canvas.height] = [width * ratio, height * ratio];
+    return { width, height };
   }
 
   show(image) {
@@ -19,9 +35,8 @@ export class View {
 
   // The whole photograph, in the middle.
   fit() {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const ratio = window.devicePixelRatio || 1;
-    [this.canvas.width, this.canvas.height] = [width * ratio, height * ratio];
+    const { width, height } = this.fill();
+    this.whole = true;
     if (this.image) {
       this.scale = 0.97 * Math.min(width / this.image.width, height / this.image.height);
       this.x = (width - this.image.width * this.scale) / 2;
@@ -31,6 +46,7 @@ export class View {
   }
 
   move(dx, dy) {
+    this.whole = false;
     this.x += dx;
     this.y += dy;
     this.redraw();
@@ -39,6 +55,7 @@ export class View {
   // Nearer or farther; what is under the pointer stays there.
   zoom(factor, event) {
     const before = this.scale;
+    this.whole = false;
     this.scale = Math.min(64, Math.max(0.02, this.scale * factor));
     this.x = event.offsetX - (event.offsetX - this.x) * this.scale / before;
     this.y = event.offsetY - (event.offsetY - this.y) * this.scale / before;
