@@ -1,5 +1,6 @@
 """The masks of an annotated folder: one file for each photograph and structure, and the map that lists them."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -57,6 +58,20 @@ class Annotations:
         """The mask, bool [H, W]; None where there is none. Raises DataError for a file that is no mask."""
         path = self.masks(number).get(structure)
         return None if path is None else read_mask(path).astype(bool)
+
+    @property
+    def key(self) -> str:
+        """The same for the same folder, split and photographs."""
+        told = [str(self.out.resolve()), self.split, *(str(photograph.path) for photograph in self.photographs)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def version(self, number: int, structure: str) -> str:
+        """Changes whenever a mask's file does; empty without one."""
+        path = self.masks(number).get(structure)
+        if path is None or not path.exists():
+            return ""
+        about = path.stat()
+        return f'"{about.st_mtime_ns:x}-{about.st_ino:x}"'
 
     def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
         """Save a mask, bool [H, W]: first its file, then the map, each whole or not at all. Returns the file.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import cv2
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
@@ -67,7 +67,8 @@ class Mask(BaseModel):
 
 def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
     """The application. Errors come as {"detail": what is wrong and what to do}."""
-    app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None)
+    same = [Depends(_same_project(annotations.key))]
+    app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.middleware("http")(_guard)
     for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
@@ -94,7 +95,8 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
             {"name": photograph.name, "done": list(annotations.masks(number))}
             for number, photograph in enumerate(annotator.photographs)
         ]
-        return {"out": str(annotations.out), "photographs": photographs, "structures": structures}
+        about = {"key": annotations.key, "out": str(annotations.out)}
+        return {**about, "photographs": photographs, "structures": structures}
 
     @app.get("/api/photographs/{number}/image")
     def image(number: int) -> Response:
@@ -121,9 +123,10 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
     lock = Lock()
 
     @app.get("/api/photographs/{number}/masks/{structure}")
-    def read(number: int, structure: str) -> dict[str, Any]:
+    def read(number: int, structure: str, response: Response) -> dict[str, Any]:
         """A saved mask."""
-        mask = annotations.read(_existing(number, annotator), _listed(structure, annotations))
+        response.headers["ETag"] = annotations.version(_existing(number, annotator), _listed(structure, annotations))
+        mask = annotations.read(number, structure)
         if mask is None:
             raise HTTPException(404, f"{annotator.photographs[number].name} has no mask of {structure}.")
         if mask.shape != (size := size_of(annotator.photographs[number].path)):
@@ -131,20 +134,25 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
         return mask_to_rle(mask, compressed=False)
 
     @app.put("/api/photographs/{number}/masks/{structure}")
-    def write(number: int, structure: str, mask: Mask) -> dict[str, str]:
+    def write(number: int, structure: str, mask: Mask, request: Request, response: Response) -> dict[str, str]:
         """Save a mask of the photograph's size; once this has answered, it is on the disk."""
         height, width = annotator.image(_existing(number, annotator)).shape[:2]
         if mask.size != (height, width):
             raise HTTPException(422, f"The mask has size {list(mask.size)}, the photograph {[height, width]}.")
         pixels = rle_to_mask(mask.model_dump())
         with lock:
-            return {"file": str(annotations.write(number, _listed(structure, annotations), pixels))}
+            _check_version(request, annotations.version(number, _listed(structure, annotations)), structure)
+            file = annotations.write(number, structure, pixels)
+            response.headers["ETag"] = annotations.version(number, structure)
+        return {"file": str(file)}
 
     @app.delete("/api/photographs/{number}/masks/{structure}", status_code=204)
-    def remove(number: int, structure: str) -> None:
+    def remove(number: int, structure: str, request: Request) -> None:
         """Take a mask out of the data set; its file is set aside."""
         with lock:
-            annotations.remove(_existing(number, annotator), _listed(structure, annotations))
+            version = annotations.version(_existing(number, annotator), _listed(structure, annotations))
+            _check_version(request, version, structure)
+            annotations.remove(number, structure)
 
 
 def _existing(number: int, annotator: Annotator) -> int:
@@ -157,6 +165,23 @@ def _listed(structure: str, annotations: Annotations) -> str:
     if structure not in annotations.structures:
         raise HTTPException(404, f"There is no structure {structure}: start the server with --structures {structure}.")
     return structure
+
+
+def _same_project(key: str) -> Callable[[str | None], None]:
+    """Refuses what is asked by a page of other photographs, which the server had before."""
+
+    def check(x_project: Annotated[str | None, Header()] = None) -> None:
+        if x_project not in (None, key):
+            raise HTTPException(409, "The server was started anew with other photographs: load this page again.")
+
+    return check
+
+
+def _check_version(request: Request, version: str, structure: str) -> None:
+    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match); nothing is asked else."""
+    seen, any_other = request.headers.get("If-Match"), "If-None-Match" in request.headers
+    if (seen is not None and seen != version) or (any_other and version):
+        raise HTTPException(412, f"The mask of {structure} is not the one that this page has shown.")
 
 
 async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:

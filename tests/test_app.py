@@ -197,7 +197,8 @@ def test_a_page_of_elsewhere_is_not_answered(client):
     assert client.get("/api/project", headers={"Host": "evil.example"}).status_code == 400
     page = client.get("/")
     assert "main.js" in page.text and page.headers["Content-Security-Policy"].startswith("default-src 'self'")
-    for name in re.findall(r'/static/[\w.]+', page.text):
+    imported = re.findall(r'"\./(\w+\.js)"', client.get("/static/main.js").text)
+    for name in [*re.findall(r"/static/[\w.]+", page.text), *(f"/static/{name}" for name in imported)]:
         assert client.get(name).status_code == 200, name
     assert client.get("/static/../server.py").status_code == 404
     assert client.get("/static/%2e%2e/server.py").status_code == 404
@@ -252,6 +253,33 @@ def test_masks_that_are_removed_are_all_kept(client, tmp_path):
     put(client, 0, "vessel", some_mask(3))
     file.unlink()
     assert client.delete(place(0, "vessel")).status_code == 204
+
+
+def test_a_mask_that_a_page_has_not_shown_is_not_replaced(client):
+    def put_from_page(seed: int, headers: dict[str, str]) -> httpx2.Response:
+        return client.put(place(0, "vessel"), json=mask_to_rle(some_mask(seed), compressed=False), headers=headers)
+
+    new = {"If-None-Match": "*"}
+    first = put_from_page(1, new)
+    assert first.status_code == 200 and put_from_page(2, new).status_code == 412  # another page knew of none, too
+    seen = {"If-Match": first.headers["ETag"]}
+    assert client.get(place(0, "vessel")).headers["ETag"] == first.headers["ETag"]
+    second = put_from_page(3, seen)
+    assert second.status_code == 200
+    assert put_from_page(4, seen).status_code == client.delete(place(0, "vessel"), headers=seen).status_code == 412
+    assert (rle_to_mask(client.get(place(0, "vessel")).json()) == some_mask(3)).all()
+    assert client.delete(place(0, "vessel"), headers={"If-Match": second.headers["ETag"]}).status_code == 204
+
+
+def test_a_page_of_other_photographs_is_not_answered(model, folder, client, tmp_path):
+    """A page stays open while the server is started anew: its numbers are of the photographs before."""
+    key = client.get("/api/project").json()["key"]
+    write_picture(folder / "a.png")
+    other = client_of(model, folder, tmp_path / "out")
+    rle = mask_to_rle(some_mask(1), compressed=False)
+    for one, status in ((other, 409), (client, 200)):
+        assert one.put(place(0, "vessel"), json=rle, headers={"X-Project": key}).status_code == status
+    assert other.get("/api/project").json()["key"] != key
 
 
 @pytest.mark.parametrize(

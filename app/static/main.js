@@ -1,6 +1,7 @@
 // The page: what is annotated, what the user does, and what the server is asked.
 
 import { Mask } from "./mask.js";
+import { ask as askServer, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
 
 const STEPS = 50; // that can be undone
@@ -12,6 +13,8 @@ let number = 0, structure = 0, image = null;
 let saved = new Map(); // structure -> layer of its saved mask
 let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
 let prompt = noPrompt(), steps = [], asked = 0, gesture = null, pointer = null, space = false;
+let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
+let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
 const view = new View($("view"), (context, unit) => {
   if ($("shown").checked) {
@@ -36,19 +39,9 @@ function noPrompt() {
 
 const current = () => project.structures[structure];
 const radius = () => Number($("radius").value);
-const place = (name) => `/api/photographs/${number}/masks/${encodeURIComponent(name)}`;
+const colourOf = (name) => project.structures.find((one) => one.name === name).colour;
 
 // --- the server ---------------------------------------------------------------------------------------------------
-
-async function request(path, method = "GET", body = undefined) {
-  const headers = body ? { "Content-Type": "application/json" } : {};
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  if (!response.ok) {
-    const detail = (await response.json().catch(() => ({}))).detail;
-    throw new Error(typeof detail === "string" ? detail : `${response.status} ${JSON.stringify(detail)}`);
-  }
-  return response.status === 204 ? null : response.json();
-}
 
 // Run what talks to the server; an error is told, and nothing is lost.
 async function attempt(action) {
@@ -76,7 +69,7 @@ async function ask(next) {
   tell("…");
   const looks = Object.fromEntries(["zoom", "tiles", "mirror"].map((name) => [name, $(name).checked]));
   const question = { structure: current().name, ...prompt, ...looks };
-  const answer = await attempt(() => request(`/api/photographs/${number}/answer`, "POST", question));
+  const answer = await attempt(() => askServer(number, question));
   if (turn !== asked) {
     return; // the user went on
   }
@@ -90,31 +83,39 @@ async function ask(next) {
   tell(`${current().name}: ${found}${presence} (${Math.round(performance.now() - begin)} ms)`);
 }
 
-async function save() {
+function save() {
   if (!mask || !isDirty()) {
     return;
   }
-  const [name, now, own] = [current().name, mask, number];
-  const written = await attempt(() => request(place(name), "PUT", now.toRle()));
-  if (written && own === number) {
-    saved.set(name, layerOf(now, project.structures.find((one) => one.name === name).colour));
-    kept = name === current().name ? now : kept;
-    listDone(name, true);
-    tell(`saved: ${written.file}`);
-  }
+  const [name, now, rle] = [current().name, mask, mask.toRle()];
+  saving = saving.then(async () => {
+    tell("saving …");
+    const file = await attempt(() => writeMask(number, name, rle));
+    if (file) {
+      saved.set(name, now.toCanvas(current().colour));
+      kept = now;
+      listDone(name, true);
+    }
+    if (file !== undefined) {
+      tell(file ? `saved: ${file}` : "not saved");
+    }
+  });
 }
 
-async function remove() {
+function remove() {
   const name = current().name;
-  if (!saved.has(name) || !confirm(`Take the mask of ${name} out of the data set?`)) {
+  if (!isListed(name) || !confirm(`Take the mask of ${name} out of the data set?`)) {
     return;
   }
-  if ((await attempt(() => request(place(name), "DELETE"))) === null) {
-    saved.delete(name);
-    listDone(name, false);
-    startOver();
-    tell(`${name}: removed`);
-  }
+  saving = saving.then(async () => {
+    if (await attempt(() => removeMask(number, name))) {
+      saved.delete(name);
+      listDone(name, false);
+      startOver();
+      tell(`${name}: removed`);
+      await showSaved();
+    }
+  });
 }
 
 // --- what is being drawn ------------------------------------------------------------------------------------------
@@ -123,14 +124,8 @@ const isDirty = () => mask !== kept;
 
 function draw(next) {
   mask = next;
-  layer = mask && layerOf(mask, current().colour);
+  layer = mask && mask.toCanvas(current().colour);
   refresh();
-}
-
-function layerOf(values, colour) {
-  const canvas = Object.assign(document.createElement("canvas"), { width: values.width, height: values.height });
-  values.drawInto(canvas, colour);
-  return canvas;
 }
 
 function remember() {
@@ -152,14 +147,17 @@ function undo(told = true) {
 
 function startOver() {
   asked++;
+  shown++;
+  ready = false;
   [prompt, steps, kept] = [noPrompt(), [], null];
   draw(null);
 }
 
 // Whether what is not saved may go.
-const mayLeave = () => !isDirty() || confirm(`The mask of ${current().name} is not saved. Go on without it?`);
+const mayLeave = () => !gesture && (!isDirty() || confirm(`The mask of ${current().name} is not saved. Go on without it?`));
 
 async function choose(index) {
+  await saving;
   if (index === structure || !project.structures[index] || !mayLeave()) {
     return;
   }
@@ -169,16 +167,20 @@ async function choose(index) {
 }
 
 async function open(index) {
+  await saving;
   if (!project.photographs[index] || !mayLeave()) {
     return;
   }
   number = index;
-  startOver();
+  image = null;
   saved = new Map();
+  startOver();
+  view.show(image);
   tell("…");
+  const turn = shown;
   const picture = Object.assign(new Image(), { src: `/api/photographs/${index}/image` });
   const loaded = await picture.decode().then(() => true, () => false);
-  if (index !== number) {
+  if (turn !== shown) {
     return;
   }
   image = loaded ? picture : null;
@@ -188,27 +190,29 @@ async function open(index) {
   await showSaved();
 }
 
-// The saved masks of the photograph; that of the structure is gone on with.
+// The saved masks of the photograph. That of the structure comes first and is gone on with.
 async function showSaved() {
-  const own = number;
-  for (const name of project.photographs[own].done) {
-    if (!saved.has(name) || name === current().name) {
-      const rle = await attempt(() => request(place(name)));
-      if (own !== number || !rle) {
-        return;
-      }
-      const values = Mask.fromRle(rle);
-      saved.set(name, layerOf(values, project.structures.find((item) => item.name === name).colour));
-      if (name === current().name && !mask && !steps.length) {
-        kept = values;
-        draw(values);
-      }
+  const turn = shown, own = current().name, { done } = project.photographs[number];
+  for (const name of [own, ...done.filter((other) => other !== own && !saved.has(other))]) {
+    const rle = done.includes(name) && (await attempt(() => readMask(number, name)));
+    if (turn !== shown) {
+      return;
+    }
+    const values = rle ? Mask.fromRle(rle) : null;
+    if (values) {
+      saved.set(name, values.toCanvas(colourOf(name)));
+    }
+    if (name === own) {
+      [kept, ready] = [values, true];
+      draw(values);
     }
   }
   view.redraw();
 }
 
 // --- lists and buttons --------------------------------------------------------------------------------------------
+
+const isListed = (name) => project.photographs[number].done.includes(name);
 
 function listDone(name, isDone) {
   const photograph = project.photographs[number];
@@ -234,7 +238,6 @@ function text(content, style = {}) {
 
 function refresh() {
   const { photographs, structures } = project;
-  const done = photographs[number].done;
   $("progress").textContent = `${photographs.filter((one) => one.done.length).length} / ${photographs.length}`;
   $("photographs").replaceChildren(
     ...photographs.map((one, i) => item([text(one.name), text(one.done.length || "")], i === number, () => open(i))),
@@ -242,14 +245,14 @@ function refresh() {
   $("structures").replaceChildren(
     ...structures.map((one, i) => {
       const swatch = Object.assign(text("", { background: one.colour }), { className: "colour" });
-      return item([swatch, text(one.name), text(done.includes(one.name) ? "✓" : i + 1)], i === structure, () => choose(i));
+      return item([swatch, text(one.name), text(isListed(one.name) ? "✓" : i + 1)], i === structure, () => choose(i));
     }),
   );
   $("photographs").querySelector("[aria-current=true]").scrollIntoView({ block: "nearest" });
-  $("name").disabled = !image || !current().known;
+  $("name").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
   $("save").disabled = !mask || !isDirty();
-  $("remove").disabled = !saved.has(current().name);
+  $("remove").disabled = !isListed(current().name);
   view.redraw();
 }
 
@@ -264,7 +267,7 @@ function boxOf(from, to) {
 }
 
 function press(event) {
-  if (!image || gesture) {
+  if (!image || !ready || gesture) {
     return;
   }
   $("view").focus();
@@ -327,7 +330,7 @@ function release() {
 $("view").addEventListener("pointerdown", press);
 $("view").addEventListener("pointermove", drag);
 $("view").addEventListener("pointerup", release);
-$("view").addEventListener("pointercancel", () => { gesture = null; });
+$("view").addEventListener("lostpointercapture", () => { gesture = null; });
 $("view").addEventListener("pointerleave", () => { pointer = null; view.redraw(); });
 $("view").addEventListener("contextmenu", (event) => event.preventDefault());
 $("view").addEventListener("wheel", (event) => {
@@ -340,14 +343,14 @@ $("view").addEventListener("wheel", (event) => {
 const ACTIONS = {
   name: () => !$("name").disabled && ask({ ...prompt, named: true }),
   undo: () => undo(),
-  clear: () => mayLeave() && (startOver(), showSaved()),
+  clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
   save,
   remove,
 };
 const KEYS = { n: "name", z: "undo", s: "save", Delete: "remove", Escape: "clear" };
 
 for (const [id, action] of Object.entries(ACTIONS)) {
-  $(id).addEventListener("click", action);
+  $(id).addEventListener("click", () => gesture || action());
 }
 for (const id of ["shown", "prompt", "brush", "radius"]) {
   $(id).addEventListener("input", view.redraw);
@@ -359,7 +362,8 @@ function widen(by) {
 
 document.addEventListener("keydown", (event) => {
   const control = event.ctrlKey || event.metaKey;
-  if (event.target.matches("input[type=range]") || event.altKey || (control && !"zs".includes(event.key))) {
+  const slides = event.target.matches("input[type=range]") && event.key.startsWith("Arrow");
+  if (gesture || slides || event.altKey || (control && !"zs".includes(event.key))) {
     return;
   }
   const others = {
@@ -384,7 +388,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("keyup", (event) => { space = space && event.key !== " "; });
 window.addEventListener("beforeunload", (event) => isDirty() && event.preventDefault());
 
-project = (await attempt(() => request("/api/project"))) ?? project;
+project = (await attempt(readProject)) ?? project;
 if (project.photographs.length) {
   document.title = `Annotate: ${project.out}`;
   const first = project.photographs.findIndex((one) => !one.done.length);

@@ -61,6 +61,13 @@ export class Mask {
     return { x: left, y: top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
   }
 
+  // Its picture: a canvas of its size.
+  toCanvas(colour) {
+    const canvas = Object.assign(document.createElement("canvas"), { width: this.width, height: this.height });
+    this.drawInto(canvas, colour);
+    return canvas;
+  }
+
   // Draw a part of the mask, or all of it, into a canvas of its size; the colour is #rrggbb.
   drawInto(canvas, colour, part = { x: 0, y: 0, width: this.width, height: this.height }) {
     if (!part.width || !part.height) {

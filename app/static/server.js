@@ -1,0 +1,55 @@
+// What the server is asked. Of each mask it is told which version was seen last, so that no other is replaced unseen.
+
+let key = null; // of the project that the page shows; a server of other photographs answers nothing else
+const versions = new Map(); // place of a mask -> its version on the disk
+
+async function send(path, method = "GET", body = undefined, headers = {}) {
+  const own = { ...(key && { "X-Project": key }), ...(body && { "Content-Type": "application/json" }) };
+  const response = await fetch(path, { method, headers: { ...own, ...headers }, body: body && JSON.stringify(body) });
+  if (!response.ok) {
+    const detail = (await response.json().catch(() => ({}))).detail;
+    const told = typeof detail === "string" ? detail : `${response.status} ${JSON.stringify(detail ?? response.statusText)}`;
+    throw Object.assign(new Error(told), { status: response.status });
+  }
+  return response;
+}
+
+const place = (number, name) => `/api/photographs/${number}/masks/${encodeURIComponent(name)}`;
+
+export async function readProject() {
+  const project = await (await send("/api/project")).json();
+  key = project.key;
+  return project;
+}
+
+export const ask = async (number, question) => (await send(`/api/photographs/${number}/answer`, "POST", question)).json();
+
+export async function readMask(number, name) {
+  const response = await send(place(number, name));
+  versions.set(place(number, name), response.headers.get("ETag"));
+  return response.json();
+}
+
+// The file that a mask was saved in; null where the user would not replace a version that the page has not shown.
+export const writeMask = (number, name, rle) => change("PUT", number, name, rle);
+
+// Whether a mask was removed.
+export const removeMask = (number, name) => change("DELETE", number, name);
+
+async function change(method, number, name, body = undefined) {
+  const path = place(number, name), version = versions.get(path);
+  let response;
+  try {
+    response = await send(path, method, body, version ? { "If-Match": version } : { "If-None-Match": "*" });
+  } catch (error) {
+    if (error.status !== 412) {
+      throw error;
+    }
+    if (!confirm(`${error.message} Go on all the same?`)) {
+      return null;
+    }
+    response = await send(path, method, body);
+  }
+  versions.set(path, response.headers.get("ETag"));
+  return response.status === 204 ? true : (await response.json()).file;
+}
