@@ -149,6 +149,7 @@ function startOver() {
   asked++;
   shown++;
   ready = false;
+  tell("");
   [prompt, steps, kept] = [noPrompt(), [], null];
   draw(null);
 }
@@ -278,6 +279,7 @@ function press(event) {
   } else if ($("brush").checked) {
     remember();
     asked++;
+    tell("");
     draw(mask ? mask.copy() : new Mask(image.width, image.height));
     gesture = { kind: "stroke", value: erases ? 0 : 1, last: from };
     stroke(from);
