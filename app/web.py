@@ -33,6 +33,7 @@ STATIC = Path(__file__).parent / "static"
 HOSTS = ["127.0.0.1", "localhost"]  # a page of elsewhere, whose name was made to lead here, is not answered
 POLICY = "default-src 'self'; frame-ancestors 'none'"
 QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph itself
+LONGEST = 65_500  # pixels of a side in OpenCV's JPEG, and about those of a browser's canvas
 
 logger = logging.getLogger("app")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -102,6 +103,8 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
     def image(number: int) -> Response:
         """The photograph, upright, as JPEG."""
         pixels = annotator.image(_existing(number, annotator))
+        if max(pixels.shape) > LONGEST:
+            raise DataError(f"{annotator.photographs[number].path} has a side above {LONGEST} pixels: crop it")
         jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 

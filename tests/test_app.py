@@ -191,6 +191,9 @@ def test_photographs_are_shown_upright_and_missing_ones_named(client, folder):
     for response in (client.get("/api/photographs/2/image"), ask(client, 2, named=True)):
         assert response.status_code == 409 and "third.png" in response.json()["detail"]
     assert client.get("/api/photographs/3/image").status_code == 404
+    write_picture(folder / "third.png", np.zeros((70_000, 1, 3), np.uint8))
+    response = client.get("/api/photographs/2/image")
+    assert response.status_code == 409 and "a side above 65500 pixels" in response.json()["detail"]
 
 
 def test_a_page_of_elsewhere_is_not_answered(client):
@@ -477,6 +480,18 @@ def test_two_servers_and_a_taken_port(folder, weights, tmp_path):
     process.join(60)
     assert process.exitcode == -signal.SIGTERM
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_masks_are_no_photographs(folder, weights, tmp_path):
+    """INPUT may be the folder of the data set."""
+    for name in ("one", "two"):
+        process, address = start(folder, weights, folder, tmp_path / name)
+        names = [one["name"] for one in httpx2.get(f"{address}/api/project").json()["photographs"]]
+        assert names == ["left/eye", "right/eye", "third"]
+        rle = mask_to_rle(some_mask(1), compressed=False)
+        assert httpx2.put(f"{address}{place(0, 'vessel')}", json=rle).status_code == 200
+        process.kill()
+        process.join()
 
 
 @pytest.mark.parametrize(
