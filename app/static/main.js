@@ -155,7 +155,7 @@ function startOver() {
 }
 
 // Whether what is not saved may go.
-const mayLeave = () => !gesture && (!isDirty() || confirm(`The mask of ${current().name} is not saved. Go on without it?`));
+const mayLeave = () => !gesture && (!isDirty() || confirm(`What was changed in the mask of ${current().name} is not saved. Go on without it?`));
 
 async function choose(index) {
   await saving;
