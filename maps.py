@@ -191,7 +191,7 @@ def load_index(folder: str | Path, split: str, *, check: bool = True, without_ma
             name = Path(written).name
             key = name if basenames[name] == 1 else written
             refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        about = _about(image_path, path.parent, indexes)
+        about = index_row(image_path, path.parent, indexes)
         data_set, absent = about.get("dataset") or path.parent.resolve().name, (about.get("absent") or "").split()
         records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
     if not any(record.masks or record.absent for record in records):
@@ -229,7 +229,7 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     return records
 
 
-def _about(image: Path, folder: Path, indexes: dict[Path, dict[str, dict[str, str]]]) -> dict[str, str]:
+def index_row(image: Path, folder: Path, indexes: dict[Path, dict[str, dict[str, str]]]) -> dict[str, str]:
     """The row of a photograph in index.csv of its map's folder, or of the data set that it lies in; {} without one.
 
     indexes: what was read of these files so far.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.absences import Absences
 from figures import write_picture
 from maps import DataError, map_path, read_map, read_mask, resolve, structure_of
 from prediction.photographs import Photograph
@@ -34,6 +35,7 @@ class Annotations:
         self.map: dict[str, list[str]] = read_map(self._path()) if self._path().is_file() else {}
         own = self._keys()
         self.keys = [own.get(os.path.realpath(p.path)) or _written(p.path, out) for p in photographs]
+        self.absences = Absences(out, photographs, self.keys)
         found = (structure for number in range(len(photographs)) for structure in self.masks(number))
         self.structures = list(dict.fromkeys((*structures, *found)))
         if not self.structures:
@@ -90,6 +92,7 @@ class Annotations:
         if path != known:
             others = [name for name in self.map.get(self.keys[number], ()) if resolve(name, self.out) != known]
             self._write_map(number, [*others, _written(path, self.out)])
+        self.absences.change(number, structure, absent=False)
         return path
 
     def remove(self, number: int, structure: str) -> None:
@@ -101,6 +104,20 @@ class Annotations:
         self._write_map(number, [name for name in listed if resolve(name, self.out) != path])
         if path.exists() and self._is_inside(path):
             _set_aside(path)
+
+    def set_absent(self, number: int, structure: str, absent: bool) -> None:
+        """Write down that a structure is not in a photograph, or that this is not known.
+
+        Training then asks for it by name, and shows that nothing is there. Raises DataError where it has a mask.
+        """
+        masks = self.masks(number)
+        if absent and structure in masks:
+            raise DataError(f"{structure} has a mask: remove it first")
+        if absent and not masks:
+            self._write_map(number, [], listed_without=True)
+        self.absences.change(number, structure, absent=absent)
+        if not masks and not self.absences.of(number):
+            self._write_map(number, [])
 
     def _is_inside(self, path: Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.out))
@@ -148,15 +165,19 @@ class Annotations:
         try:
             return map_path(self.out, self.split)
         except DataError:
-            direction = "label2image" if self.split == "test" else "image2label"
-            return self.out / f"{direction}_{self.split}.json"
+            return self.out / f"image2label_{self.split}.json"
 
-    def _write_map(self, number: int, listed: list[str]) -> None:
-        """Write the map with these masks of one photograph; without its entry where there are none."""
-        images = {key: masks for key, masks in self.map.items() if key != self.keys[number] or listed}
-        images |= {self.keys[number]: listed} if listed else {}
+    def _write_map(self, number: int, listed: list[str], *, listed_without: bool = False) -> None:
+        """Write the map with these masks of one photograph; without its entry where there are none, unless it is to be
+        `listed_without`, for what is known not to be there. Raises DataError where the map cannot hold that."""
+        stays = listed or listed_without or self.absences.of(number)
+        images = {key: masks for key, masks in self.map.items() if key != self.keys[number] or stays}
+        images |= {self.keys[number]: listed} if stays else {}
         path, content = self._path(), images
         if path.name.startswith("label2image"):
+            if listed_without:
+                other = path.name.replace("label2image", "image2label")
+                raise DataError(f"{path} cannot list a photograph without a mask: turn it into {other}")
             content = {mask: image for image, masks in images.items() for mask in masks}
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         self.map = images

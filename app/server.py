@@ -57,10 +57,7 @@ def main(args: argparse.Namespace) -> int:
     check_max_pixels(args.max_pixels)
     if not 0 <= args.port < 2**16:
         raise UsageError(f"--port {args.port}: give 1 to 65535, or 0 for a free one.")
-    masks = (args.out / "masks").resolve()  # of an earlier start, where INPUT and --out are one folder
-    photographs = [one for one in find_photographs(args.inputs) if not one.path.resolve().is_relative_to(masks)]
-    if not photographs:
-        raise UsageError(f"INPUT {' '.join(args.inputs)}: there are only masks; give the photographs.")
+    photographs = find_photographs(args.inputs, [args.out / "masks"])  # those of an earlier start are none
     lock = FileLock(make_folder(args.out, "--out") / ".annotating.lock")
     try:
         with lock.acquire(timeout=0):

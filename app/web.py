@@ -87,13 +87,18 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
 
     @app.get("/api/project")
     def project() -> dict[str, Any]:
-        """Photographs with the structures that have a mask; structures, and whether the weights know their names."""
+        """Photographs with the structures that have a mask or are known not to be there; structures, and whether the
+        weights know their names."""
         structures = [
             {"name": name, "colour": OUTLINES[i % len(OUTLINES)], "known": name in known}
             for i, name in enumerate(annotations.structures)
         ]
         photographs = [
-            {"name": photograph.name, "done": list(annotations.masks(number))}
+            {
+                "name": photograph.name,
+                "done": list(annotations.masks(number)),
+                "absent": annotations.absences.of(number),
+            }
             for number, photograph in enumerate(annotator.photographs)
         ]
         about = {"key": annotations.key, "out": str(annotations.out)}
@@ -156,6 +161,14 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
             version = annotations.version(_existing(number, annotator), _listed(structure, annotations))
             _check_version(request, version, structure)
             annotations.remove(number, structure)
+
+    @app.put("/api/photographs/{number}/absent/{structure}", status_code=204)
+    @app.delete("/api/photographs/{number}/absent/{structure}", status_code=204)
+    def change_absent(number: int, structure: str, request: Request) -> None:
+        """Say that a structure is not in the photograph, or that this is not known."""
+        place = _existing(number, annotator), _listed(structure, annotations)
+        with lock:
+            annotations.set_absent(*place, request.method == "PUT")
 
 
 def _existing(number: int, annotator: Annotator) -> int:

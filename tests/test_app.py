@@ -424,6 +424,94 @@ def test_another_mask_of_that_name_in_the_current_folder(folder, tmp_path, monke
         assert (annotations.read(2, "vessel") == some_mask(seed, (75, 91))).all()
 
 
+# --- what is not there ----------------------------------------------------------------------------------------------
+
+
+def absent_place(number: int, structure: str) -> str:
+    return f"/api/photographs/{number}/absent/{structure}"
+
+
+def absent_of(client: TestClient) -> list[list[str]]:
+    return [one["absent"] for one in client.get("/api/project").json()["photographs"]]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_what_is_not_there_is_told_to_training(model, folder, tmp_path, split):
+    """A photograph with a mask and a healthy one; read by the training's reader, and by a new server."""
+    client = client_of(model, folder, tmp_path / "out", split=split)
+    put(client, 0, "vessel", some_mask(1))
+    for number, structure in ((0, "drusen"), (1, "drusen"), (1, "optic_disc")):
+        assert client.put(absent_place(number, structure)).status_code == 204
+    for one in (client, client_of(model, folder, tmp_path / "out", split=split)):
+        assert absent_of(one) == [["drusen"], ["drusen", "optic_disc"], []]
+    records = load_index(tmp_path / "out", split, without_masks=True)
+    assert [(record.image.name, len(record.masks), record.absent) for record in records] == [
+        ("eye.png", 1, ("drusen",)),
+        ("eye.png", 0, ("drusen", "optic_disc")),
+    ]
+    for structure in ("drusen", "optic_disc"):
+        assert client.delete(absent_place(1, structure)).status_code == 204
+    assert len(load_index(tmp_path / "out", split, without_masks=True)) == 1
+    client.delete(place(0, "vessel"))
+    assert load_index(tmp_path / "out", split, without_masks=True)[0].absent == ("drusen",)
+
+
+def test_a_mask_and_its_absence_exclude_each_other(client):
+    client.put(absent_place(0, "vessel"))
+    assert absent_of(client)[0] == ["vessel"]
+    put(client, 0, "vessel", some_mask(1))
+    assert absent_of(client)[0] == []
+    refused = client.put(absent_place(0, "vessel"))
+    assert refused.status_code == 409 and "remove it first" in refused.json()["detail"]
+    assert client.put(absent_place(0, "fovea")).status_code == 404
+
+
+def test_a_table_that_is_there_keeps_its_rows_and_columns(model, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out/index.csv"
+    table = 'image,patient,dataset,absent\n"a, b.png",7,other,vessel\n../in/third.png,8,theirs,optic_disc\n'
+    path.write_text("\ufeff" + table, encoding="utf-8")
+    client = client_of(model, folder, tmp_path / "out")
+    assert absent_of(client) == [[], [], ["optic_disc"]]
+    client.put(absent_place(2, "drusen"))
+    client.put(absent_place(0, "drusen"))
+    changed = table.replace("theirs,optic_disc", "theirs,optic_disc drusen") + "../in/left/eye.png,,out,drusen\n"
+    assert path.read_text(encoding="utf-8") == changed
+
+
+def test_what_the_photographs_own_data_set_says_is_kept(model, tmp_path):
+    """index.csv beside their folder says it too; the new table goes on with that."""
+    folder = write_folder(tmp_path / "set/images")
+    (tmp_path / "set/index.csv").write_text("image,dataset,absent\nimages/third.png,theirs,vessel\n")
+    before = (tmp_path / "set/index.csv").read_bytes()
+    client = client_of(model, folder, tmp_path / "out")
+    assert absent_of(client)[2] == ["vessel"]
+    client.put(absent_place(2, "drusen"))
+    record = load_index(tmp_path / "out", "train", without_masks=True)[0]
+    assert (record.data_set, record.absent) == ("theirs", ("vessel", "drusen"))
+    assert (tmp_path / "set/index.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"image;dataset\n", b"image,dataset\na,b,c\n", b"image,dataset\n\xff,b\n", b'"a'])
+def test_tables_that_are_anothers_are_refused(folder, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/index.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"index\.csv"):
+        Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), STRUCTURES)
+
+
+def test_a_map_by_masks_cannot_hold_a_healthy_photograph(model, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/label2image_test.json").write_text("{}")
+    client = client_of(model, folder, tmp_path / "out", split="test")
+    response = client.put(absent_place(0, "vessel"))
+    assert response.status_code == 409 and "image2label_test.json" in response.json()["detail"]
+    assert absent_of(client) == [[], [], []] and not (tmp_path / "out/index.csv").exists()
+    put(client, 0, "optic_disc", some_mask(1))
+    assert client.put(absent_place(0, "vessel")).status_code == 204
+    assert load_index(tmp_path / "out", "test")[0].absent == ("vessel",)
+
+
 # --- the server ---------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 // The page: what is annotated, what the user does, and what the server is asked.
 
 import { Mask } from "./mask.js";
-import { ask as askServer, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { isBegun, listPhotographs, listStructures } from "./lists.js";
+import { ask as askServer, changeAbsent, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
 
 const STEPS = 50; // that can be undone
@@ -118,6 +119,23 @@ function remove() {
   });
 }
 
+// Say that the structure is not in the photograph, or that this is not known.
+function absent() {
+  const name = current().name, isNow = !isAbsent(name);
+  if ($("absent").disabled || !mayLeave()) {
+    return;
+  }
+  saving = saving.then(async () => {
+    if (await attempt(() => changeAbsent(number, name, isNow))) {
+      const photograph = project.photographs[number];
+      photograph.absent = changed(photograph.absent, name, isNow);
+      startOver();
+      tell(`${name}: ${isNow ? "is not in this photograph" : "not known"}`);
+      await showSaved();
+    }
+  });
+}
+
 // --- what is being drawn ------------------------------------------------------------------------------------------
 
 const isDirty = () => mask !== kept;
@@ -214,46 +232,27 @@ async function showSaved() {
 // --- lists and buttons --------------------------------------------------------------------------------------------
 
 const isListed = (name) => project.photographs[number].done.includes(name);
+const isAbsent = (name) => project.photographs[number].absent.includes(name);
+const changed = (names, name, isIn) => names.filter((other) => other !== name).concat(isIn ? [name] : []);
 
 function listDone(name, isDone) {
   const photograph = project.photographs[number];
-  photograph.done = photograph.done.filter((other) => other !== name).concat(isDone ? [name] : []);
+  photograph.done = changed(photograph.done, name, isDone);
+  photograph.absent = changed(photograph.absent, name, isAbsent(name) && !isDone);
   refresh();
-}
-
-function item(parts, isCurrent, action) {
-  const button = document.createElement("button");
-  button.append(...parts);
-  button.setAttribute("aria-current", String(isCurrent));
-  button.addEventListener("click", action);
-  const line = document.createElement("li");
-  line.append(button);
-  return line;
-}
-
-function text(content, style = {}) {
-  const span = Object.assign(document.createElement("span"), { textContent: content });
-  Object.assign(span.style, style);
-  return span;
 }
 
 function refresh() {
   const { photographs, structures } = project;
-  $("progress").textContent = `${photographs.filter((one) => one.done.length).length} / ${photographs.length}`;
-  $("photographs").replaceChildren(
-    ...photographs.map((one, i) => item([text(one.name), text(one.done.length || "")], i === number, () => open(i))),
-  );
-  $("structures").replaceChildren(
-    ...structures.map((one, i) => {
-      const swatch = Object.assign(text("", { background: one.colour }), { className: "colour" });
-      return item([swatch, text(one.name), text(isListed(one.name) ? "✓" : i + 1)], i === structure, () => choose(i));
-    }),
-  );
-  $("photographs").querySelector("[aria-current=true]").scrollIntoView({ block: "nearest" });
+  $("progress").textContent = `${photographs.filter(isBegun).length} / ${photographs.length}`;
+  listPhotographs($("photographs"), photographs, number, open);
+  listStructures($("structures"), structures, photographs[number], structure, choose);
   $("name").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
   $("save").disabled = !mask || !isDirty();
   $("remove").disabled = !isListed(current().name);
+  $("absent").disabled = isListed(current().name) || !ready;
+  $("absent").setAttribute("aria-pressed", String(isAbsent(current().name)));
   view.redraw();
 }
 
@@ -348,8 +347,9 @@ const ACTIONS = {
   clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
   save,
   remove,
+  absent,
 };
-const KEYS = { n: "name", z: "undo", s: "save", Delete: "remove", Escape: "clear" };
+const KEYS = { n: "name", z: "undo", s: "save", a: "absent", Delete: "remove", Escape: "clear" };
 
 for (const [id, action] of Object.entries(ACTIONS)) {
   $(id).addEventListener("click", () => gesture || action());
@@ -393,6 +393,6 @@ window.addEventListener("beforeunload", (event) => isDirty() && event.preventDef
 project = (await attempt(readProject)) ?? project;
 if (project.photographs.length) {
   document.title = `Annotate: ${project.out}`;
-  const first = project.photographs.findIndex((one) => !one.done.length);
+  const first = project.photographs.findIndex((one) => !isBegun(one));
   await open(Math.max(0, first));
 }

@@ -36,6 +36,12 @@ export const writeMask = (number, name, rle) => change("PUT", number, name, rle)
 // Whether a mask was removed.
 export const removeMask = (number, name) => change("DELETE", number, name);
 
+// Say that a structure is not in a photograph, or that this is not known.
+export async function changeAbsent(number, name, isAbsent) {
+  await send(`/api/photographs/${number}/absent/${encodeURIComponent(name)}`, isAbsent ? "PUT" : "DELETE");
+  return true;
+}
+
 async function change(method, number, name, body = undefined) {
   const path = place(number, name), version = versions.get(path);
   let response;
