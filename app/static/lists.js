@@ -14,7 +14,7 @@ export function listPhotographs(list, photographs, current, open) {
 export function listStructures(list, structures, { done, absent }, current, choose) {
   const lines = structures.map(({ name, colour }, i) => {
     const swatch = Object.assign(text("", { background: colour }), { className: "colour" });
-    const state = done.includes(name) ? "✓" : absent.includes(name) ? "not there" : i + 1;
+    const state = done.includes(name) ? "✓" : absent.includes(name) ? "absent" : i + 1;
     return item([swatch, text(name), text(state)], i === current, () => choose(i));
   });
   list.replaceChildren(...lines);
