@@ -13,7 +13,8 @@ let project = { photographs: [], structures: [] };
 let number = 0, structure = 0, image = null;
 let saved = new Map(); // structure -> layer of its saved mask
 let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
-let prompt = noPrompt(), steps = [], asked = 0, gesture = null, pointer = null, space = false;
+let prompt = noPrompt(), answered = prompt; // what is asked for, and what the mask answers
+let steps = [], asked = 0, gesture = null, pointer = null, space = false;
 let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
 let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
@@ -62,26 +63,28 @@ function tell(text, error = false) {
 async function ask(next) {
   remember();
   prompt = next;
-  view.redraw();
-  if (!prompt.named && !prompt.box && !prompt.clicks.length) {
-    return;
+  if (!(await showAnswer())) {
+    undo();
   }
+}
+
+// The mask that the prompt asks for; false where there is none, and the user has not gone on meanwhile.
+async function showAnswer() {
+  view.redraw();
   const turn = ++asked, begin = performance.now();
   tell("…");
   const looks = Object.fromEntries(["zoom", "tiles", "mirror"].map((name) => [name, $(name).checked]));
-  const question = { structure: current().name, ...prompt, ...looks };
-  const answer = await attempt(() => askServer(number, question));
-  if (turn !== asked) {
-    return; // the user went on
+  const own = prompt;
+  const answer = await attempt(() => askServer(number, { structure: current().name, ...own, ...looks }));
+  if (turn !== asked || !answer) {
+    return turn !== asked;
   }
-  if (!answer) {
-    undo(false);
-    return;
-  }
+  answered = own;
   draw(Mask.fromRle(answer.mask));
   const presence = answer.presence === null ? "" : `, present with ${Math.round(100 * answer.presence)} %`;
   const found = answer.absent ? "held not to be in this photograph" : `predicted IoU ${answer.predicted_iou.toFixed(2)}`;
   tell(`${current().name}: ${found}${presence} (${Math.round(performance.now() - begin)} ms)`);
+  return true;
 }
 
 function save() {
@@ -147,20 +150,25 @@ function draw(next) {
 }
 
 function remember() {
-  steps.push({ prompt, mask });
+  steps.push({ prompt, mask, answered });
   steps = steps.slice(-STEPS);
 }
 
-function undo(told = true) {
-  const step = steps.pop();
-  if (step) {
-    asked++;
-    prompt = step.prompt;
-    draw(step.mask);
-    if (told) {
-      tell("");
+// Take back a step. Where the user went on before its answer came, that is asked for now.
+function takeBack() {
+  if (steps.length) {
+    undo();
+    tell("");
+    if (prompt !== answered) {
+      showAnswer();
     }
   }
+}
+
+function undo() {
+  asked++;
+  ({ prompt, answered } = steps.at(-1));
+  draw(steps.pop().mask);
 }
 
 function startOver() {
@@ -168,7 +176,8 @@ function startOver() {
   shown++;
   ready = false;
   tell("");
-  [prompt, steps, kept] = [noPrompt(), [], null];
+  prompt = answered = noPrompt();
+  [steps, kept] = [[], null];
   draw(null);
 }
 
@@ -343,7 +352,7 @@ $("view").addEventListener("wheel", (event) => {
 
 const ACTIONS = {
   name: () => !$("name").disabled && ask({ ...prompt, named: true }),
-  undo: () => undo(),
+  undo: takeBack,
   clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
   save,
   remove,
