@@ -91,7 +91,7 @@ def only_float16(monkeypatch):
 
 @pytest.mark.parametrize("update", ["batch", "round"])
 def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, monkeypatch, update):
-    flags = ("--use_amp", "--update", update)
+    flags = ("--use_amp", "--update", update, "--mask_num", "1", "--iter_point", "2")
     assert train.main(train_args(tmp_path / "whole", *flags)) == 0
     stop_and_go_on(tmp_path / "cut", monkeypatch, 1, *flags)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
