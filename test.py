@@ -13,7 +13,6 @@ import math
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -207,8 +206,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Sam:
         model = build_sam(model_type, checkpoint=source, image_size=image_size, encoder_adapter=adapter)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
+    model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     model.mask_decoder.mask_rule = args.mask_rule or model.mask_decoder.mask_rule
     if args.compile:
         compile_encoder(model, device)

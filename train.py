@@ -215,8 +215,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
         raise UsageError(str(error)) from error
     # a file that says nothing of its preprocessing keeps the channel order of its kind, and is trained on as fundus
     start = model.preprocessing if stated else replace(model.preprocessing, mode="fundus")
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(start, mask_prompt="probability", **{k: v for k, v in chosen.items() if v})
+    chosen = {"mode": args.preprocess, "channel_order": args.channel_order, "mask_prompt": "probability"}
+    model.preprocessing = start.overridden(**chosen)
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
     model.mask_decoder.mask_rule = args.mask_rule or model.mask_decoder.mask_rule
     model.image_encoder.grad_checkpointing = args.grad_checkpointing

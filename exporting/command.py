@@ -4,7 +4,6 @@ import argparse
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -97,8 +96,7 @@ def load_model(args: argparse.Namespace) -> tuple[Sam, str, bool]:
         model = build_sam(model_type, checkpoint=source, image_size=size, encoder_adapter=args.encoder_adapter)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(model.preprocessing, **{name: value for name, value in chosen.items() if value})
+    model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     if args.gelu_approximate:
         for layer in model.modules():
             if isinstance(layer, torch.nn.GELU):

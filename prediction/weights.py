@@ -1,7 +1,6 @@
 """The model that predicts: flags that choose it, and its loading."""
 
 import argparse
-from dataclasses import replace
 
 import torch
 
@@ -43,7 +42,6 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, boo
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(model.preprocessing, **{k: v for k, v in chosen.items() if v})
+    model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
     return model.to(device).eval(), bool(multimask)

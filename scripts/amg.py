@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +89,7 @@ def load_model(args: argparse.Namespace) -> Sam:
         model = build_sam(model_type, checkpoint=source, image_size=args.image_size)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = {"mode": args.preprocess, "channel_order": args.channel_order}
-    model.preprocessing = replace(model.preprocessing, **{name: value for name, value in chosen.items() if value})
+    model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     return model.to(device)
 
 

@@ -175,6 +175,10 @@ class Preprocessing:
     def as_dict(self) -> dict[str, int | str]:
         return asdict(self)
 
+    def overridden(self, **values: str | None) -> "Preprocessing":
+        """A copy with other values; None keeps what is there. Raises ValueError as the constructor does."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
     def frame(self, image: np.ndarray) -> Frame:
         """Geometry for a photograph [H, W, 3], RGB uint8."""
         height, width = image.shape[:2]
