@@ -1,7 +1,7 @@
 """A photograph's embedding and prompts -> masks at the photograph's size, one after the other."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -116,7 +116,8 @@ def refined(
         raise ValueError("The prompt has neither a box nor a click nor a name.")
     shown = None
     for count in range(first, len(prompt.points) + 1):
-        points = _so_far(model, encoded.frame, prompt, count, named)
+        so_far = replace(prompt, points=prompt.points[:count])
+        points = _points(model, encoded.frame, [so_far], named=named)
         decoded = model.decode_points(encoded.embedding, *points, shown, multimask=multimask, features=encoded.detail)
         low = decoded.best()
         shown = low.sigmoid()
@@ -132,27 +133,22 @@ def refined(
     return Answer(0, prompt, (full > model.mask_threshold).cpu().numpy(), iou, presence, absent)
 
 
-def _so_far(model: Sam, frame: Frame, prompt: Prompt, count: int, named: bool) -> tuple[Tensor, Tensor]:
-    """Name, box and the first clicks of a prompt as labelled points of the model frame: [1, P, 2] and [1, P]."""
-    box, coords, labels = prompt.placed(frame)
-    coords, labels = frame.points_to_model(coords[:count]), labels[:count]
-    if named:  # its position is ignored
-        coords = np.concatenate((coords, np.zeros((1, 2))))
-        labels = np.append(labels, model.prompt_encoder.label_of(prompt.label))
-    points = tuple(to_tensor(part[None].astype(np.float32), model.device) for part in (coords, labels))
-    corners = None if box is None else to_tensor(frame.boxes_to_model(box[None]).astype(np.float32), model.device)
-    return model.prompt_encoder.as_points(points, corners)
+def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt], *, named: bool = False) -> tuple[Tensor, Tensor]:
+    """Prompts alike in shape as labelled points of the model frame: coords [N, P, 2] and labels [N, P].
 
-
-def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-    """Prompts alike in shape as labelled points of the model frame: coords [N, P, 2] and labels [N, P]."""
+    named: with their labels as names, besides boxes and clicks.
+    """
     if prompts[0].structure:
         return model.prompt_encoder.named_points([prompt.label for prompt in prompts])
     boxes, coords, labels = zip(*(prompt.placed(frame) for prompt in prompts), strict=True)
+    coords, labels = frame.points_to_model(np.stack(coords)), np.stack(labels)
+    if named:  # their positions are ignored
+        names = [[model.prompt_encoder.label_of(prompt.label)] for prompt in prompts]
+        coords = np.concatenate((coords, np.zeros((len(prompts), 1, 2))), axis=1)
+        labels = np.concatenate((labels, names), axis=1)
     points, corners = None, None
-    if len(labels[0]):
-        placed = frame.points_to_model(np.stack(coords)).astype(np.float32)
-        points = to_tensor(placed, model.device), to_tensor(np.stack(labels).astype(np.float32), model.device)
+    if labels.shape[1]:
+        points = tuple(to_tensor(part.astype(np.float32), model.device) for part in (coords, labels))
     if boxes[0] is not None:
         corners = to_tensor(frame.boxes_to_model(np.stack(boxes)).astype(np.float32), model.device)
     return model.prompt_encoder.as_points(points, corners)
