@@ -13,7 +13,7 @@ import numpy as np
 from app.absences import Absences
 from figures import write_picture
 from maps import DataError, map_path, read_map, read_mask, resolve, structure_of
-from prediction.photographs import Photograph
+from prediction.photographs import Photograph, check_text
 from segment_anything.utils.atomic import write_text
 from utils import UsageError
 
@@ -137,10 +137,7 @@ class Annotations:
         """Raise UsageError where a structure's files would be taken for others, or for another structure's."""
         owners: dict[Path, str] = {}
         for photograph in self.photographs:
-            try:
-                str(photograph.path).encode()
-            except UnicodeEncodeError as error:
-                raise UsageError(f"{photograph.path}: its name is not UTF-8, as maps are: rename it.") from error
+            check_text("INPUT", str(photograph.path))
         for name in self.structures:
             if not re.fullmatch(NAME, name):
                 raise UsageError(f"structure {name!r}: give a name of letters, digits, _ and -, a letter first.")
@@ -157,8 +154,7 @@ class Annotations:
 
     def _free_place(self, number: int, structure: str) -> Path:
         """Where a new mask is saved: the first of its names that no file has."""
-        places = (self._place(number, structure, count) for count in itertools.count())
-        return next(place for place in places if not os.path.lexists(place))
+        return _first_free(self._place(number, structure, count) for count in itertools.count())
 
     def _path(self) -> Path:
         """The split's map, the one that is there or a new one."""
@@ -204,5 +200,8 @@ def _is_mask(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    names = (path.with_name(f"{path.name}.old{count or ''}") for count in itertools.count())
-    path.replace(next(name for name in names if not os.path.lexists(name)))
+    path.replace(_first_free(path.with_name(f"{path.name}.old{count or ''}") for count in itertools.count()))
+
+
+def _first_free(places: Iterable[Path]) -> Path:
+    return next(place for place in places if not os.path.lexists(place))

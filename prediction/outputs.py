@@ -13,7 +13,7 @@ import numpy as np
 
 from figures import Overlay, write_picture
 from prediction.answer import Answer, Encoded
-from prediction.photographs import Photograph
+from prediction.photographs import Photograph, check_text
 from prediction.prompts import Prompt, Prompts
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
@@ -168,9 +168,7 @@ def check_names(photographs: Sequence[Photograph], prompts: Prompts) -> None:
     for photograph in photographs:
         labels = {prompt.label for prompt in prompts[photograph.name]}
         for what, text in (("INPUT", str(photograph.path)), *(("label", label) for label in labels)):
-            shown = text.encode("utf-8", "backslashreplace").decode()
-            if shown != text:
-                raise UsageError(f"{what} {shown}: this name is no UTF-8 text, as tables and JSON need it: rename it.")
+            check_text(what, text)
         files = [f"{photograph.stem}.json", *(_mask_name(photograph, _slug(label), 0) for label in labels)]
         for name in files:
             if len(name.encode()) > NAME_BYTES:

@@ -91,6 +91,13 @@ def _named(paths: Sequence[Path], root: Path) -> list[Photograph]:
     return sorted(photographs, key=lambda photograph: photograph.name)
 
 
+def check_text(what: str, name: str) -> None:
+    """Raise UsageError for a name, of a file or another, that cannot stand in tables and JSON."""
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    if shown != name:
+        raise UsageError(f"{what} {shown}: this name is no UTF-8 text, as tables and JSON need it: rename it.")
+
+
 def size_of(path: Path) -> tuple[int, int]:
     """(height, width) of a photograph, upright, from its header. Raises DataError that names the file."""
     try:

@@ -62,13 +62,11 @@ class Unfinished:
 
     def rows(self, stamps: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Numbers and rows of the samples that are done, as they are now."""
-        for number, value in self.done.values():
-            if number < len(stamps) and value["stamp"] == stamps[number]:
-                yield number, value["rows"]
+        return ((number, value["rows"]) for number, value in self.done.values() if _is_current(stamps, number, value))
 
     def forget_others(self, stamps: Sequence[str]) -> None:
         """Samples that were done otherwise are not done: their files are about to be written over."""
-        self.done.keep(lambda number, value: number < len(stamps) and value["stamp"] == stamps[number])
+        self.done.keep(partial(_is_current, stamps))
 
     def drop_if_nothing_is_done(self) -> None:
         """Remove the folder unless it holds work."""
@@ -83,6 +81,11 @@ class Unfinished:
             self.out.rename(old)
         self.data.rename(self.out)
         shutil.rmtree(self.folder)
+
+
+def _is_current(stamps: Sequence[str], number: int, value: dict[str, Any]) -> bool:
+    """Whether what was written down of sample `number` is of the sample as it is now."""
+    return number < len(stamps) and value["stamp"] == stamps[number]
 
 
 def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:

@@ -390,7 +390,7 @@ def test_a_name_that_is_not_utf8_and_nothing_to_annotate_are_refused(folder, tmp
     with pytest.raises(UsageError, match="--structures NAME"):
         Annotations(tmp_path / "out", "train", find_photographs([str(folder)]))
     (folder / "third.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
-    with pytest.raises(UsageError, match="not UTF-8"):
+    with pytest.raises(UsageError, match=r"caf\\udce9\.png: this name is no UTF-8 text"):
         Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), ["vessel"])
 
 
