@@ -24,8 +24,8 @@ from app.annotations import Annotations
 from app.annotator import Annotator
 from figures import OUTLINES
 from maps import DataError
-from prediction.photographs import size_of
 from prediction.prompts import Prompt
+from preparation.pictures import size_of
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 from utils import UsageError
 

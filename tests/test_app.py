@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
+import zlib
 from pathlib import Path
 from threading import Thread
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import utils
 from app import server
@@ -36,6 +39,8 @@ from utils import UsageError
 from .predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
 from .test_predictor import photograph
 from .tiny_scripts import fork
+
+ORIENTATION = 274  # of EXIF
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +234,22 @@ def test_saved_masks_are_a_data_set(model, folder, tmp_path, split):
     records = load_index(tmp_path / "out", split)
     assert [record.image.resolve() for record in records] == [folder / "left/eye.png", folder / "right/eye.png"]
     assert [[mask.structure for mask in record.masks] for record in records] == [["optic_disc", "vessel"], ["vessel"]]
+
+
+def test_a_mask_of_a_photograph_that_is_turned_behind_its_pixels(model, tmp_path):
+    """A PNG's EXIF may stand at its end: what was saved is read back all the same."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    told = Image.Exif()
+    told[ORIENTATION] = 6
+    exif = told.tobytes().removeprefix(b"Exif\0\0")
+    data = cv2.imencode(".png", photograph(*SIZE))[1].tobytes()
+    end = data.rindex(b"IEND") - 4
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    (folder / "turned.png").write_bytes(data[:end] + chunk + data[end:])
+    client, mask = client_of(model, folder, tmp_path / "out"), some_mask(1, SIZE[::-1])
+    assert put(client, 0, "vessel", mask).status_code == 200
+    assert (rle_to_mask(client.get(place(0, "vessel")).json()) == mask).all()
 
 
 def test_a_mask_is_replaced_and_removed(client, tmp_path):

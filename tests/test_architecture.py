@@ -73,7 +73,7 @@ ROOMS = {
     "exporting": (*CASES, "utils"),
     "pretraining": (PACKAGE, "DataLoader", "maps", "figures", "runlog", "prediction", "utils"),
     "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
-    "app": (*SCRIPT, "prediction"),
+    "app": (*SCRIPT, "prediction", "preparation"),
     "scripts": (
         *SCRIPT,
         "preparation",
