@@ -146,7 +146,7 @@ const isDirty = () => mask !== kept;
 function draw(next) {
   mask = next;
   layer = mask && mask.toCanvas(current().colour);
-  refresh();
+  showButtons();
 }
 
 function remember() {
@@ -179,6 +179,7 @@ function startOver() {
   prompt = answered = noPrompt();
   [steps, kept] = [[], null];
   draw(null);
+  showLists();
 }
 
 // Whether what is not saved may go.
@@ -214,7 +215,6 @@ async function open(index) {
   image = loaded ? picture : null;
   view.show(image);
   tell(loaded ? project.photographs[index].name : `${project.photographs[index].name} cannot be read; the server says why.`, !loaded);
-  refresh();
   await showSaved();
 }
 
@@ -248,14 +248,18 @@ function listDone(name, isDone) {
   const photograph = project.photographs[number];
   photograph.done = changed(photograph.done, name, isDone);
   photograph.absent = changed(photograph.absent, name, isAbsent(name) && !isDone);
-  refresh();
+  showLists();
+  showButtons();
 }
 
-function refresh() {
+function showLists() {
   const { photographs, structures } = project;
   $("progress").textContent = `${photographs.filter(isBegun).length} / ${photographs.length}`;
   listPhotographs($("photographs"), photographs, number, open);
   listStructures($("structures"), structures, photographs[number], structure, choose);
+}
+
+function showButtons() {
   $("name").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
   $("save").disabled = !mask || !isDirty();
