@@ -71,7 +71,6 @@ ROOMS = {
     "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
     "preparation": (PACKAGE, "maps", "results", "parallel"),
     "exporting": (*CASES, "utils"),
-    "pretraining": (PACKAGE, "DataLoader", "maps", "figures", "runlog", "prediction", "utils"),
     "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
     "app": (*SCRIPT, "prediction", "preparation"),
     "scripts": (
@@ -82,7 +81,6 @@ ROOMS = {
         "measurement",
         "exporting",
         "prediction",
-        "pretraining",
         "downloading",
     ),
     "examples": (PACKAGE,),
