@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import figures
 from ceiling import CEILING, Ceilings
 from cup_to_disc import VCDR, CupToDisc
 from DataLoader import Batch
 from maps import MaskRef, read_image
 from metrics import SCORES, SOFT, Case, score
 from prompt_file import Prompts, stream
+from sam_med2d.visualization import overlays
 from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.training.interactive import ClickPolicy, Round, run
@@ -380,6 +380,6 @@ def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) ->
     for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
         coords, labels = (part.cpu().numpy() for part in prediction.points)
         dice = score(Case(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[i].structure} {figures.heading(prediction.mode.name)}: Dice {dice:.2f}"
-        tiles.append(figures.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
+        caption = f"{batch.refs[i].structure} {overlays.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        tiles.append(overlays.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
     return tiles

@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-import figures
 from maps import DataError, Record, check_size, read_image, read_mask
 from metrics import VESSELS, vertical_cup_to_disc_ratio
+from sam_med2d.visualization import overlays
 from segment_anything.utils.atomic import atomic_path
 from segment_anything.utils.transforms import bounding_box
 
@@ -172,7 +172,7 @@ def draw(image: np.ndarray, masks: Masks, row: Row) -> np.ndarray:
             rulers += [((left, y), (right, y), COLOURS[name])] if name == DISC else []
     outlines = [(masks[name], COLOURS.get(name, OTHER_COLOUR)) for name in names]
     entries = [(text, COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
-    return figures.draw_readings(image, outlines, rulers, entries)
+    return overlays.draw_readings(image, outlines, rulers, entries)
 
 
 def _lines(row: Row) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import plots
-from figures import heading
+from sam_med2d.visualization import evaluation_plots
+from sam_med2d.visualization.overlays import heading
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.windows import Tiles
 from tally import Row, Tally
@@ -50,9 +50,9 @@ def _without_nan(value: Any) -> Any:
 def draw(out: Path, tally: Tally, summary: dict[str, Any]) -> list[str]:
     """Draw the plots that the metrics allow; returns their file names."""
     kinds = {
-        "boxes.png": lambda path: plots.plot_boxes(path, tally.histograms),
-        "clicks.png": lambda path: plots.plot_clicks(path, summary, tally.main),
-        "calibration.png": lambda path: plots.plot_calibration(path, tally.calibration),
+        "boxes.png": lambda path: evaluation_plots.plot_boxes(path, tally.histograms),
+        "clicks.png": lambda path: evaluation_plots.plot_clicks(path, summary, tally.main),
+        "calibration.png": lambda path: evaluation_plots.plot_calibration(path, tally.calibration),
     }
     drawn = []
     for name, plot in kinds.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from figures import contact_sheet, plot_history, write_picture
+from sam_med2d.visualization.overlays import contact_sheet, plot_history, write_picture
 from segment_anything.utils.atomic import write_text
 from utils import UsageError
 

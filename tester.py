@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import figures
 import report
 from ceiling import CEILING
 from DataLoader import Batch, FundusDataset, collate, make_loader
@@ -36,6 +35,7 @@ from maps import DataError, Record, raise_problems, repeated_masks, saved_name
 from metrics import SOFT
 from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished, differences
+from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.windows import AT_ONCE, Tiles
@@ -297,9 +297,9 @@ class Tester:
         folder = next(mode.folder for mode in self.modes if mode.name == row["prompt"])
         name = saved_name(row["mask"])
         if self.args.save_pred:
-            figures.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
+            overlays.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
         if self.args.save_prob:
-            figures.write_picture(self.out / f"{folder}_prob" / name, np.rint(probability * 65535).astype(np.uint16))
+            overlays.write_picture(self.out / f"{folder}_prob" / name, np.rint(probability * 65535).astype(np.uint16))
 
     # --- results ----------------------------------------------------------------------------------------------
 
@@ -322,7 +322,7 @@ class Tester:
         report.write_summary(self.out / "summary.json", summary)
         pictures = report.draw(self.out, tally, summary)
         if cases := tally.chosen_cases():
-            figures.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
+            overlays.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
             pictures.append("overlay.png")
         report.write_report(self.out / "report.md", summary, self.args, pictures)
 
@@ -358,7 +358,7 @@ class Tester:
                 drawn[number, masks[i].name] = dict(zip(names, draw_predictions(batch, i, own), strict=True))
         blank = np.zeros_like(next(iter(drawn[cases[0]].values())))
         tiles = [drawn[case].get(mode.name, blank) for case in cases for mode in self.modes]
-        return figures.contact_sheet(tiles, columns=len(self.modes))
+        return overlays.contact_sheet(tiles, columns=len(self.modes))
 
 
 def named_by_points(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:

@@ -121,9 +121,7 @@ def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
         help="pixel loss beside Dice: 20 x focal as SAM, cross entropy, or cross entropy by a mask's area",
     )
     group.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
-    group.add_argument(
-        "--encoder_lr", type=float, help="of the image encoder and the detail head; default: --lr"
-    )
+    group.add_argument("--encoder_lr", type=float, help="of the image encoder and the detail head; default: --lr")
     group.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
     group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
     group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")

@@ -95,9 +95,7 @@ class Trainer:
         self, args: argparse.Namespace, model: Sam, device: torch.device, folder: Path, processes: Processes
     ) -> None:
         self.args, self.model, self.device, self.folder, self.processes = args, model, device, folder, processes
-        self.optimizer = make_optimizer(
-            model, lr=args.lr, weight_decay=args.weight_decay, encoder_lr=args.encoder_lr
-        )
+        self.optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay, encoder_lr=args.encoder_lr)
         self.average = Average(model, args.ema)
         self.policy = StepPolicy(
             args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update, args.loss

@@ -13,8 +13,8 @@ from checking.balance import Balance
 from checking.findings import Finding
 from checking.listing import Photograph
 from checking.survey import SIZE_EDGES
-from figures import BLACK, COLOURS, new_figure, save_figure, tidy
 from maps import DataError, read_image, read_mask
+from sam_med2d.visualization.overlays import BLACK, COLOURS, new_figure, save_figure, tidy
 from segment_anything.utils.transforms import resize_mask
 
 TILE = 560

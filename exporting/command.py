@@ -174,9 +174,9 @@ def _require_dice(part: Part) -> None:
     """Dice needs the decoder's candidates by predicted IoU, and the encoder's input in the model frame."""
     if part.name == "decoder" and (part.module.return_single_mask or part.module.use_stability_score):
         raise UsageError("--photographs needs the candidates and their predicted IoU: export them to measure Dice.")
-    if part.name == "encoder" and (part.about["use_preprocess"] or part.example["input_image"].shape[0] != 1) and (
-        not part.dynamic or part.about["use_preprocess"]
+    if (
+        part.name == "encoder"
+        and (part.about["use_preprocess"] or part.example["input_image"].shape[0] != 1)
+        and (not part.dynamic or part.about["use_preprocess"])
     ):
         raise UsageError("--photographs goes with normalised input, one image at a time or any number.")
-
-

@@ -213,4 +213,3 @@ def make(part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str,
     save(model, path, metadata, source=raw)
     shutil.rmtree(raw)
     return path, verify(path, part.checks())
-

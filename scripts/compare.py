@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import plots
 import report
 from evaluation import METRICS
-from figures import heading
+from sam_med2d.visualization import evaluation_plots
+from sam_med2d.visualization.overlays import heading
 from segment_anything.utils.atomic import write_text
 from tally import LOWER_IS_BETTER, Bootstrap, mean_and_interval
 from utils import UsageError, make_folder, run_main
@@ -139,7 +139,7 @@ class Differences:
     """
 
     def __init__(self, metric: str) -> None:
-        self.scale = 1 if metric in plots.PIXELS else 100
+        self.scale = 1 if metric in evaluation_plots.PIXELS else 100
         self.better = -1 if metric in LOWER_IS_BETTER else 1  # sign of a difference that is an improvement
         self.bootstrap = Bootstrap()
         self.counts: dict[Place, Counter[str]] = {}
@@ -229,7 +229,7 @@ def comparison(runs: Runs, metric: str) -> dict[str, Any]:
     return {
         "runs": names if names[0] != names[1] else [str(run) for run in runs],
         "metric": metric,
-        "unit": "pixels" if metric in plots.PIXELS else "points",
+        "unit": "pixels" if metric in evaluation_plots.PIXELS else "points",
         "lower_is_better": metric in LOWER_IS_BETTER,
         "cases": dict(differences.cases),
         "differing_settings": differing_settings(runs),
@@ -315,7 +315,7 @@ def draw(path: Path, found: dict[str, Any]) -> bool:
     }
     title = report.TITLES.get(found["metric"], found["metric"]).removesuffix(" in pixels")
     title += " (lower is better)" * found["lower_is_better"]
-    return plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))
+    return evaluation_plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))
 
 
 def compare(args: argparse.Namespace) -> int:

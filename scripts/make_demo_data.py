@@ -62,17 +62,13 @@ def picture_shape(index: int, size: int) -> tuple[int, int]:
     return round(height * size / REFERENCE_SIZE), round(width * size / REFERENCE_SIZE)
 
 
-def synthetic_pictures(
-    *, count: int, seed: int, size: int
-) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+def synthetic_pictures(*, count: int, seed: int, size: int) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
     """Yield name, RGB uint8 picture [H,W,3] and {structure: bool mask [H,W]}."""
     for index in range(count):
         height, width = picture_shape(index, size)
         lesions = index % HEALTHY_EVERY != HEALTHY_EVERY - 1
         # Each picture has its own seed: --count changes no picture, and two values of --seed share none.
-        image, masks = synthetic_fundus(
-            height=height, width=width, seed=seed * COUNT_RANGE[1] + index, lesions=lesions
-        )
+        image, masks = synthetic_fundus(height=height, width=width, seed=seed * COUNT_RANGE[1] + index, lesions=lesions)
         yield f"synthetic_{index + 1:02d}", image, masks
 
 
@@ -196,9 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         check_args(args)
-        listing = write_dataset(
-            args.out, count=args.count, seed=args.seed, size=args.size, with_retina=args.retina
-        )
+        listing = write_dataset(args.out, count=args.count, seed=args.seed, size=args.size, with_retina=args.retina)
     except DemoDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

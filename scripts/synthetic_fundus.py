@@ -151,9 +151,7 @@ def grow_tree(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
     return [vessel for trunk in trunks for vessel in _with_branches(rng, trunk, eye.fovea, depth=3)]
 
 
-def _trunk(
-    rng: np.random.Generator, *, start: np.ndarray, path: np.ndarray, width: float, artery: bool
-) -> Vessel:
+def _trunk(rng: np.random.Generator, *, start: np.ndarray, path: np.ndarray, width: float, artery: bool) -> Vessel:
     """A smooth line through jittered control points `path` [K,2], given relative to `start`."""
     wander = rng.normal(0, 0.035, path.shape) * np.linspace(0.5, 1, len(path))[:, None]
     knots = start + path + wander
@@ -178,9 +176,7 @@ def _inside(vessel: Vessel) -> Vessel:
     return Vessel(vessel.points[:end], vessel.widths[:end], vessel.artery)
 
 
-def _with_branches(
-    rng: np.random.Generator, parent: Vessel, fovea: np.ndarray, *, depth: int
-) -> list[Vessel]:
+def _with_branches(rng: np.random.Generator, parent: Vessel, fovea: np.ndarray, *, depth: int) -> list[Vessel]:
     """The vessel itself and its branches, recursively; branches stop short of the vessel-free fovea."""
     family = [parent]
     count = len(parent.points)
@@ -265,9 +261,7 @@ def _strokes(frame: Frame, vessels: list[Vessel], share: float) -> np.ndarray:
     return canvas
 
 
-def draw_lesions(
-    rng: np.random.Generator, frame: Frame, eye: Eye, vessels: list[Vessel]
-) -> dict[str, np.ndarray]:
+def draw_lesions(rng: np.random.Generator, frame: Frame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
     """Coverage float32 [H,W] of exudates in clusters, blot haemorrhages and single microaneurysms."""
     lines = np.concatenate([vessel.points for vessel in vessels])
     smallest = _MIN_LESION_PX / frame.radius
@@ -366,9 +360,7 @@ def _paint_disc(
     _blend(image, 0.9 * _soft(cover["optic_cup"], frame, 0.012), pale)
 
 
-def _paint_lesions(
-    rng: np.random.Generator, frame: Frame, image: np.ndarray, cover: dict[str, np.ndarray]
-) -> None:
+def _paint_lesions(rng: np.random.Generator, frame: Frame, image: np.ndarray, cover: dict[str, np.ndarray]) -> None:
     """Exudates are yellow deposits; haemorrhages and microaneurysms are blood."""
     if "hard_exudate" not in cover:
         return

@@ -93,9 +93,7 @@ def backward(
     clicks = policy.draw(torch.Generator().manual_seed(seed))
     randomness = streams(range(1000 * seed, 1000 * seed + len(batch[1])) if masks is None else masks)
     sums: dict[str, float] = {}
-    for objective, parts in objectives(
-        model, *batch, policy=policy, clicks=clicks, randomness=randomness, **options
-    ):
+    for objective, parts in objectives(model, *batch, policy=policy, clicks=clicks, randomness=randomness, **options):
         objective.backward()
         sums = {name: sums.get(name, 0.0) + float(value) for name, value in parts.items()}
     return sums

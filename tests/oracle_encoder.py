@@ -122,9 +122,7 @@ def unpartition(windows: Tensor, padded: tuple[int, int], size: tuple[int, int])
 class OracleBlock(nn.Module):
     """One transformer block; `window` 0 means global attention."""
 
-    def __init__(
-        self, *, dim: int, num_heads: int, hidden: int, window: int, grid: int, adapter: bool
-    ) -> None:
+    def __init__(self, *, dim: int, num_heads: int, hidden: int, window: int, grid: int, adapter: bool) -> None:
         super().__init__()
         self.window = window
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)

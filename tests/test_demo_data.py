@@ -59,9 +59,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_another_eye():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    height=st.integers(64, 260), width=st.integers(64, 260), seed=st.integers(0, 2**32), lesions=st.booleans()
-)
+@given(height=st.integers(64, 260), width=st.integers(64, 260), seed=st.integers(0, 2**32), lesions=st.booleans())
 def test_any_size_and_seed(height, width, seed, lesions):
     image, masks = synthetic_fundus(height=height, width=width, seed=seed, lesions=lesions)
     check_picture(image, masks, height, width)
@@ -120,9 +118,7 @@ def test_committed_files_are_what_the_script_writes(tmp_path):
         shutil.copy(DEMO / name, tmp_path / name)
     assert main(["--out", str(tmp_path)]) == 0
     assert all((tmp_path / name).read_bytes() == (DEMO / name).read_bytes() for name in MAPS)
-    made, committed = (
-        {str(path.relative_to(folder)) for path in folder.rglob("*.*g")} for folder in (tmp_path, DEMO)
-    )
+    made, committed = ({str(path.relative_to(folder)) for path in folder.rglob("*.*g")} for folder in (tmp_path, DEMO))
     assert made == committed
     for name in made:
         mine, theirs = (cv2.imread(str(f / name), cv2.IMREAD_UNCHANGED) for f in (tmp_path, DEMO))

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-import figures
+from sam_med2d.visualization import overlays
 from tests.test_runlog import entry, history, tiles
 
 # --- photographs ----------------------------------------------------------------------------------------------
@@ -17,8 +17,8 @@ from tests.test_runlog import entry, history, tiles
 @pytest.mark.parametrize("columns", [1, 4, 40])
 def test_the_legend_fits_below_any_number_of_columns(columns):
     """Its last entry is written out to the same width whatever the tiles leave."""
-    wide = figures.contact_sheet(tiles(1), columns=60)[40:]
-    sheet = figures.contact_sheet(tiles(1), columns=columns)[40:]
+    wide = overlays.contact_sheet(tiles(1), columns=60)[40:]
+    sheet = overlays.contact_sheet(tiles(1), columns=columns)[40:]
     used = np.flatnonzero(wide.any((0, 2))).max() + 1
     assert np.array_equal(sheet[:, :used], wide[:, :used]) and sheet.shape[1] >= 30 * columns
 
@@ -27,7 +27,7 @@ def test_the_legend_fits_below_any_number_of_columns(columns):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_picture_returns_from_its_file(tmp_path, shape, kind):
     made = np.random.default_rng(0).integers(0, np.iinfo(kind).max, shape, dtype=kind, endpoint=True)
-    figures.write_picture(tmp_path / "new" / "a.png", made)
+    overlays.write_picture(tmp_path / "new" / "a.png", made)
     read = cv2.imread(str(tmp_path / "new" / "a.png"), cv2.IMREAD_UNCHANGED)
     assert read.dtype == kind and np.array_equal(read if read.ndim == 2 else read[..., ::-1], made)
 
@@ -44,7 +44,7 @@ def lines(panel) -> dict[str, tuple[list, list]]:
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (12, 1), (12, 5)])
 def test_curves_show_every_number(tmp_path, saved_figures, epochs, every):
     made = history(epochs, every)
-    figures.plot_history(tmp_path / "curves.png", made)
+    overlays.plot_history(tmp_path / "curves.png", made)
     losses, validation = saved_figures[0].axes
     epoch = [e["epoch"] for e in made]
     labels = zip(("total", "focal", "Dice", "predicted IoU"), ("loss", "focal", "dice", "iou"), strict=True)
@@ -58,7 +58,7 @@ def test_curves_show_every_number(tmp_path, saved_figures, epochs, every):
 
 
 def test_without_validation_there_is_one_panel(tmp_path, saved_figures):
-    figures.plot_history(tmp_path / "curves.png", history(3, every=10))
+    overlays.plot_history(tmp_path / "curves.png", history(3, every=10))
     assert len(saved_figures[0].axes) == 1 and (tmp_path / "curves.png").stat().st_size > 5_000
 
 
@@ -66,7 +66,7 @@ def test_without_validation_there_is_one_panel(tmp_path, saved_figures):
     ("scores", "best"), [([0.2, 0.9, 0.5], 2), ([0.5, 0.5, 0.1], 1), ([math.nan, 0.3, math.nan], 2), ([0.0], 1)]
 )
 def test_the_first_best_epoch_is_marked(tmp_path, saved_figures, scores, best):
-    figures.plot_history(tmp_path / "curves.png", [entry(i, dice=score) for i, score in enumerate(scores, start=1)])
+    overlays.plot_history(tmp_path / "curves.png", [entry(i, dice=score) for i, score in enumerate(scores, start=1)])
     panel = saved_figures[0].axes[1]
     assert panel.get_title() == f"validation: best mean {scores[best - 1]:.3f} at epoch {best}"
     star = next(line for line in panel.get_lines() if line.get_marker() == "*")
@@ -74,19 +74,19 @@ def test_the_first_best_epoch_is_marked(tmp_path, saved_figures, scores, best):
 
 
 def test_a_dice_that_is_no_number_can_be_drawn(tmp_path):
-    figures.plot_history(tmp_path / "curves.png", [entry(1, dice=math.nan)])
+    overlays.plot_history(tmp_path / "curves.png", [entry(1, dice=math.nan)])
     assert cv2.imread(str(tmp_path / "curves.png")) is not None
 
 
 def test_drawing_leaves_the_callers_matplotlib_alone(tmp_path):
     backend = matplotlib.rcParams._get_backend_or_none()
-    figures.plot_history(tmp_path / "curves.png", history(2))
+    overlays.plot_history(tmp_path / "curves.png", history(2))
     assert matplotlib.rcParams._get_backend_or_none() == backend
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
 def test_parts_differ_in_colour_and_in_marker():
-    styles = [figures.line_style(i) for i in range(42)]
+    styles = [overlays.line_style(i) for i in range(42)]
     assert len({(style["color"], style["marker"]) for style in styles}) == 42
     assert len({style["color"] for style in styles[:6]}) == len({style["marker"] for style in styles[:6]}) == 6

@@ -14,9 +14,19 @@ from utils import SHIPPED_WEIGHTS, Processes, UsageError, resume_command
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}
 FLAGS = [
-    *[("train", flag) for flag in (
-        "multimask", "encoder_adapter", "use_amp", "augment", "grad_checkpointing", "compile", "save_pth", "tensorboard"
-    )],
+    *[
+        ("train", flag)
+        for flag in (
+            "multimask",
+            "encoder_adapter",
+            "use_amp",
+            "augment",
+            "grad_checkpointing",
+            "compile",
+            "save_pth",
+            "tensorboard",
+        )
+    ],
     *[("test", flag) for flag in ("multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp")],
 ]
 BOX = Mode("box", "box")

@@ -92,9 +92,7 @@ def test_attention_of_every_type_and_size(name, size):
         torch.nn.init.normal_(table)
     x = torch.randn(1, grid, grid, spec.embed_dim)
     with torch.no_grad():
-        torch.testing.assert_close(
-            onnx_encoder.OnnxAttention(attention, grid)(x), attention(x), atol=1e-4, rtol=1e-4
-        )
+        torch.testing.assert_close(onnx_encoder.OnnxAttention(attention, grid)(x), attention(x), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])

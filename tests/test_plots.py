@@ -9,8 +9,8 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-import plots
-from figures import COLOURS
+from sam_med2d.visualization import evaluation_plots
+from sam_med2d.visualization.overlays import COLOURS
 
 BINS = 1000
 PROMPTS = ("box", "1", "3", "5")
@@ -65,7 +65,9 @@ def boxes(figure) -> list:
 @pytest.mark.parametrize("bins", [1, 10, BINS])
 def test_quantiles_are_those_of_the_values_to_half_a_bin(values, bins):
     for q in (0, 0.025, 0.25, 0.5, 0.75, 0.975, 1):
-        assert plots.quantile(histogram(values, bins), q) == pytest.approx(np.quantile(values, q), abs=0.5001 / bins)
+        assert evaluation_plots.quantile(histogram(values, bins), q) == pytest.approx(
+            np.quantile(values, q), abs=0.5001 / bins
+        )
 
 
 @pytest.mark.parametrize("values", score_samples(), ids=len)
@@ -73,19 +75,19 @@ def test_a_box_is_matplotlibs_box_of_the_same_values(values):
     counts = histogram(values)
     rounded = np.repeat((np.arange(BINS) + 0.5) / BINS, counts)
     (expected,) = boxplot_stats(rounded)
-    found = plots.box_statistics(counts)
+    found = evaluation_plots.box_statistics(counts)
     for name in ("q1", "med", "q3", "whislo", "whishi", "mean"):
         assert found[name] == pytest.approx(expected[name], abs=1e-9), name
 
 
 def test_there_is_no_quantile_of_nothing():
-    assert math.isnan(plots.quantile(np.zeros(BINS, np.int64), 0.5))
+    assert math.isnan(evaluation_plots.quantile(np.zeros(BINS, np.int64), 0.5))
 
 
 def test_a_million_million_values_need_no_more_memory():
     counts = np.full(BINS, 10**9)
-    assert plots.quantile(counts, 0.5) == pytest.approx(0.5, abs=1 / BINS)
-    assert plots.box_statistics(counts)["q1"] == pytest.approx(0.25, abs=1 / BINS)
+    assert evaluation_plots.quantile(counts, 0.5) == pytest.approx(0.5, abs=1 / BINS)
+    assert evaluation_plots.box_statistics(counts)["q1"] == pytest.approx(0.25, abs=1 / BINS)
 
 
 def test_the_calibration_error_is_the_mean_distance_of_the_bins():
@@ -97,9 +99,9 @@ def test_the_calibration_error_is_the_mean_distance_of_the_bins():
         (predicted == i).sum() / 400 * abs(((true[predicted == i] + 0.5) / 50).mean() - (i + 0.5) / 50)
         for i in np.unique(predicted)
     )
-    assert plots.calibration_error(counts) == pytest.approx(expected)
-    assert plots.calibration_error(np.diag(np.arange(50))) == pytest.approx(0, abs=1e-12)
-    assert math.isnan(plots.calibration_error(np.zeros((50, 50), np.int64)))
+    assert evaluation_plots.calibration_error(counts) == pytest.approx(expected)
+    assert evaluation_plots.calibration_error(np.diag(np.arange(50))) == pytest.approx(0, abs=1e-12)
+    assert math.isnan(evaluation_plots.calibration_error(np.zeros((50, 50), np.int64)))
 
 
 # --- boxes ----------------------------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ def test_there_is_a_box_for_each_structure_and_prompt(tmp_path, saved_figures):
     made = distributions()
     made["vessel"]["3"] = np.zeros(BINS, np.int64)
     del made["soft_exudate"]["box"]
-    assert plots.plot_boxes(tmp_path / "boxes.png", made)
+    assert evaluation_plots.plot_boxes(tmp_path / "boxes.png", made)
     (figure,) = saved_figures
     assert len(boxes(figure)) == len(STRUCTURES) * len(PROMPTS) - 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Bbox", "1 pt", "3 pts", "5 pts"]
@@ -119,7 +121,7 @@ def test_there_is_a_box_for_each_structure_and_prompt(tmp_path, saved_figures):
 
 def test_a_box_stands_in_its_row_at_its_quartiles(tmp_path, saved_figures):
     counts = histogram(np.linspace(0.2, 0.6, 1001))
-    plots.plot_boxes(tmp_path / "boxes.png", {"a": {"1": histogram([0.5])}, "b": {"1": counts}})
+    evaluation_plots.plot_boxes(tmp_path / "boxes.png", {"a": {"1": histogram([0.5])}, "b": {"1": counts}})
     corners = boxes(saved_figures[0])[1].get_path().vertices
     assert sorted({round(x, 3) for x in corners[:, 0]}) == pytest.approx([0.3, 0.5], abs=0.001)
     assert np.ptp(corners[:, 1]) < 1 and (abs(corners[:, 1] - 1) < 0.5).all()
@@ -127,19 +129,21 @@ def test_a_box_stands_in_its_row_at_its_quartiles(tmp_path, saved_figures):
 
 
 def test_a_long_list_is_cut_to_the_largest_and_says_so(tmp_path, saved_figures, monkeypatch):
-    monkeypatch.setattr(plots, "MAX_STRUCTURES", 2)
+    monkeypatch.setattr(evaluation_plots, "MAX_STRUCTURES", 2)
     names = ("a", "b", "c")
-    plots.plot_boxes(tmp_path / "boxes.png", distributions(names))
-    plots.plot_differences(tmp_path / "d.png", {n: {"1": (1.0, 0.0, 2.0, 10 + i)} for i, n in enumerate(names)})
+    evaluation_plots.plot_boxes(tmp_path / "boxes.png", distributions(names))
+    evaluation_plots.plot_differences(
+        tmp_path / "d.png", {n: {"1": (1.0, 0.0, 2.0, 10 + i)} for i, n in enumerate(names)}
+    )
     for figure in saved_figures:
         labels = [text.get_text()[0] for text in figure.axes[0].get_yticklabels()]
         assert labels == ["b", "c"] and figure.axes[0].get_title().startswith("the 2 of 3 structures")
 
 
 def test_more_structures_make_a_higher_picture_within_bounds(tmp_path, saved_figures, monkeypatch):
-    monkeypatch.setattr(plots, "MAX_HEIGHT", 6)
+    monkeypatch.setattr(evaluation_plots, "MAX_HEIGHT", 6)
     for count in (1, 4, 30):
-        plots.plot_boxes(tmp_path / "boxes.png", distributions([f"s{i}" for i in range(count)], ("1",)))
+        evaluation_plots.plot_boxes(tmp_path / "boxes.png", distributions([f"s{i}" for i in range(count)], ("1",)))
     heights = [figure.get_size_inches()[1] for figure in saved_figures]
     assert heights[0] < heights[1] < heights[2] == 6
 
@@ -151,7 +155,7 @@ def test_lines_show_every_score_by_clicks(tmp_path, saved_figures):
     """The summary's order does not count; only the places of structures are moved a little."""
     made = summary()
     made["overall"] = dict(reversed(made["overall"].items()))
-    assert plots.plot_clicks(tmp_path / "clicks.png", made)
+    assert evaluation_plots.plot_clicks(tmp_path / "clicks.png", made)
     (panel,) = saved_figures[0].axes
     drawn = labelled(panel)
     assert list(drawn) == [
@@ -166,9 +170,9 @@ def test_lines_show_every_score_by_clicks(tmp_path, saved_figures):
 
 
 def test_many_structures_are_spread_over_panels(tmp_path, saved_figures):
-    names = [f"s{i}" for i in range(2 * plots.LINES_IN_PANEL + 1)]
+    names = [f"s{i}" for i in range(2 * evaluation_plots.LINES_IN_PANEL + 1)]
     parts = {name: {"1": means(0.9 - 0.05 * i)} for i, name in enumerate(names)}
-    plots.plot_clicks(tmp_path / "clicks.png", summary([]) | {"structures": parts})
+    evaluation_plots.plot_clicks(tmp_path / "clicks.png", summary([]) | {"structures": parts})
     panels = saved_figures[0].axes
     assert len(panels) == 3 and all("all (n = 150)" in labelled(panel) for panel in panels)
     assert [label.split()[0] for panel in panels for label in labelled(panel) if label[0] == "s"] == names
@@ -177,33 +181,33 @@ def test_many_structures_are_spread_over_panels(tmp_path, saved_figures):
 
 @pytest.mark.parametrize("prompts", [("1", "3"), ("1",), ("box", "5")])
 def test_any_clicks_can_be_drawn(tmp_path, saved_figures, prompts):
-    assert plots.plot_clicks(tmp_path / "clicks.png", summary(prompts=prompts))
+    assert evaluation_plots.plot_clicks(tmp_path / "clicks.png", summary(prompts=prompts))
     labels = [text.get_text() for text in saved_figures[0].axes[0].get_xticklabels()]
     assert labels == list(prompts) and ("all, box" in labelled(saved_figures[0].axes[0])) == ("box" in prompts)
 
 
 def test_the_only_structure_is_not_drawn_twice(tmp_path, saved_figures):
-    plots.plot_clicks(tmp_path / "clicks.png", summary(["vessel"]))
+    evaluation_plots.plot_clicks(tmp_path / "clicks.png", summary(["vessel"]))
     assert list(labelled(saved_figures[0].axes[0])) == ["all (n = 150)", "all, box"]
 
 
 def test_ticks_of_many_clicks_do_not_overlap(tmp_path, saved_figures):
     made = {"overall": {str(n): means(0.5) for n in (1, 2, 3, 50, 100)}, "structures": {}}
-    plots.plot_clicks(tmp_path / "clicks.png", made)
+    evaluation_plots.plot_clicks(tmp_path / "clicks.png", made)
     assert list(saved_figures[0].axes[0].get_xticks()) == [1, 50, 100]
 
 
 def test_the_axis_ends_at_one_but_not_that_of_pixels(tmp_path, saved_figures):
     for metric, value in (("dice", 1.0), ("hd95", 80.0)):
         entry = {metric: value, f"{metric}_ci95": [value, value], "masks": 3}
-        plots.plot_clicks(tmp_path / "a.png", {"overall": {"1": entry}, "structures": {}}, metric)
+        evaluation_plots.plot_clicks(tmp_path / "a.png", {"overall": {"1": entry}, "structures": {}}, metric)
     tops = [figure.axes[0].get_ylim()[1] for figure in saved_figures]
     assert tops[0] == 1.01 and tops[1] > 80 and "pixels" in saved_figures[1].axes[0].get_ylabel()
 
 
 def test_masks_without_a_score_do_not_count(tmp_path, saved_figures):
     made = {"overall": {"1": means(0.5, 10) | {"excluded": {"dice": 3}}}, "structures": {}}
-    plots.plot_clicks(tmp_path / "clicks.png", made)
+    evaluation_plots.plot_clicks(tmp_path / "clicks.png", made)
     assert list(labelled(saved_figures[0].axes[0])) == ["all (n = 7)"]
 
 
@@ -214,7 +218,7 @@ def test_the_mean_of_each_predicted_bin_is_drawn(tmp_path, saved_figures):
     counts = np.zeros((50, 50), np.int64)
     counts[10, [5, 15]] = 3, 1
     counts[49, 49] = 2000
-    assert plots.plot_calibration(tmp_path / "calibration.png", counts)
+    assert evaluation_plots.plot_calibration(tmp_path / "calibration.png", counts)
     panel = saved_figures[0].axes[0]
     x, y = labelled(panel)["mean true IoU"]
     assert x == pytest.approx([0.21, 0.99]) and y == pytest.approx([(3 * 0.11 + 0.31) / 4, 0.99])
@@ -231,7 +235,7 @@ def test_dots_stand_at_the_differences(tmp_path, saved_figures):
     made = differences()
     made["vessel"]["3"] = (math.nan, math.nan, math.nan, 0)
     made["vessel"]["5"] = (0.5, None, None, 40)
-    assert plots.plot_differences(tmp_path / "d.png", made, runs=("old_run", "new"))
+    assert evaluation_plots.plot_differences(tmp_path / "d.png", made, runs=("old_run", "new"))
     (panel,) = saved_figures[0].axes
     drawn = labelled(panel)
     assert list(drawn) == ["Bbox", "1 pt", "3 pts", "5 pts"]
@@ -246,23 +250,29 @@ def test_dots_stand_at_the_differences(tmp_path, saved_figures):
 
 CALIBRATION = np.arange(2500).reshape(50, 50)
 DRAWN = [
-    (plots.plot_boxes, distributions()),
-    (plots.plot_clicks, summary()),
-    (plots.plot_calibration, CALIBRATION),
-    (plots.plot_differences, differences()),
+    (evaluation_plots.plot_boxes, distributions()),
+    (evaluation_plots.plot_clicks, summary()),
+    (evaluation_plots.plot_calibration, CALIBRATION),
+    (evaluation_plots.plot_differences, differences()),
 ]
 ODD_NAMES = ("$x_{", "_", "a" * 200, "слово " * 30)
 UNUSUAL = [
-    (plots.plot_boxes, distributions(ODD_NAMES)),
-    (plots.plot_boxes, {"a": {"7": histogram([1.0])}}),
-    (plots.plot_boxes, distributions(("a",), [str(n) for n in range(1, 16)])),
-    (plots.plot_clicks, summary(ODD_NAMES)),
-    (plots.plot_clicks, {"overall": {"1": means(0.5) | {"dice_ci95": [math.nan] * 2}}, "structures": {}}),
-    (plots.plot_clicks, {"overall": {"1": means(0.5), "3": means(None), "box": means(None)}, "structures": {}}),
-    (plots.plot_clicks, summary() | {"structures": {s: {"1": means(math.nan, 0), "3": means(1.0)} for s in "ab"}}),
-    (plots.plot_calibration, np.eye(50, dtype=np.int64)),
-    (plots.plot_differences, differences(ODD_NAMES)),
-    (plots.plot_differences, {"a": {"1": (5.0, 6.0, 7.0, 3)}, "b": {"1": (0.0, 0.0, 0.0, 1)}}),
+    (evaluation_plots.plot_boxes, distributions(ODD_NAMES)),
+    (evaluation_plots.plot_boxes, {"a": {"7": histogram([1.0])}}),
+    (evaluation_plots.plot_boxes, distributions(("a",), [str(n) for n in range(1, 16)])),
+    (evaluation_plots.plot_clicks, summary(ODD_NAMES)),
+    (evaluation_plots.plot_clicks, {"overall": {"1": means(0.5) | {"dice_ci95": [math.nan] * 2}}, "structures": {}}),
+    (
+        evaluation_plots.plot_clicks,
+        {"overall": {"1": means(0.5), "3": means(None), "box": means(None)}, "structures": {}},
+    ),
+    (
+        evaluation_plots.plot_clicks,
+        summary() | {"structures": {s: {"1": means(math.nan, 0), "3": means(1.0)} for s in "ab"}},
+    ),
+    (evaluation_plots.plot_calibration, np.eye(50, dtype=np.int64)),
+    (evaluation_plots.plot_differences, differences(ODD_NAMES)),
+    (evaluation_plots.plot_differences, {"a": {"1": (5.0, 6.0, 7.0, 3)}, "b": {"1": (0.0, 0.0, 0.0, 1)}}),
 ]
 
 
@@ -278,15 +288,21 @@ def test_plots_are_pictures(tmp_path, plot, data):
 @pytest.mark.parametrize(
     ("plot", "data"),
     [
-        (plots.plot_boxes, {}),
-        (plots.plot_boxes, {"a": {"1": np.zeros(BINS, np.int64)}, "b": {}}),
-        (plots.plot_clicks, {"overall": {}, "structures": {}}),
-        (plots.plot_clicks, summary(prompts=("box",))),
-        (plots.plot_clicks, {"overall": {"box": means(0.5), "1": means(None), "3": means(math.nan)}, "structures": {}}),
-        (plots.plot_clicks, {"overall": {"1": {"iou": 0.5, "masks": 3}}, "structures": {}}),
-        (plots.plot_calibration, np.zeros((50, 50), np.int64)),
-        (plots.plot_differences, {}),
-        (plots.plot_differences, {"a": {"1": (math.nan, math.nan, math.nan, 0), "3": (None, None, None, 0)}}),
+        (evaluation_plots.plot_boxes, {}),
+        (evaluation_plots.plot_boxes, {"a": {"1": np.zeros(BINS, np.int64)}, "b": {}}),
+        (evaluation_plots.plot_clicks, {"overall": {}, "structures": {}}),
+        (evaluation_plots.plot_clicks, summary(prompts=("box",))),
+        (
+            evaluation_plots.plot_clicks,
+            {"overall": {"box": means(0.5), "1": means(None), "3": means(math.nan)}, "structures": {}},
+        ),
+        (evaluation_plots.plot_clicks, {"overall": {"1": {"iou": 0.5, "masks": 3}}, "structures": {}}),
+        (evaluation_plots.plot_calibration, np.zeros((50, 50), np.int64)),
+        (evaluation_plots.plot_differences, {}),
+        (
+            evaluation_plots.plot_differences,
+            {"a": {"1": (math.nan, math.nan, math.nan, 0), "3": (None, None, None, 0)}},
+        ),
     ],
 )
 def test_without_a_number_there_is_no_file(tmp_path, plot, data):
@@ -309,7 +325,14 @@ def test_a_failed_drawing_leaves_the_earlier_file(tmp_path, monkeypatch, plot, d
 
 
 def test_a_prompt_by_name_stands_before_box_and_clicks(tmp_path):
-    assert plots._prompts({"vessel": dict.fromkeys(["5", "box", "1", "structure"])}) == ["structure", "box", "1", "5"]
+    assert evaluation_plots._prompts({"vessel": dict.fromkeys(["5", "box", "1", "structure"])}) == [
+        "structure",
+        "box",
+        "1",
+        "5",
+    ]
     counts = np.zeros(20, np.int64)
     counts[5] = 3
-    assert plots.plot_boxes(tmp_path / "boxes.png", {"vessel": {"structure": counts, "box": counts, "1": counts}})
+    assert evaluation_plots.plot_boxes(
+        tmp_path / "boxes.png", {"vessel": {"structure": counts, "box": counts, "1": counts}}
+    )

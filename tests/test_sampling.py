@@ -50,9 +50,7 @@ def test_processes_see_together_what_one_sees(size, batch_size, processes, weigh
         return
     weights = np.arange(1, size + 1) if weighted else None
     whole = batches_of(size, batch_size * processes, weights=weights)
-    parts = [
-        batches_of(size, batch_size, weights=weights, rank=rank, processes=processes) for rank in range(processes)
-    ]
+    parts = [batches_of(size, batch_size, weights=weights, rank=rank, processes=processes) for rank in range(processes)]
     together = [joined(batches) for batches in zip(*parts, strict=True)]
     left_out = joined(whole[len(together) :])
     assert together == whole[: len(together)]

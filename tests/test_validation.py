@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import figures
 from DataLoader import FundusDataset, collate
 from evaluation import draw_predictions, masks_at_original_size, parse_mode, predict_batch
 from maps import MaskRef, Record, load_index
 from metrics import Case, score
 from prompt_file import make_prompts
+from sam_med2d.visualization import overlays
 from tally import summarise
 from tests.conftest import make_tiny_model
 from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
@@ -127,15 +127,15 @@ def test_a_rare_structure_is_pictured_beside_a_frequent_one():
 
 
 def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypatch):
-    captions, drawn = [], figures.draw_case
-    monkeypatch.setattr(figures, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])
+    captions, drawn = [], overlays.draw_case
+    monkeypatch.setattr(overlays, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])
     made = validation(model)
     rows, tiles = made.run(model)
     assert sorted(tiles) == list(range(min(8, len(KEYS)))) and all(len(pair) == 2 for pair in tiles.values())
     scores = by_mask(rows)
     numbers = {number: key for key, number in made.cases.items()}
     expected = [
-        f"{scores[key, prompt]['structure']} {figures.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
+        f"{scores[key, prompt]['structure']} {overlays.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
         for key in (numbers[number] for number in tiles)
         for prompt in ("box", "3")
     ]
@@ -155,9 +155,9 @@ def test_a_tile_shows_photograph_outlines_and_prompts(model):
     for tile, prediction, mask in zip(tiles, predictions[last], masks, strict=True):
         points = batch.frames[1].points_to_original(prediction.points[0].numpy())
         dice = score(Case(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[last].structure} {figures.heading(prediction.mode.name)}: Dice {dice:.2f}"
-        expected = figures.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
-        assert tile.shape == (figures.TILE + 22, figures.TILE, 3) and np.array_equal(tile, expected)
+        caption = f"{batch.refs[last].structure} {overlays.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        expected = overlays.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
+        assert tile.shape == (overlays.TILE + 22, overlays.TILE, 3) and np.array_equal(tile, expected)
     assert not np.array_equal(*tiles)
 
 

@@ -1,0 +1,1 @@
+"""Everything around the model: data, prompts, training, evaluation, inference, export."""

@@ -1,0 +1,1 @@
+"""Pictures and tables: overlays, training curves, plots of an evaluation."""
