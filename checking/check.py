@@ -17,7 +17,7 @@ from checking.leaks import find_patients, find_repeated
 from checking.listing import Photograph, read_listing
 from checking.survey import Facts, examine
 from checking.twins import THUMBNAIL
-from parallel import in_processes
+from sam_med2d.runtime.process_pool import in_processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from checking.findings import Finding
 from checking.listing import Photograph
 from checking.twins import Likeness, candidates, compare
 from maps import read_image
-from parallel import in_processes
+from sam_med2d.runtime.process_pool import in_processes
 
 Pair = tuple[int, int]  # numbers of two photographs
 

@@ -20,8 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from maps import SPLITS, DataError, raise_problems
-from parallel import in_processes
 from results import Lines
+from sam_med2d.runtime.process_pool import in_processes
 
 from .convert import Options, convert
 from .samples import Sample

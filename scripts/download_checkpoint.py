@@ -20,7 +20,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from downloading import SOURCES, DownloadError, Source, download, from_hub
+from sam_med2d.runtime.download import SOURCES, DownloadError, Source, download, from_hub
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

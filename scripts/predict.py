@@ -38,7 +38,7 @@ from prediction.prompts import (
     structures_for,
 )
 from prediction.run import Run
-from prediction.weights import add_model_flags, load_model
+from sam_med2d.runtime.model_loading import add_model_flags, load_model
 from segment_anything.modeling import Sam
 from utils import (
     UsageError,

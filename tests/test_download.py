@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import downloading
+from sam_med2d.runtime import download
 from scripts import download_checkpoint
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB, more than a block
@@ -138,8 +138,8 @@ def test_a_present_file_with_another_hash_is_left_alone(server, tmp_path, capsys
 
 
 def test_another_size_is_noticed_before_the_bytes_come(server, tmp_path, monkeypatch, capsys):
-    source = downloading.Source("weights.pth", server.url, 99, DIGEST)
-    monkeypatch.setitem(downloading.SOURCES, "tiny", source)
+    source = download.Source("weights.pth", server.url, 99, DIGEST)
+    monkeypatch.setitem(download.SOURCES, "tiny", source)
     assert download_checkpoint.main(["tiny", "--out", str(tmp_path)]) == 2
     assert f"has {len(CONTENT)} bytes, not 99" in capsys.readouterr().err
     assert names(tmp_path) == []
@@ -148,9 +148,7 @@ def test_another_size_is_noticed_before_the_bytes_come(server, tmp_path, monkeyp
 def test_a_whole_part_is_only_checked(server, tmp_path, monkeypatch):
     """Killed between the last byte and the renaming."""
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
-    monkeypatch.setitem(
-        downloading.SOURCES, "tiny", downloading.Source("weights.pth", server.url, len(CONTENT), DIGEST)
-    )
+    monkeypatch.setitem(download.SOURCES, "tiny", download.Source("weights.pth", server.url, len(CONTENT), DIGEST))
     assert download_checkpoint.main(["tiny", "--out", str(tmp_path)]) == 0
     assert names(tmp_path) == ["weights.pth"] and not server.asked
 
@@ -189,7 +187,7 @@ def test_a_full_disk_keeps_what_came(server, tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(downloading, "write_text", lambda *_: full(_))
+        patch.setattr(download, "write_text", lambda *_: full(_))
         assert fetch(server, tmp_path) == 2
     assert "cannot be written (No space left on device)" in capsys.readouterr().err
     assert "weights.pth" not in names(tmp_path)
@@ -239,7 +237,7 @@ def test_flags_that_cannot_work(words, message, tmp_path, capsys):
 def test_the_table_says_what_is_not_known(capsys):
     assert download_checkpoint.main(["--list"]) == 0
     printed = capsys.readouterr().out
-    for source in downloading.SOURCES.values():
+    for source in download.SOURCES.values():
         assert source.url in printed and source.note and (source.sha256 or "sha256 unknown") in printed
         assert source.sha256 is None or (len(source.sha256) == 64 and source.size)
     assert "unknown bytes, sha256 unknown" in printed.partition("sam-med2d_b")[2]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from parallel import CHUNK, in_processes
+from sam_med2d.runtime.process_pool import CHUNK, in_processes
 
 
 def square(item: int) -> int:

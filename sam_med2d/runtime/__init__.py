@@ -1,0 +1,1 @@
+"""What every command needs: flags, devices, processes, run folders, signals, weights."""
