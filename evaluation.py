@@ -12,9 +12,9 @@ from torch import Tensor
 from ceiling import CEILING, Ceilings
 from cup_to_disc import VCDR, CupToDisc
 from DataLoader import Batch
-from maps import MaskRef, read_image
 from metrics import SCORES, SOFT, Case, score
 from prompt_file import Prompts, stream
+from sam_med2d.data.records import MaskRef, read_image
 from sam_med2d.visualization import overlays
 from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam

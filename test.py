@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from evaluation import METRICS, POINTS, STRUCTURE, Mode, parse_mode
-from maps import DataError, Record, askable, check_data_sets, complete, load_folders, named_in
+from sam_med2d.data.records import DataError, Record, askable, check_data_sets, complete, load_folders, named_in
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam

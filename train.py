@@ -20,7 +20,7 @@ import torch
 
 from DataLoader import BOXES
 from evaluation import METRICS
-from maps import complete, load_folders, named_in
+from sam_med2d.data.records import complete, load_folders, named_in
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam

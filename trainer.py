@@ -17,7 +17,10 @@ from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
 from evaluation import presence_thresholds
-from maps import (
+from report import write_summary
+from runlog import RunLog
+from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.records import (
     DataError,
     Record,
     askable,
@@ -28,11 +31,9 @@ from maps import (
     has_map,
     load_folders,
 )
-from report import write_summary
-from runlog import RunLog
+from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.augmentation import Augmentation
 from segment_anything.training.interactive import ClickPolicy
 from segment_anything.training.optimisation import (
     Average,
@@ -41,7 +42,6 @@ from segment_anything.training.optimisation import (
     learning_rate_factor,
     make_optimizer,
 )
-from segment_anything.training.sampling import EpochBatches, nested_share, step_stream, structure_weights
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
 from tally import mean, summarise

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from maps import DataError
+from sam_med2d.data.records import DataError
 from segment_anything.checkpoint import CheckpointError
 from segment_anything.modeling import Sam
 

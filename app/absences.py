@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from maps import DataError, index_row
-from prediction.photographs import Photograph
+from sam_med2d.data.photographs import Photograph
+from sam_med2d.data.records import DataError, index_row
 from segment_anything.utils.atomic import write_text
 
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from app.absences import Absences
-from maps import DataError, map_path, read_map, read_mask, resolve, structure_of
-from prediction.photographs import Photograph, check_text
+from sam_med2d.data.photographs import Photograph, check_text
+from sam_med2d.data.records import DataError, map_path, read_map, read_mask, resolve, structure_of
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
 from utils import UsageError

@@ -7,8 +7,8 @@ from threading import Lock
 import numpy as np
 
 from prediction.answer import Answer, Encoded, answers, encode, refined
-from prediction.photographs import Photograph, read_pixels
 from prediction.prompts import Prompt
+from sam_med2d.data.photographs import Photograph, read_pixels
 from segment_anything.modeling import Sam
 
 KEPT = 4  # photographs whose pixels and embeddings stay in memory

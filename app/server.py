@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from app.annotations import SPLITS, Annotations
 from app.annotator import Annotator
-from prediction.photographs import add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, find_photographs
 from sam_med2d.runtime.model_loading import add_model_flags, load_model
 from utils import UsageError, make_folder, resolve_device, run_main, setup_logging
 

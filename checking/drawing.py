@@ -13,7 +13,7 @@ from checking.balance import Balance
 from checking.findings import Finding
 from checking.listing import Photograph
 from checking.survey import SIZE_EDGES
-from maps import DataError, read_image, read_mask
+from sam_med2d.data.records import DataError, read_image, read_mask
 from sam_med2d.visualization.overlays import BLACK, COLOURS, new_figure, save_figure, tidy
 from segment_anything.utils.transforms import resize_mask
 

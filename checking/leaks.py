@@ -11,7 +11,7 @@ from tqdm import tqdm
 from checking.findings import Finding
 from checking.listing import Photograph
 from checking.twins import Likeness, candidates, compare
-from maps import read_image
+from sam_med2d.data.records import read_image
 from sam_med2d.runtime.process_pool import in_processes
 
 Pair = tuple[int, int]  # numbers of two photographs

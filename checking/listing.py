@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checking.findings import Finding
-from maps import SPLITS, DataError, load_index, parse_map, resolve, structure_of
+from sam_med2d.data.records import SPLITS, DataError, load_index, parse_map, resolve, structure_of
 
 PREFIXES = ("image2label_", "label2image_")
 PATIENT_COLUMNS = ("patient", "patient_or_image_id")

@@ -13,7 +13,7 @@ from checking.anatomy import judge
 from checking.findings import Finding
 from checking.listing import Photograph
 from checking.twins import thumbnails
-from maps import (
+from sam_med2d.data.records import (
     DataError,
     EmptyMaskError,
     MaskRef,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from prediction.answer import Answer, Encoded
-from prediction.photographs import Photograph, check_text
 from prediction.prompts import Prompt, Prompts
+from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle

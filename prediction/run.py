@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from maps import DataError
 from prediction.answer import Encoded, answers
 from prediction.cache import EmbeddingCache
 from prediction.outputs import FAILED, Outputs
-from prediction.photographs import Photograph, read_pixels
 from prediction.pipeline import Pipeline
 from prediction.prompts import Prompts
 from results import differences
+from sam_med2d.data.photographs import Photograph, read_pixels
+from sam_med2d.data.records import DataError
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Frame, to_tensor

@@ -19,8 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from maps import SPLITS, DataError, raise_problems
 from results import Lines
+from sam_med2d.data.records import SPLITS, DataError, raise_problems
 from sam_med2d.runtime.process_pool import in_processes
 
 from .convert import Options, convert

@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maps import DataError
+from sam_med2d.data.image_formats import read_photograph, read_values
+from sam_med2d.data.records import DataError
 from segment_anything.utils.fov import find_fov, fov_mask
 from segment_anything.utils.transforms import resize_mask
 
-from .pictures import read_photograph, read_values
 from .samples import Sample
 
 JPEG_QUALITY = 95

@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from maps import DataError
-
-from .pictures import read_bytes, read_values
+from sam_med2d.data.image_formats import read_bytes, read_values
+from sam_med2d.data.records import DataError
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sam_med2d.data.file_tree import Found, Tree
+
 from .decode import BLACK_AND_WHITE
 from .samples import Choice, Decoder, MaskSource, Sample
-from .tree import Found, Tree
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

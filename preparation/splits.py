@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from maps import SPLITS, DataError
+from sam_med2d.data.records import SPLITS, DataError
 
 from .samples import Sample
 

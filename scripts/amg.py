@@ -29,9 +29,9 @@ if __package__ in (None, ""):
 
 from tqdm import tqdm
 
-from maps import DataError
-from mask_folder import photographs
-from prediction.photographs import add_max_pixels, check_max_pixels, read_pixels
+from sam_med2d.data.mask_folder import photographs
+from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, read_pixels
+from sam_med2d.data.records import DataError
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.build_sam import MODEL_SPECS, build_sam

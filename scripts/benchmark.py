@@ -50,8 +50,11 @@ sys.path.insert(0, str(ROOT))
 
 from DataLoader import Batch  # noqa: E402
 from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
-from maps import MaskRef, Record  # noqa: E402
 from prompt_file import Prompts, make_prompts, stream  # noqa: E402
+from sam_med2d.data.records import (
+    MaskRef,  # noqa: E402
+    Record,  # noqa: E402
+)
 from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
 from scripts.benchmark_preparation import add_prepare_flags, prepare  # noqa: E402
 from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from scripts.synthetic_fundus import synthetic_fundus
+from sam_med2d.data.synthetic_fundus import synthetic_fundus
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = 16  # different photographs; the others are these, turned up or down by a grey level

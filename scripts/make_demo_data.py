@@ -25,7 +25,7 @@ import numpy as np
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.synthetic_fundus import STRUCTURES, synthetic_fundus
+from sam_med2d.data.synthetic_fundus import STRUCTURES, synthetic_fundus
 
 JPEG_QUALITY = 90
 # (height, width) for --size 448. The 4:3 pictures have a field of view clipped at the top and the bottom.

@@ -31,9 +31,18 @@ import cv2
 from tqdm import tqdm
 
 import measurement
-from maps import SPLITS, DataError, Record, has_map, load_index, named_in, raise_problems, repeated_masks
-from mask_folder import photographs, with_masks
 from measurement import CUP, DISC, FIRST, NOTES, Row
+from sam_med2d.data.mask_folder import photographs, with_masks
+from sam_med2d.data.records import (
+    SPLITS,
+    DataError,
+    Record,
+    has_map,
+    load_index,
+    named_in,
+    raise_problems,
+    repeated_masks,
+)
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.fov import fov_mask
 from utils import UsageError, add_bool, make_folder, run_main

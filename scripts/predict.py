@@ -27,7 +27,6 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prediction.outputs import MASKS, OVERLAYS, check_names
-from prediction.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
 from prediction.prompts import (
     FRAMES,
     Prompts,
@@ -38,6 +37,7 @@ from prediction.prompts import (
     structures_for,
 )
 from prediction.run import Run
+from sam_med2d.data.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
 from sam_med2d.runtime.model_loading import add_model_flags, load_model
 from segment_anything.modeling import Sam
 from utils import (

@@ -27,15 +27,15 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import report
-from maps import SPLITS, DataError, raise_problems
 from preparation import splits
 from preparation.build import Built, Unfinished, build, refuse_output
 from preparation.convert import Options
 from preparation.samples import Choice, Sample
 from preparation.sets import GENERIC, TABLE
 from preparation.source import DataSet, Offer
-from preparation.tree import Tree
 from preparation.unpack import unpacked
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import SPLITS, DataError, raise_problems
 from segment_anything.utils.atomic import naming
 from utils import UsageError, add_bool, cpu_workers, run_main, versions
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import utils
-from prediction.photographs import read_pixels
+from sam_med2d.data.photographs import read_pixels
 from scripts import predict
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network, build_sam

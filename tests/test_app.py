@@ -25,10 +25,10 @@ from app import server
 from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
 from app.web import build
-from maps import DataError, load_index
 from prediction.answer import encode, refined
-from prediction.photographs import find_photographs
 from prediction.prompts import Prompt
+from sam_med2d.data.photographs import find_photographs
+from sam_med2d.data.records import DataError, load_index
 from segment_anything.build_sam import build_sam
 from segment_anything.modeling import Sam
 from segment_anything.training.interactive import ClickPolicy, run

@@ -64,7 +64,7 @@ ROOMS = {
     "trainer": (*SCRIPT, "validation", "runlog"),
     "train": (*SCRIPT, "trainer"),
     "test": (*SCRIPT, "tester"),
-    "mask_folder": ("maps", "preparation.tree"),
+    "mask_folder": ("maps", "sam_med2d.data.file_tree"),
     "measurement": (PACKAGE, "maps", "metrics", "figures"),
     "parallel": (),
     "downloading": (f"{PACKAGE}.utils",),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sam_med2d.data.augmentation import Augmentation, zoom_window
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.training.augmentation import Augmentation, zoom_window
 from segment_anything.utils.transforms import Frame, Preprocessing, normalise
 
 SIZE = 64

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import train
 import utils
 from DataLoader import FundusDataset
-from maps import load_index
+from sam_med2d.data.records import load_index
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.training.state import load_state

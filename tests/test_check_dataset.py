@@ -14,7 +14,7 @@ from checking.balance import Balance
 from checking.check import check
 from checking.listing import find_maps, read_listing
 from checking.survey import examine
-from maps import read_image
+from sam_med2d.data.records import read_image
 from scripts import check_dataset
 from segment_anything.utils.transforms import Preprocessing
 

@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from checking.check import check
-from maps import Record, load_index, read_image, read_mask
+from sam_med2d.data.records import Record, load_index, read_image, read_mask
 from segment_anything.utils.transforms import resize_mask
 
 PLANTS = 20  # of each kind

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from DataLoader import Batch, FundusDataset, collate, make_loader
-from maps import (
+from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.records import (
     DataError,
     MaskRef,
     Record,
@@ -22,8 +23,7 @@ from maps import (
     resolve,
     structure_of,
 )
-from segment_anything.training.augmentation import Augmentation
-from segment_anything.training.sampling import Draw, EpochBatches
+from sam_med2d.data.samplers import Draw, EpochBatches
 from segment_anything.utils.transforms import Preprocessing
 
 SIZE = 64

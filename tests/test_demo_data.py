@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_med2d.data.synthetic_fundus import MAX_SIDE, STRUCTURES, field_of_view, make_eye, synthetic_fundus
 from scripts.make_demo_data import main, split_of, write_dataset
-from scripts.synthetic_fundus import MAX_SIDE, STRUCTURES, field_of_view, make_eye, synthetic_fundus
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data_demo"

@@ -12,8 +12,8 @@ import torch
 import evaluation
 from DataLoader import Batch
 from evaluation import masks_at_original_size, parse_mode, predict_batch
-from maps import DataError, MaskRef, Record
 from prompt_file import make_prompts, read_prompts, stream, write_prompts
+from sam_med2d.data.records import DataError, MaskRef, Record
 from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run
 from segment_anything.training.prompts import box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing, bounding_box

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checking.listing import Photograph, find_maps, read_listing
-from maps import DataError
+from sam_med2d.data.records import DataError
 
 
 def write_map(folder: Path, name: str, content: object) -> Path:

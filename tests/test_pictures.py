@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maps import UnreadableError
-from prediction import photographs
-from preparation import pictures
+from sam_med2d.data import image_formats, photographs
+from sam_med2d.data.records import UnreadableError
 
 SIZE = 40, 60  # height, width
 
@@ -42,7 +41,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 # --- cut off ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", [pictures.read_photograph, pictures.read_values, pictures.size_of])
+@pytest.mark.parametrize("read", [image_formats.read_photograph, image_formats.read_values, image_formats.size_of])
 def test_a_png_that_is_cut_off_is_named(tmp_path, read):
     path = tmp_path / "cut.png"
     whole = cv2.imencode(".png", noise())[1].tobytes()
@@ -56,11 +55,11 @@ def test_a_png_that_is_cut_off_is_named(tmp_path, read):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
-@pytest.mark.parametrize("size_of", [pictures.size_of, photographs.size_of])
+@pytest.mark.parametrize("size_of", [image_formats.size_of, photographs.size_of])
 def test_the_size_is_that_of_the_upright_picture(tmp_path, kind, orientation, size_of: Callable[[Path], tuple]):
     path = tmp_path / f"turned.{kind.lower()}"
     path.write_bytes(encoded(noise(), kind, orientation))
-    assert size_of(path) == pictures.read_photograph(path)[0].shape[:2] == upright(noise(), orientation).shape[:2]
+    assert size_of(path) == image_formats.read_photograph(path)[0].shape[:2] == upright(noise(), orientation).shape[:2]
 
 
 def deep_png(pixels: np.ndarray, orientation: int) -> bytes:
@@ -90,8 +89,8 @@ def test_colours_of_16_bits_are_turned_upright(tmp_path, encode, orientation):
     path = tmp_path / "deep"
     path.write_bytes(encode(noise(), orientation))
     expected = upright(noise(), orientation)
-    assert np.array_equal(pictures.read_photograph(path)[0], expected)
-    assert np.array_equal(pictures.read_values(path), expected.astype(np.uint16) * 257)
+    assert np.array_equal(image_formats.read_photograph(path)[0], expected)
+    assert np.array_equal(image_formats.read_values(path), expected.astype(np.uint16) * 257)
 
 
 # --- floats -------------------------------------------------------------------------------------------------------
@@ -107,4 +106,4 @@ def test_a_float_that_is_not_finite_is_black_and_spoils_no_other_pixel(tmp_path,
     values[5, 7] = odd
     Image.fromarray(values).save(path)
     grey[5, 7] = 0
-    assert np.array_equal(pictures.read_photograph(path)[0], np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(image_formats.read_photograph(path)[0], np.repeat(grey[..., None], 3, axis=2))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from checking.check import check
-from maps import load_index, read_image
+from sam_med2d.data.records import load_index, read_image
 from segment_anything.utils.transforms import Preprocessing
 
 EACH = 20

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import scripts.prepare_dataset as script
-from maps import load_index, read_image, read_mask
 from preparation.convert import starts
 from preparation.samples import Choice, MaskSource, Sample
 from preparation.sets import GENERIC, TABLE
 from preparation.splits import carve, divide, parse_shares
-from preparation.tree import Tree
 from results import Lines
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import load_index, read_image, read_mask
 
 ROOT = Path(__file__).parent.parent
 SIZE = 96, 120  # height, width

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from DataLoader import FundusDataset
-from maps import load_index, read_image, read_mask
 from metrics import Case, dice
+from sam_med2d.data.records import load_index, read_image, read_mask
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import Preprocessing
 

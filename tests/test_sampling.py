@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment_anything.training.sampling import (
-    Draw,
-    EpochBatches,
-    nested_share,
-    structure_weights,
-    systematic_draws,
-)
+from sam_med2d.data.samplers import Draw, EpochBatches, nested_share, structure_weights, systematic_draws
 
 SIZES = st.integers(1, 60)
 PROCESSES = st.integers(1, 5)

@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from maps import DataError
-from preparation.pictures import read_photograph
 from preparation.samples import Choice, Sample
 from preparation.sets.drishti import DRISHTI
 from preparation.sets.g1020 import G1020
@@ -24,7 +22,9 @@ from preparation.sets.rimone_dl import RIMONE_DL
 from preparation.sets.rimone_r3 import RIMONE_R3
 from preparation.sets.smdg import SMDG
 from preparation.source import DataSet, Offer
-from preparation.tree import Tree
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import read_photograph
+from sam_med2d.data.records import DataError
 
 SETS = (DRISHTI, G1020, ORIGA, PAPILA, REFUGE, RIMONE_DL, RIMONE_R3, SMDG)
 HEIGHT, WIDTH = 60, 90

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maps import DataError
 from preparation.decode import BLACK_AND_WHITE
-from preparation.pictures import read_photograph, read_values
 from preparation.samples import Choice, Sample
 from preparation.sets.chase import CHASE
 from preparation.sets.ddr import DDR
@@ -25,7 +23,9 @@ from preparation.sets.idrid import IDRID
 from preparation.sets.les_av import LES_AV
 from preparation.sets.stare import STARE
 from preparation.source import DataSet, Offer
-from preparation.tree import Tree
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import read_photograph, read_values
+from sam_med2d.data.records import DataError
 
 SIZE = (20, 28)  # height, width
 VIEW = np.hypot(*(np.mgrid[:20, :28] - np.array([10, 14])[:, None, None])) < 9

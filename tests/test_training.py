@@ -15,7 +15,7 @@ import pytest
 
 import train
 import trainer
-from maps import DataError
+from sam_med2d.data.records import DataError
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import adapter, common
 from segment_anything.modeling.factors import Factors

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from maps import DataError
 from preparation import unpack
-from preparation.tree import Tree
 from preparation.unpack import unpacked
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 
 FILES = {"DRIVE/images/1.png": b"one", "DRIVE/images/2.png": b"two" * 1000, "DRIVE/read me.txt": b""}
 TARS = {

@@ -1,11 +1,11 @@
 """Black and white masks of one structure: a folder of photographs and a folder of masks."""
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 
 from ..decode import BLACK_AND_WHITE
 from ..samples import Choice, MaskSource
 from ..source import DataSet, Offer
-from ..tree import Tree
 from .generic import FLAGS, find_pairs, offer, single, structure_name
 
 

@@ -4,9 +4,10 @@ There is no official split. The customary one is used: the first 20 photographs 
 children 01-10 and 11-14.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 EYE = r"Image_(?P<id>(?P<child>\d\d)[LR])"
 OBSERVERS = {"first": "1stHO", "second": "2ndHO"}

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
 from ..polygons import rasterize
 from ..samples import Choice, MaskSource, Sample
 from ..source import SPLITS, DataSet, Offer, natural
-from ..tree import Tree
 from .generic import MISSING, PATIENT, file_name, patient_of, say_what_is_missing, structure_name
 from .layout import split_of, stem_of
 

@@ -3,9 +3,10 @@
 Every photograph has four mask files; one without any white pixel says that the lesion is absent.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 PART = "(?P<split>train|valid|test)"
 LABELS = "(segmentation[ _])?labels?"  # "segmentation label" in valid, "label" in the others

@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import size_of
+from sam_med2d.data.records import DataError
 
 from ..decode import White, read_points, sized
-from ..pictures import size_of
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 PHOTOGRAPHS = r"(?P<split>Training|Test)/Images/(?:(?:GLAUCOMA|NORMAL)/)?drishtiGS_(?P<id>\d{3})\.png"
 TRUTH = r"(?P<split>Training|Test)/(?:Test_)?GT/drishtiGS_(?P<id>\d{3})"

@@ -1,8 +1,9 @@
 """DRIVE: 40 photographs, vessels by two observers (the second for the test part only)."""
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 # The second observer drew the test part only; training keeps the first one's masks.
 OBSERVERS = {"first": ("1st_manual", "manual1"), "second": ("2nd_manual", "manual2")}

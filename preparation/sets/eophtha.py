@@ -7,10 +7,11 @@ these folders are read too.
 
 from collections import defaultdict
 
+from sam_med2d.data.file_tree import Found, Tree
+
 from ..decode import BLACK_AND_WHITE
 from ..samples import Choice, MaskSource, Sample
 from ..source import DataSet, Offer, natural
-from ..tree import Found, Tree
 
 KEYS = ("patient", "id")
 PHOTOGRAPHS = r"(?P<folder>EX|MA|healthy)/((?P<patient>[^/]+)/)?(?P<id>[^/]+)\.(jpe?g|png)"

@@ -3,9 +3,10 @@
 Numbers start again in the test part: train/10_A and test/10_A are different photographs.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 PART = "(?P<split>train|test)"
 NAME = r"(?P<id>\d+_[ADGN])\.png"

@@ -5,10 +5,11 @@ have no 2, and the cup is absent. There is no official split. Patients are not n
 of one: a random split does not keep them apart.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..decode import Values
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 MASKS = r"Masks/image_(?P<id>\d+)\.png"
 BACKGROUND, RIM, CUP = CLASSES = (0, 1, 2)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 
 from ..samples import Choice, MaskSource, Sample
 from ..source import Offer, natural
-from ..tree import Tree
 from .layout import VIEW_WORDS, Picture, find_masks, find_photographs, is_picture, place_of, split_of, stem_of
 
 PATIENT = {"metavar": "REGEX", "help": "its first group, found in a photograph's path, is the patient"}

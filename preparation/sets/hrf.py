@@ -5,9 +5,10 @@ each group train, the others test. Neighbouring numbers of the healthy alternate
 two are of one person is not stated, so patients are unknown.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 NAME = r"(?P<id>(?P<number>\d\d)_(dr|g|h))"
 TRAIN_OF_EACH = 5

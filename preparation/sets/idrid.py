@@ -4,9 +4,10 @@ All four lesions were looked for in every photograph, so a lesion without a file
 here and three in the other parts of IDRiD, which are passed over.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 PART = r"[ab]\. ?(?P<split>Training|Testing) Set"
 PHOTOGRAPHS = rf"1\. ?Original Images/{PART}/IDRiD_(?P<id>\d\d)\.jpg"

@@ -2,12 +2,12 @@
 
 import re
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 
 from ..decode import Values
 from ..samples import Choice, MaskSource
 from ..source import DataSet, Offer
-from ..tree import Tree
 from .generic import FLAGS, find_pairs, offer, single, structure_name
 from .layout import Picture
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import DataError
 
 from ..source import SPLITS
-from ..tree import Tree
 
 IMAGE_WORDS = {
     *("image", "images", "img", "imgs", "photo", "photos", "photograph", "photographs", "picture", "pictures"),

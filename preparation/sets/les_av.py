@@ -4,10 +4,11 @@ In the map of arteries and veins red is artery, blue vein, green a crossing, whi
 of unknown kind, which belongs to neither. There is no official split, and patients are not named.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..decode import Colours
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 NAME = r"(?P<id>\d+)"

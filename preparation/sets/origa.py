@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import read_bytes
+from sam_med2d.data.records import DataError
 
 from ..decode import Values, sized
-from ..pictures import read_bytes
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 NAME = r"(?P<id>\d{3})"
 PICTURES = rf"Masks/{NAME}\.png"

@@ -4,10 +4,11 @@ A contour is a text file with x and y of a vertex, in pixels, on each line. The 
 OS the right and the left eye. There is no official split.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..decode import Outline
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 NAME = r"(?P<id>RET(?P<patient>\d{3})O[DS])"
 OBSERVERS = {"expert1": "exp1", "expert2": "exp2"}

@@ -5,10 +5,11 @@ not) train, V validates, T tests. The re-upload with folders train, val and test
 Patients are not named.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..decode import Values
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 NAME = r"(?P<id>[gnVT]\d{4})"
 PARTS = r"(?:REFUGE-)?(?:Training400/(?:Non-)?Glaucoma|Validation400|Test400)"

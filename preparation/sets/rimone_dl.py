@@ -4,9 +4,10 @@ Its photographs come twice, partitioned randomly and by hospital. The random par
 where it is alone. The set is made from RIM-ONE r1, r2 and r3: it overlaps them. Patients are not named.
 """
 
+from sam_med2d.data.file_tree import Tree
+
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 PARTITIONS = ("partitioned_randomly", "partitioned_by_hospital")
 NAME = r"(?P<id>r[123]_[^/]+?)"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from maps import DataError
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import size_of
+from sam_med2d.data.records import DataError
 
 from ..decode import BLACK_AND_WHITE
-from ..pictures import size_of
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 LEFT = (0.0, 0.0, 0.5, 1.0)
 GROUP = r"(?:Healthy|Glaucoma and suspects)"

@@ -11,11 +11,12 @@ import io
 import re
 from dataclasses import replace
 
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import read_bytes
+
 from ..decode import White
-from ..pictures import read_bytes
 from ..samples import Choice
 from ..source import DataSet, Masks, Offer, collect
-from ..tree import Tree
 
 KINDS = {  # structure -> folder of its masks, column of the table
     "optic_disc": ("optic-disc", "fundus_od_seg"),

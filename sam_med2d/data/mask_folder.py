@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maps import MaskRef, Record, raise_problems, saved_name, structure_of
-from preparation.tree import Tree
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.records import MaskRef, Record, raise_problems, saved_name, structure_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 

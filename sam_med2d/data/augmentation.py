@@ -10,8 +10,8 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version otherwise
 import albumentations as A
 
-from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
-from ..utils.transforms import Frame, Preprocessing
+from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
+from segment_anything.utils.transforms import Frame, Preprocessing
 
 MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
 MIN_PIXELS_KEPT = 4

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from maps import DataError
-from preparation.pictures import MAX_PIXELS, read_photograph, upright_size
-from preparation.tree import Tree
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_formats import MAX_PIXELS, read_photograph, upright_size
+from sam_med2d.data.records import DataError
 from utils import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")

@@ -1,0 +1,1 @@
+"""Photographs and masks: maps, files, records, samples, batches."""
