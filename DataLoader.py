@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.records import MaskRef, Record, check_size, read_image, read_mask
 from sam_med2d.data.samplers import Draw, EpochBatches
+from sam_med2d.prompts.simulation import largest_component
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.training.prompts import largest_component
 from segment_anything.utils.fov import fov_mask
 from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 

@@ -13,13 +13,13 @@ from ceiling import CEILING, Ceilings
 from cup_to_disc import VCDR, CupToDisc
 from DataLoader import Batch
 from metrics import SCORES, SOFT, Case, score
-from prompt_file import Prompts, stream
 from sam_med2d.data.records import MaskRef, read_image
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
+from sam_med2d.prompts.prompt_file import Prompts, stream
+from sam_med2d.prompts.simulation import Points, box_points, pad_points
 from sam_med2d.visualization import overlays
 from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
-from segment_anything.training.interactive import ClickPolicy, Round, run
-from segment_anything.training.prompts import Points, box_points, pad_points
 from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame
 from segment_anything.windows import Tiles, blend_tiles, tiled_frame, zoom_in
 

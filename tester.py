@@ -32,9 +32,9 @@ from evaluation import (
     score_batch,
 )
 from metrics import SOFT
-from prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from results import Lines, Unfinished, differences
 from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
+from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam

@@ -32,9 +32,9 @@ from sam_med2d.data.records import (
     load_folders,
 )
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
+from sam_med2d.prompts.click_loop import ClickPolicy
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.interactive import ClickPolicy
 from segment_anything.training.optimisation import (
     Average,
     Gradients,

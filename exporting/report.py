@@ -16,8 +16,8 @@ from DataLoader import Batch, FundusDataset, collate
 from evaluation import parse_mode, predict_batch, score_batch
 from exporting.files import run
 from exporting.parts import Named, Part
-from prompt_file import make_prompts
 from sam_med2d.data.records import Record, has_map, load_index, read_image
+from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.utils.transforms import to_tensor

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from prompt_file import read_entries
 from sam_med2d.data.photographs import Photograph, size_of
 from sam_med2d.data.records import DataError, structure_of
+from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.checkpoint import listing
 from segment_anything.utils.transforms import Frame
 from utils import UsageError

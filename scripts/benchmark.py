@@ -50,10 +50,14 @@ sys.path.insert(0, str(ROOT))
 
 from DataLoader import Batch  # noqa: E402
 from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
-from prompt_file import Prompts, make_prompts, stream  # noqa: E402
 from sam_med2d.data.records import (
     MaskRef,  # noqa: E402
     Record,  # noqa: E402
+)
+from sam_med2d.prompts.prompt_file import (
+    Prompts,  # noqa: E402
+    make_prompts,  # noqa: E402
+    stream,  # noqa: E402
 )
 from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
 from scripts.benchmark_preparation import add_prepare_flags, prepare  # noqa: E402

@@ -29,10 +29,10 @@ from prediction.answer import encode, refined
 from prediction.prompts import Prompt
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.records import DataError, load_index
+from sam_med2d.prompts.click_loop import ClickPolicy, run
+from sam_med2d.prompts.simulation import box_points, pad_points
 from segment_anything.build_sam import build_sam
 from segment_anything.modeling import Sam
-from segment_anything.training.interactive import ClickPolicy, run
-from segment_anything.training.prompts import box_points, pad_points
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 from utils import UsageError
 

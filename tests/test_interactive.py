@@ -12,10 +12,10 @@ import torch
 import evaluation
 from DataLoader import Batch
 from evaluation import masks_at_original_size, parse_mode, predict_batch
-from prompt_file import make_prompts, read_prompts, stream, write_prompts
 from sam_med2d.data.records import DataError, MaskRef, Record
-from segment_anything.training.interactive import ClickPolicy, Round, random_mask_only, run
-from segment_anything.training.prompts import box_points, first_points, pad_points
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run
+from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
+from sam_med2d.prompts.simulation import box_points, first_points, pad_points
 from segment_anything.utils.transforms import Preprocessing, bounding_box
 
 SIZE = 64

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as npst
 from skimage.measure import label as sk_label
 from skimage.measure import regionprops
 
-from segment_anything.training.prompts import (
+from sam_med2d.prompts.simulation import (
     append_points,
     box_points,
     error_points,

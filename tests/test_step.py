@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
+from sam_med2d.prompts.simulation import append_points, box_points, error_points, uniform
 from segment_anything.training import losses
-from segment_anything.training.interactive import ClickPolicy, Round, run
 from segment_anything.training.losses import candidate_loss, soft_iou
 from segment_anything.training.optimisation import make_optimizer
-from segment_anything.training.prompts import append_points, box_points, error_points, uniform
 from segment_anything.training.step import StepPolicy, objectives, random_openings, select_trainable
 from segment_anything.utils.upsampling import upsample
 from tests.conftest import make_tiny_model

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from DataLoader import FundusDataset, collate
 from evaluation import masks_at_original_size, parse_mode, predict_batch
-from prompt_file import make_prompts
 from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.build_sam import build_network
 from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam

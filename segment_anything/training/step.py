@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sam_med2d.prompts.click_loop import ClickPolicy, random_mask_only, run
+from sam_med2d.prompts.simulation import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
+
 from ..modeling import Sam
 from ..modeling.prompt_encoder import PADDING
-from .interactive import ClickPolicy, random_mask_only, run
 from .losses import candidate_loss, presence_loss
 from .optimisation import of_image
-from .prompts import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 
 ENCODER_MODES = ("adapter", "full", "none")
 UPDATES = ("batch", "round")

@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..modeling.prompt_encoder import (
-    BACKGROUND,
-    BOX_BOTTOM_RIGHT,
-    BOX_TOP_LEFT,
-    FOREGROUND,
-    PADDING,
-)
+from segment_anything.modeling.prompt_encoder import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
 
 Randomness = torch.Generator | Sequence[torch.Generator]
 Points = tuple[Tensor, Tensor]

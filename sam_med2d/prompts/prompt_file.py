@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from DataLoader import Batch, FundusDataset, collate
 from sam_med2d.data.records import DataError, MaskRef, Record, UnreadableError, errors_of
+from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
-from segment_anything.training.prompts import first_points
 from segment_anything.utils.atomic import atomic_path
 
 Prompts = dict[str, dict[str, list[Any]]]

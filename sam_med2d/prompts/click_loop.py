@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..modeling import Sam
-from ..utils.upsampling import upsample
-from .prompts import Points, Randomness, append_points, error_points
+from sam_med2d.prompts.simulation import Points, Randomness, append_points, error_points
+from segment_anything.modeling import Sam
+from segment_anything.utils.upsampling import upsample
 
 
 @dataclass(frozen=True)
