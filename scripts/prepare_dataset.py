@@ -27,15 +27,15 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import report
-from preparation import splits
-from preparation.build import Built, Unfinished, build, refuse_output
-from preparation.convert import Options
-from preparation.samples import Choice, Sample
-from preparation.sets import GENERIC, TABLE
-from preparation.source import DataSet, Offer
-from preparation.unpack import unpacked
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import SPLITS, DataError, raise_problems
+from sam_med2d.dataset_conversion import splits
+from sam_med2d.dataset_conversion.archives import unpacked
+from sam_med2d.dataset_conversion.build import Built, Unfinished, build, refuse_output
+from sam_med2d.dataset_conversion.convert_sample import Options
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.public import GENERIC, TABLE
+from sam_med2d.dataset_conversion.samples import Choice, Sample
 from segment_anything.utils.atomic import naming
 from utils import UsageError, add_bool, cpu_workers, run_main, versions
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preparation.samples import Choice, Sample
-from preparation.sets.binary import BINARY
-from preparation.sets.folder import FOLDER
-from preparation.sets.generic import structure_name
-from preparation.sets.labelmap import LABELMAP, parse_classes
-from preparation.source import DataSet, Offer
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError, load_index, read_mask
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.formats.binary import BINARY
+from sam_med2d.dataset_conversion.formats.folder import FOLDER
+from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP, parse_classes
+from sam_med2d.dataset_conversion.formats.pairing import structure_name
+from sam_med2d.dataset_conversion.samples import Choice, Sample
 
 DEMO = Path(__file__).resolve().parents[1] / "data_demo"
 SIZE = (24, 32)

@@ -12,19 +12,19 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from preparation.samples import Choice, Sample
-from preparation.sets.drishti import DRISHTI
-from preparation.sets.g1020 import G1020
-from preparation.sets.origa import ORIGA
-from preparation.sets.papila import PAPILA
-from preparation.sets.refuge import REFUGE
-from preparation.sets.rimone_dl import RIMONE_DL
-from preparation.sets.rimone_r3 import RIMONE_R3
-from preparation.sets.smdg import SMDG
-from preparation.source import DataSet, Offer
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_photograph
 from sam_med2d.data.records import DataError
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.public.drishti import DRISHTI
+from sam_med2d.dataset_conversion.public.g1020 import G1020
+from sam_med2d.dataset_conversion.public.origa import ORIGA
+from sam_med2d.dataset_conversion.public.papila import PAPILA
+from sam_med2d.dataset_conversion.public.refuge import REFUGE
+from sam_med2d.dataset_conversion.public.rimone_dl import RIMONE_DL
+from sam_med2d.dataset_conversion.public.rimone_r3 import RIMONE_R3
+from sam_med2d.dataset_conversion.public.smdg import SMDG
+from sam_med2d.dataset_conversion.samples import Choice, Sample
 
 SETS = (DRISHTI, G1020, ORIGA, PAPILA, REFUGE, RIMONE_DL, RIMONE_R3, SMDG)
 HEIGHT, WIDTH = 60, 90

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preparation.decode import BLACK_AND_WHITE
-from preparation.samples import Choice, Sample
-from preparation.sets.chase import CHASE
-from preparation.sets.ddr import DDR
-from preparation.sets.drive import DRIVE
-from preparation.sets.eophtha import EOPHTHA
-from preparation.sets.fives import FIVES
-from preparation.sets.hrf import HRF
-from preparation.sets.idrid import IDRID
-from preparation.sets.les_av import LES_AV
-from preparation.sets.stare import STARE
-from preparation.source import DataSet, Offer
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_photograph, read_values
 from sam_med2d.data.records import DataError
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.public.chase import CHASE
+from sam_med2d.dataset_conversion.public.ddr import DDR
+from sam_med2d.dataset_conversion.public.drive import DRIVE
+from sam_med2d.dataset_conversion.public.eophtha import EOPHTHA
+from sam_med2d.dataset_conversion.public.fives import FIVES
+from sam_med2d.dataset_conversion.public.hrf import HRF
+from sam_med2d.dataset_conversion.public.idrid import IDRID
+from sam_med2d.dataset_conversion.public.les_av import LES_AV
+from sam_med2d.dataset_conversion.public.stare import STARE
+from sam_med2d.dataset_conversion.samples import Choice, Sample
 
 SIZE = (20, 28)  # height, width
 VIEW = np.hypot(*(np.mgrid[:20, :28] - np.array([10, 14])[:, None, None])) < 9

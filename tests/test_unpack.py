@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from preparation import unpack
-from preparation.unpack import unpacked
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
+from sam_med2d.dataset_conversion import archives
+from sam_med2d.dataset_conversion.archives import unpacked
 
 FILES = {"DRIVE/images/1.png": b"one", "DRIVE/images/2.png": b"two" * 1000, "DRIVE/read me.txt": b""}
 TARS = {
@@ -160,7 +160,7 @@ def test_an_archive_is_unpacked_once_and_again_when_it_changes(tmp_path):
 def test_an_interruption_leaves_nothing_that_counts_as_whole(tmp_path, monkeypatch):
     archive, scratch = tmp_path / "a.zip", tmp_path / "scratch"
     archive.write_bytes(zipped())
-    write, done = unpack._Unpacking._write, []
+    write, done = archives._Unpacking._write, []
 
     def interrupted(self, *args):
         if done:
@@ -168,7 +168,7 @@ def test_an_interruption_leaves_nothing_that_counts_as_whole(tmp_path, monkeypat
         done.append(write(self, *args))
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(unpack._Unpacking, "_write", interrupted)
+        patch.setattr(archives._Unpacking, "_write", interrupted)
         unpacked(archive, scratch)
     assert done and not list(scratch.iterdir())
     # a power cut cannot tidy up
@@ -251,18 +251,18 @@ def test_names_that_collide(tmp_path, names):
 
 def test_bombs(tmp_path, monkeypatch):
     bomb = {"0.bmp": bytes(3 << 20), "1.bmp": bytes(3 << 20)}
-    monkeypatch.setattr(unpack, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
     refused(tmp_path, "a.zip", zipped(bomb), "'1.bmp': the archive unpacks to more than 500 times")
     refused(tmp_path, "a.tar.xz", lzma.compress(tarred(bomb)), "more than 500 times its own size")
-    monkeypatch.setattr(unpack, "FREE_BYTES", 1 << 30)
-    monkeypatch.setattr(unpack, "MAX_BYTES", 5 << 20)
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 30)
+    monkeypatch.setattr(archives, "MAX_BYTES", 5 << 20)
     refused(tmp_path, "a.zip", zipped(bomb), "'1.bmp': the source unpacks to more than")
-    monkeypatch.setattr(unpack, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
     refused(tmp_path, "a.tar", tarred(dict.fromkeys("ab", b"")), "'b': the source has more than 1 members")
 
 
 def test_the_limit_counts_all_archives_of_a_source(tmp_path, monkeypatch):
-    monkeypatch.setattr(unpack, "MAX_BYTES", 5 << 20)
+    monkeypatch.setattr(archives, "MAX_BYTES", 5 << 20)
     for name in "ab":
         (tmp_path / f"{name}.zip").write_bytes(zipped({"0.bmp": bytes(3 << 20)}))
     with pytest.raises(DataError, match=r"b\.zip, member '0\.bmp': the source"):
@@ -275,7 +275,7 @@ def test_sizes_in_headers_are_not_believed(tmp_path, monkeypatch):
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         at = archive.find(signature) + offset
         archive = archive[:at] + (5).to_bytes(4, "little") + archive[at + 4 :]
-    monkeypatch.setattr(unpack, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
     refused(tmp_path, "a.zip", archive, "not a whole archive|500 times")
 
 

@@ -4,9 +4,8 @@ Numbers start again in the test part: train/10_A and test/10_A are different pho
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 PART = "(?P<split>train|test)"
 NAME = r"(?P<id>\d+_[ADGN])\.png"

@@ -6,10 +6,9 @@ of one: a random split does not keep them apart.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..decode import Values
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import Values
+from sam_med2d.dataset_conversion.samples import Choice
 
 MASKS = r"Masks/image_(?P<id>\d+)\.png"
 BACKGROUND, RIM, CUP = CLASSES = (0, 1, 2)

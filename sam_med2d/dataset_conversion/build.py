@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from results import Lines
 from sam_med2d.data.records import SPLITS, DataError, raise_problems
+from sam_med2d.dataset_conversion.convert_sample import Options, convert
+from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.runtime.process_pool import in_processes
-
-from .convert import Options, convert
-from .samples import Sample
 
 RECORD = "prepared.json"
 COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")

@@ -5,9 +5,8 @@ here and three in the other parts of IDRiD, which are passed over.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 PART = r"[ab]\. ?(?P<split>Training|Testing) Set"
 PHOTOGRAPHS = rf"1\. ?Original Images/{PART}/IDRiD_(?P<id>\d\d)\.jpg"

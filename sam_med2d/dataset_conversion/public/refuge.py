@@ -6,10 +6,9 @@ Patients are not named.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..decode import Values
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import Values
+from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>[gnVT]\d{4})"
 PARTS = r"(?:REFUGE-)?(?:Training400/(?:Non-)?Glaucoma|Validation400|Test400)"

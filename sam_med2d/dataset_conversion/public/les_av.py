@@ -5,10 +5,9 @@ of unknown kind, which belongs to neither. There is no official split, and patie
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..decode import Colours
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import Colours
+from sam_med2d.dataset_conversion.samples import Choice
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 NAME = r"(?P<id>\d+)"

@@ -13,10 +13,18 @@ from typing import Any
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
-
-from ..samples import Choice, MaskSource, Sample
-from ..source import Offer, natural
-from .layout import VIEW_WORDS, Picture, find_masks, find_photographs, is_picture, place_of, split_of, stem_of
+from sam_med2d.dataset_conversion.dataset_spec import Offer, natural
+from sam_med2d.dataset_conversion.formats.folder_layout import (
+    VIEW_WORDS,
+    Picture,
+    find_masks,
+    find_photographs,
+    is_picture,
+    place_of,
+    split_of,
+    stem_of,
+)
+from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 
 PATIENT = {"metavar": "REGEX", "help": "its first group, found in a photograph's path, is the patient"}
 MISSING = {

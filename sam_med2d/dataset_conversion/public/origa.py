@@ -15,10 +15,9 @@ import numpy as np
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_bytes
 from sam_med2d.data.records import DataError
-
-from ..decode import Values, sized
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import Values, sized
+from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>\d{3})"
 PICTURES = rf"Masks/{NAME}\.png"

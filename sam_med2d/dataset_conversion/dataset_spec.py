@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam_med2d.data.file_tree import Found, Tree
-
-from .decode import BLACK_AND_WHITE
-from .samples import Choice, Decoder, MaskSource, Sample
+from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.samples import Choice, Decoder, MaskSource, Sample
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -13,10 +13,9 @@ from dataclasses import replace
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_bytes
-
-from ..decode import White
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import White
+from sam_med2d.dataset_conversion.samples import Choice
 
 KINDS = {  # structure -> folder of its masks, column of the table
     "optic_disc": ("optic-disc", "fundus_od_seg"),

@@ -12,10 +12,9 @@ import numpy as np
 
 from sam_med2d.data.image_formats import read_photograph, read_values
 from sam_med2d.data.records import DataError
+from sam_med2d.dataset_conversion.samples import Sample
 from segment_anything.utils.fov import find_fov, fov_mask
 from segment_anything.utils.transforms import resize_mask
-
-from .samples import Sample
 
 JPEG_QUALITY = 95
 MIN_VIEW = 0.05  # share of a tile inside the field of view, below which it is left out

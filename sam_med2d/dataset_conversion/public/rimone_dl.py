@@ -5,9 +5,8 @@ where it is alone. The set is made from RIM-ONE r1, r2 and r3: it overlaps them.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 PARTITIONS = ("partitioned_randomly", "partitioned_by_hospital")
 NAME = r"(?P<id>r[123]_[^/]+?)"

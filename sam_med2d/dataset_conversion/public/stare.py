@@ -4,9 +4,8 @@ There is no official split. The other photographs of the full set (397) have no 
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
 NAME = f"im(?P<id>{'|'.join(f'{number:04d}' for number in NUMBERS)})"

@@ -8,10 +8,9 @@ these folders are read too.
 from collections import defaultdict
 
 from sam_med2d.data.file_tree import Found, Tree
-
-from ..decode import BLACK_AND_WHITE
-from ..samples import Choice, MaskSource, Sample
-from ..source import DataSet, Offer, natural
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer, natural
+from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 
 KEYS = ("patient", "id")
 PHOTOGRAPHS = r"(?P<folder>EX|MA|healthy)/((?P<patient>[^/]+)/)?(?P<id>[^/]+)\.(jpe?g|png)"

@@ -5,10 +5,9 @@ OS the right and the left eye. There is no official split.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..decode import Outline
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.mask_readers import Outline
+from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>RET(?P<patient>\d{3})O[DS])"
 OBSERVERS = {"expert1": "exp1", "expert2": "exp2"}

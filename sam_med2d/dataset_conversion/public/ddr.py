@@ -4,9 +4,8 @@ Every photograph has four mask files; one without any white pixel says that the 
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 PART = "(?P<split>train|valid|test)"
 LABELS = "(segmentation[ _])?labels?"  # "segmentation label" in valid, "label" in the others

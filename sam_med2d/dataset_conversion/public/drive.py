@@ -1,9 +1,8 @@
 """DRIVE: 40 photographs, vessels by two observers (the second for the test part only)."""
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 # The second observer drew the test part only; training keeps the first one's masks.
 OBSERVERS = {"first": ("1st_manual", "manual1"), "second": ("2nd_manual", "manual2")}

@@ -12,13 +12,19 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
+from sam_med2d.dataset_conversion.dataset_spec import SPLITS, DataSet, Offer, natural
+from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
+from sam_med2d.dataset_conversion.formats.pairing import (
+    MISSING,
+    PATIENT,
+    file_name,
+    patient_of,
+    say_what_is_missing,
+    structure_name,
+)
+from sam_med2d.dataset_conversion.polygons import rasterize
+from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
-
-from ..polygons import rasterize
-from ..samples import Choice, MaskSource, Sample
-from ..source import SPLITS, DataSet, Offer, natural
-from .generic import MISSING, PATIENT, file_name, patient_of, say_what_is_missing, structure_name
-from .layout import split_of, stem_of
 
 NEEDED = {
     "images": ("id", "file_name"),

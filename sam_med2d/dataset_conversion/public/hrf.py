@@ -6,9 +6,8 @@ two are of one person is not stated, so patients are unknown.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>(?P<number>\d\d)_(dr|g|h))"
 TRAIN_OF_EACH = 5

@@ -4,12 +4,11 @@ import re
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
-
-from ..decode import Values
-from ..samples import Choice, MaskSource
-from ..source import DataSet, Offer
-from .generic import FLAGS, find_pairs, offer, single, structure_name
-from .layout import Picture
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.formats.folder_layout import Picture
+from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
+from sam_med2d.dataset_conversion.mask_readers import Values
+from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 
 
 def find(tree: Tree, choice: Choice) -> Offer:

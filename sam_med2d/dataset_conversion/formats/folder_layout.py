@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
-
-from ..source import SPLITS
+from sam_med2d.dataset_conversion.dataset_spec import SPLITS
 
 IMAGE_WORDS = {
     *("image", "images", "img", "imgs", "photo", "photos", "photograph", "photographs", "picture", "pictures"),

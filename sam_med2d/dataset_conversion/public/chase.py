@@ -5,9 +5,8 @@ children 01-10 and 11-14.
 """
 
 from sam_med2d.data.file_tree import Tree
-
-from ..samples import Choice
-from ..source import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.samples import Choice
 
 EYE = r"Image_(?P<id>(?P<child>\d\d)[LR])"
 OBSERVERS = {"first": "1stHO", "second": "2ndHO"}

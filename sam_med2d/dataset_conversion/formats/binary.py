@@ -2,11 +2,10 @@
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import DataError
-
-from ..decode import BLACK_AND_WHITE
-from ..samples import Choice, MaskSource
-from ..source import DataSet, Offer
-from .generic import FLAGS, find_pairs, offer, single, structure_name
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
+from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 
 
 def find(tree: Tree, choice: Choice) -> Offer:

@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sam_med2d.data.records import SPLITS, DataError
-
-from .samples import Sample
+from sam_med2d.dataset_conversion.samples import Sample
 
 
 def parse_shares(text: str) -> dict[str, float]:
