@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from checking.alignment import REACH, SPOTS, UNSEEN, Fit, Move
-from checking.anatomy import PLACE, judge, settled
-from checking.findings import Finding
 from sam_med2d.data.records import load_index, read_image, read_mask
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
+from sam_med2d.dataset_checks.alignment import REACH, SPOTS, UNSEEN, Fit, Move
+from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.dataset_checks.mask_placement import PLACE, judge, settled
 
 MIRRORS = {"left-right": np.fliplr, "upside-down": np.flipud, "by 180 degrees": lambda mask: np.rot90(mask, 2)}
 PLANTS = 20

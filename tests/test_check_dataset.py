@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from checking.balance import Balance
-from checking.check import check
-from checking.listing import find_maps, read_listing
-from checking.survey import examine
 from sam_med2d.data.records import read_image
+from sam_med2d.dataset_checks.check import check
+from sam_med2d.dataset_checks.class_balance import Balance
+from sam_med2d.dataset_checks.file_checks import examine
+from sam_med2d.dataset_checks.map_checks import find_maps, read_listing
 from scripts import check_dataset
 from segment_anything.utils.transforms import Preprocessing
 
@@ -360,7 +360,7 @@ def examine_or_die(photograph, image_size):
 
 def test_a_file_that_kills_a_process_is_named(data, monkeypatch):
     data.write_maps()
-    monkeypatch.setattr("checking.check.examine", examine_or_die)  # processes are forked
+    monkeypatch.setattr("sam_med2d.dataset_checks.check.examine", examine_or_die)  # processes are forked
     findings = check([data.folder], image_size=64, workers=1).findings
     assert [finding.kind for finding in findings] == ["check_failed"] and "eye1.png" in findings[0].message
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from checking import twins
-from checking.twins import BLOCK, candidates, compare, thumbnails
+from sam_med2d.dataset_checks import duplicate_images
+from sam_med2d.dataset_checks.duplicate_images import BLOCK, candidates, compare, thumbnails
 from tests.test_check_dataset import texture
 
 SIDE = 256
@@ -83,11 +83,11 @@ def test_pictures_without_content_are_like_nothing(shape):
 
 @pytest.mark.parametrize("block", [3, 7, BLOCK])
 def test_candidates_are_those_of_all_pairs(monkeypatch, block):
-    monkeypatch.setattr(twins, "BLOCK", block)
+    monkeypatch.setattr(duplicate_images, "BLOCK", block)
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(5, 2, 40))[rng.integers(0, 5, 20)] + 0.3 * rng.normal(size=(20, 2, 40))
     rows = (rows / np.linalg.norm(rows, axis=2, keepdims=True)).astype(np.float16)
     likeness = np.einsum("ikd,jkd->kij", *[rows.astype(np.float64)] * 2)
-    assert abs(likeness - np.reshape(twins.CANDIDATE, (2, 1, 1))).min() > 1e-5  # none hangs on rounding
-    wanted = np.logical_or(*(likeness[k] >= twins.CANDIDATE[k] for k in (0, 1)))
+    assert abs(likeness - np.reshape(duplicate_images.CANDIDATE, (2, 1, 1))).min() > 1e-5  # none hangs on rounding
+    wanted = np.logical_or(*(likeness[k] >= duplicate_images.CANDIDATE[k] for k in (0, 1)))
     assert candidates(rows) == {(int(i), int(j)) for i, j in np.argwhere(wanted) if i < j}

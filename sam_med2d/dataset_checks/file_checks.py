@@ -9,10 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from checking.anatomy import judge
-from checking.findings import Finding
-from checking.listing import Photograph
-from checking.twins import thumbnails
 from sam_med2d.data.records import (
     DataError,
     EmptyMaskError,
@@ -26,6 +22,10 @@ from sam_med2d.data.records import (
     read_image,
     read_mask,
 )
+from sam_med2d.dataset_checks.duplicate_images import thumbnails
+from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.dataset_checks.map_checks import Photograph
+from sam_med2d.dataset_checks.mask_placement import judge
 from segment_anything.utils.transforms import Frame, Preprocessing
 
 KINDS = {

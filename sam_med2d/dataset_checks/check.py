@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from checking.alignment import PLACED
-from checking.anatomy import settled
-from checking.balance import Balance
-from checking.findings import Finding
-from checking.leaks import find_patients, find_repeated
-from checking.listing import Photograph, read_listing
-from checking.survey import Facts, examine
-from checking.twins import THUMBNAIL
+from sam_med2d.dataset_checks.alignment import PLACED
+from sam_med2d.dataset_checks.class_balance import Balance
+from sam_med2d.dataset_checks.duplicate_images import THUMBNAIL
+from sam_med2d.dataset_checks.file_checks import Facts, examine
+from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.dataset_checks.map_checks import Photograph, read_listing
+from sam_med2d.dataset_checks.mask_placement import settled
+from sam_med2d.dataset_checks.split_leakage import find_patients, find_repeated
 from sam_med2d.runtime.process_pool import in_processes
 
 

@@ -8,10 +8,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from tqdm import tqdm
 
-from checking.findings import Finding
-from checking.listing import Photograph
-from checking.twins import Likeness, candidates, compare
 from sam_med2d.data.records import read_image
+from sam_med2d.dataset_checks.duplicate_images import Likeness, candidates, compare
+from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.runtime.process_pool import in_processes
 
 Pair = tuple[int, int]  # numbers of two photographs

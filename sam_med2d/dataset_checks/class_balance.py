@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from checking.findings import Finding
-from checking.listing import Photograph
-from checking.survey import FEW_PIXELS, SIZE_EDGES, MaskFacts
+from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES, MaskFacts
+from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.dataset_checks.map_checks import Photograph
 
 
 @dataclass(slots=True)

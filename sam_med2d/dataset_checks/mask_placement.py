@@ -10,8 +10,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from checking.alignment import PLACED, SEARCH_SIDE, SETTLED, WORKING_SIDE, Evidence, Fit, Move, to_side
-from checking.findings import Finding
+from sam_med2d.dataset_checks.alignment import PLACED, SEARCH_SIDE, SETTLED, WORKING_SIDE, Evidence, Fit, Move, to_side
+from sam_med2d.dataset_checks.findings import Finding
 from segment_anything.utils.fov import fov_mask
 
 # An inverted mask fills most of the picture and of what surrounds the structure: the dark surround of the field of

@@ -4,10 +4,10 @@ from collections import Counter
 from typing import Any
 
 import report
-from checking.balance import Balance
-from checking.check import Outcome
-from checking.findings import Finding
-from checking.survey import FEW_PIXELS, SIZE_EDGES
+from sam_med2d.dataset_checks.check import Outcome
+from sam_med2d.dataset_checks.class_balance import Balance
+from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES
+from sam_med2d.dataset_checks.findings import Finding
 
 SHOWN = 5  # messages of a kind on the terminal
 # What each kind means; all but "repeated" are as their module describes them.
