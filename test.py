@@ -17,15 +17,15 @@ from pathlib import Path
 
 import torch
 
-from evaluation import METRICS, POINTS, STRUCTURE, Mode, parse_mode
 from sam_med2d.data.records import DataError, Record, askable, check_data_sets, complete, load_folders, named_in
+from sam_med2d.evaluation.batch_prediction import METRICS, POINTS, STRUCTURE, Mode, parse_mode
+from sam_med2d.evaluation.evaluator import Tester
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 from segment_anything.windows import LARGE, Tiles
-from tester import Tester
 from utils import (
     SHIPPED_WEIGHTS,
     Processes,

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from DataLoader import BOXES
-from evaluation import METRICS
 from sam_med2d.data.records import complete, load_folders, named_in
+from sam_med2d.evaluation.batch_prediction import METRICS
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam

@@ -16,8 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
-from evaluation import presence_thresholds
-from report import write_summary
 from runlog import RunLog
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.records import (
@@ -32,6 +30,9 @@ from sam_med2d.data.records import (
     load_folders,
 )
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
+from sam_med2d.evaluation.batch_prediction import presence_thresholds
+from sam_med2d.evaluation.report import write_summary
+from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
@@ -44,7 +45,6 @@ from segment_anything.training.optimisation import (
 )
 from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.training.step import Objectives, StepPolicy, objectives
-from tally import mean, summarise
 from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
 from validation import Validation, merge
 

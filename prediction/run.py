@@ -19,9 +19,9 @@ from prediction.cache import EmbeddingCache
 from prediction.outputs import FAILED, Outputs
 from prediction.pipeline import Pipeline
 from prediction.prompts import Prompts
-from results import differences
 from sam_med2d.data.photographs import Photograph, read_pixels
 from sam_med2d.data.records import DataError
+from sam_med2d.evaluation.unfinished_run import differences
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Frame, to_tensor

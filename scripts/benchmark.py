@@ -49,10 +49,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from DataLoader import Batch  # noqa: E402
-from evaluation import BOX, parse_mode, predict_batch, score_batch  # noqa: E402
 from sam_med2d.data.records import (
     MaskRef,  # noqa: E402
     Record,  # noqa: E402
+)
+from sam_med2d.evaluation.batch_prediction import (
+    BOX,  # noqa: E402
+    parse_mode,  # noqa: E402
+    predict_batch,  # noqa: E402
+    score_batch,  # noqa: E402
 )
 from sam_med2d.prompts.prompt_file import (
     Prompts,  # noqa: E402

@@ -29,11 +29,11 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import report
 from sam_med2d.dataset_checks.check import check
 from sam_med2d.dataset_checks.figures import draw_overlays, draw_sizes
 from sam_med2d.dataset_checks.map_checks import find_maps
 from sam_med2d.dataset_checks.report import as_dict, as_text
+from sam_med2d.evaluation import report
 from utils import UsageError, cpu_workers, make_folder, record, run_main
 
 SMALLEST = 16

@@ -30,8 +30,7 @@ if __package__ in (None, ""):
 import cv2
 from tqdm import tqdm
 
-import measurement
-from measurement import CUP, DISC, FIRST, NOTES, Row
+from sam_med2d import measurement
 from sam_med2d.data.mask_folder import photographs, with_masks
 from sam_med2d.data.records import (
     SPLITS,
@@ -43,6 +42,7 @@ from sam_med2d.data.records import (
     raise_problems,
     repeated_masks,
 )
+from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.fov import fov_mask
 from utils import UsageError, add_bool, make_folder, run_main

@@ -26,7 +26,6 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import report
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import SPLITS, DataError, raise_problems
 from sam_med2d.dataset_conversion import splits
@@ -36,6 +35,7 @@ from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.evaluation import report
 from segment_anything.utils.atomic import naming
 from utils import UsageError, add_bool, cpu_workers, run_main, versions
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import utils
-from ceiling import Ceilings, ceiling
+from sam_med2d.evaluation.grid_ceiling import Ceilings, ceiling
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.utils.transforms import Frame, window_around
 from segment_anything.windows import tiled_frame
@@ -61,7 +61,9 @@ def test_windows_are_finer():
 
 def test_each_ceiling_is_computed_once(monkeypatch):
     computed = []
-    monkeypatch.setattr("ceiling.ceiling", lambda truth, frame, fineness: computed.append(fineness) or 0.5)
+    monkeypatch.setattr(
+        "sam_med2d.evaluation.grid_ceiling.ceiling", lambda truth, frame, fineness: computed.append(fineness) or 0.5
+    )
     own, truth = Ceilings(FRAME), disc(5)
     assert own.of(truth, None, 16) == own.of(truth, None, 16) == own.of(truth, FRAME, 16) == 0.5
     own.of(truth, None, 64), own.of(disc(6), None, 64)

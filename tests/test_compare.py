@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from report import write_cases
+from sam_med2d.evaluation.report import write_cases
+from sam_med2d.evaluation.summary import Bootstrap, mean_and_interval
 from scripts import compare
-from tally import Bootstrap, mean_and_interval
 
 STRUCTURES, PROMPTS = ("optic_disc", "vessel"), ("box", "1")
 SETTINGS = {"--seed": 0, "--prompts": ["box", "1"], "preprocessing": {"image_size": 64}, "weights": "aa", "data": "dd"}

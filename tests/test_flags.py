@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train
-from evaluation import Mode
+from sam_med2d.evaluation.batch_prediction import Mode
 from tests.helpers import load_test_script
 from utils import SHIPPED_WEIGHTS, Processes, UsageError, resume_command
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import evaluation
 from DataLoader import Batch
-from evaluation import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.data.records import DataError, MaskRef, Record
+from sam_med2d.evaluation import batch_prediction
+from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run
 from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
 from sam_med2d.prompts.simulation import box_points, first_points, pad_points
@@ -241,7 +241,7 @@ def test_few_masks_at_once_give_what_all_give(tiny_model, calls, monkeypatch, at
     prompts = make_prompts(batch, point_num=1, seed=3)
     together = predict_batch(tiny_model, batch, prompts, modes, seed=3)
     calls.clear()
-    monkeypatch.setattr(evaluation, "MASKS_AT_ONCE", at_once)
+    monkeypatch.setattr(batch_prediction, "MASKS_AT_ONCE", at_once)
     in_parts = predict_batch(tiny_model, batch, prompts, modes, seed=3)
     assert {len(call["coords"]) for call in calls} <= {at_once, 5 % at_once}
     assert sum(len(call["coords"]) for call in calls) == 5 * (1 + 3)

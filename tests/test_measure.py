@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from measurement import as_text, columns, count_parts, draw, largest_part, load, measure
 from sam_med2d.data.mask_folder import photographs, with_masks
 from sam_med2d.data.records import DataError, MaskRef, Record, load_index, read_image, saved_name
+from sam_med2d.measurement import as_text, columns, count_parts, draw, largest_part, load, measure
 from scripts import measure as script
 
 SIZE = 400

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import scripts.prepare_dataset as script
-from results import Lines
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.records import load_index, read_image, read_mask
 from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
+from sam_med2d.evaluation.unfinished_run import Lines
 
 ROOT = Path(__file__).parent.parent
 SIZE = 96, 120  # height, width

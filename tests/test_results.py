@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from results import Lines, Unfinished, differences
+from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
 
 
 def test_lines_of_several_writers_come_in_order(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from runlog import RunLog
-from tally import mean
+from sam_med2d.evaluation.summary import mean
 from utils import UsageError
 
 PROMPTS = ("box", "1", "3", "5")

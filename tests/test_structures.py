@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from DataLoader import FundusDataset, collate
-from evaluation import parse_mode, predict_batch, presence_thresholds
 from sam_med2d.data.records import MaskRef, Record, complete
 from sam_med2d.data.samplers import Draw
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.build_sam import build_network, build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights

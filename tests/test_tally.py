@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import tally
-from tally import Bootstrap, Picks, Tally, mean_and_interval, summarise
+from sam_med2d.evaluation import summary
+from sam_med2d.evaluation.summary import Bootstrap, Picks, Tally, mean_and_interval, summarise
 
 PROMPTS, STRUCTURES, DATA_SETS = ("box", "1"), ("optic_disc", "vessel"), ("a", "b")
 
@@ -101,7 +101,7 @@ def test_nothing_defined_is_no_number():
 def test_order_and_blocks_change_nothing(monkeypatch):
     images = make_rows(70)
     expected = tallied(images).summary()
-    monkeypatch.setattr(tally, "BLOCK", 7)
+    monkeypatch.setattr(summary, "BLOCK", 7)
     found = tallied(images[::-1]).summary()
     for prompt in PROMPTS:
         for key in ("dice", "dice_ci95", "iou_ci95"):
@@ -144,11 +144,11 @@ def test_histograms_and_calibration_hold_every_case():
             values = [
                 r["dice"] for rows in images for r in rows if (r["structure"], r["prompt"]) == (structure, prompt)
             ]
-            expected = np.histogram(values, tally.BINS, (0, 1))[0]
+            expected = np.histogram(values, summary.BINS, (0, 1))[0]
             assert np.abs(found.histograms[structure][prompt] - expected).sum() <= 2  # rounding at the edge of a bin
             assert found.histograms[structure][prompt].sum() == len(values)
     assert found.calibration.sum() == sum(map(len, images))
-    assert tally._bin(1.0, 50) == tally._bin(1.3, 50) == 49 and tally._bin(-0.1, 50) == 0
+    assert summary._bin(1.0, 50) == summary._bin(1.3, 50) == 49 and summary._bin(-0.1, 50) == 0
 
 
 def test_best_median_and_worst_are_picked():

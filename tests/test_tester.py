@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-import tester
 import utils
+from sam_med2d.evaluation import evaluator
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
 from tests.conftest import make_tiny_model
@@ -99,7 +99,7 @@ def cut(path: Path) -> None:
 def test_one_row_a_mask_and_prompt_in_the_order_of_the_map(checkpoint, data, tmp_path, monkeypatch):
     encoded, encode = [], Sam.encode
     monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
-    monkeypatch.setattr(tester.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(evaluator.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
     assert run(checkpoint, data, "out", "--batch_size", "3") == 0
     assert encoded == [3, 3, 1]
     rows = cases(tmp_path / "out")
@@ -123,13 +123,13 @@ def test_the_batch_changes_nothing(checkpoint, data, tmp_path):
 
 
 def test_prompts_are_on_disk_before_anything_is_predicted(checkpoint, data, tmp_path, monkeypatch):
-    seen, predict = [], tester.predict_batch
+    seen, predict = [], evaluator.predict_batch
 
     def watched(*args, **options):
         seen.append(json.loads((tmp_path / "64_prompt.json").read_text()))
         return predict(*args, **options)
 
-    monkeypatch.setattr(tester, "predict_batch", watched)
+    monkeypatch.setattr(evaluator, "predict_batch", watched)
     assert run(checkpoint, data, "out") == 0
     assert set(seen[0]) == {row["mask"] for row in cases(tmp_path / "out")} and all(s == seen[0] for s in seen)
 
@@ -189,7 +189,7 @@ def test_a_run_does_not_go_on_with_a_changed_prompt_file(checkpoint, data, tmp_p
 
 def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data, tmp_path, monkeypatch, capsys):
     assert run(checkpoint, data, "whole") == 0
-    done, predict = [], tester.predict_batch
+    done, predict = [], evaluator.predict_batch
 
     def interrupted(model, batch, *args, **options):
         if len(done) == 3 and "go on" not in done:
@@ -198,8 +198,8 @@ def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data,
         done.append(batch.records[0].image.name)
         return predict(model, batch, *args, **options)
 
-    monkeypatch.setattr(tester, "predict_batch", interrupted)
-    monkeypatch.setattr(tester.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(evaluator, "predict_batch", interrupted)
+    monkeypatch.setattr(evaluator.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
     assert run(checkpoint, data, "cut") == 130
     assert "--resume True" in capsys.readouterr().out and not (tmp_path / "cut/cases.csv").exists()
     assert run(checkpoint, data, "cut") == 2  # it would be lost
@@ -237,7 +237,7 @@ def test_a_run_does_not_go_on_with_other_flags(checkpoint, data, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tester.Tester, "_contact_sheet", interrupted)
+        patch.setattr(evaluator.Tester, "_contact_sheet", interrupted)
         assert run(checkpoint, data, "out") == 130
     capsys.readouterr()
     assert run(checkpoint, data, "out", "--resume", *flag) == 2
@@ -277,10 +277,10 @@ def test_a_new_run_that_was_interrupted_early_is_not_taken_for_the_old_one(check
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tester.OpeningPrompts, "__getitem__", interrupted)
+        patch.setattr(evaluator.OpeningPrompts, "__getitem__", interrupted)
         assert run(checkpoint, data, "out", "--prompts", "box") == 130
-    seen, predict = [], tester.predict_batch
-    monkeypatch.setattr(tester, "predict_batch", lambda *a, **k: (seen.append(0), predict(*a, **k))[1])
+    seen, predict = [], evaluator.predict_batch
+    monkeypatch.setattr(evaluator, "predict_batch", lambda *a, **k: (seen.append(0), predict(*a, **k))[1])
     assert run(checkpoint, data, "out", "--prompts", "box", "--resume") == 0 and len(seen) >= 7
 
 
@@ -289,7 +289,7 @@ def test_results_that_are_there_twice_or_not_at_all_are_never_merged(checkpoint,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tester.Tester, "_contact_sheet", interrupted)
+        patch.setattr(evaluator.Tester, "_contact_sheet", interrupted)
         assert run(checkpoint, data, "out") == 130
     folder = tmp_path / "out/unfinished/cases"
     (path,) = folder.glob("*.jsonl")

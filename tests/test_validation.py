@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from DataLoader import FundusDataset, collate
-from evaluation import draw_predictions, masks_at_original_size, parse_mode, predict_batch
 from metrics import Case, score
 from sam_med2d.data.records import MaskRef, Record, load_index
+from sam_med2d.evaluation.batch_prediction import draw_predictions, masks_at_original_size, parse_mode, predict_batch
+from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.visualization import overlays
-from tally import summarise
 from tests.conftest import make_tiny_model
 from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
 

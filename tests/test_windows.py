@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from DataLoader import FundusDataset, collate
-from evaluation import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.build_sam import build_network
 from segment_anything.mirrors import mirrored

@@ -3,11 +3,11 @@
 from collections import Counter
 from typing import Any
 
-import report
 from sam_med2d.dataset_checks.check import Outcome
 from sam_med2d.dataset_checks.class_balance import Balance
 from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.evaluation import report
 
 SHOWN = 5  # messages of a kind on the terminal
 # What each kind means; all but "repeated" are as their module describes them.

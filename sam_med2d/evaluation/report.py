@@ -9,11 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sam_med2d.evaluation.summary import Row, Tally
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.overlays import heading
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.windows import Tiles
-from tally import Row, Tally
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
 TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}

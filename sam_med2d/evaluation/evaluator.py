@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import report
-from ceiling import CEILING
 from DataLoader import Batch, FundusDataset, collate, make_loader
-from evaluation import (
+from metrics import SOFT
+from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
+from sam_med2d.evaluation import report
+from sam_med2d.evaluation.batch_prediction import (
     BOX,
     POINTS,
     STRUCTURE,
@@ -31,15 +32,14 @@ from evaluation import (
     predict_batch,
     score_batch,
 )
-from metrics import SOFT
-from results import Lines, Unfinished, differences
-from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
+from sam_med2d.evaluation.grid_ceiling import CEILING
+from sam_med2d.evaluation.summary import Tally
+from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.windows import AT_ONCE, Tiles
-from tally import Tally
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")

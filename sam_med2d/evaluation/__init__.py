@@ -1,0 +1,1 @@
+"""Test photographs -> scores, intervals and reports."""
