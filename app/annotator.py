@@ -6,9 +6,9 @@ from threading import Lock
 
 import numpy as np
 
-from prediction.answer import Answer, Encoded, answers, encode, refined
-from prediction.prompts import Prompt
 from sam_med2d.data.photographs import Photograph, read_pixels
+from sam_med2d.inference.photograph_prediction import Answer, Encoded, answers, encode, refined
+from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
 
 KEPT = 4  # photographs whose pixels and embeddings stay in memory

@@ -26,8 +26,9 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prediction.outputs import MASKS, OVERLAYS, check_names
-from prediction.prompts import (
+from sam_med2d.data.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.inference.batch_run import Run
+from sam_med2d.inference.prompt_sources import (
     FRAMES,
     Prompts,
     check_places,
@@ -36,8 +37,7 @@ from prediction.prompts import (
     read_file,
     structures_for,
 )
-from prediction.run import Run
-from sam_med2d.data.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
 from sam_med2d.runtime.model_loading import add_model_flags, load_model
 from segment_anything.modeling import Sam
 from utils import (

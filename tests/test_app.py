@@ -25,10 +25,10 @@ from app import server
 from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
 from app.web import build
-from prediction.answer import encode, refined
-from prediction.prompts import Prompt
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.records import DataError, load_index
+from sam_med2d.inference.photograph_prediction import encode, refined
+from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.prompts.click_loop import ClickPolicy, run
 from sam_med2d.prompts.simulation import box_points, pad_points
 from segment_anything.build_sam import build_sam

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from prediction.cache import EmbeddingCache
+from sam_med2d.inference.embedding_cache import EmbeddingCache
 from segment_anything.modeling import Sam
 from tests.predicting import contents, rows_of, run, write_folder, write_weights
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from prediction import run as prediction_run
-from prediction.pipeline import Pipeline
 from sam_med2d.data.photographs import find_photographs, read_pixels
+from sam_med2d.inference import batch_run as prediction_run
+from sam_med2d.inference.pipeline import Pipeline
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import rle_to_mask

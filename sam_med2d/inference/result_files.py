@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from prediction.answer import Answer, Encoded
-from prediction.prompts import Prompt, Prompts
 from sam_med2d.data.photographs import Photograph, check_text
+from sam_med2d.inference.photograph_prediction import Answer, Encoded
+from sam_med2d.inference.prompt_sources import Prompt, Prompts
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle

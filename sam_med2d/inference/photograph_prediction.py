@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prediction.prompts import Prompt
+from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import ABSENT_LOGIT

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prediction.answer import Encoded, answers
-from prediction.cache import EmbeddingCache
-from prediction.outputs import FAILED, Outputs
-from prediction.pipeline import Pipeline
-from prediction.prompts import Prompts
 from sam_med2d.data.photographs import Photograph, read_pixels
 from sam_med2d.data.records import DataError
 from sam_med2d.evaluation.unfinished_run import differences
+from sam_med2d.inference.embedding_cache import EmbeddingCache
+from sam_med2d.inference.photograph_prediction import Encoded, answers
+from sam_med2d.inference.pipeline import Pipeline
+from sam_med2d.inference.prompt_sources import Prompts
+from sam_med2d.inference.result_files import FAILED, Outputs
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Frame, to_tensor
