@@ -21,16 +21,16 @@ import torch
 from DataLoader import BOXES
 from sam_med2d.data.records import complete, load_folders, named_in
 from sam_med2d.evaluation.batch_prediction import METRICS
+from sam_med2d.training.losses import LOSSES, TEACHERS
+from sam_med2d.training.optimizer import SCHEDULES
+from sam_med2d.training.step import ENCODER_MODES, UPDATES, select_trainable
+from sam_med2d.training.trainer import Interrupted, Trainer, folders_of
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
-from segment_anything.training.losses import LOSSES, TEACHERS
-from segment_anything.training.optimisation import SCHEDULES
-from segment_anything.training.step import ENCODER_MODES, UPDATES, select_trainable
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from trainer import Interrupted, Trainer, folders_of
 from utils import (
     Processes,
     UsageError,

@@ -64,14 +64,22 @@ from sam_med2d.prompts.prompt_file import (
     make_prompts,  # noqa: E402
     stream,  # noqa: E402
 )
+from sam_med2d.training.optimizer import (
+    Gradients,  # noqa: E402
+    factor_adapters,  # noqa: E402
+    make_optimizer,  # noqa: E402
+)
+from sam_med2d.training.step import (
+    StepPolicy,  # noqa: E402
+    objectives,  # noqa: E402
+    select_trainable,  # noqa: E402
+)
 from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
 from scripts.benchmark_preparation import add_prepare_flags, prepare  # noqa: E402
 from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
 from segment_anything.modeling import Sam  # noqa: E402
 from segment_anything.modeling.image_encoder import ImageEncoderViT  # noqa: E402
-from segment_anything.training.optimisation import Gradients, factor_adapters, make_optimizer  # noqa: E402
-from segment_anything.training.step import StepPolicy, objectives, select_trainable  # noqa: E402
 from segment_anything.utils.transforms import Frame  # noqa: E402
 from tests.oracle_encoder import OracleEncoder  # noqa: E402
 from tests.oracle_evaluation import box_opening, click_opening, published_run  # noqa: E402

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 import train
-import trainer
+from sam_med2d.training import trainer
+from sam_med2d.training.step import StepPolicy, objectives
 from segment_anything.modeling import Sam
-from segment_anything.training.step import StepPolicy, objectives
 
 Discs = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -204,7 +204,7 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     everything = set(imports(path))
     assert {
         "os.path",
-        "segment_anything.training.losses",
+        "sam_med2d.training.losses",
         "segment_anything.modeling.Sam",
         "DataLoader.Batch",
         "torchvision.ops",

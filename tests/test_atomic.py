@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sam_med2d.training.checkpoints import load_state, save_checkpoint
 from segment_anything.checkpoint import CheckpointError
-from segment_anything.training.state import load_state, save_checkpoint
 from segment_anything.utils.atomic import atomic_path, naming, write_text
 
 BIG = 4_000_000

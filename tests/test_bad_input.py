@@ -19,9 +19,9 @@ import train
 import utils
 from DataLoader import FundusDataset
 from sam_med2d.data.records import load_index
+from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
-from segment_anything.training.state import load_state
 from segment_anything.utils.transforms import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers import load_test_script
@@ -254,9 +254,9 @@ def test_an_index_that_is_no_table_is_named(table, data, checkpoint, capsys):
 
 def test_what_a_loader_process_finds_is_told_in_one_line(data, checkpoint, capsys, monkeypatch):
     """Also errors of the kinds of DataError: here the photograph is gone when the process reads it."""
-    monkeypatch.setattr("trainer.check_records", lambda *_: (data / IMAGE).unlink())
-    monkeypatch.setattr("trainer.data_digest", lambda _: "")
-    monkeypatch.setattr("trainer.has_map", lambda *_: False)
+    monkeypatch.setattr("sam_med2d.training.trainer.check_records", lambda *_: (data / IMAGE).unlink())
+    monkeypatch.setattr("sam_med2d.training.trainer.data_digest", lambda _: "")
+    monkeypatch.setattr("sam_med2d.training.trainer.has_map", lambda *_: False)
     message = refuse("train", [*argv_of("train", data, checkpoint), "--num_workers", "1"], capsys)
     assert message.startswith(f"error: {data / IMAGE} cannot be opened") and message.strip().count("\n") == 0
 

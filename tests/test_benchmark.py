@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sam_med2d.training.losses import segmentation_loss
+from sam_med2d.training.step import select_trainable
 from scripts.benchmark import COLUMNS, evaluation_data, our_table, published_table
-from segment_anything.training.losses import segmentation_loss
-from segment_anything.training.step import select_trainable
 from tests import oracle_training as oracle
 from tests.conftest import TINY_SPEC, make_tiny_model
 

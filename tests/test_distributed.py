@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 import train
-from segment_anything.training.state import load_state
+from sam_med2d.training.checkpoints import load_state
 from tests.helpers import logged_losses, train_args, train_words
 from tests.tiny_scripts import fork_together
 from utils import UsageError

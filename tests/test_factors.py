@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sam_med2d.training.optimizer import Gradients, factor_adapters
 from segment_anything.modeling.adapter import Adapter
 from segment_anything.modeling.factors import Factors, factors_of, outer
-from segment_anything.training.optimisation import Gradients, factor_adapters
 
 DIM, SIDE = 256, 16
 

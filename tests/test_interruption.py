@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from sam_med2d.training.checkpoints import load_state
 from segment_anything.checkpoint import read_checkpoint
-from segment_anything.training.state import load_state
 from tests.helpers import logged_losses, train_words
 from tests.tiny_scripts import fork
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment_anything.training import losses
+from sam_med2d.training import losses
 
 GOLDEN = Path(__file__).parent / "golden" / "golden_losses_transforms.npz"
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch.amp import GradScaler
 
 import train
-import trainer
 import utils
+from sam_med2d.training import checkpoints as training_state
+from sam_med2d.training import trainer
+from sam_med2d.training.step import StepPolicy
 from segment_anything.predictor import SamPredictor
-from segment_anything.training import state as training_state
-from segment_anything.training.step import StepPolicy
 from tests.helpers import assert_same_run, backward, gradients, logged_losses, stop_and_go_on, train_args, two_discs
 from tests.test_structures import structured
 from utils import Processes

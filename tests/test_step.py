@@ -7,10 +7,10 @@ import torch
 
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
 from sam_med2d.prompts.simulation import append_points, box_points, error_points, uniform
-from segment_anything.training import losses
-from segment_anything.training.losses import candidate_loss, soft_iou
-from segment_anything.training.optimisation import make_optimizer
-from segment_anything.training.step import StepPolicy, objectives, random_openings, select_trainable
+from sam_med2d.training import losses
+from sam_med2d.training.losses import candidate_loss, soft_iou
+from sam_med2d.training.optimizer import make_optimizer
+from sam_med2d.training.step import StepPolicy, objectives, random_openings, select_trainable
 from segment_anything.utils.upsampling import upsample
 from tests.conftest import make_tiny_model
 from tests.helpers import backward, gradients, streams, two_discs

@@ -12,11 +12,11 @@ from sam_med2d.data.records import MaskRef, Record, complete
 from sam_med2d.data.samplers import Draw
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
+from sam_med2d.training.losses import presence_loss, segmentation_losses
+from sam_med2d.training.step import StepPolicy, objectives, random_openings
 from segment_anything.build_sam import build_network, build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.training.losses import presence_loss, segmentation_losses
-from segment_anything.training.step import StepPolicy, objectives, random_openings
 from segment_anything.utils.transforms import Preprocessing
 
 from .conftest import TINY_SPEC, make_tiny_model

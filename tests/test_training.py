@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import train
-import trainer
 from sam_med2d.data.records import DataError
+from sam_med2d.training import trainer
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import adapter, common
 from segment_anything.modeling.factors import Factors

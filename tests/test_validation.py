@@ -14,9 +14,9 @@ from sam_med2d.data.records import MaskRef, Record, load_index
 from sam_med2d.evaluation.batch_prediction import draw_predictions, masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
+from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
 from sam_med2d.visualization import overlays
 from tests.conftest import make_tiny_model
-from validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
 
 RECORDS = load_index("data_demo", "train", check=False)
 KEYS = [mask.key for record in RECORDS for mask in record.masks]

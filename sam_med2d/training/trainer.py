@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from DataLoader import Batch, FundusDataset, make_loader
-from runlog import RunLog
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.records import (
     DataError,
@@ -34,19 +33,14 @@ from sam_med2d.evaluation.batch_prediction import presence_thresholds
 from sam_med2d.evaluation.report import write_summary
 from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
+from sam_med2d.training.checkpoints import load_state, save_checkpoint
+from sam_med2d.training.optimizer import Average, Gradients, factor_adapters, learning_rate_factor, make_optimizer
+from sam_med2d.training.run_log import RunLog
+from sam_med2d.training.step import Objectives, StepPolicy, objectives
+from sam_med2d.training.validation import Validation, merge
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.training.optimisation import (
-    Average,
-    Gradients,
-    factor_adapters,
-    learning_rate_factor,
-    make_optimizer,
-)
-from segment_anything.training.state import load_state, save_checkpoint
-from segment_anything.training.step import Objectives, StepPolicy, objectives
 from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
-from validation import Validation, merge
 
 logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed

@@ -9,11 +9,10 @@ from torch.autograd.function import once_differentiable
 
 from sam_med2d.prompts.click_loop import ClickPolicy, random_mask_only, run
 from sam_med2d.prompts.simulation import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
-
-from ..modeling import Sam
-from ..modeling.prompt_encoder import PADDING
-from .losses import candidate_loss, presence_loss
-from .optimisation import of_image
+from sam_med2d.training.losses import candidate_loss, presence_loss
+from sam_med2d.training.optimizer import of_image
+from segment_anything.modeling import Sam
+from segment_anything.modeling.prompt_encoder import PADDING
 
 ENCODER_MODES = ("adapter", "full", "none")
 UPDATES = ("batch", "round")

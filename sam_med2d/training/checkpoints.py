@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..checkpoint import DAMAGE, WEIGHTS_NAME, CheckpointError, save_pth, save_weights
-from ..utils.atomic import sync
+from segment_anything.checkpoint import DAMAGE, WEIGHTS_NAME, CheckpointError, save_pth, save_weights
+from segment_anything.utils.atomic import sync
 
 STATE_NAME = "state.pt"
 PTH_NAME = "model.pth"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..utils.upsampling import upsample
+from segment_anything.utils.upsampling import upsample
 
 FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
