@@ -43,8 +43,11 @@ def onnx_files(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _export(model: Sam, part_name: str, folder: Path) -> Path:
-    from exporting.files import describe, make  # the other benchmarks need no onnx
-    from exporting.parts import decoder_part, encoder_part
+    from sam_med2d.export.onnx_files import (
+        describe,  # the other benchmarks need no onnx
+        make,  # the other benchmarks need no onnx
+    )
+    from sam_med2d.export.onnx_parts import decoder_part, encoder_part
 
     part = encoder_part(model) if part_name == "encoder" else decoder_part(model)
     folder.mkdir()
@@ -53,8 +56,8 @@ def _export(model: Sam, part_name: str, folder: Path) -> Path:
 
 def _compare(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Times of the encoder in PyTorch and in onnxruntime, fp32 and int8."""
-    from exporting.files import session
-    from exporting.smaller import quantize
+    from sam_med2d.export.onnx_files import session
+    from sam_med2d.export.quantization import quantize
 
     model = _model(args.model_type, args.image_size, adapter=args.encoder_adapter)
     fp32 = _export(model, "encoder", folder / "compared")
@@ -73,7 +76,7 @@ def _compare(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def _small(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Times of vit_t's files: the decoder for one prompt and for many, the encoder and the decoder together."""
-    from exporting.files import session
+    from sam_med2d.export.onnx_files import session
 
     model = _model("vit_t", args.image_size)
     encoder, decoder = (session(_export(model, name, folder / name), args.threads) for name in ("encoder", "decoder"))

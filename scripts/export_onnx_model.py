@@ -18,8 +18,8 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from exporting.command import add_flags, add_switch, run
-from exporting.parts import Part, decoder_part
+from sam_med2d.export.command import add_flags, add_switch, run
+from sam_med2d.export.onnx_parts import Part, decoder_part
 from segment_anything.modeling import Sam
 from utils import run_main, setup_logging
 

@@ -13,16 +13,15 @@ import pytest
 import torch
 
 import utils
-from exporting import command, files, parts
-from exporting.files import run, session
-from exporting.parts import Part, decoder_part, encoder_part, picture
-from exporting.smaller import large_products
+from sam_med2d.export import command, onnx_files, onnx_image_encoder, onnx_parts
+from sam_med2d.export.onnx_files import run, session
+from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
+from sam_med2d.export.quantization import large_products
 from scripts import export_onnx_encoder_model, export_onnx_model
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY, model_metadata, save_weights
 from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.utils import onnx_encoder
 from segment_anything.utils.onnx import OnnxDecoder, OnnxEncoder, OnnxPreprocess, inner_frame
 from segment_anything.utils.transforms import Preprocessing, inside_square
 
@@ -76,7 +75,7 @@ def test_the_encoder_computes_the_same(adapter, size, monkeypatch):
     image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     whole = OnnxEncoder(model)(image)[0]
     torch.testing.assert_close(whole, model.encode(image).detach(), atol=2e-5, rtol=0)
-    monkeypatch.setattr(onnx_encoder, "SCORES_AT_ONCE", 3 * 16)  # bands of few query rows
+    monkeypatch.setattr(onnx_image_encoder, "SCORES_AT_ONCE", 3 * 16)  # bands of few query rows
     torch.testing.assert_close(OnnxEncoder(model)(image)[0], whole, atol=1e-5, rtol=0)
 
 
@@ -92,7 +91,9 @@ def test_attention_of_every_type_and_size(name, size):
         torch.nn.init.normal_(table)
     x = torch.randn(1, grid, grid, spec.embed_dim)
     with torch.no_grad():
-        torch.testing.assert_close(onnx_encoder.OnnxAttention(attention, grid)(x), attention(x), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            onnx_image_encoder.OnnxAttention(attention, grid)(x), attention(x), atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
@@ -168,8 +169,8 @@ def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     model.prompt_encoder.presence_thresholds |= {"optic_disc": 1.0, "vessel": 0.0}
     assert export("decoder", write(model, tmp_path / "w.safetensors"), tmp_path / "d.onnx") == 0
     labels = torch.tensor([[STRUCTURE + 1.0, -1], [STRUCTURE + 2.0, -1], [STRUCTURE + 1.0, 1]])
-    inputs = parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
-    found = run(session(tmp_path / "d.onnx"), inputs | parts.encoded_inputs(model, parts.images(model, 1)))
+    inputs = onnx_parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
+    found = run(session(tmp_path / "d.onnx"), inputs | onnx_parts.encoded_inputs(model, onnx_parts.images(model, 1)))
     assert (found["masks"][0] < -19.9).all() and (found["low_res_masks"][0] == -20).all()
     assert (found["masks"][1] > -19).all()
     assert (found["masks"][2] > -19).all(), "a click says that it is there"
@@ -181,7 +182,9 @@ def test_options_of_the_decoder(checkpoint, tmp_path):
     file, model = session(tmp_path / "d.onnx"), lively(structured())
     extra = ["masks", "iou_predictions", "stability_scores", "areas", "low_res_masks"]
     assert [o.name for o in file.get_outputs()] == extra
-    inputs = parts._prompts(model, prompts=5, points=3, seed=7) | parts.encoded_inputs(model, parts.images(model, 1))
+    inputs = onnx_parts._prompts(model, prompts=5, points=3, seed=7) | onnx_parts.encoded_inputs(
+        model, onnx_parts.images(model, 1)
+    )
     found = run(file, inputs)
     assert found["masks"].shape == (5, 1, 200, 180)
     torch.testing.assert_close(found["areas"][:, 0], (found["masks"] > 0).sum((1, 2, 3)).float())
@@ -191,7 +194,9 @@ def test_options_of_the_decoder(checkpoint, tmp_path):
 def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     """Also with three labels, where the public export returns the token that was never trained."""
     model = lively(structured())
-    inputs = parts._prompts(model, prompts=4, points=3, seed=7) | parts.encoded_inputs(model, parts.images(model, 1))
+    inputs = onnx_parts._prompts(model, prompts=4, points=3, seed=7) | onnx_parts.encoded_inputs(
+        model, onnx_parts.images(model, 1)
+    )
     candidates, iou, _ = OnnxDecoder(model)(**inputs)
     single, best, _ = OnnxDecoder(model, return_single_mask=True)(**inputs)
     assert torch.equal(best[:, 0], iou.amax(1)) and len(iou.argmax(1).unique()) >= 1
@@ -206,7 +211,7 @@ def test_a_detail_head_travels(tmp_path, tiny_type):
     encoded = run(session(tmp_path / "e.onnx"), {"input_image": image})
     assert encoded["detail_features"].shape == (1, 16, SIZE, SIZE)
     labels = torch.tensor([[1.0, -1]])
-    inputs = parts._prompts(model, prompts=1, points=2, seed=0, original=(SIZE, SIZE)) | {"point_labels": labels}
+    inputs = onnx_parts._prompts(model, prompts=1, points=2, seed=0, original=(SIZE, SIZE)) | {"point_labels": labels}
     found = run(session(tmp_path / "d.onnx"), inputs | encoded)
     with torch.no_grad():
         embedding = model.encode(image)
@@ -227,14 +232,14 @@ def test_files_say_what_they_are(checkpoint, tmp_path):
 
 
 def test_large_weights_lie_beside_the_file(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "ONE_FILE_LIMIT", 50_000)
+    monkeypatch.setattr(onnx_files, "ONE_FILE_LIMIT", 50_000)
     assert export("encoder", checkpoint, tmp_path / "out" / "e.onnx") == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"e.{metadata(tmp_path / 'out' / 'e.onnx')['weights'][:8]}.fp32.data", "e.onnx"]
     assert run(session(tmp_path / "out" / "e.onnx"), {"input_image": torch.zeros(1, 3, SIZE, SIZE)})
 
 
-@pytest.mark.parametrize("limit", [50_000, files.ONE_FILE_LIMIT])
+@pytest.mark.parametrize("limit", [50_000, onnx_files.ONE_FILE_LIMIT])
 def test_weights_that_were_exported_beside_a_file_stay_with_it(checkpoint, tmp_path, monkeypatch, limit):
     """As above 2 GB, where the exporter itself writes a file for each weight."""
     assert export("encoder", checkpoint, tmp_path / "e.onnx") == 0
@@ -243,10 +248,10 @@ def test_weights_that_were_exported_beside_a_file_stay_with_it(checkpoint, tmp_p
     options = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
     onnx.save(onnx.load(tmp_path / "e.onnx"), apart / "e.onnx", **options)
     about = metadata(tmp_path / "e.onnx")
-    monkeypatch.setattr(files, "ONE_FILE_LIMIT", limit)
+    monkeypatch.setattr(onnx_files, "ONE_FILE_LIMIT", limit)
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "e.onnx"
-    files.save(onnx.load(apart / "e.onnx", load_external_data=False), target, about, source=apart)
+    onnx_files.save(onnx.load(apart / "e.onnx", load_external_data=False), target, about, source=apart)
     shutil.rmtree(apart)
     assert len(list(target.parent.iterdir())) == (2 if limit == 50_000 else 1)
     image = {"input_image": torch.rand(1, 3, SIZE, SIZE)}
@@ -290,14 +295,14 @@ def test_a_file_that_loses_too_much_is_not_written(checkpoint, tmp_path, capfd):
 
 
 def test_each_file_is_made_on_its_own_disk(checkpoint, tmp_path, monkeypatch, capfd):
-    replace = files.os.replace
+    replace = onnx_files.os.replace
 
     def on_one_disk(source: Path, target: Path) -> None:
         if target.parent not in Path(source).parents:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         replace(source, target)
 
-    monkeypatch.setattr(files.os, "replace", on_one_disk)
+    monkeypatch.setattr(onnx_files.os, "replace", on_one_disk)
     output, int8 = tmp_path / "a" / "e.onnx", tmp_path / "b" / "int8.onnx"
     assert export("encoder", checkpoint, output, "--quantize-out", str(int8)) == 0, capfd.readouterr().err
     assert [path for folder in "ab" for path in (tmp_path / folder).iterdir()] == [output, int8]
@@ -340,7 +345,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
 
     monkeypatch.setattr(export_onnx_encoder_model, "make_part", spoiled)
     if where == "breaks":
-        monkeypatch.setattr(files, "save", broken)
+        monkeypatch.setattr(onnx_files, "save", broken)
     assert export("encoder", checkpoint, target) == 2
     message = capfd.readouterr().err
     assert ("differs from PyTorch: image_embeddings by" if where == "differs" else "no space left") in message
@@ -352,11 +357,11 @@ def test_verification_notices_wrong_shapes_and_numbers(checkpoint, tmp_path):
     assert export("encoder", checkpoint, tmp_path / "e.onnx", "--dynamic-batch") == 0
     file = session(tmp_path / "e.onnx")
     image = {"input_image": torch.zeros(1, 3, SIZE, SIZE)}
-    with pytest.raises(files.ExportError, match="has shape"):
-        files.differences(file, [(image, {"image_embeddings": torch.zeros(2, 256, 4, 4)})])
+    with pytest.raises(onnx_files.ExportError, match="has shape"):
+        onnx_files.differences(file, [(image, {"image_embeddings": torch.zeros(2, 256, 4, 4)})])
     nothing = {"input_image": torch.full((1, 3, SIZE, SIZE), torch.nan)}
-    with pytest.raises(files.ExportError, match="no numbers"):
-        files.differences(file, [(nothing, {"image_embeddings": torch.zeros(1, 256, 4, 4)})])
+    with pytest.raises(onnx_files.ExportError, match="no numbers"):
+        onnx_files.differences(file, [(nothing, {"image_embeddings": torch.zeros(1, 256, 4, 4)})])
 
 
 @pytest.mark.parametrize(
@@ -420,4 +425,4 @@ def test_bgr_models(tmp_path, tiny_type):
 
 
 def test_loss_limits_are_those_that_were_promised():
-    assert (command.INT8_LOSS, command.HALF_LOSS, parts.TOLERANCE) == (0.5, 0.1, 1e-3)
+    assert (command.INT8_LOSS, command.HALF_LOSS, onnx_parts.TOLERANCE) == (0.5, 0.1, 1e-3)

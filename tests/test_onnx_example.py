@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from exporting.parts import picture
+from sam_med2d.export.onnx_parts import picture
 from segment_anything import SamPredictor
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.utils.transforms import Preprocessing

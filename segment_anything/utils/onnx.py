@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sam_med2d.export.onnx_image_encoder import OnnxImageEncoder
+
 from ..modeling.sam import PIXEL_MEAN, PIXEL_STD, Sam
-from .onnx_encoder import OnnxImageEncoder
 from .transforms import Preprocessing
 
 LONGEST_SIDE = "longest_side"  # SAM's own geometry: the longer side becomes S, padded right and bottom

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from DataLoader import Batch, FundusDataset, collate
-from exporting.files import run
-from exporting.parts import Named, Part
 from sam_med2d.data.records import Record, has_map, load_index, read_image
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, score_batch
+from sam_med2d.export.onnx_files import run
+from sam_med2d.export.onnx_parts import Named, Part
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..modeling.adapter import Adapter
-from ..modeling.image_encoder import Attention, Block, ImageEncoderViT
+from segment_anything.modeling.adapter import Adapter
+from segment_anything.modeling.image_encoder import Attention, Block, ImageEncoderViT
 
 SCORES_AT_ONCE = 2**21  # attention scores of a head that are computed together: at 1024 px a global block has 2**24
 ONE_HOT = "one_hot"  # name of the buffers that are no weights

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from exporting import report
-from exporting.files import OPSETS, ExportError, describe, differences, make, place, session, workshop
-from exporting.parts import Part, encoded_inputs
-from exporting.smaller import half, quantize
+from sam_med2d.export import accuracy_report
+from sam_med2d.export.onnx_files import OPSETS, ExportError, describe, differences, make, place, session, workshop
+from sam_med2d.export.onnx_parts import Part, encoded_inputs
+from sam_med2d.export.quantization import half, quantize
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
@@ -140,7 +140,7 @@ def _calibration(args: argparse.Namespace, part: Part, model: Sam):
     """Inputs of the part made from the photographs."""
     if part.name == "encoder" and part.about["use_preprocess"]:
         raise UsageError("--calibration goes with normalised input: leave --use-preprocess out.")
-    for image in report.calibration_images(args.calibration, model, args.calibration_count):
+    for image in accuracy_report.calibration_images(args.calibration, model, args.calibration_count):
         if part.name == "encoder":
             yield {"input_image": image.expand(part.example["input_image"].shape[0], -1, -1, -1)}
         else:
@@ -152,17 +152,17 @@ def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, P
     files = {name: session(path) for name, path in made.items()}
     checks = list(part.checks())
     worst = {name: max(differences(file, checks).values()) for name, file in files.items()}
-    ms = report.latencies(part, model, files)
+    ms = accuracy_report.latencies(part, model, files)
     dice, cases = {}, 0
     if args.photographs:
         _require_dice(part)
-        records = report.photographs(args.photographs, "--photographs", args.photograph_count)
-        models = {"torch": model} | {name: report.with_file(model, part, file) for name, file in files.items()}
-        dice, cases = report.dice_of(models, records, multimask=multimask)
+        records = accuracy_report.photographs(args.photographs, "--photographs", args.photograph_count)
+        models = {"torch": model} | {name: accuracy_report.with_file(model, part, file) for name, file in files.items()}
+        dice, cases = accuracy_report.dice_of(models, records, multimask=multimask)
     sizes = {name: sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*")) for name, path in made.items()}
-    rows = [report.Measured("torch", None, None, dice.get("torch"), ms["torch"])]
-    rows += [report.Measured(name, sizes[name], worst[name], dice.get(name), ms[name]) for name in files]
-    logger.info("\n" + report.table(rows, cases))
+    rows = [accuracy_report.Measured("torch", None, None, dice.get("torch"), ms["torch"])]
+    rows += [accuracy_report.Measured(name, sizes[name], worst[name], dice.get(name), ms[name]) for name in files]
+    logger.info("\n" + accuracy_report.table(rows, cases))
     for name, limit in (("int8", INT8_LOSS), ("fp16", HALF_LOSS)):
         loss = 100 * (dice["torch"] - dice[name]) if name in dice else 0.0
         limit = limit if args.max_dice_loss is None else args.max_dice_loss

@@ -23,7 +23,7 @@ from onnx.external_data_helper import (
 )
 from torch import Tensor
 
-from exporting.parts import COUNTS, TOLERANCE, Check, Part
+from sam_med2d.export.onnx_parts import COUNTS, TOLERANCE, Check, Part
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import sync

@@ -9,9 +9,9 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from exporting.files import ExportError, is_large, save
-from exporting.parts import Named
-from segment_anything.utils.onnx_encoder import ONE_HOT
+from sam_med2d.export.onnx_files import ExportError, is_large, save
+from sam_med2d.export.onnx_image_encoder import ONE_HOT
+from sam_med2d.export.onnx_parts import Named
 
 LEAST_ROWS = 64  # of a weight matrix [rows, columns]: smaller products gain nothing
 # Sums of squares and positions' phases leave the range and the resolution of half precision; sizes count beyond 2048.
