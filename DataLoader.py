@@ -23,7 +23,7 @@ from sam_med2d.data.records import MaskRef, Record, check_size, read_image, read
 from sam_med2d.data.samplers import Draw, EpochBatches
 from sam_med2d.prompts.simulation import largest_component
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.utils.fov import fov_mask
+from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 
 BOXES = ("component", "mask")

@@ -24,8 +24,8 @@ from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
+from segment_anything.refinement.tiling import LARGE, Tiles
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from segment_anything.windows import LARGE, Tiles
 from utils import (
     SHIPPED_WEIGHTS,
     Processes,

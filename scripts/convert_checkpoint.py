@@ -39,7 +39,7 @@ from segment_anything.checkpoint import (
     read_tensors,
     save_weights,
 )
-from segment_anything.conversion import EXTRA_NAME, merge, read_any, save_hub, split
+from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, save_hub, split
 from segment_anything.modeling.mask_decoder import MASK_RULES
 
 TARGETS = ("safetensors", "huggingface", "adapters")

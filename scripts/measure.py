@@ -44,7 +44,7 @@ from sam_med2d.data.records import (
 )
 from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
 from sam_med2d.visualization.overlays import write_picture
-from segment_anything.utils.fov import fov_mask
+from segment_anything.utils.field_of_view import fov_mask
 from utils import UsageError, add_bool, make_folder, run_main
 
 

@@ -22,7 +22,7 @@ from .utils.amg import (
     nms,
     remove_small_regions,
 )
-from .utils.fov import fov_mask
+from .utils.field_of_view import fov_mask
 from .utils.rle import Rle, area_from_rle, box_from_rle, mask_to_rle, rle_to_mask, run_lengths
 from .utils.transforms import to_tensor
 

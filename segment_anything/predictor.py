@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .mirrors import mirrored
 from .modeling import Sam
 from .modeling.prompt_encoder import STRUCTURE
+from .refinement.mirroring import mirrored
+from .refinement.tiling import Tiles, blend_tiles, window_pixels, zoom_in
 from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
-from .windows import Tiles, blend_tiles, window_pixels, zoom_in
 
 LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
 

@@ -23,7 +23,7 @@ from segment_anything.utils.amg import (
     nms,
     remove_small_regions,
 )
-from segment_anything.utils.fov import fov_mask
+from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.rle import rle_to_mask
 from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 from tests.conftest import make_tiny_model

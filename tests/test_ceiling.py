@@ -9,8 +9,8 @@ import pytest
 import utils
 from sam_med2d.evaluation.grid_ceiling import Ceilings, ceiling
 from segment_anything.checkpoint import model_metadata, save_weights
+from segment_anything.refinement.tiling import tiled_frame
 from segment_anything.utils.transforms import Frame, window_around
-from segment_anything.windows import tiled_frame
 from tests.helpers import load_test_script
 from tests.test_tester import cases, make_data, words
 from tests.test_windows import make_model

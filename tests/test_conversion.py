@@ -17,7 +17,7 @@ from segment_anything.checkpoint import (
     read_checkpoint,
     save_weights,
 )
-from segment_anything.conversion import EXTRA_NAME, hub_config, hub_name, own_name, read_any, to_hub
+from segment_anything.checkpoint_conversion import EXTRA_NAME, hub_config, hub_name, own_name, read_any, to_hub
 from tests.conftest import TINY_SPEC, make_tiny_model
 
 STRUCTURES = ("optic_disc", "vessel")

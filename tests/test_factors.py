@@ -6,7 +6,7 @@ from torch import nn
 
 from sam_med2d.training.optimizer import Gradients, factor_adapters
 from segment_anything.modeling.adapter import Adapter
-from segment_anything.modeling.factors import Factors, factors_of, outer
+from segment_anything.modeling.factored_gradients import Factors, factors_of, outer
 
 DIM, SIDE = 256, 16
 

@@ -18,7 +18,7 @@ from sam_med2d.data.records import DataError
 from sam_med2d.training import trainer
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import adapter, common
-from segment_anything.modeling.factors import Factors
+from segment_anything.modeling.factored_gradients import Factors
 from tests.helpers import assert_same_run, load_test_script, logged_losses, stop_and_go_on, train_args
 from utils import run_main
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.utils.fov import find_fov
+from segment_anything.utils.field_of_view import find_fov
 from segment_anything.utils.transforms import (
     MODES,
     OUTSIDE_LOGIT,

@@ -14,12 +14,11 @@ from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.build_sam import build_network
-from segment_anything.mirrors import mirrored
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
-from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
-from segment_anything.windows import (
+from segment_anything.refinement.mirroring import mirrored
+from segment_anything.refinement.tiling import (
     Tiles,
     blend_tiles,
     prompt_places,
@@ -29,6 +28,7 @@ from segment_anything.windows import (
     window_pixels,
     zoom_in,
 )
+from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
 
 from .conftest import TINY_SPEC
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segment_anything.utils.fov import find_fov, fov_mask
+from segment_anything.utils.field_of_view import find_fov, fov_mask
 
 THUMBNAIL = 32
 # Least correlation of the two thumbnails of candidates. Of 440 photographs, copies of 60 % of the size and JPEG

@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_med2d.dataset_checks.alignment import PLACED, SEARCH_SIDE, SETTLED, WORKING_SIDE, Evidence, Fit, Move, to_side
 from sam_med2d.dataset_checks.findings import Finding
-from segment_anything.utils.fov import fov_mask
+from segment_anything.utils.field_of_view import fov_mask
 
 # An inverted mask fills most of the picture and of what surrounds the structure: the dark surround of the field of
 # view, or the picture's border where the field of view leaves hardly any. Sound masks of the train map and of lesion

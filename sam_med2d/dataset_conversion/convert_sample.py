@@ -13,7 +13,7 @@ import numpy as np
 from sam_med2d.data.image_formats import read_photograph, read_values
 from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.samples import Sample
-from segment_anything.utils.fov import find_fov, fov_mask
+from segment_anything.utils.field_of_view import find_fov, fov_mask
 from segment_anything.utils.transforms import resize_mask
 
 JPEG_QUALITY = 95

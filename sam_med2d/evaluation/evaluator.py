@@ -39,7 +39,7 @@ from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts,
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
-from segment_anything.windows import AT_ONCE, Tiles
+from segment_anything.refinement.tiling import AT_ONCE, Tiles
 from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")

@@ -12,8 +12,8 @@ from typing import Any
 from sam_med2d.evaluation.summary import Row, Tally
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.overlays import heading
+from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.atomic import atomic_path, write_text
-from segment_anything.windows import Tiles
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
 TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segment_anything.modeling.adapter import Adapter
-from segment_anything.modeling.factors import factors_of, keep_factors
+from segment_anything.modeling.factored_gradients import factors_of, keep_factors
 
 IMAGE_PARTS = ("image_encoder.", "mask_decoder.detail.")  # of the model's parameters, by name
 SCHEDULES = ("cosine", "multistep", "none")

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .common import linear, prefers_convolution, traced
-from .factors import Factors, factors_of, outer, product, product_with_columns, taken
+from .factored_gradients import Factors, factors_of, outer, product, product_with_columns, taken
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:

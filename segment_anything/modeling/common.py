@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .factors import Factors, product, product_with_columns, taken
+from .factored_gradients import Factors, product, product_with_columns, taken
 
 
 class LayerNorm2d(nn.Module):

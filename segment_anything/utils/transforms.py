@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..modeling.sam import PIXEL_MEAN, PIXEL_STD
-from .fov import find_fov
+from .field_of_view import find_fov
 from .longest_side import ResizeLongestSide
 
 MODES = ("fundus", "sam_med2d")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .mirrors import MIRRORS
-from .modeling import Sam
-from .modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
-from .utils.transforms import OUTSIDE_LOGIT, Frame, to_tensor, window_around, window_frame
+from ..modeling import Sam
+from ..modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
+from ..utils.transforms import OUTSIDE_LOGIT, Frame, to_tensor, window_around, window_frame
+from .mirroring import MIRRORS
 
 AT_ONCE = 8  # windows that go through the encoder together
 MOST_ENLARGED = 4  # model pixels per pixel of the photograph and axis

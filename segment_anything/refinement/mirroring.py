@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .modeling import Sam
+from ..modeling import Sam
 
 MIRRORS = ((-1,), (-2,), (-2, -1))  # the axes that are turned around: left and right, top and bottom, both
 

@@ -1,0 +1,1 @@
+"""Answers from several views of a photograph: mirror images, windows, tiles."""
