@@ -48,6 +48,30 @@ from torch import nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.dataset_conversion import (
+    add_prepare_flags,  # noqa: E402
+    prepare,  # noqa: E402
+)
+from benchmarks.onnx import (
+    add_onnx_flags,  # noqa: E402
+    onnx_files,  # noqa: E402
+)
+from benchmarks.reference_encoder import OracleEncoder  # noqa: E402
+from benchmarks.reference_evaluation import (
+    box_opening,  # noqa: E402
+    click_opening,  # noqa: E402
+    published_run,  # noqa: E402
+)
+from benchmarks.reference_training import (
+    OracleSam,  # noqa: E402
+    published_step,  # noqa: E402
+)
+from benchmarks.timing import (
+    Worker,  # noqa: E402
+    interleaved,  # noqa: E402
+    peak_memory,  # noqa: E402
+    serve,  # noqa: E402
+)
 from DataLoader import Batch  # noqa: E402
 from sam_med2d.data.records import (
     MaskRef,  # noqa: E402
@@ -74,16 +98,10 @@ from sam_med2d.training.step import (
     objectives,  # noqa: E402
     select_trainable,  # noqa: E402
 )
-from scripts.benchmark_onnx import add_onnx_flags, onnx_files  # noqa: E402
-from scripts.benchmark_preparation import add_prepare_flags, prepare  # noqa: E402
-from scripts.measuring import Worker, interleaved, peak_memory, serve  # noqa: E402
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
 from segment_anything.modeling import Sam  # noqa: E402
 from segment_anything.modeling.image_encoder import ImageEncoderViT  # noqa: E402
 from segment_anything.utils.transforms import Frame  # noqa: E402
-from tests.oracle_encoder import OracleEncoder  # noqa: E402
-from tests.oracle_evaluation import box_opening, click_opening, published_run  # noqa: E402
-from tests.oracle_training import OracleSam, published_step  # noqa: E402
 from utils import keep_freed_memory  # noqa: E402
 
 VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": (2, 5, 8, 11)}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import reference_training as oracle
 from sam_med2d.training.losses import segmentation_loss
 from sam_med2d.training.step import select_trainable
 from scripts.benchmark import COLUMNS, evaluation_data, our_table, published_table
-from tests import oracle_training as oracle
 from tests.conftest import TINY_SPEC, make_tiny_model
 
 BENCHMARK = Path(__file__).parent.parent / "scripts" / "benchmark.py"

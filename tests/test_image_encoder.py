@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
 from segment_anything.modeling.adapter import Adapter, gather, overlap_add, paint, strided_conv, transposed_conv
 from segment_anything.modeling.common import LayerNorm2d, linear
 from segment_anything.modeling.image_encoder import ImageEncoderViT, _attend
 from tests.golden.seeded_weights import fill, load_layout
-from tests.oracle_encoder import ChannelNorm, OracleEncoder
 
 GOLDEN = Path(__file__).parent / "golden"
 GLOBALS = (2, 5, 8, 11)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.reference_training import PlainDecoder, PlainPromptEncoder
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from tests.golden.seeded_weights import fill, load_layout
-from tests.oracle_training import PlainDecoder, PlainPromptEncoder
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS = {"vit_b_256": False, "vit_b_256_adapter": True}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scripts.measuring import interleaved
+from benchmarks.timing import interleaved
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.modeling import Sam
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .oracle_encoder import ChannelNorm, OracleEncoder
+from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
 
 CLICKS = (1, 3, 5, 9)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .oracle_training import OracleSam
+from benchmarks.reference_training import OracleSam
 
 EPS = 1e-7
 Points = tuple[Tensor, Tensor]

@@ -1,0 +1,1 @@
+"""Time and memory against a straightforward rendering of the published formulas."""
