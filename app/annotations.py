@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.absences import Absences
+from app.absent_structures import Absences
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.data.records import DataError, map_path, read_map, read_mask, resolve, structure_of
 from sam_med2d.visualization.overlays import write_picture
