@@ -19,7 +19,9 @@ TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1
 
 
 # processes that tests start come from one server, which has imported what they need once
-multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.tiny_scripts", "tests.test_atomic"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["tests.helpers.tiny_scripts", "tests.segment_anything.utils.test_atomic"]
+)
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a background job; processes that tests start would ignore it

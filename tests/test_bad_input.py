@@ -24,9 +24,9 @@ from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.utils.transforms import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
-from tests.helpers import load_test_script
+from tests.helpers.paths import ROOT
+from tests.helpers.training_runs import load_test_script
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train": train, "test": load_test_script()}
 BOTH = pytest.mark.parametrize("script", SCRIPTS)
 IMAGE, DISC, VESSEL = "images/eye.png", "masks/eye_optic_disc_000.png", "masks/eye_vessel_000.png"

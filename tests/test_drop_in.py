@@ -1,7 +1,6 @@
 """Code that was written for Segment Anything and for SAM-Med2D runs as it is."""
 
 from argparse import Namespace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,11 +14,11 @@ from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.predictor_sammed import SammedPredictor
 from segment_anything.utils.transforms import Preprocessing, ResizeLongestSide
 from tests.conftest import TINY_SPEC, make_tiny_model
-from tests.golden.seeded_weights import fill, load_layout
-from tests.test_predictor import PREPROCESSINGS, photograph
+from tests.helpers.paths import GOLDEN
+from tests.helpers.seeded_weights import fill, load_layout
+from tests.segment_anything.test_predictor import PREPROCESSINGS, photograph
 
 SIZE, LOW = 64, 16
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture

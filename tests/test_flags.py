@@ -8,7 +8,7 @@ import pytest
 
 import train
 from sam_med2d.evaluation.batch_prediction import Mode
-from tests.helpers import load_test_script
+from tests.helpers.training_runs import load_test_script
 from utils import SHIPPED_WEIGHTS, Processes, UsageError, resume_command
 
 test_script = load_test_script()

@@ -1,0 +1,130 @@
+"""What the benchmark compares with: the same model, loss and schedule in training, the same work in evaluation."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import reference_training as oracle
+from sam_med2d.training.losses import segmentation_loss
+from sam_med2d.training.step import select_trainable
+from scripts.benchmark import COLUMNS, evaluation_data, our_table, published_table
+from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers.paths import ROOT
+
+BENCHMARK = ROOT / "scripts" / "benchmark.py"
+SIZE = 64
+
+
+def both_models() -> tuple[torch.nn.Module, oracle.OracleSam]:
+    """A tiny model with adapters and its oracle, with the same weights; the adapters and the decoder train."""
+    fast = make_tiny_model(encoder_adapter=True, image_size=SIZE)
+    plain = oracle.OracleSam(image_size=SIZE, adapter=True, **vars(TINY_SPEC))
+    plain.load_state_dict(fast.state_dict())
+    for model in (fast, plain):
+        select_trainable(model, "adapter")
+    return fast, plain
+
+
+def squares() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two images with two masks each, and their boxes."""
+    mask = torch.zeros(4, 1, SIZE, SIZE, dtype=torch.bool)
+    box = torch.tensor([[8.0 + 4 * i, 10, 30 + 4 * i, 40] for i in range(4)])
+    for i, (left, top, right, bottom) in enumerate(box.long().tolist()):
+        mask[i, 0, top:bottom, left:right] = True
+    return torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)), mask, box
+
+
+def test_model_and_gradients_equal_the_plain_formulas():
+    fast, plain = both_models()
+    image, mask, box = squares()
+    coords, labels = oracle.opening(mask, box, torch.Generator().manual_seed(1))
+    labels[0, -1] = -1  # all kinds of points: a padding one, too
+    prompt = torch.rand(4, 1, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(2))
+    embeddings = fast.encode(image)[torch.arange(2).repeat_interleave(2)]
+    found = fast.decode_points(embeddings, coords, labels, prompt, multimask=True)[:2]
+    expected = plain.decode(plain.image_encoder(image).repeat_interleave(2, 0), coords, labels, prompt)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+    for loss_of, (low_res, iou) in ((segmentation_loss, found), (oracle.published_loss, expected)):
+        logits = torch.nn.functional.interpolate(low_res[:, :1], (SIZE, SIZE), mode="bilinear")
+        extra = {"reduction": "batch"} if loss_of is segmentation_loss else {}
+        loss_of(logits, mask, iou[:, :1], **extra).backward()
+    theirs = dict(plain.named_parameters())
+    for name, parameter in fast.named_parameters():
+        ours, expected = (torch.zeros_like(p) if p.grad is None else p.grad for p in (parameter, theirs[name]))
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_published_step_trains_what_the_paper_trains():
+    _, plain = both_models()
+    before = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = [oracle.published_step(plain, optimizer, *squares(), rounds=3, generator=generator) for _ in range(8)]
+    assert all(len(rounds) == 4 for rounds in losses)
+    assert sum(losses[-1]) < 0.7 * sum(losses[0])
+    moved = {name for name, p in plain.named_parameters() if not torch.equal(p, before[name])}
+    frozen = {name for name in before if name.startswith("image_encoder.") and ".Adapter." not in name}
+    assert not moved & frozen and len(moved) > 0.9 * len(before.keys() - frozen)
+
+
+def test_train_benchmark_prints_its_numbers_last():
+    flags = ["--model-type=vit_t", "--image-size=64", "--images=1", "--masks=2", "--rounds=1", "--repeats=1"]
+    flags += ["--threads=1"]
+    run = subprocess.run([sys.executable, BENCHMARK, "train", *flags], capture_output=True, text=True, check=True)
+    numbers = json.loads(run.stdout.splitlines()[-1])
+    assert numbers.keys() == {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"}
+    assert all(value > 0 for value in numbers.values())
+
+
+def test_evaluation_equals_the_published_runs():
+    """Prompts, clicks and candidates are the same: one other click changes the scores of the rounds behind it.
+
+    In float64, where no pixel is so close to the threshold that rounding moves it to the other side.
+    """
+    fast, plain = (model.double() for model in both_models())
+    plain.prompt_encoder.pe_layer = fast.prompt_encoder.pe_layer  # ours rounds positions to float32
+    batch, prompts = evaluation_data(images=2, masks=3, size=SIZE)
+    batch = replace(batch, image=batch.image.double())
+    ours, theirs = (
+        torch.tensor(make_table(model, batch, prompts))
+        for make_table, model in ((our_table, fast), (published_table, plain))
+    )
+    assert ours.shape == (len(COLUMNS), 6, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    assert len(ours.unique(dim=0)) == len(COLUMNS), "each column has its own scores"
+
+
+@pytest.mark.parametrize("masks", [1, 3])
+def test_evaluations_compute_all_rounds(masks):
+    """No round is left out, however good the prediction is; ours shares those of 1, 3 and 5 clicks."""
+    data = evaluation_data(images=1, masks=masks, size=SIZE)
+    calls = Counter()
+    for make_table, model in zip((our_table, published_table), both_models(), strict=True):
+        decoder = model.mask_decoder
+        for part in (model.image_encoder, decoder if isinstance(model, oracle.OracleSam) else decoder.transformer):
+            part.register_forward_hook(lambda part, *_: calls.update([type(part).__name__]))
+        make_table(model, *data)
+    assert calls["ImageEncoderViT"] == 1 and calls["TwoWayTransformer"] == 1 + 5
+    assert calls["OracleEncoder"] == 4 * masks and calls["PlainDecoder"] == (1 + 1 + 3 + 5) * masks
+
+
+def test_evaluate_benchmark_prints_its_numbers_last():
+    flags = ["--model-type=vit_t", "--image-size=64", "--masks", "1", "2", "--repeats=1", "--threads=1"]
+    run = subprocess.run([sys.executable, BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True)
+    numbers = json.loads(run.stdout.splitlines()[-1])
+    assert numbers.keys() == {"ratio_m1", "ratio_m2", "decode_over_encode"}
+    assert all(value > 0 for value in numbers.values())
+
+
+def test_onnx_benchmark_prints_its_numbers_last():
+    flags = ["--model-type=vit_t", "--image-size=64", "--rounds=1", "--threads=1"]
+    run = subprocess.run([sys.executable, BENCHMARK, "onnx", *flags], capture_output=True, text=True, check=True)
+    numbers = json.loads(run.stdout.splitlines()[-1])
+    assert numbers.keys() == {"ort_fp32_ratio", "ort_int8_ratio", "decoder_ms", "decoder_batch32_ms", "vit_t_ms"}
+    assert all(value > 0 for value in numbers.values())

@@ -1,0 +1,74 @@
+"""A run that is killed again and again, and started again each time, ends as one that nothing disturbed."""
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from sam_med2d.training.checkpoints import load_state
+from segment_anything.checkpoint import read_checkpoint
+from tests.helpers.tiny_scripts import fork
+from tests.helpers.training_runs import logged_losses, train_words
+
+KILLS = 20
+UPDATES = {"round": 2, "batch": 1}  # of a step with two rounds
+FLAGS = ("--save_every", "1", "--epochs", "10", "--iter_point", "1", "--val_every", "4")
+
+
+def start(work_dir: Path, log: Path):
+    """Start the run, from its last checkpoint if there is one."""
+    last = work_dir / "models/tiny/last"
+    resume = ("--resume", str(last)) if last.exists() else ()
+    return fork(train_words(work_dir, *FLAGS, *resume), log)
+
+
+def saved_step(last: Path) -> int:
+    """The step of a checkpoint, which must be whole: weights, and the weights and the state that train on."""
+    state, weights = load_state(last), read_checkpoint(last).state
+    assert last.resolve().name.rstrip("+") == f"step-{state['step']:07d}"
+    assert {name: tensor.shape for name, tensor in state["trained"].items()} == {
+        name: weights[name].shape for name in state["trained"]
+    }
+    moments = [int(moment["step"]) for moment in state["optimizer"]["state"].values()]
+    updates = UPDATES[state["flags"]["--update"]] * state["step"]
+    assert len(moments) == len(state["trained"]) and state["step"] <= min(moments) <= max(moments) == updates
+    return state["step"]
+
+
+def test_a_run_killed_at_twenty_moments_ends_as_if_undisturbed(tmp_path):
+    """Each start is killed soon after the first thing it writes, in the middle of training or of saving."""
+    chance, step = random.Random(0), 0
+    folder, log = tmp_path / "killed", tmp_path / "log"
+    run = folder / "models/tiny"
+    for _ in range(KILLS):
+        before = entries(run)
+        process = start(folder, log)
+        while entries(run) == before and process.is_alive():
+            time.sleep(0.002)
+        process.join(chance.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL), log.read_text()
+        if process.exitcode == 0:  # a fast machine is at the end before the last kill: once more
+            shutil.rmtree(run)
+            step = 0
+        elif (run / "last").exists():
+            before, step = step, saved_step(run / "last")
+            assert step >= before
+    for work_dir in (folder, tmp_path / "whole"):
+        process = start(work_dir, log)
+        process.join(120)
+        assert process.exitcode == 0, log.read_text()
+    found, expected = (load_file(d / "models/tiny/last/model.safetensors") for d in (folder, tmp_path / "whole"))
+    assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in found)
+    assert logged_losses(folder) == logged_losses(tmp_path / "whole")
+    assert len({path.resolve() for path in run.iterdir() if path.is_dir() and "step-" in path.resolve().name}) <= 2
+    assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
+
+
+def entries(run: Path) -> set[str]:
+    """Names in the run's folder, and the time of each."""
+    return {f"{e.name} {e.lstat().st_mtime_ns}" for e in run.glob("*step-*")} if run.exists() else set()
