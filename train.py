@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from DataLoader import BOXES
+from sam_med2d.data.dataset import BOXES
 from sam_med2d.data.records import complete, load_folders, named_in
 from sam_med2d.evaluation.batch_prediction import METRICS
 from sam_med2d.training.losses import LOSSES, TEACHERS

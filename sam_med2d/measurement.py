@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from metrics import VESSELS, vertical_cup_to_disc_ratio
 from sam_med2d.data.records import DataError, Record, check_size, read_image, read_mask
+from sam_med2d.evaluation.metrics import VESSELS, vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
 from segment_anything.utils.atomic import atomic_path
 from segment_anything.utils.transforms import bounding_box

@@ -72,7 +72,7 @@ from benchmarks.timing import (
     peak_memory,  # noqa: E402
     serve,  # noqa: E402
 )
-from DataLoader import Batch  # noqa: E402
+from sam_med2d.data.dataset import Batch  # noqa: E402
 from sam_med2d.data.records import (
     MaskRef,  # noqa: E402
     Record,  # noqa: E402

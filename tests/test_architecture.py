@@ -212,7 +212,7 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
         "os.path",
         "sam_med2d.training.losses",
         "segment_anything.modeling.Sam",
-        "DataLoader.Batch",
+        "sam_med2d.data.dataset.Batch",
         "torchvision.ops",
     } <= everything
     top = set(imports(path, top_level=True))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import train
 import utils
-from DataLoader import FundusDataset
+from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.records import load_index
 from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS

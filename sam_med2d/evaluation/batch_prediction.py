@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from DataLoader import Batch
-from metrics import SCORES, SOFT, Case, score
+from sam_med2d.data.dataset import Batch
 from sam_med2d.data.records import MaskRef, read_image
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
+from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
 from sam_med2d.prompts.prompt_file import Prompts, stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points

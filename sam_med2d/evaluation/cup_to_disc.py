@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics import vertical_cup_to_disc_ratio
+from sam_med2d.evaluation.metrics import vertical_cup_to_disc_ratio
 
 VCDR, CUP, DISC = "vcdr", "optic_cup", "optic_disc"
 

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from DataLoader import Batch, FundusDataset, collate, make_loader
-from metrics import SOFT
+from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import (
@@ -33,6 +32,7 @@ from sam_med2d.evaluation.batch_prediction import (
     score_batch,
 )
 from sam_med2d.evaluation.grid_ceiling import CEILING
+from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.summary import Tally
 from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts

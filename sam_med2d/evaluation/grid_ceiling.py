@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metrics import Case, dice
+from sam_med2d.evaluation.metrics import Case, dice
 from segment_anything.utils.transforms import Frame, coverage
 
 CEILING = "ceiling"

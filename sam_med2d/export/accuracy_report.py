@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from DataLoader import Batch, FundusDataset, collate
+from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.records import Record, has_map, load_index, read_image
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, score_batch
 from sam_med2d.export.onnx_files import run

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from DataLoader import Batch, FundusDataset, collate
+from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.records import DataError, MaskRef, Record, UnreadableError, errors_of
 from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from DataLoader import Batch, FundusDataset, make_loader
 from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
 from sam_med2d.data.records import (
     DataError,
     Record,

@@ -6,7 +6,7 @@ from itertools import islice, zip_longest
 import numpy as np
 import torch
 
-from DataLoader import Batch, FundusDataset, make_loader
+from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
 from sam_med2d.data.records import Record
 from sam_med2d.evaluation.batch_prediction import (
     Prediction,

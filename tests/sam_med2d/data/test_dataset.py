@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.records import (
     DataError,
     MaskRef,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import FundusDataset
-from metrics import Case, dice
+from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.records import load_index, read_image, read_mask
+from sam_med2d.evaluation.metrics import Case, dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import Preprocessing
 

@@ -14,7 +14,7 @@ from scipy.spatial import distance
 from skimage.draw import disk
 from skimage.morphology import skeletonize
 
-from metrics import SCORES, SOFT, VESSELS, Case, Counts, count, score, vertical_cup_to_disc_ratio
+from sam_med2d.evaluation.metrics import SCORES, SOFT, VESSELS, Case, Counts, count, score, vertical_cup_to_disc_ratio
 from tests.helpers import paths
 
 GOLDEN = np.load(paths.GOLDEN / "golden_losses_transforms.npz")

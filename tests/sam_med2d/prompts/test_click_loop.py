@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import Batch
+from sam_med2d.data.dataset import Batch
 from sam_med2d.data.records import DataError, MaskRef, Record
 from sam_med2d.evaluation import batch_prediction
 from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch

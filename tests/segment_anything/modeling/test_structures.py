@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from DataLoader import FundusDataset, collate
+from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, complete
 from sam_med2d.data.samplers import Draw
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, presence_thresholds

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from DataLoader import FundusDataset, collate
+from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.prompts.prompt_file import make_prompts
