@@ -18,32 +18,21 @@ from pathlib import Path
 import torch
 
 from sam_med2d.data.records import DataError, Record, askable, check_data_sets, complete, load_folders, named_in
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import METRICS, POINTS, STRUCTURE, Mode, parse_mode
 from sam_med2d.evaluation.evaluator import Tester
+from sam_med2d.runtime.cli import add_bool, add_complete, parse_with_given, run_main, setup_logging
+from sam_med2d.runtime.devices import compile_encoder, warn_of_emulation
+from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.model_loading import SHIPPED_WEIGHTS
+from sam_med2d.runtime.reproducibility import seed_everything
+from sam_med2d.runtime.run_folder import make_folder, refuse_run_name, resume_command
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.refinement.tiling import LARGE, Tiles
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from utils import (
-    SHIPPED_WEIGHTS,
-    Processes,
-    UsageError,
-    add_bool,
-    add_complete,
-    compile_encoder,
-    join_processes,
-    leave_processes,
-    make_folder,
-    parse_with_given,
-    refuse_run_name,
-    resume_command,
-    run_main,
-    seed_everything,
-    setup_logging,
-    warn_of_emulation,
-)
 
 logger = logging.getLogger("test")
 DEFAULT_PROMPTS = ["box", "1", "3", "5"]

@@ -20,7 +20,13 @@ import torch
 
 from sam_med2d.data.dataset import BOXES
 from sam_med2d.data.records import complete, load_folders, named_in
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import METRICS
+from sam_med2d.runtime.cli import add_bool, add_complete, run_main, setup_logging
+from sam_med2d.runtime.devices import compile_encoder
+from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.reproducibility import prepare_training, record
+from sam_med2d.runtime.run_folder import make_run_folder, resume_command
 from sam_med2d.training.losses import LOSSES, TEACHERS
 from sam_med2d.training.optimizer import SCHEDULES
 from sam_med2d.training.step import ENCODER_MODES, UPDATES, select_trainable
@@ -31,21 +37,6 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from utils import (
-    Processes,
-    UsageError,
-    add_bool,
-    add_complete,
-    compile_encoder,
-    join_processes,
-    leave_processes,
-    make_run_folder,
-    prepare_training,
-    record,
-    resume_command,
-    run_main,
-    setup_logging,
-)
 
 logger = logging.getLogger("train")
 BALANCES = ("none", "structure")

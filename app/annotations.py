@@ -13,9 +13,9 @@ import numpy as np
 from app.absent_structures import Absences
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.data.records import DataError, map_path, read_map, read_mask, resolve, structure_of
+from sam_med2d.errors import UsageError
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
-from utils import UsageError
 
 SPLITS = ("train", "val", "test")
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure

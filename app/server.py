@@ -26,8 +26,11 @@ from filelock import FileLock, Timeout
 from app.annotations import SPLITS, Annotations
 from app.annotator import Annotator
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import run_main, setup_logging
+from sam_med2d.runtime.devices import resolve_device
 from sam_med2d.runtime.model_loading import add_model_flags, load_model
-from utils import UsageError, make_folder, resolve_device, run_main, setup_logging
+from sam_med2d.runtime.run_folder import make_folder
 
 logger = logging.getLogger("app")
 

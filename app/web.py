@@ -24,10 +24,10 @@ from app.annotations import Annotations
 from app.annotator import Annotator
 from sam_med2d.data.image_formats import size_of
 from sam_med2d.data.records import DataError
+from sam_med2d.errors import UsageError
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.visualization.overlays import OUTLINES
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
-from utils import UsageError
 
 STATIC = Path(__file__).parent / "static"
 HOSTS = ["127.0.0.1", "localhost"]  # a page of elsewhere, whose name was made to lead here, is not answered

@@ -32,6 +32,10 @@ from tqdm import tqdm
 from sam_med2d.data.mask_folder import photographs
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, read_pixels
 from sam_med2d.data.records import DataError
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import parse_with_given, run_main, setup_logging
+from sam_med2d.runtime.devices import resolve_device
+from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.build_sam import MODEL_SPECS, build_sam
@@ -39,7 +43,6 @@ from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from utils import UsageError, make_folder, parse_with_given, resolve_device, run_main, setup_logging
 
 METADATA = "metadata.csv"
 COLUMNS = ["id", "area", "bbox_x0", "bbox_y0", "bbox_w", "bbox_h", "point_input_x", "point_input_y", "predicted_iou"]

@@ -33,8 +33,12 @@ from sam_med2d.dataset_checks.check import check
 from sam_med2d.dataset_checks.figures import draw_overlays, draw_sizes
 from sam_med2d.dataset_checks.map_checks import find_maps
 from sam_med2d.dataset_checks.report import as_dict, as_text
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation import report
-from utils import UsageError, cpu_workers, make_folder, record, run_main
+from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.devices import cpu_workers
+from sam_med2d.runtime.reproducibility import record
+from sam_med2d.runtime.run_folder import make_folder
 
 SMALLEST = 16
 

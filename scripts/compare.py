@@ -25,13 +25,15 @@ from typing import Any, NamedTuple
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import METRICS
 from sam_med2d.evaluation.summary import LOWER_IS_BETTER, Bootstrap, mean_and_interval
+from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.overlays import heading
 from segment_anything.utils.atomic import write_text
-from utils import UsageError, make_folder, run_main
 
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
 # settings on which the clicks depend, besides the predictions

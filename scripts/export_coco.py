@@ -26,9 +26,11 @@ from tqdm import tqdm
 from sam_med2d.data.image_formats import size_of
 from sam_med2d.data.records import SPLITS, DataError, Record, check_size, has_map, load_index, read_mask
 from sam_med2d.dataset_conversion.polygons import outlines
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.utils.atomic import write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
-from utils import UsageError, add_bool, make_folder, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

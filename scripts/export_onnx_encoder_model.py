@@ -17,10 +17,11 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sam_med2d.errors import UsageError
 from sam_med2d.export.command import add_flags, add_switch, both, run
 from sam_med2d.export.onnx_parts import Part, encoder_part
+from sam_med2d.runtime.cli import run_main, setup_logging
 from segment_anything.modeling import Sam
-from utils import UsageError, run_main, setup_logging
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

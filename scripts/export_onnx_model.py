@@ -20,8 +20,8 @@ if __package__ in (None, ""):
 
 from sam_med2d.export.command import add_flags, add_switch, run
 from sam_med2d.export.onnx_parts import Part, decoder_part
+from sam_med2d.runtime.cli import run_main, setup_logging
 from segment_anything.modeling import Sam
-from utils import run_main, setup_logging
 
 OPTIONS = {
     "return_single_mask": "one mask a prompt: the candidate of the highest predicted IoU",

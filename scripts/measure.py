@@ -42,10 +42,12 @@ from sam_med2d.data.records import (
     raise_problems,
     repeated_masks,
 )
+from sam_med2d.errors import UsageError
 from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
+from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.field_of_view import fov_mask
-from utils import UsageError, add_bool, make_folder, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

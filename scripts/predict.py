@@ -27,6 +27,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.data.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.errors import UsageError
 from sam_med2d.inference.batch_run import Run
 from sam_med2d.inference.prompt_sources import (
     FRAMES,
@@ -38,19 +39,12 @@ from sam_med2d.inference.prompt_sources import (
     structures_for,
 )
 from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
+from sam_med2d.runtime.cli import add_bool, run_main, setup_logging
+from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
+from sam_med2d.runtime.distributed import join_processes, leave_processes
 from sam_med2d.runtime.model_loading import add_model_flags, load_model
+from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.modeling import Sam
-from utils import (
-    UsageError,
-    add_bool,
-    cpu_workers,
-    join_processes,
-    leave_processes,
-    make_folder,
-    run_main,
-    setup_logging,
-    warn_of_emulation,
-)
 
 logger = logging.getLogger("predict")
 

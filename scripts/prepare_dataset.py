@@ -35,9 +35,12 @@ from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation import report
+from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.devices import cpu_workers
+from sam_med2d.runtime.reproducibility import versions
 from segment_anything.utils.atomic import naming
-from utils import UsageError, add_bool, cpu_workers, run_main, versions
 
 DEFAULT_SPLIT = "70/10/20"
 SHOWN = 5  # problems of a source that is not the data set

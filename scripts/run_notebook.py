@@ -22,8 +22,9 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import run_main
 from segment_anything.utils.atomic import write_text
-from utils import UsageError, run_main
 
 DPI, QUALITY = 70, 75
 

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 import train
-import utils
 from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.records import load_index
+from sam_med2d.runtime import cli
 from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
@@ -102,7 +102,7 @@ def written(data: Path) -> set[str]:
 def refuse(script: str, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run a script in this process; checks exit code 2 and returns its one message."""
     module = SCRIPTS[script]
-    assert utils.run_main(module.main, module.parse_args(argv)) == 2
+    assert cli.run_main(module.main, module.parse_args(argv)) == 2
     error = capsys.readouterr().err
     message = error[error.index("error: ") :]  # before it stand progress bars and OpenCV's own warnings
     assert message.count("error: ") == 1 and "Traceback" not in error
@@ -113,7 +113,7 @@ def refuse(script: str, argv: list[str], capsys: pytest.CaptureFixture[str]) -> 
 def test_good_input_works(script, data, checkpoint):
     """The cases below fail for what is broken in them, and for nothing else."""
     module = SCRIPTS[script]
-    assert utils.run_main(module.main, module.parse_args(argv_of(script, data, checkpoint))) == 0
+    assert cli.run_main(module.main, module.parse_args(argv_of(script, data, checkpoint))) == 0
     expected = {"train": "models/run/config.json", "test": "run/summary.json"}
     assert expected[script] in written(data)
 
@@ -410,7 +410,7 @@ def test_a_file_in_the_way_of_the_work_folder_is_named(script, at, data, checkpo
 def train_here(data: Path, checkpoint: Path, *flags: str) -> Path:
     """Train in this process, to the end and with finite numbers; the run's folder."""
     argv = [*argv_of("train", data, checkpoint), *flags]
-    assert utils.run_main(train.main, train.parse_args(argv)) == 0
+    assert cli.run_main(train.main, train.parse_args(argv)) == 0
     folder = data.parent / "out/models/run"
     rows = list(csv.DictReader((folder / "history.csv").open()))
     assert all(np.isfinite(float(row[name])) for row in rows for name in ("loss", "focal", "dice", "iou"))

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 import train
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import Mode
+from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.model_loading import SHIPPED_WEIGHTS
+from sam_med2d.runtime.run_folder import resume_command
 from tests.helpers.training_runs import load_test_script
-from utils import SHIPPED_WEIGHTS, Processes, UsageError, resume_command
 
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}

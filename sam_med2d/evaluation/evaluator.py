@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import (
     BOX,
@@ -36,11 +37,13 @@ from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.summary import Tally
 from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
+from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
+from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.reproducibility import record
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.refinement.tiling import AT_ONCE, Tiles
-from utils import Processes, UsageError, autocast_dtype, cpu_workers, record
 
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.records import Record, has_map, load_index, read_image
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, score_batch
 from sam_med2d.export.onnx_files import run
 from sam_med2d.export.onnx_parts import Named, Part
@@ -21,7 +22,6 @@ from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.utils.transforms import to_tensor
-from utils import UsageError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 SPLITS_TO_TEST = ("val", "test", "train")

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 
+from sam_med2d.errors import UsageError
 from sam_med2d.export import accuracy_report
 from sam_med2d.export.onnx_files import OPSETS, ExportError, describe, differences, make, place, session, workshop
 from sam_med2d.export.onnx_parts import Part, encoded_inputs
 from sam_med2d.export.quantization import half, quantize
+from sam_med2d.runtime.cli import add_bool
+from sam_med2d.runtime.devices import resolve_device
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from utils import UsageError, add_bool, resolve_device
 
 logger = logging.getLogger("export")
 INT8_LOSS, HALF_LOSS = 0.5, 0.1  # Dice points

@@ -23,11 +23,12 @@ from onnx.external_data_helper import (
 )
 from torch import Tensor
 
+from sam_med2d.errors import UsageError
 from sam_med2d.export.onnx_parts import COUNTS, TOLERANCE, Check, Part
+from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import sync
-from utils import UsageError, make_folder
 
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file

@@ -1,14 +1,16 @@
 """The model that predicts: flags that choose it, and its loading."""
 
 import argparse
+from pathlib import Path
 
 import torch
 
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import add_bool
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import CheckpointError, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
-from utils import SHIPPED_WEIGHTS, UsageError, add_bool
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,3 +47,6 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, boo
     model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
     return model.to(device).eval(), bool(multimask)
+
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "pretrain_model" / "fundus_vit_t.safetensors"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from sam_med2d.errors import UsageError
 from sam_med2d.visualization.overlays import contact_sheet, plot_history, write_picture
 from segment_anything.utils.atomic import write_text
-from utils import UsageError
 
 SHEET_COLUMNS = 4
 

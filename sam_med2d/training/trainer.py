@@ -29,10 +29,15 @@ from sam_med2d.data.records import (
     load_folders,
 )
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import presence_thresholds
 from sam_med2d.evaluation.report import write_summary
 from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
+from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
+from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.run_folder import refuse_other_run
+from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
 from sam_med2d.training.optimizer import Average, Gradients, factor_adapters, learning_rate_factor, make_optimizer
 from sam_med2d.training.run_log import RunLog
@@ -40,7 +45,6 @@ from sam_med2d.training.step import Objectives, StepPolicy, objectives
 from sam_med2d.training.validation import Validation, merge
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
-from utils import Processes, StopSignals, UsageError, autocast_dtype, cpu_workers, refuse_other_run
 
 logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed

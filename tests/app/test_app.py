@@ -20,24 +20,24 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import utils
 from app import server
 from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
 from app.web import build
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.records import DataError, load_index
+from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import encode, refined
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.prompts.click_loop import ClickPolicy, run
 from sam_med2d.prompts.simulation import box_points, pad_points
+from sam_med2d.runtime import cli
 from segment_anything.build_sam import build_sam
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 from tests.helpers.predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
 from tests.helpers.tiny_scripts import fork
 from tests.segment_anything.test_predictor import photograph
-from utils import UsageError
 
 ORIENTATION = 274  # of EXIF
 
@@ -613,7 +613,7 @@ def test_masks_are_no_photographs(folder, weights, tmp_path):
 )
 def test_bad_flags(folder, weights, tmp_path, tiny_type, capsys, words, told):
     common = [str(folder), "--sam_checkpoint", str(weights), "--out", str(tmp_path / "out"), "--port", "0"]
-    assert utils.run_main(server.main, server.parse_args([*common, *words])) == 2
+    assert cli.run_main(server.main, server.parse_args([*common, *words])) == 2
     assert told in capsys.readouterr().err
 
 

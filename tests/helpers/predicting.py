@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import torch
 
-import utils
 from sam_med2d.data.photographs import read_pixels
+from sam_med2d.runtime import cli
 from scripts import predict
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network, build_sam
@@ -52,7 +52,7 @@ def words_for(folder: Path, weights: Path, out: Path, *more: object) -> list[str
 
 def run(folder: Path, weights: Path, *more: object, out: str = "out") -> int:
     words = words_for(folder, weights, folder.parent / out, *more)
-    return utils.run_main(predict.main, predict.parse_args(words))
+    return cli.run_main(predict.main, predict.parse_args(words))
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:

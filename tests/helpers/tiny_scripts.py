@@ -9,8 +9,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import train
-import utils
 from app import server
+from sam_med2d.runtime import cli
 from scripts import predict
 from segment_anything.build_sam import MODEL_SPECS
 from tests.conftest import TINY_SPEC
@@ -24,7 +24,7 @@ SCRIPTS = {"train": train, "test": load_test_script(), "predict": predict, "app"
 
 def main(script: str, words: Sequence[str]) -> int:
     MODEL_SPECS["vit_t"] = TINY_SPEC
-    return utils.run_main(SCRIPTS[script].main, SCRIPTS[script].parse_args(words))
+    return cli.run_main(SCRIPTS[script].main, SCRIPTS[script].parse_args(words))
 
 
 def _child(script: str, words: Sequence[str], log: Path, environment: dict[str, str]) -> None:

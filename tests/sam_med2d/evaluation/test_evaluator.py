@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-import utils
 from sam_med2d.evaluation import evaluator
+from sam_med2d.runtime import cli
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
 from tests.conftest import make_tiny_model
@@ -70,7 +70,7 @@ def words(checkpoint: Path, data: Path | list[Path], run_name: str, *more: str) 
 
 
 def run(checkpoint, data, run_name, *more) -> int:
-    return utils.run_main(script.main, script.parse_args(words(checkpoint, data, run_name, *more)))
+    return cli.run_main(script.main, script.parse_args(words(checkpoint, data, run_name, *more)))
 
 
 def cases(folder: Path) -> list[dict[str, str]]:

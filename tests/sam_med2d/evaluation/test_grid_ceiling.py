@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-import utils
 from sam_med2d.evaluation.grid_ceiling import Ceilings, ceiling
+from sam_med2d.runtime import cli
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.refinement.tiling import tiled_frame
 from segment_anything.utils.transforms import Frame, window_around
@@ -88,7 +88,7 @@ def checkpoint(tmp_path, tiny_type):
 
 
 def run(path, data, name, *more) -> int:
-    return utils.run_main(script.main, script.parse_args(words(path, data, name, *more)))
+    return cli.run_main(script.main, script.parse_args(words(path, data, name, *more)))
 
 
 WINDOWS = ("--prompts", "structure", "box", "2", "--mirror", "True", "--zoom", "True", "--tiles", "True")

@@ -12,11 +12,11 @@ import onnx
 import pytest
 import torch
 
-import utils
 from sam_med2d.export import command, onnx_files, onnx_image_encoder, onnx_parts
 from sam_med2d.export.onnx_files import run, session
 from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
 from sam_med2d.export.quantization import large_products
+from sam_med2d.runtime import cli
 from scripts import export_onnx_encoder_model, export_onnx_model
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY, model_metadata, save_weights
@@ -47,7 +47,7 @@ def lively(model):
 def export(script: str, checkpoint: Path, output: Path, *flags: str) -> int:
     module = SCRIPTS[script]
     words = ["--sam_checkpoint", str(checkpoint), "--model-type", "vit_t", "--output", str(output), *flags]
-    return utils.run_main(module.main, module.parse_args(words))
+    return cli.run_main(module.main, module.parse_args(words))
 
 
 def write(model, path: Path) -> Path:

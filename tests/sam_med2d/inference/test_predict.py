@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from sam_med2d.data.photographs import find_photographs, read_pixels
+from sam_med2d.errors import UsageError
 from sam_med2d.inference import batch_run as prediction_run
 from sam_med2d.inference.pipeline import Pipeline
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
@@ -36,7 +37,6 @@ from tests.helpers.predicting import (
 )
 from tests.helpers.tiny_scripts import fork, fork_together
 from tests.segment_anything.modeling.test_structures import structured
-from utils import UsageError
 
 
 @pytest.fixture(scope="module")

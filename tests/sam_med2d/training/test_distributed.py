@@ -13,11 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 import train
+from sam_med2d.errors import UsageError
 from sam_med2d.training.checkpoints import load_state
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_scripts import fork_together
 from tests.helpers.training_runs import logged_losses, train_args, train_words
-from utils import UsageError
 
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2 -m tests.helpers.tiny_scripts train"
 HALF = ("--batch_size", "2")  # for each of two processes; one alone has 4

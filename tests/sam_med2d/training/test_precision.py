@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch.amp import GradScaler
 
 import train
-import utils
+from sam_med2d.runtime import devices
+from sam_med2d.runtime.distributed import Processes
 from sam_med2d.training import checkpoints as training_state
 from sam_med2d.training import trainer
 from sam_med2d.training.step import StepPolicy
@@ -26,7 +27,6 @@ from tests.helpers.training_runs import (
     two_discs,
 )
 from tests.segment_anything.modeling.test_structures import structured
-from utils import Processes
 
 
 def make_trainer(folder, *flags):
@@ -86,8 +86,8 @@ def test_a_gradient_that_is_no_number_is_refused():
 
 @pytest.mark.parametrize(("use_amp", "native"), [(True, True), (True, False), (False, False)])
 def test_emulated_bfloat16_is_warned_of(monkeypatch, caplog, use_amp, native):
-    monkeypatch.setattr(utils, "_has_bfloat16", lambda: native)
-    utils.warn_of_emulation(use_amp, torch.device("cpu"))
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda: native)
+    devices.warn_of_emulation(use_amp, torch.device("cpu"))
     assert ("--use_amp" in caplog.text) is (use_amp and not native)
 
 

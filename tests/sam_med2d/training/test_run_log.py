@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.summary import mean
 from sam_med2d.training.run_log import RunLog
-from utils import UsageError
 
 PROMPTS = ("box", "1", "3", "5")
 

@@ -15,12 +15,12 @@ import pytest
 
 import train
 from sam_med2d.data.records import DataError
+from sam_med2d.runtime.cli import run_main
 from sam_med2d.training import trainer
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import adapter, common
 from segment_anything.modeling.factored_gradients import Factors
 from tests.helpers.training_runs import assert_same_run, load_test_script, logged_losses, stop_and_go_on, train_args
-from utils import run_main
 
 
 def test_both_scripts_end_to_end(tmp_path, tiny_type):

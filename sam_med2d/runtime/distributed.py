@@ -1,0 +1,70 @@
+"""One or several processes of a run, as torchrun starts them."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.devices import resolve_device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as torchrun starts them: this one's rank among `count`, of which `here` share its
+    machine; one alone without torchrun."""
+
+    rank: int = 0
+    count: int = 1
+    here: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of a tensor over the processes."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def gather(self, item: Any) -> list[Any]:
+        """Every process's `item`, in order of rank."""
+        items = [item] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(items, item)
+        return items
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
+    """This process's place and device. Raises UsageError for a device that the processes cannot share.
+
+    Reads what torchrun sets in the environment; each process takes the GPU of its local rank.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
+        return Processes(), resolve_device(device_name)
+    if device_name not in (None, "cpu", "cuda"):
+        raise UsageError(f"--device {device_name}: {count} processes take one GPU each; use cuda, cpu or leave it out.")
+    device = resolve_device(device_name)
+    if device.type == "cuda":
+        device = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(device)
+    # a process may wait long for another one, which checks the files or validates
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=6))
+    return Processes(distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"])), device
+
+
+def leave_processes() -> None:
+    """Undo `join_processes`."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,71 @@
+"""The folder of a run: made, refused, resumed."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.distributed import Processes
+
+
+def resume_command(
+    script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
+) -> str:
+    """The command line of this run with --resume `resume`; of flags that have their defaults, those that were given."""
+    launcher = [sys.executable]
+    if processes.count > 1:
+        launcher = ["torchrun", "--nnodes", str(processes.count // processes.here)]
+        launcher += ["--nproc_per_node", str(processes.here)]
+    words = [*launcher, script, "--resume", resume]
+    for name, value in vars(args).items():
+        written = name in getattr(args, "given", ()) or value != getattr(defaults, name)
+        if name not in ("resume", "given") and written:
+            words += [f"--{name}", *_words(value)]
+    return shlex.join(words)
+
+
+def _words(value: Any) -> list[str]:
+    """The value of a flag as it is written on a command line."""
+    if isinstance(value, dict):
+        return [f"{key}={','.join(names)}" for key, names in value.items()]
+    return list(map(str, value if isinstance(value, list) else [value]))
+
+
+def make_folder(path: Path, flag: str) -> Path:
+    """Create `path` and prove that files can be written there. Raises UsageError that names `flag`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write to {path} ({error.strerror}): choose another folder.") from error
+
+
+def make_run_folder(args: argparse.Namespace) -> Path:
+    """The folder of a training run: without one, or with that which --resume goes on with. Raises UsageError else."""
+    refuse_run_name(args.run_name)
+    folder = make_folder(Path(args.work_dir) / "models" / args.run_name, "--work_dir")
+    if (folder / "last").exists() and not args.resume:
+        raise UsageError(
+            f"{folder} holds a run: go on with it (--resume {folder}/last), give another --run_name, or remove it."
+        )
+    return folder
+
+
+def refuse_run_name(name: str) -> None:
+    """Raise UsageError for a --run_name that is no folder below --work_dir."""
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute():
+        raise UsageError(f"--run_name {name!r}: give the name of a folder of its own, below --work_dir.")
+
+
+def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise UsageError where --resume names a checkpoint that is not in `folder`, or one of other flags, by name."""
+    if checkpoint.resolve().parent != folder.resolve():
+        raise UsageError(f"--resume {checkpoint} is not in {folder}: give that run's --work_dir and --run_name.")
+    differing = [f"{k} {new.get(k)} (was {old.get(k)})" for k in new | old if new.get(k) != old.get(k)]
+    if differing:
+        raise UsageError(f"--resume {checkpoint} is a run with other flags: {', '.join(differing)}.")
