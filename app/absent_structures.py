@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam_med2d.data.photographs import Photograph
-from sam_med2d.data.records import DataError, index_row
+from sam_med2d.data.records import index_row
+from sam_med2d.errors import DataError
 from segment_anything.utils.atomic import write_text
 
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"

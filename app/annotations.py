@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from app.absent_structures import Absences
+from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.photographs import Photograph, check_text
-from sam_med2d.data.records import DataError, map_path, read_map, read_mask, resolve, structure_of
-from sam_med2d.errors import UsageError
+from sam_med2d.data.records import map_path, read_map, resolve, structure_of
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
 

@@ -23,8 +23,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from app.annotations import Annotations
 from app.annotator import Annotator
 from sam_med2d.data.image_formats import size_of
-from sam_med2d.data.records import DataError
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.visualization.overlays import OUTLINES
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask

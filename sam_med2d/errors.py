@@ -1,5 +1,44 @@
 """Errors that a user can mend: each message names the file or flag and what to do."""
 
+from collections.abc import Sequence
+
 
 class UsageError(ValueError):
     """Flags or surroundings that cannot work; the message names the flag, its value and what to do."""
+
+
+MAX_PROBLEMS_SHOWN = 200
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message lists every problem with its file."""
+
+
+class MissingError(DataError):
+    """A file that cannot be opened; the message names it."""
+
+
+class UnreadableError(DataError):
+    """A file that is there and is not a whole picture; the message names it."""
+
+
+class ValuesError(DataError):
+    """A mask with other values than {0, 1} or {0, 255}; the message names it."""
+
+
+class EmptyMaskError(DataError):
+    """A mask without foreground; the message names it."""
+
+
+class SizeError(DataError):
+    """A mask of another size than its photograph; the message names both."""
+
+
+def raise_problems(problems: Sequence[str], advice: str = "") -> None:
+    """Raise a DataError that lists the problems and ends with the advice, if there are any."""
+    if problems:
+        shown = problems[:MAX_PROBLEMS_SHOWN]
+        rest = len(problems) - len(shown)
+        tail = [f"... and {rest} more"] if rest else []
+        tail += [advice] if advice else []
+        raise DataError("\n  ".join([f"{len(problems)} problem(s) in the data:", *shown, *tail]))

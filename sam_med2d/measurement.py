@@ -14,7 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam_med2d.data.records import DataError, Record, check_size, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.record_checks import check_size
+from sam_med2d.data.records import Record
+from sam_med2d.errors import DataError
 from sam_med2d.evaluation.metrics import VESSELS, vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
 from segment_anything.utils.atomic import atomic_path

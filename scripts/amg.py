@@ -31,8 +31,7 @@ from tqdm import tqdm
 
 from sam_med2d.data.mask_folder import photographs
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, read_pixels
-from sam_med2d.data.records import DataError
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.runtime.cli import parse_with_given, run_main, setup_logging
 from sam_med2d.runtime.devices import resolve_device
 from sam_med2d.runtime.run_folder import make_folder

@@ -24,9 +24,11 @@ if __package__ in (None, ""):
 from tqdm import tqdm
 
 from sam_med2d.data.image_formats import size_of
-from sam_med2d.data.records import SPLITS, DataError, Record, check_size, has_map, load_index, read_mask
+from sam_med2d.data.image_io import read_mask
+from sam_med2d.data.record_checks import check_size
+from sam_med2d.data.records import SPLITS, Record, has_map, load_index
 from sam_med2d.dataset_conversion.polygons import outlines
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.runtime.cli import add_bool, run_main
 from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.utils.atomic import write_text

@@ -32,17 +32,9 @@ from tqdm import tqdm
 
 from sam_med2d import measurement
 from sam_med2d.data.mask_folder import photographs, with_masks
-from sam_med2d.data.records import (
-    SPLITS,
-    DataError,
-    Record,
-    has_map,
-    load_index,
-    named_in,
-    raise_problems,
-    repeated_masks,
-)
-from sam_med2d.errors import UsageError
+from sam_med2d.data.record_checks import repeated_masks
+from sam_med2d.data.records import SPLITS, Record, has_map, load_index, named_in
+from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
 from sam_med2d.runtime.cli import add_bool, run_main
 from sam_med2d.runtime.run_folder import make_folder

@@ -27,7 +27,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import SPLITS, DataError, raise_problems
+from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion import splits
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.build import Built, Unfinished, build, refuse_output
@@ -35,7 +35,7 @@ from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, Sample
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.evaluation import report
 from sam_med2d.runtime.cli import add_bool, run_main
 from sam_med2d.runtime.devices import cpu_workers

@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sam_med2d.data.augmentation import Augmentation
-from sam_med2d.data.records import MaskRef, Record, check_size, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.record_checks import check_size
+from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.data.samplers import Draw, EpochBatches
 from sam_med2d.prompts.simulation import largest_component
 from segment_anything.modeling.prompt_encoder import STRUCTURE

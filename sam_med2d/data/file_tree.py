@@ -8,7 +8,7 @@ from os import walk
 from os.path import realpath
 from pathlib import Path
 
-from sam_med2d.data.records import DataError
+from sam_med2d.errors import DataError
 
 JUNK = re.compile(r"(^|/)(__MACOSX/|lost\+found/|\.|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sam_med2d.data.records import DataError, UnreadableError
+from sam_med2d.errors import DataError, UnreadableError
 
 MAX_PIXELS = 200_000_000  # of one picture; 0.6 GB in memory
 MAX_FILE_BYTES = 1 << 30  # of one picture, unpacked

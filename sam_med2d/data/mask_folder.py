@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import MaskRef, Record, raise_problems, saved_name, structure_of
+from sam_med2d.data.records import MaskRef, Record, saved_name, structure_of
+from sam_med2d.errors import raise_problems
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 

@@ -15,8 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import MAX_PIXELS, read_photograph, upright_size
-from sam_med2d.data.records import DataError
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 MAGIC = "*?["

@@ -4,46 +4,18 @@
 """
 
 import csv
-import hashlib
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-from tqdm import tqdm
+from sam_med2d.data.record_checks import check_records
+from sam_med2d.errors import DataError, raise_problems
 
 SPLITS = ("train", "val", "test")
-MAX_PROBLEMS_SHOWN = 200
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message lists every problem with its file."""
-
-
-class MissingError(DataError):
-    """A file that cannot be opened; the message names it."""
-
-
-class UnreadableError(DataError):
-    """A file that is there and is not a whole picture; the message names it."""
-
-
-class ValuesError(DataError):
-    """A mask with other values than {0, 1} or {0, 255}; the message names it."""
-
-
-class EmptyMaskError(DataError):
-    """A mask without foreground; the message names it."""
-
-
-class SizeError(DataError):
-    """A mask of another size than its photograph; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,126 +243,4 @@ def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]])
     return found
 
 
-def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
-    """Raise DataError where --complete names a data set that no record is of."""
-    present = list(dict.fromkeys(record.data_set for record in records))
-    if unknown := [name for name in names if name not in present]:
-        raise DataError(f"--complete {unknown[0]}: no photograph is of this data set; there are {', '.join(present)}.")
-
-
-def check_records(*splits: Sequence[Record]) -> None:
-    """Open every file of the splits. Raises one DataError that lists all problems, masks listed twice too."""
-    cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
-    records = list(dict.fromkeys(record for split in splits for record in split))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
-        problems = [problem for problems in bar for problem in problems]
-    problems += [problem for split in splits for problem in repeated_masks(split)]
-    raise_problems(problems)
-
-
-def repeated_masks(records: Sequence[Record]) -> list[str]:
-    """A sentence for each mask that a map lists more than once."""
-    times = Counter(mask.path for record in records for mask in record.masks)
-    return [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
-
-
-def raise_problems(problems: Sequence[str], advice: str = "") -> None:
-    """Raise a DataError that lists the problems and ends with the advice, if there are any."""
-    if problems:
-        shown = problems[:MAX_PROBLEMS_SHOWN]
-        rest = len(problems) - len(shown)
-        tail = [f"... and {rest} more"] if rest else []
-        tail += [advice] if advice else []
-        raise DataError("\n  ".join([f"{len(problems)} problem(s) in the data:", *shown, *tail]))
-
-
-def problems_of(record: Record) -> list[str]:
-    """What is wrong with a photograph and its masks, one sentence each."""
-    return [str(problem) for problem in errors_of(record).values()]
-
-
-def errors_of(record: Record) -> dict[Path, DataError]:
-    """What is wrong with each file of a record."""
-    errors: dict[Path, DataError] = {}
-    size = None
-    try:
-        size = read_image(record.image).shape[:2]
-    except DataError as error:
-        errors[record.image] = error
-    for mask in record.masks:
-        try:
-            check_size(record, mask, read_mask(mask.path).shape, size)
-        except DataError as error:
-            errors[mask.path] = error
-    return errors
-
-
-def check_size(record: Record, mask: MaskRef, shape: tuple[int, int], size: tuple[int, int] | None) -> None:
-    """Raise DataError for a mask of another [H, W] than its photograph's, if that is known."""
-    if size and shape != size:
-        raise SizeError(
-            f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
-            "make the mask from the same picture"
-        )
-
-
 # --- files ----------------------------------------------------------------------------------------------------
-
-
-def read_image(path: Path) -> np.ndarray:
-    """A photograph as RGB uint8 [H, W, 3]. Raises DataError that names the file."""
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
-    """A mask file with values {0, 1}, {0, 255} or, of 16 bits, {0, 65535} as uint8 {0, 1} [H, W].
-
-    Raises DataError that names the file, also for other values and, unless it `may_be_empty`, for an empty mask.
-    """
-    mask = _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    highest = mask.max()
-    if highest == 0:
-        if may_be_empty:
-            return np.zeros(mask.shape, np.uint8)
-        raise EmptyMaskError(f"{path} is empty (all 0): leave it out of the map")
-    binary = mask == highest
-    if highest not in (1, 255, 65535) or not (binary | (mask == 0)).all():
-        values = ", ".join(map(str, np.unique(mask)[:6]))
-        raise ValuesError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
-    return binary.astype(np.uint8)
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return np.fromfile(path, np.uint8)
-    except (OSError, ValueError) as error:  # the second for what no path can be: a zero byte, half a surrogate pair
-        reason = getattr(error, "strerror", None) or error
-        raise MissingError(f"{path} cannot be opened ({reason}): check the path in the map") from error
-
-
-def _decode(path: Path, mode: int) -> np.ndarray:
-    data = _read(path)
-    try:
-        array = cv2.imdecode(data, mode) if data.size else None
-    except cv2.error:  # a size in the header that cannot be
-        array = None
-    if array is None:
-        raise UnreadableError(f"{path} is not a whole picture that OpenCV reads: copy or convert it again")
-    return array
-
-
-def data_digest(records: Sequence[Record]) -> str:
-    """Digest of the records' data: 32 hexadecimal digits (BLAKE2b).
-
-    Names and contents of all files and the structures count, in order; the folders they lie in do not.
-    """
-    names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
-    paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(lambda path: _digest(_read(path)), paths))
-    return _digest(json.dumps([names, contents]).encode())
-
-
-def _digest(content: bytes | np.ndarray) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -9,11 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sam_med2d.data.records import DataError, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.dataset_checks.class_balance import Balance
 from sam_med2d.dataset_checks.file_checks import SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph
+from sam_med2d.errors import DataError
 from sam_med2d.visualization.overlays import BLACK, COLOURS, new_figure, save_figure, tidy
 from segment_anything.utils.transforms import resize_mask
 

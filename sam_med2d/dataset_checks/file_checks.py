@@ -9,23 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sam_med2d.data.records import (
-    DataError,
-    EmptyMaskError,
-    MaskRef,
-    MissingError,
-    Record,
-    SizeError,
-    UnreadableError,
-    ValuesError,
-    check_size,
-    read_image,
-    read_mask,
-)
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.record_checks import check_size
+from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.dataset_checks.mask_placement import judge
+from sam_med2d.errors import DataError, EmptyMaskError, MissingError, SizeError, UnreadableError, ValuesError
 from segment_anything.utils.transforms import Frame, Preprocessing
 
 KINDS = {

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_med2d.data.records import SPLITS, DataError, load_index, parse_map, resolve, structure_of
+from sam_med2d.data.records import SPLITS, load_index, parse_map, resolve, structure_of
 from sam_med2d.dataset_checks.findings import Finding
+from sam_med2d.errors import DataError
 
 PREFIXES = ("image2label_", "label2image_")
 PATIENT_COLUMNS = ("patient", "patient_or_image_id")

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from tqdm import tqdm
 
-from sam_med2d.data.records import read_image
+from sam_med2d.data.image_io import read_image
 from sam_med2d.dataset_checks.duplicate_images import Likeness, candidates, compare
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph

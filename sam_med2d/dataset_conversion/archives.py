@@ -25,7 +25,7 @@ from typing import IO
 from tqdm import tqdm
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
+from sam_med2d.errors import DataError
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 FOREIGN = re.compile(r"\.(7z|rar|z\d\d|part\d+\.rar|(zip|7z|rar|tar|tar\.gz|tgz)\.\d{2,3})$", re.IGNORECASE)

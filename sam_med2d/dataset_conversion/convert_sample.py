@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_formats import read_photograph, read_values
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.samples import Sample
+from sam_med2d.errors import DataError
 from segment_anything.utils.field_of_view import find_fov, fov_mask
 from segment_anything.utils.transforms import resize_mask
 

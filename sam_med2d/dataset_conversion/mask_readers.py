@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_formats import read_bytes, read_values
-from sam_med2d.data.records import DataError
+from sam_med2d.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)

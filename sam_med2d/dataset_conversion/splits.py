@@ -4,8 +4,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sam_med2d.data.records import SPLITS, DataError
+from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.samples import Sample
+from sam_med2d.errors import DataError
 
 
 def parse_shares(text: str) -> dict[str, float]:

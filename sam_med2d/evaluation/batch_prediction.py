@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sam_med2d.data.dataset import Batch
-from sam_med2d.data.records import MaskRef, read_image
+from sam_med2d.data.image_io import read_image
+from sam_med2d.data.records import MaskRef
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
 from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score

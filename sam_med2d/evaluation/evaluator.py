@@ -17,8 +17,9 @@ import torch
 from tqdm import tqdm
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
-from sam_med2d.data.records import DataError, Record, raise_problems, repeated_masks, saved_name
-from sam_med2d.errors import UsageError
+from sam_med2d.data.record_checks import repeated_masks
+from sam_med2d.data.records import Record, saved_name
+from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import (
     BOX,

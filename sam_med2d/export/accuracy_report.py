@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate
-from sam_med2d.data.records import Record, has_map, load_index, read_image
+from sam_med2d.data.image_io import read_image
+from sam_med2d.data.records import Record, has_map, load_index
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, score_batch
 from sam_med2d.export.onnx_files import run

@@ -15,8 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam_med2d.data.photographs import Photograph, read_pixels
-from sam_med2d.data.records import DataError
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.unfinished_run import differences
 from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, answers

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.data.photographs import Photograph, size_of
-from sam_med2d.data.records import DataError, structure_of
-from sam_med2d.errors import UsageError
+from sam_med2d.data.records import structure_of
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.checkpoint import listing
 from segment_anything.utils.transforms import Frame

@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate
-from sam_med2d.data.records import DataError, MaskRef, Record, UnreadableError, errors_of
+from sam_med2d.data.record_checks import errors_of
+from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.errors import DataError, UnreadableError
 from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
 from segment_anything.utils.atomic import atomic_path

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sam_med2d.data.records import DataError
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from segment_anything.checkpoint import CheckpointError
 
 

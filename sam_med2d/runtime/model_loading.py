@@ -12,6 +12,8 @@ from segment_anything.checkpoint import CheckpointError, read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "pretrain_model" / "fundus_vit_t.safetensors"
+
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that `load_model` reads."""
@@ -47,6 +49,3 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, boo
     model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
     multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
     return model.to(device).eval(), bool(multimask)
-
-
-SHIPPED_WEIGHTS = Path(__file__).parent / "pretrain_model" / "fundus_vit_t.safetensors"

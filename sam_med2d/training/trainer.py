@@ -17,19 +17,10 @@ from tqdm import tqdm
 
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
-from sam_med2d.data.records import (
-    DataError,
-    Record,
-    askable,
-    check_data_sets,
-    check_records,
-    complete,
-    data_digest,
-    has_map,
-    load_folders,
-)
+from sam_med2d.data.record_checks import check_data_sets, check_records, data_digest
+from sam_med2d.data.records import Record, askable, complete, has_map, load_folders
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
-from sam_med2d.errors import UsageError
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.batch_prediction import presence_thresholds
 from sam_med2d.evaluation.report import write_summary
 from sam_med2d.evaluation.summary import mean, summarise

@@ -25,8 +25,8 @@ from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
 from app.web import build
 from sam_med2d.data.photographs import find_photographs
-from sam_med2d.data.records import DataError, load_index
-from sam_med2d.errors import UsageError
+from sam_med2d.data.records import load_index
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.photograph_prediction import encode, refined
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.prompts.click_loop import ClickPolicy, run

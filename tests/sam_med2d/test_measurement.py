@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from sam_med2d.data.image_io import read_image
 from sam_med2d.data.mask_folder import photographs, with_masks
-from sam_med2d.data.records import DataError, MaskRef, Record, load_index, read_image, saved_name
+from sam_med2d.data.records import MaskRef, Record, load_index, saved_name
+from sam_med2d.errors import DataError
 from sam_med2d.measurement import as_text, columns, count_parts, draw, largest_part, load, measure
 from scripts import measure as script
 

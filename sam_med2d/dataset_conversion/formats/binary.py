@@ -1,11 +1,11 @@
 """Black and white masks of one structure: a folder of photographs and a folder of masks."""
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
+from sam_med2d.errors import DataError
 
 
 def find(tree: Tree, choice: Choice) -> Offer:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import SPLITS, DataSet, Offer, natural
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
 from sam_med2d.dataset_conversion.formats.pairing import (
@@ -24,6 +23,7 @@ from sam_med2d.dataset_conversion.formats.pairing import (
 )
 from sam_med2d.dataset_conversion.polygons import rasterize
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
+from sam_med2d.errors import DataError
 from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
 NEEDED = {

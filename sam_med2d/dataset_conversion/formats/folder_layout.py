@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import SPLITS
+from sam_med2d.errors import DataError
 
 IMAGE_WORDS = {
     *("image", "images", "img", "imgs", "photo", "photos", "photograph", "photographs", "picture", "pictures"),

@@ -3,12 +3,12 @@
 import re
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.formats.folder_layout import Picture
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
 from sam_med2d.dataset_conversion.mask_readers import Values
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
+from sam_med2d.errors import DataError
 
 
 def find(tree: Tree, choice: Choice) -> Offer:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import Offer, natural
 from sam_med2d.dataset_conversion.formats.folder_layout import (
     VIEW_WORDS,
@@ -25,6 +24,7 @@ from sam_med2d.dataset_conversion.formats.folder_layout import (
     stem_of,
 )
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
+from sam_med2d.errors import DataError
 
 PATIENT = {"metavar": "REGEX", "help": "its first group, found in a photograph's path, is the patient"}
 MISSING = {

@@ -13,10 +13,10 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import size_of
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
 from sam_med2d.dataset_conversion.mask_readers import White, read_points, sized
 from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.errors import DataError
 
 PHOTOGRAPHS = r"(?P<split>Training|Test)/Images/(?:(?:GLAUCOMA|NORMAL)/)?drishtiGS_(?P<id>\d{3})\.png"
 TRUTH = r"(?P<split>Training|Test)/(?:Test_)?GT/drishtiGS_(?P<id>\d{3})"

@@ -14,10 +14,10 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_bytes
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
 from sam_med2d.dataset_conversion.mask_readers import Values, sized
 from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.errors import DataError
 
 NAME = r"(?P<id>\d{3})"
 PICTURES = rf"Masks/{NAME}\.png"

@@ -12,10 +12,10 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import size_of
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.errors import DataError
 
 LEFT = (0.0, 0.0, 0.5, 1.0)
 GROUP = r"(?:Healthy|Glaucoma and suspects)"

@@ -11,19 +11,11 @@ import torch
 
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
-from sam_med2d.data.records import (
-    DataError,
-    MaskRef,
-    Record,
-    askable,
-    data_digest,
-    load_index,
-    read_image,
-    read_mask,
-    resolve,
-    structure_of,
-)
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.record_checks import data_digest
+from sam_med2d.data.records import MaskRef, Record, askable, load_index, resolve, structure_of
 from sam_med2d.data.samplers import Draw, EpochBatches
+from sam_med2d.errors import DataError
 from segment_anything.utils.transforms import Preprocessing
 
 SIZE = 64

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sam_med2d.data import image_formats, photographs
-from sam_med2d.data.records import UnreadableError
+from sam_med2d.errors import UnreadableError
 
 SIZE = 40, 60  # height, width
 

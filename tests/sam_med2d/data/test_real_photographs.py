@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sam_med2d.data.dataset import FundusDataset
-from sam_med2d.data.records import load_index, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.records import load_index
 from sam_med2d.evaluation.metrics import Case, dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.utils.transforms import Preprocessing

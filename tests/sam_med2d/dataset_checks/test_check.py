@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_med2d.data.records import read_image
+from sam_med2d.data.image_io import read_image
 from sam_med2d.dataset_checks.check import check
 from sam_med2d.dataset_checks.class_balance import Balance
 from sam_med2d.dataset_checks.file_checks import examine

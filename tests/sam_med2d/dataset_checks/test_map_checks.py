@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_checks.map_checks import Photograph, find_maps, read_listing
+from sam_med2d.errors import DataError
 
 
 def write_map(folder: Path, name: str, content: object) -> Path:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_med2d.data.records import load_index, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.records import load_index
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
 from sam_med2d.dataset_checks.alignment import REACH, SPOTS, UNSEEN, Fit, Move
 from sam_med2d.dataset_checks.findings import Finding

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_med2d.data.records import load_index, read_image
+from sam_med2d.data.image_io import read_image
+from sam_med2d.data.records import load_index
 from sam_med2d.dataset_checks.check import check
 from segment_anything.utils.transforms import Preprocessing
 

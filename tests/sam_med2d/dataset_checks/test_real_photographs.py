@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from sam_med2d.data.records import Record, load_index, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.records import Record, load_index
 from sam_med2d.dataset_checks.check import check
 from segment_anything.utils.transforms import resize_mask
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion import archives
 from sam_med2d.dataset_conversion.archives import unpacked
+from sam_med2d.errors import DataError
 
 FILES = {"DRIVE/images/1.png": b"one", "DRIVE/images/2.png": b"two" * 1000, "DRIVE/read me.txt": b""}
 TARS = {

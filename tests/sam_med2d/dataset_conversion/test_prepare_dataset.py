@@ -19,7 +19,8 @@ from PIL import Image
 
 import scripts.prepare_dataset as script
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import load_index, read_image, read_mask
+from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.records import load_index
 from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sam_med2d.data.dataset import Batch
-from sam_med2d.data.records import DataError, MaskRef, Record
+from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.errors import DataError
 from sam_med2d.evaluation import batch_prediction
 from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run

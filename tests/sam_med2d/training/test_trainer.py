@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import train
-from sam_med2d.data.records import DataError
+from sam_med2d.errors import DataError
 from sam_med2d.runtime.cli import run_main
 from sam_med2d.training import trainer
 from segment_anything.checkpoint import read_checkpoint

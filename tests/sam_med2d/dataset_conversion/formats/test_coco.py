@@ -12,12 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sam_med2d.data.records import DataError, load_index, read_mask
+from sam_med2d.data.image_io import read_mask
+from sam_med2d.data.records import load_index
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import Offer
 from sam_med2d.dataset_conversion.formats.coco import COCO, find
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.errors import DataError
 from scripts.export_coco import main
 from segment_anything.utils.rle import mask_to_rle
 

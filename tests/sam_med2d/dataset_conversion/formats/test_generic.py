@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import DataError, load_index, read_mask
+from sam_med2d.data.image_io import read_mask
+from sam_med2d.data.records import load_index
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.formats.binary import BINARY
 from sam_med2d.dataset_conversion.formats.folder import FOLDER
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP, parse_classes
 from sam_med2d.dataset_conversion.formats.pairing import structure_name
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.errors import DataError
 from tests.helpers.paths import DATA_DEMO as DEMO
 
 SIZE = (24, 32)

@@ -14,7 +14,6 @@ from scipy.io import savemat
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_photograph
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public.drishti import DRISHTI
 from sam_med2d.dataset_conversion.public.g1020 import G1020
@@ -25,6 +24,7 @@ from sam_med2d.dataset_conversion.public.rimone_dl import RIMONE_DL
 from sam_med2d.dataset_conversion.public.rimone_r3 import RIMONE_R3
 from sam_med2d.dataset_conversion.public.smdg import SMDG
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.errors import DataError
 
 SETS = (DRISHTI, G1020, ORIGA, PAPILA, REFUGE, RIMONE_DL, RIMONE_R3, SMDG)
 HEIGHT, WIDTH = 60, 90

@@ -13,7 +13,6 @@ from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import read_photograph, read_values
-from sam_med2d.data.records import DataError
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.public.chase import CHASE
@@ -26,6 +25,7 @@ from sam_med2d.dataset_conversion.public.idrid import IDRID
 from sam_med2d.dataset_conversion.public.les_av import LES_AV
 from sam_med2d.dataset_conversion.public.stare import STARE
 from sam_med2d.dataset_conversion.samples import Choice, Sample
+from sam_med2d.errors import DataError
 
 SIZE = (20, 28)  # height, width
 VIEW = np.hypot(*(np.mgrid[:20, :28] - np.array([10, 14])[:, None, None])) < 9

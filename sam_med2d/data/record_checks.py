@@ -1,0 +1,87 @@
+"""Every file of the records opened once: what is missing, unreadable, empty or of another size."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from sam_med2d.data.image_io import _read, read_image, read_mask
+from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.errors import DataError, SizeError, raise_problems
+
+
+def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
+    """Raise DataError where --complete names a data set that no record is of."""
+    present = list(dict.fromkeys(record.data_set for record in records))
+    if unknown := [name for name in names if name not in present]:
+        raise DataError(f"--complete {unknown[0]}: no photograph is of this data set; there are {', '.join(present)}.")
+
+
+def check_records(*splits: Sequence[Record]) -> None:
+    """Open every file of the splits. Raises one DataError that lists all problems, masks listed twice too."""
+    cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
+    records = list(dict.fromkeys(record for split in splits for record in split))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
+        problems = [problem for problems in bar for problem in problems]
+    problems += [problem for split in splits for problem in repeated_masks(split)]
+    raise_problems(problems)
+
+
+def repeated_masks(records: Sequence[Record]) -> list[str]:
+    """A sentence for each mask that a map lists more than once."""
+    times = Counter(mask.path for record in records for mask in record.masks)
+    return [f"{path} is listed {n} times in one map: list it once" for path, n in times.items() if n > 1]
+
+
+def problems_of(record: Record) -> list[str]:
+    """What is wrong with a photograph and its masks, one sentence each."""
+    return [str(problem) for problem in errors_of(record).values()]
+
+
+def errors_of(record: Record) -> dict[Path, DataError]:
+    """What is wrong with each file of a record."""
+    errors: dict[Path, DataError] = {}
+    size = None
+    try:
+        size = read_image(record.image).shape[:2]
+    except DataError as error:
+        errors[record.image] = error
+    for mask in record.masks:
+        try:
+            check_size(record, mask, read_mask(mask.path).shape, size)
+        except DataError as error:
+            errors[mask.path] = error
+    return errors
+
+
+def check_size(record: Record, mask: MaskRef, shape: tuple[int, int], size: tuple[int, int] | None) -> None:
+    """Raise DataError for a mask of another [H, W] than its photograph's, if that is known."""
+    if size and shape != size:
+        raise SizeError(
+            f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
+            "make the mask from the same picture"
+        )
+
+
+def data_digest(records: Sequence[Record]) -> str:
+    """Digest of the records' data: 32 hexadecimal digits (BLAKE2b).
+
+    Names and contents of all files and the structures count, in order; the folders they lie in do not.
+    """
+    names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
+    paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        contents = list(pool.map(lambda path: _digest(_read(path)), paths))
+    return _digest(json.dumps([names, contents]).encode())
+
+
+def _digest(content: bytes | np.ndarray) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
