@@ -34,7 +34,7 @@ from sam_med2d.dataset_checks.figures import draw_overlays, draw_sizes
 from sam_med2d.dataset_checks.map_checks import find_maps
 from sam_med2d.dataset_checks.report import as_dict, as_text
 from sam_med2d.errors import UsageError
-from sam_med2d.evaluation import report
+from sam_med2d.runtime import json_files
 from sam_med2d.runtime.cli import run_main
 from sam_med2d.runtime.devices import cpu_workers
 from sam_med2d.runtime.reproducibility import record
@@ -78,7 +78,7 @@ def check_dataset(args: argparse.Namespace) -> int:
     folders, out = check_usage(args)
     outcome = check(folders, image_size=args.image_size, workers=workers)
     print(as_text(outcome, args.image_size))
-    report.write_summary(out / "check.json", as_dict(outcome) | record(args))
+    json_files.write_summary(out / "check.json", as_dict(outcome) | record(args))
     files = ["check.json"]
     if draw_overlays(out / "overlays.png", outcome.photographs, outcome.findings, seed=args.seed):
         files.append("overlays.png")

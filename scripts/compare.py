@@ -29,10 +29,11 @@ from sam_med2d.errors import UsageError
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import METRICS
 from sam_med2d.evaluation.summary import LOWER_IS_BETTER, Bootstrap, mean_and_interval
+from sam_med2d.runtime import json_files
 from sam_med2d.runtime.cli import run_main
 from sam_med2d.runtime.run_folder import make_folder
-from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.overlays import heading
+from sam_med2d.visualization import evaluation_plots, tables
+from sam_med2d.visualization.plot_style import heading
 from segment_anything.utils.atomic import write_text
 
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
@@ -252,7 +253,7 @@ def differences_table(found: dict[str, Any]) -> str:
             counts = [str(entry[count]) for count in ("better", "equal", "worse", "pairs", "photographs")]
             lines.append([name, heading(prompt), marked, *counts])
     headings = ["Structure", "Prompt", f"Difference, {found['unit']}", "Better", "Equal", "Worse"]
-    return report.table([*headings, "Pairs", "Photographs"], lines)
+    return tables.table([*headings, "Pairs", "Photographs"], lines)
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -301,7 +302,7 @@ def _warnings(found: dict[str, Any]) -> list[str]:
 
 def _settings_table(found: dict[str, Any]) -> str:
     lines = [[name, *map(_text, values)] for name, values in found["differing_settings"].items()]
-    return report.table(["Setting", *found["runs"]], lines)
+    return tables.table(["Setting", *found["runs"]], lines)
 
 
 def _text(value: Any) -> str:
@@ -326,7 +327,7 @@ def compare(args: argparse.Namespace) -> int:
     found = comparison(runs, args.metric)
     out = make_folder(args.out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
     text = as_markdown(found)
-    report.write_summary(out / "compare.json", found)
+    json_files.write_summary(out / "compare.json", found)
     files = ["compare.md", "compare.json"]
     if draw(out / "compare.png", found):
         files.append("compare.png")

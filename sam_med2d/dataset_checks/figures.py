@@ -15,7 +15,7 @@ from sam_med2d.dataset_checks.file_checks import SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.errors import DataError
-from sam_med2d.visualization.overlays import BLACK, COLOURS, new_figure, save_figure, tidy
+from sam_med2d.visualization.plot_style import BLACK, COLOURS, new_figure, save_figure, tidy
 from segment_anything.utils.transforms import resize_mask
 
 TILE = 560

@@ -18,7 +18,7 @@ from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
 from sam_med2d.prompts.prompt_file import Prompts, stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points
-from sam_med2d.visualization import overlays
+from sam_med2d.visualization import overlays, plot_style
 from segment_anything.modeling import Sam
 from segment_anything.refinement.mirroring import mirrored
 from segment_anything.refinement.tiling import Tiles, blend_tiles, tiled_frame, zoom_in
@@ -381,6 +381,6 @@ def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) ->
     for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
         coords, labels = (part.cpu().numpy() for part in prediction.points)
         dice = score(Case(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[i].structure} {overlays.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        caption = f"{batch.refs[i].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
         tiles.append(overlays.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
     return tiles

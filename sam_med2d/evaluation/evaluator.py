@@ -38,6 +38,7 @@ from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.summary import Tally
 from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
+from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.reproducibility import record
@@ -323,7 +324,7 @@ class Tester:
             "nsd_tolerance": self.args.nsd_tolerance,
         }
         summary |= record(self.args)
-        report.write_summary(self.out / "summary.json", summary)
+        json_files.write_summary(self.out / "summary.json", summary)
         pictures = report.draw(self.out, tally, summary)
         if cases := tally.chosen_cases():
             overlays.write_picture(self.out / "overlay.png", self._contact_sheet(cases))

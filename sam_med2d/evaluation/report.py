@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -11,7 +10,8 @@ from typing import Any
 
 from sam_med2d.evaluation.summary import Row, Tally
 from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.overlays import heading
+from sam_med2d.visualization.plot_style import heading
+from sam_med2d.visualization.tables import table
 from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.atomic import atomic_path, write_text
 
@@ -34,19 +34,6 @@ def write_cases(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows(chain([first], rows))
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """The summary as JSON; NaN becomes null."""
-    write_text(path, json.dumps(_without_nan(summary), indent=1) + "\n")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def draw(out: Path, tally: Tally, summary: dict[str, Any]) -> list[str]:
     """Draw the plots that the metrics allow; returns their file names."""
     kinds = {
@@ -64,12 +51,6 @@ def draw(out: Path, tally: Tally, summary: dict[str, Any]) -> list[str]:
 
 
 # --- tables ---------------------------------------------------------------------------------------------------
-
-
-def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rows = [headings, ["---"] * len(headings), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def system_table(name: str, resolution: int, summary: dict[str, Any], metric: str = "dice") -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.errors import UsageError
-from sam_med2d.visualization.overlays import contact_sheet, plot_history, write_picture
+from sam_med2d.visualization.overlays import contact_sheet, write_picture
+from sam_med2d.visualization.training_curves import plot_history
 from segment_anything.utils.atomic import write_text
 
 SHEET_COLUMNS = 4

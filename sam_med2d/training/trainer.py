@@ -22,11 +22,11 @@ from sam_med2d.data.records import Record, askable, complete, has_map, load_fold
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.batch_prediction import presence_thresholds
-from sam_med2d.evaluation.report import write_summary
 from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.json_files import write_summary
 from sam_med2d.runtime.run_folder import refuse_other_run
 from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint

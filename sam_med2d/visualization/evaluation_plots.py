@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_med2d.visualization.overlays import BLACK, COLOURS, heading, line_style, new_figure, save_figure, tidy
+from sam_med2d.visualization.plot_style import BLACK, COLOURS, heading, line_style, new_figure, save_figure, tidy
 
 MAX_STRUCTURES = 40  # in one plot
 MAX_HEIGHT = 60  # inches

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,19 +25,7 @@ LEGEND = (
     ("box, foreground click", FOREGROUND_COLOUR),
     ("background click", BACKGROUND_COLOUR),
 )
-# the same palette, without the yellow, which is pale on white; black is for the whole, the colours for its parts
-BLACK = "#000000"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#FFFFFF")  # on photographs: dark
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
-DPI = 150
-LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
-LOSSES |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": "presence"}
-
-
-def heading(prompt: str) -> str:
-    """A prompt mode's name in tables and pictures: "Bbox", "no click", "1 pt", "3 pts"."""
-    return {"box": "Bbox", "structure": "no click", "1": "1 pt"}.get(prompt, f"{prompt} pts")
 
 
 # --- photographs ----------------------------------------------------------------------------------------------
@@ -192,75 +179,3 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
 
 
 # --- plots ----------------------------------------------------------------------------------------------------
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches. Unlike pyplot's it belongs to nobody else and needs no display."""
-    from matplotlib.figure import Figure  # takes half a second to import
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, atomically; the suffix of `path` is its format."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
-
-
-def tidy(panel: Any) -> None:
-    """A panel with a faint grid behind its data and no frame at the top and the right."""
-    panel.grid(alpha=0.3)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def line_style(i: int) -> dict[str, Any]:
-    """Colour and marker of the part number `i`."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.4}
-
-
-def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Curves of a training run: the losses and, of validated epochs, Dice of each prompt.
-
-    history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
-    `val_dice_<prompt>`. The validation panel is left out as long as there is none.
-    """
-    validated = [entry for entry in history if "val_dice" in entry]
-    panels = 2 if validated else 1
-    figure = new_figure(6 * panels, 4.2)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    _plot_losses(axes[0], history)
-    if validated:
-        _plot_validation(axes[1], validated)
-    for panel in axes:
-        panel.set(xlabel="epoch", xlim=(0, 1.02 * history[-1]["epoch"]))
-        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        tidy(panel)
-    save_figure(figure, path)
-
-
-def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
-    for i, (name, label) in enumerate((name, label) for name, label in LOSSES.items() if name in history[0]):
-        _plot_epochs(panel, history, name, label, line_style(i) if i else {"color": BLACK, "marker": "o"})
-    panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
-    panel.legend(frameon=False)
-
-
-def _plot_validation(panel: Any, validated: Sequence[dict[str, Any]]) -> None:
-    """Dice of each prompt and their mean; the best epoch is the first one of the highest mean, as for `best`."""
-    prompts = [name.removeprefix("val_dice_") for name in validated[0] if name.startswith("val_dice_")]
-    _plot_epochs(panel, validated, "val_dice", "mean", {"color": BLACK, "marker": "o", "linewidth": 2.5})
-    for i, prompt in enumerate(prompts):
-        _plot_epochs(panel, validated, f"val_dice_{prompt}", heading(prompt), line_style(i))
-    best = max(validated, key=lambda entry: -1.0 if math.isnan(entry["val_dice"]) else entry["val_dice"])
-    panel.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1, zorder=0)
-    panel.plot(best["epoch"], best["val_dice"], "*", color=BLACK, markersize=13)
-    panel.set(title=f"validation: best mean {best['val_dice']:.3f} at epoch {best['epoch']}")
-    panel.set(ylabel="Dice, mean over masks", ylim=(0, 1))
-    panel.legend(frameon=False, ncols=2)
-
-
-def _plot_epochs(panel: Any, entries: Sequence[dict[str, Any]], name: str, label: str, style: dict[str, Any]) -> None:
-    points = [(entry["epoch"], entry[name]) for entry in entries]
-    every = math.ceil(len(points) / 12)  # markers of a long run would cover the line
-    panel.plot(*zip(*points, strict=True), label=label, **{"markersize": 4.5, "markevery": every} | style)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.overlays import COLOURS
+from sam_med2d.visualization.plot_style import COLOURS
 
 BINS = 1000
 PROMPTS = ("box", "1", "3", "5")

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from sam_med2d.visualization import overlays
+from sam_med2d.visualization import overlays, plot_style, training_curves
 from tests.sam_med2d.training.test_run_log import entry, history, tiles
 
 # --- photographs ----------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def lines(panel) -> dict[str, tuple[list, list]]:
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (12, 1), (12, 5)])
 def test_curves_show_every_number(tmp_path, saved_figures, epochs, every):
     made = history(epochs, every)
-    overlays.plot_history(tmp_path / "curves.png", made)
+    training_curves.plot_history(tmp_path / "curves.png", made)
     losses, validation = saved_figures[0].axes
     epoch = [e["epoch"] for e in made]
     labels = zip(("total", "focal", "Dice", "predicted IoU"), ("loss", "focal", "dice", "iou"), strict=True)
@@ -58,7 +58,7 @@ def test_curves_show_every_number(tmp_path, saved_figures, epochs, every):
 
 
 def test_without_validation_there_is_one_panel(tmp_path, saved_figures):
-    overlays.plot_history(tmp_path / "curves.png", history(3, every=10))
+    training_curves.plot_history(tmp_path / "curves.png", history(3, every=10))
     assert len(saved_figures[0].axes) == 1 and (tmp_path / "curves.png").stat().st_size > 5_000
 
 
@@ -66,7 +66,9 @@ def test_without_validation_there_is_one_panel(tmp_path, saved_figures):
     ("scores", "best"), [([0.2, 0.9, 0.5], 2), ([0.5, 0.5, 0.1], 1), ([math.nan, 0.3, math.nan], 2), ([0.0], 1)]
 )
 def test_the_first_best_epoch_is_marked(tmp_path, saved_figures, scores, best):
-    overlays.plot_history(tmp_path / "curves.png", [entry(i, dice=score) for i, score in enumerate(scores, start=1)])
+    training_curves.plot_history(
+        tmp_path / "curves.png", [entry(i, dice=score) for i, score in enumerate(scores, start=1)]
+    )
     panel = saved_figures[0].axes[1]
     assert panel.get_title() == f"validation: best mean {scores[best - 1]:.3f} at epoch {best}"
     star = next(line for line in panel.get_lines() if line.get_marker() == "*")
@@ -74,19 +76,19 @@ def test_the_first_best_epoch_is_marked(tmp_path, saved_figures, scores, best):
 
 
 def test_a_dice_that_is_no_number_can_be_drawn(tmp_path):
-    overlays.plot_history(tmp_path / "curves.png", [entry(1, dice=math.nan)])
+    training_curves.plot_history(tmp_path / "curves.png", [entry(1, dice=math.nan)])
     assert cv2.imread(str(tmp_path / "curves.png")) is not None
 
 
 def test_drawing_leaves_the_callers_matplotlib_alone(tmp_path):
     backend = matplotlib.rcParams._get_backend_or_none()
-    overlays.plot_history(tmp_path / "curves.png", history(2))
+    training_curves.plot_history(tmp_path / "curves.png", history(2))
     assert matplotlib.rcParams._get_backend_or_none() == backend
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
 def test_parts_differ_in_colour_and_in_marker():
-    styles = [overlays.line_style(i) for i in range(42)]
+    styles = [plot_style.line_style(i) for i in range(42)]
     assert len({(style["color"], style["marker"]) for style in styles}) == 42
     assert len({style["color"] for style in styles[:6]}) == len({style["marker"] for style in styles[:6]}) == 6

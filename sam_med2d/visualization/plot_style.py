@@ -1,0 +1,42 @@
+"""Colours, line styles and figures that all plots share."""
+
+from pathlib import Path
+from typing import Any
+
+from segment_anything.utils.atomic import atomic_path
+
+# the same palette, without the yellow, which is pale on white; black is for the whole, the colours for its parts
+BLACK = "#000000"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair returns after 42 parts only
+DPI = 150
+
+
+def heading(prompt: str) -> str:
+    """A prompt mode's name in tables and pictures: "Bbox", "no click", "1 pt", "3 pts"."""
+    return {"box": "Bbox", "structure": "no click", "1": "1 pt"}.get(prompt, f"{prompt} pts")
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of this size in inches. Unlike pyplot's it belongs to nobody else and needs no display."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure, atomically; the suffix of `path` is its format."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def tidy(panel: Any) -> None:
+    """A panel with a faint grid behind its data and no frame at the top and the right."""
+    panel.grid(alpha=0.3)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and marker of the part number `i`."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.4}
