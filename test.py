@@ -20,8 +20,9 @@ import torch
 from sam_med2d.data.record_checks import check_data_sets
 from sam_med2d.data.records import Record, askable, complete, load_folders, named_in
 from sam_med2d.errors import DataError, UsageError
-from sam_med2d.evaluation.batch_prediction import METRICS, POINTS, STRUCTURE, Mode, parse_mode
+from sam_med2d.evaluation.batch_prediction import POINTS, STRUCTURE, Mode, parse_mode
 from sam_med2d.evaluation.evaluator import Tester
+from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.runtime.cli import add_bool, add_complete, parse_with_given, run_main, setup_logging
 from sam_med2d.runtime.devices import compile_encoder, warn_of_emulation
 from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes

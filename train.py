@@ -21,7 +21,7 @@ import torch
 from sam_med2d.data.dataset import BOXES
 from sam_med2d.data.records import complete, load_folders, named_in
 from sam_med2d.errors import UsageError
-from sam_med2d.evaluation.batch_prediction import METRICS
+from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.runtime.cli import add_bool, add_complete, run_main, setup_logging
 from sam_med2d.runtime.devices import compile_encoder
 from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes

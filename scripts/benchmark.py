@@ -77,12 +77,8 @@ from sam_med2d.data.records import (
     MaskRef,  # noqa: E402
     Record,  # noqa: E402
 )
-from sam_med2d.evaluation.batch_prediction import (
-    BOX,  # noqa: E402
-    parse_mode,  # noqa: E402
-    predict_batch,  # noqa: E402
-    score_batch,  # noqa: E402
-)
+from sam_med2d.evaluation.batch_prediction import BOX, parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import score_batch
 from sam_med2d.prompts.prompt_file import (
     Prompts,  # noqa: E402
     make_prompts,  # noqa: E402

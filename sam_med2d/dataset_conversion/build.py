@@ -23,7 +23,7 @@ from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.convert_sample import Options, convert
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError, raise_problems
-from sam_med2d.evaluation.unfinished_run import Lines
+from sam_med2d.runtime.journal import Lines
 from sam_med2d.runtime.process_pool import in_processes
 
 RECORD = "prepared.json"

@@ -1,37 +1,25 @@
 """Batches -> one row per mask and prompt mode. Each image is encoded once, whatever the number of modes."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sam_med2d.data.dataset import Batch
-from sam_med2d.data.image_io import read_image
 from sam_med2d.data.records import MaskRef
-from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
-from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
-from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
 from sam_med2d.prompts.prompt_file import Prompts, stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points
-from sam_med2d.visualization import overlays, plot_style
 from segment_anything.modeling import Sam
 from segment_anything.refinement.mirroring import mirrored
 from segment_anything.refinement.tiling import Tiles, blend_tiles, tiled_frame, zoom_in
-from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame
+from segment_anything.utils.transforms import Frame
 
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts
 FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
-FEW_ABSENT = 10  # photographs without a structure say half as much as many would
-METRICS = (*SCORES, VCDR)
-
-Row = dict[str, Any]
-Save = Callable[[Row, np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -244,143 +232,3 @@ def misplaced(batch: Batch, prompts: Prompts) -> int:
 
 
 # --- scores at original size ----------------------------------------------------------------------------------
-
-
-def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> Tensor:
-    """Logits [modes, H, W] of mask `i`; OUTSIDE_LOGIT where it vanished, so that it was neither boxed nor clicked on.
-
-    Those of a structure that is held to be absent are not withheld: they rank its pixels all the same.
-    """
-    own = batch.frames[int(batch.image_index[i])]
-    vanished = not batch.mask[i].any() and batch.asked[i] < 0
-    logits = []
-    for prediction in predictions:
-        if vanished and prediction.mode.opening != STRUCTURE:
-            logits.append(prediction.low_res.new_full(own.original, OUTSIDE_LOGIT))
-        elif prediction.blended is not None:
-            logits.append(prediction.blended)
-        else:
-            frame = prediction.frame or own
-            logits.append(frame.logits_to_original(prediction.low_res[None, None])[0, 0])
-    return torch.stack(logits)
-
-
-def _masks(logits: Tensor, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Bool masks [modes, H, W] of logits; all False where the structure is held to be absent."""
-    there = torch.tensor([not prediction.absent for prediction in predictions], device=logits.device)
-    return ((logits > 0) & there[:, None, None]).cpu().numpy()
-
-
-def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Bool masks [modes, H, W] of mask `i`; all False where the mask vanished."""
-    return _masks(logits_at_original_size(batch, i, predictions), predictions)
-
-
-def score_batch(
-    batch: Batch,
-    predictions: Sequence[Sequence[Prediction]],
-    metrics: Sequence[str],
-    *,
-    tolerance: float = 2.0,
-    save: Save | None = None,
-    ceilings: bool = False,
-) -> list[list[Row]]:
-    """Rows of each image: one for each of its masks and modes, scored at original size.
-
-    tolerance: of nsd, in pixels. ceilings: with the best Dice that the grid of logits can hold. `save` is called
-    with each row, its mask and its probabilities, bool and float32 [H, W]: masks of a whole image are never in memory
-    together.
-    """
-    rows: list[list[Row]] = [[] for _ in batch.records]
-    ratios = [CupToDisc() for _ in batch.records]
-    soft = save is not None or any(name in SOFT for name in metrics)
-    for i, ref in enumerate(batch.refs):
-        j = int(batch.image_index[i])
-        if not predictions[i]:
-            continue
-        truth = batch.truth[i].astype(bool)
-        whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions[i]) else truth
-        logits = logits_at_original_size(batch, i, predictions[i])
-        masks = _masks(logits, predictions[i])
-        probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
-        place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
-        absent = bool(batch.asked[i] >= 0)
-        vanished = not absent and not bool(batch.mask[i].any())
-        facts = {"area": int(truth.sum()), "vanished": vanished}
-        best = Ceilings(batch.frames[j])
-        for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
-            target = whole if prediction.mode.opening == STRUCTURE else truth
-            inside = batch.inside[j] if batch.inside else None
-            soft_part = {"probability": probability, "inside": inside}
-            case = Case(mask, target, structure=ref.structure, tolerance=tolerance, **soft_part)
-            wanted = [name for name in metrics if name != VCDR]
-            scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
-            row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
-            asked = prediction.mode.opening == STRUCTURE or not vanished
-            predicted_iou = prediction.predicted_iou if asked else math.nan
-            row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
-            row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
-            if ceilings:
-                row[CEILING] = best.of(target, prediction.frame, len(prediction.low_res)) if not absent else math.nan
-            rows[j].append(row | {"missed": case.counts.missed})
-            if VCDR in metrics and not absent:
-                ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
-            if save and not absent:
-                save(row, mask, probability)
-    if VCDR in metrics:
-        for image_rows, ratio in zip(rows, ratios, strict=True):
-            ratio.write(image_rows)
-    return rows
-
-
-def _whole(batch: Batch, i: int) -> np.ndarray:
-    """All masks of the structure that mask `i` belongs to, in its photograph, as one: bool [H, W]."""
-    own = [
-        truth
-        for ref, image, truth in zip(batch.refs, batch.image_index.tolist(), batch.truth, strict=True)
-        if ref.structure == batch.refs[i].structure and image == int(batch.image_index[i])
-    ]
-    return np.logical_or.reduce(own)
-
-
-def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
-    """Probability of each structure from which on it is best held to be there, from cases asked for by name.
-
-    The rows must be of masks that were not withheld. Best is the highest mean Dice of photographs with the structure, 0
-    where it is withheld, plus the share of those without it that come back empty; this share weighs n / (n +
-    FEW_ABSENT) with n photographs without the structure: two of them cannot withhold it from half of the others. Of
-    equal ones it is the lowest threshold, which withholds least. 0, so that nothing is withheld, for a structure that
-    is in every photograph.
-    """
-    there: dict[str, dict[bool, list[tuple[float, float]]]] = {}
-    for row in rows:
-        if row["prompt"] == STRUCTURE:
-            cases = there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]]
-            cases.append((row["presence"], row["dice"]))
-    return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in there.items()}
-
-
-def _threshold(present: np.ndarray, absent: np.ndarray) -> float:
-    """The best threshold for cases [n, 2] of presence and Dice, with and without the structure."""
-    if not len(absent) or not len(present):
-        return 0.0
-    (there, dice), not_there = present.T, absent[:, 0]
-    values = np.unique(np.concatenate((there, not_there)))
-    candidates = np.concatenate(([0.0], (values[1:] + values[:-1]) / 2))
-    weight = len(absent) / (len(absent) + FEW_ABSENT)
-    merits = [(dice * (there >= level)).mean() + weight * (not_there < level).mean() for level in candidates]
-    return float(candidates[int(np.argmax(merits))])
-
-
-def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:
-    """A tile (`figures.draw_case`) of each prediction of mask `i`, on its photograph at original size."""
-    image_index = int(batch.image_index[i])
-    image, frame = read_image(batch.records[image_index].image), batch.frames[image_index]
-    truth = batch.truth[i].astype(bool)
-    tiles = []
-    for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
-        coords, labels = (part.cpu().numpy() for part in prediction.points)
-        dice = score(Case(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[i].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
-        tiles.append(overlays.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
-    return tiles

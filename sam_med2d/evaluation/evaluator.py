@@ -21,26 +21,17 @@ from sam_med2d.data.record_checks import repeated_masks
 from sam_med2d.data.records import Record, saved_name
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.evaluation import report
-from sam_med2d.evaluation.batch_prediction import (
-    BOX,
-    POINTS,
-    STRUCTURE,
-    Mode,
-    Prediction,
-    Row,
-    draw_predictions,
-    misplaced,
-    predict_batch,
-    score_batch,
-)
+from sam_med2d.evaluation.batch_prediction import BOX, POINTS, STRUCTURE, Mode, Prediction, misplaced, predict_batch
 from sam_med2d.evaluation.grid_ceiling import CEILING
 from sam_med2d.evaluation.metrics import SOFT
+from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
 from sam_med2d.evaluation.summary import Tally
-from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
+from sam_med2d.evaluation.unfinished_run import Unfinished
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.journal import Lines, differences
 from sam_med2d.runtime.reproducibility import record
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest

@@ -1,86 +1,12 @@
 """The files of an unfinished evaluation: a line for each photograph that is done, whichever process did it."""
 
-import heapq
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sam_med2d.runtime.journal import Lines
 from segment_anything.utils.atomic import write_text
-
-
-class Lines:
-    """Numbered JSON values on disk, one a line, written by several processes, which may be killed at any moment.
-
-    Each process appends to a file of its own, in ascending order of the numbers. A line without its end does not count.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def numbers(self) -> set[int]:
-        """Numbers of all whole lines."""
-        return {number for number, _ in self.entries()}
-
-    def entries(self) -> Iterator[tuple[int, bytes]]:
-        """Numbers and texts of all whole lines, file by file."""
-        for path in self._paths():
-            yield from _whole_lines(path)
-
-    def values(self) -> Iterator[tuple[int, Any]]:
-        """All numbers and values in ascending order of the numbers, read as they are asked for."""
-        files = [_whole_lines(path) for path in self._paths()]
-        for number, line in heapq.merge(*files, key=lambda entry: entry[0]):
-            yield number, json.loads(line)[1]
-
-    def keep(self, wanted: Callable[[int, Any], bool]) -> None:
-        """Remove the lines of which `wanted`, of number and value, is not true; while no process writes."""
-        for path in self._paths():
-            lines = [line for _, line in _whole_lines(path)]
-            kept = [line for line in lines if wanted(*json.loads(line))]
-            if len(kept) < len(lines):
-                write_text(path, b"".join(kept).decode())
-
-    def writer(self) -> "Writer":
-        """A new file to write to."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return Writer(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("*.jsonl"))
-
-
-class Writer:
-    """Appends numbered values to a file; a context that closes it."""
-
-    def __init__(self, descriptor: int, path: str) -> None:
-        self._descriptor, self._path = descriptor, path
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    def add(self, number: int, value: Any) -> None:
-        """Append a value; the system has it when this returns. Raises OSError that names the file."""
-        line = f"{json.dumps([number, value])}\n".encode()
-        try:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self._path) from error
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and text of the lines that end."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield int(line[1 : line.index(b",")]), line
 
 
 class Unfinished:
@@ -115,13 +41,3 @@ class Unfinished:
         shutil.rmtree(finished, ignore_errors=True)
         self.folder.rename(finished)
         shutil.rmtree(finished)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the settings of a run and of its continuation, each with both values.
-
-    A switch that is newer than the run was off in it.
-    """
-    new = json.loads(json.dumps(new))
-    known = {name: old.get(name, False if isinstance(new[name], bool) else None) for name in new}
-    return [f"{name} ({known[name]} there, {new[name]} now)" for name in new if known[name] != new[name]]

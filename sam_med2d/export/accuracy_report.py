@@ -16,7 +16,8 @@ from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.image_io import read_image
 from sam_med2d.data.records import Record, has_map, load_index
 from sam_med2d.errors import UsageError
-from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, score_batch
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import score_batch
 from sam_med2d.export.onnx_files import run
 from sam_med2d.export.onnx_parts import Named, Part
 from sam_med2d.prompts.prompt_file import make_prompts

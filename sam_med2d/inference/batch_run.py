@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from sam_med2d.data.photographs import Photograph, read_pixels
 from sam_med2d.errors import DataError, UsageError
-from sam_med2d.evaluation.unfinished_run import differences
 from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, answers
 from sam_med2d.inference.pipeline import Pipeline
@@ -24,6 +23,7 @@ from sam_med2d.inference.prompt_sources import Prompts
 from sam_med2d.inference.result_files import FAILED, Outputs
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
+from sam_med2d.runtime.journal import differences
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Frame, to_tensor

@@ -21,7 +21,7 @@ from sam_med2d.data.record_checks import check_data_sets, check_records, data_di
 from sam_med2d.data.records import Record, askable, complete, has_map, load_folders
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
 from sam_med2d.errors import DataError, UsageError
-from sam_med2d.evaluation.batch_prediction import presence_thresholds
+from sam_med2d.evaluation.presence import presence_thresholds
 from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers

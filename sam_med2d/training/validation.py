@@ -8,14 +8,8 @@ import torch
 
 from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
 from sam_med2d.data.records import Record
-from sam_med2d.evaluation.batch_prediction import (
-    Prediction,
-    Row,
-    draw_predictions,
-    parse_mode,
-    predict_batch,
-    score_batch,
-)
+from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
 from sam_med2d.prompts.prompt_file import Prompts, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import Preprocessing

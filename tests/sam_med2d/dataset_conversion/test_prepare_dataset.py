@@ -25,7 +25,7 @@ from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
-from sam_med2d.evaluation.unfinished_run import Lines
+from sam_med2d.runtime.journal import Lines
 from tests.helpers.paths import ROOT
 
 SIZE = 96, 120  # height, width

@@ -6,8 +6,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sam_med2d.evaluation import summary
-from sam_med2d.evaluation.summary import Bootstrap, Picks, Tally, mean_and_interval, summarise
+from sam_med2d.evaluation import bootstrap, summary
+from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
+from sam_med2d.evaluation.summary import Picks, Tally, summarise
 
 PROMPTS, STRUCTURES, DATA_SETS = ("box", "1"), ("optic_disc", "vessel"), ("a", "b")
 
@@ -101,7 +102,7 @@ def test_nothing_defined_is_no_number():
 def test_order_and_blocks_change_nothing(monkeypatch):
     images = make_rows(70)
     expected = tallied(images).summary()
-    monkeypatch.setattr(summary, "BLOCK", 7)
+    monkeypatch.setattr(bootstrap, "BLOCK", 7)
     found = tallied(images[::-1]).summary()
     for prompt in PROMPTS:
         for key in ("dice", "dice_ci95", "iou_ci95"):

@@ -13,7 +13,8 @@ from sam_med2d.data.dataset import Batch
 from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.errors import DataError
 from sam_med2d.evaluation import batch_prediction
-from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run
 from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
 from sam_med2d.prompts.simulation import box_points, first_points, pad_points

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from sam_med2d.evaluation.unfinished_run import Lines, Unfinished, differences
+from sam_med2d.evaluation.unfinished_run import Unfinished
+from sam_med2d.runtime.journal import Lines, differences
 
 
 def test_lines_of_several_writers_come_in_order(tmp_path):

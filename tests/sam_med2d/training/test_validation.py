@@ -10,8 +10,9 @@ import torch
 
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, load_index
-from sam_med2d.evaluation.batch_prediction import draw_predictions, masks_at_original_size, parse_mode, predict_batch
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.metrics import Case, score
+from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_size
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge

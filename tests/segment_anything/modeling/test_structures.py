@@ -10,7 +10,8 @@ import torch
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, complete
 from sam_med2d.data.samplers import Draw
-from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch, presence_thresholds
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.presence import presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.losses import presence_loss, segmentation_losses
 from sam_med2d.training.step import StepPolicy, objectives, random_openings

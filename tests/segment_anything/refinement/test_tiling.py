@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record
-from sam_med2d.evaluation.batch_prediction import masks_at_original_size, parse_mode, predict_batch
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.build_sam import build_network
 from segment_anything.modeling import Sam
