@@ -55,7 +55,7 @@ def export(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise UsageError(f"OUT: {args.out} is a folder: give the name of a file")
     make_folder(args.out.parent, "OUT")
-    records = {split: load_index(args.data, split, check=False) for split in splits}
+    records = {split: load_index(args.data, split) for split in splits}
     content = coco(records, args.out.parent, polygons=args.polygons)
     write_text(args.out, json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n")
     counts = ", ".join(f"{len(content[part])} {part}" for part in ("images", "annotations", "categories"))

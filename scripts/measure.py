@@ -63,7 +63,7 @@ def find_records(args: argparse.Namespace) -> list[Record]:
         raise UsageError(f"DATA: {args.data} is no folder.")
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
     if splits:
-        found = [record for split in splits for record in load_index(args.data, split, check=False, without_masks=True)]
+        found = [record for split in splits for record in load_index(args.data, split, without_masks=True)]
         records = [record for record in found if record.masks or record.absent]
     elif args.masks:
         records = photographs(args.data)

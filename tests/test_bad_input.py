@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import train
 from sam_med2d.data.dataset import FundusDataset
-from sam_med2d.data.records import load_index
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.runtime import cli
 from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
@@ -435,7 +435,9 @@ def test_a_photograph_whose_masks_vanish_in_the_model_frame_trains(data, checkpo
         mask[60:63, column : column + 3] = 255
         write(data / name, mask)
     (data / TRAIN_MAP).write_text(json.dumps({IMAGE: [DISC, VESSEL], "images/wide.png": names}))
-    item = FundusDataset(load_index(data, "train"), Preprocessing(image_size=64, mode="fundus"), drop_vanished=True)[1]
+    item = FundusDataset(load_checked(data, "train"), Preprocessing(image_size=64, mode="fundus"), drop_vanished=True)[
+        1
+    ]
     assert len(item["mask"]) == 2 and not item["mask"].any() and not item["box"].any()
     train_here(data, checkpoint, "--batch_size", "1", "--iter_point", "2", "--epochs", "2")
 

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import _read, read_image, read_mask
-from sam_med2d.data.records import MaskRef, Record
+from sam_med2d.data.records import MaskRef, Record, askable, load_index
 from sam_med2d.errors import DataError, SizeError, raise_problems
 
 
@@ -22,6 +22,17 @@ def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
     present = list(dict.fromkeys(record.data_set for record in records))
     if unknown := [name for name in names if name not in present]:
         raise DataError(f"--complete {unknown[0]}: no photograph is of this data set; there are {', '.join(present)}.")
+
+
+def load_checked(folder: str | Path, split: str, *, without_masks: bool = False) -> list[Record]:
+    """Records of a split as `load_index` returns them, of which every file was opened.
+
+    Raises one DataError that lists missing and unreadable files, masks of another size than their photograph, values
+    other than {0, 1} or {0, 255}, and empty masks.
+    """
+    records = load_index(folder, split, without_masks=True)
+    check_records(records)
+    return records if without_masks else askable(records)
 
 
 def check_records(*splits: Sequence[Record]) -> None:

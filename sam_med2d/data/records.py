@@ -1,7 +1,4 @@
-"""JSON maps -> records of photographs and their masks; their files read, checked and counted.
-
-`load_index` reads a folder's map of a split, `check_records` opens every file that it lists.
-"""
+"""JSON maps -> records of photographs and their masks: `load_index` reads the map of a split of a folder."""
 
 import csv
 import json
@@ -12,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam_med2d.data.record_checks import check_records
 from sam_med2d.errors import DataError, raise_problems
 
 SPLITS = ("train", "val", "test")
@@ -144,11 +140,10 @@ def saved_name(mask: str) -> str:
     return str(Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png"))
 
 
-def load_index(folder: str | Path, split: str, *, check: bool = True, without_masks: bool = False) -> list[Record]:
+def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -> list[Record]:
     """Records of a split, in the map's order; photographs without a mask are among them only if `without_masks`.
 
-    With `check` every file is opened: missing and unreadable files, masks of another size than their image,
-    values other than {0, 1} or {0, 255} and empty masks are reported together in one DataError.
+    No photograph and no mask is opened: `record_checks.load_checked` does that, too.
     """
     path = map_path(Path(folder), split)
     images = read_map(path)
@@ -168,8 +163,6 @@ def load_index(folder: str | Path, split: str, *, check: bool = True, without_ma
         records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
     if not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
-    if check:
-        check_records(records)
     return records if without_masks else askable(records)
 
 
@@ -186,7 +179,7 @@ def named_in(records: Sequence[Record]) -> set[str]:
 def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     """Records of a split of several folders, with and without masks, unchecked; folders tell masks of one key apart."""
     if len(folders) == 1:
-        return load_index(folders[0], split, check=False, without_masks=True)
+        return load_index(folders[0], split, without_masks=True)
     paths = [Path(folder).resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise DataError(f"{', '.join(map(str, folders))}: a folder is given twice; give each once.")
@@ -194,7 +187,7 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     names = short if len(set(short)) == len(short) else [path.as_posix().strip("/") for path in paths]
     records = []
     for name, path, folder in zip(names, paths, folders, strict=True):
-        for record in load_index(folder, split, check=False, without_masks=True):
+        for record in load_index(folder, split, without_masks=True):
             masks = tuple(replace(mask, folder=name) for mask in record.masks)
             data_set = name if record.data_set == path.name else record.data_set
             records.append(replace(record, masks=masks, data_set=data_set))

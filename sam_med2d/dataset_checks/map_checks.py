@@ -98,7 +98,7 @@ def _patient(image: Path, folder: Path, indexes: dict[Path, Patients]) -> tuple[
 def _healthy(folder: Path, split: str) -> set[Path]:
     """Photographs without a mask that are used: index.csv says which structures are not there."""
     try:
-        records = load_index(folder, split, check=False, without_masks=True)
+        records = load_index(folder, split, without_masks=True)
     except DataError:  # found again, and named, by those who read the maps
         return set()
     return {record.image for record in records if record.absent and not record.masks}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.image_io import read_image
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import Record, has_map, load_index
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
@@ -103,7 +104,7 @@ def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
     split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
     if split is None:
         raise UsageError(f"{flag} {folder}: it has no map of photographs and masks (image2label_val.json).")
-    return _spread(load_index(folder, split), limit)
+    return _spread(load_checked(folder, split), limit)
 
 
 def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:
@@ -112,7 +113,7 @@ def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]
     Raises UsageError where there is none.
     """
     if has_map(folder, "train"):
-        paths = [record.image for record in load_index(folder, "train", check=False)]
+        paths = [record.image for record in load_index(folder, "train")]
     else:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:

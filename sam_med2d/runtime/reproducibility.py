@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def _git_version() -> str:
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -25,7 +25,7 @@ from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
 from app.web import build
 from sam_med2d.data.photographs import find_photographs
-from sam_med2d.data.records import load_index
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.photograph_prediction import encode, refined
 from sam_med2d.inference.prompt_sources import Prompt
@@ -230,7 +230,7 @@ def test_saved_masks_are_a_data_set(model, folder, tmp_path, split):
         ]
         for (number, structure), mask in masks.items():
             assert (rle_to_mask(one.get(place(number, structure)).json()) == mask).all()
-    records = load_index(tmp_path / "out", split)
+    records = load_checked(tmp_path / "out", split)
     assert [record.image.resolve() for record in records] == [folder / "left/eye.png", folder / "right/eye.png"]
     assert [[mask.structure for mask in record.masks] for record in records] == [["optic_disc", "vessel"], ["vessel"]]
 
@@ -374,7 +374,7 @@ def test_a_listed_file_that_is_no_png_mask_of_this_size_is_left(model, folder, t
         assert put(client, 0, "vessel", some_mask(seed)).status_code == 200
         assert (rle_to_mask(client.get(place(0, "vessel")).json()) == some_mask(seed)).all()
     assert kind == "missing" or path.read_bytes() == before
-    assert len(load_index(tmp_path / "out", "train")[0].masks) == 1
+    assert len(load_checked(tmp_path / "out", "train")[0].masks) == 1
 
 
 def test_masks_outside_the_folder_are_not_touched(model, folder, tmp_path):
@@ -432,7 +432,7 @@ def test_another_file_of_that_name_in_the_current_folder(folder, tmp_path, monke
     monkeypatch.chdir(tmp_path / "work/here/deep")  # ../in/third.png is another photograph from here
     annotations = Annotations(tmp_path / "out", "train", find_photographs([str(folder)]), ["vessel"])
     annotations.write(2, "vessel", some_mask(0, (75, 91)))
-    assert [record.image for record in load_index(tmp_path / "out", "train")] == [folder / "third.png"]
+    assert [record.image for record in load_checked(tmp_path / "out", "train")] == [folder / "third.png"]
 
 
 def test_another_mask_of_that_name_in_the_current_folder(folder, tmp_path, monkeypatch):
@@ -464,16 +464,16 @@ def test_what_is_not_there_is_told_to_training(model, folder, tmp_path, split):
         assert client.put(absent_place(number, structure)).status_code == 204
     for one in (client, client_of(model, folder, tmp_path / "out", split=split)):
         assert absent_of(one) == [["drusen"], ["drusen", "optic_disc"], []]
-    records = load_index(tmp_path / "out", split, without_masks=True)
+    records = load_checked(tmp_path / "out", split, without_masks=True)
     assert [(record.image.name, len(record.masks), record.absent) for record in records] == [
         ("eye.png", 1, ("drusen",)),
         ("eye.png", 0, ("drusen", "optic_disc")),
     ]
     for structure in ("drusen", "optic_disc"):
         assert client.delete(absent_place(1, structure)).status_code == 204
-    assert len(load_index(tmp_path / "out", split, without_masks=True)) == 1
+    assert len(load_checked(tmp_path / "out", split, without_masks=True)) == 1
     client.delete(place(0, "vessel"))
-    assert load_index(tmp_path / "out", split, without_masks=True)[0].absent == ("drusen",)
+    assert load_checked(tmp_path / "out", split, without_masks=True)[0].absent == ("drusen",)
 
 
 def test_a_mask_and_its_absence_exclude_each_other(client):
@@ -507,7 +507,7 @@ def test_what_the_photographs_own_data_set_says_is_kept(model, tmp_path):
     client = client_of(model, folder, tmp_path / "out")
     assert absent_of(client)[2] == ["vessel"]
     client.put(absent_place(2, "drusen"))
-    record = load_index(tmp_path / "out", "train", without_masks=True)[0]
+    record = load_checked(tmp_path / "out", "train", without_masks=True)[0]
     assert (record.data_set, record.absent) == ("theirs", ("vessel", "drusen"))
     assert (tmp_path / "set/index.csv").read_bytes() == before
 
@@ -529,7 +529,7 @@ def test_a_map_by_masks_cannot_hold_a_healthy_photograph(model, folder, tmp_path
     assert absent_of(client) == [[], [], []] and not (tmp_path / "out/index.csv").exists()
     put(client, 0, "optic_disc", some_mask(1))
     assert client.put(absent_place(0, "vessel")).status_code == 204
-    assert load_index(tmp_path / "out", "test")[0].absent == ("vessel",)
+    assert load_checked(tmp_path / "out", "test")[0].absent == ("vessel",)
 
 
 # --- the server ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from sam_med2d.data.image_io import read_image
 from sam_med2d.data.mask_folder import photographs, with_masks
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import MaskRef, Record, load_index, saved_name
 from sam_med2d.errors import DataError
 from sam_med2d.measurement import as_text, columns, count_parts, draw, largest_part, load, measure
@@ -244,7 +245,7 @@ def test_the_demo_data(tmp_path, capsys):
     rows = table(tmp_path)
     assert list(rows) == ["synthetic_10", "synthetic_11", "retina"]
     assert rows["retina"]["haemorrhage_count"] == rows["retina"]["vessel_fraction"] == rows["retina"]["area_cdr"] == ""
-    record = load_index("data_demo", "test")[0]
+    record = load_checked("data_demo", "test")[0]
     _, masks = load(record)
     heights = {name: np.ptp(np.flatnonzero(masks[name].any(1))) + 1 for name in ("optic_cup", "optic_disc")}
     assert float(rows["synthetic_10"]["vertical_cdr"]) == pytest.approx(
@@ -345,10 +346,6 @@ def test_all_problems_of_the_files_are_listed_and_nothing_is_written(tmp_path, c
 @pytest.mark.photographs
 def test_cup_to_disc_ratios_of_real_photographs(fundus):
     """Every drawn pair gives a ratio that an eye can have."""
-    records = [
-        r
-        for r in load_index(fundus, "val", check=False)
-        if {"optic_disc", "optic_cup"} <= {m.structure for m in r.masks}
-    ]
+    records = [r for r in load_index(fundus, "val") if {"optic_disc", "optic_cup"} <= {m.structure for m in r.masks}]
     rows = [measure(load(record)[1], np.ones(read_image(record.image).shape[:2], bool)) for record in records[:20]]
     assert rows and all(0.1 < row["vertical_cdr"] < 1 and 0 < row["area_cdr"] < 1 for row in rows)

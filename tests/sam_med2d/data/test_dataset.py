@@ -12,8 +12,8 @@ import torch
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.image_io import read_image, read_mask
-from sam_med2d.data.record_checks import data_digest
-from sam_med2d.data.records import MaskRef, Record, askable, load_index, resolve, structure_of
+from sam_med2d.data.record_checks import data_digest, load_checked
+from sam_med2d.data.records import MaskRef, Record, askable, resolve, structure_of
 from sam_med2d.data.samplers import Draw, EpochBatches
 from sam_med2d.errors import DataError
 from segment_anything.utils.transforms import Preprocessing
@@ -49,7 +49,7 @@ def data(tmp_path):
             write_png(tmp_path / name, square(5 * k, 10 * k))
         images[f"images/eye{i}.png"] = names
     (tmp_path / "image2label_train.json").write_text(json.dumps(images))
-    return load_index(tmp_path, "train")
+    return load_checked(tmp_path, "train")
 
 
 def dataset_of(records, mode: str = "fundus", **kwargs) -> FundusDataset:
@@ -88,7 +88,7 @@ def test_both_directions_of_a_map_give_the_same_records(tmp_path, split, directi
         MaskRef(tmp_path / name, Path(name).name, structure)
         for name, structure in zip(NAMES, ["optic_disc", "vessel"], strict=True)
     ]
-    assert load_index(tmp_path, split) == [Record(tmp_path / "images/eye.png", tuple(masks), tmp_path.name)]
+    assert load_checked(tmp_path, split) == [Record(tmp_path / "images/eye.png", tuple(masks), tmp_path.name)]
 
 
 @pytest.mark.parametrize(("split", "expected"), [("train", 2), ("test", 1)])
@@ -96,7 +96,7 @@ def test_each_split_prefers_its_own_direction(tmp_path, split, expected):
     one_eye(tmp_path, NAMES)
     (tmp_path / f"image2label_{split}.json").write_text(json.dumps({"images/eye.png": NAMES}))
     (tmp_path / f"label2image_{split}.json").write_text(json.dumps({NAMES[0]: "images/eye.png"}))
-    assert len(load_index(tmp_path, split)[0].masks) == expected
+    assert len(load_checked(tmp_path, split)[0].masks) == expected
 
 
 @pytest.mark.parametrize("direction", ["image2label", "label2image"])
@@ -105,7 +105,7 @@ def test_back_slashes_are_separators(tmp_path, direction):
     image, masks = "images\\eye.png", [name.replace("/", "\\") for name in NAMES]
     content = {image: masks} if direction == "image2label" else dict.fromkeys(masks, image)
     (tmp_path / f"{direction}_train.json").write_text(json.dumps(content))
-    (record,) = load_index(tmp_path, "train")
+    (record,) = load_checked(tmp_path, "train")
     assert record.image == tmp_path / "images/eye.png"
     assert [mask.key for mask in record.masks] == [Path(name).name for name in NAMES]
     assert [mask.structure for mask in record.masks] == ["optic_disc", "vessel"]
@@ -133,14 +133,14 @@ def test_images_without_masks_can_be_asked_for_what_they_do_not_have(tmp_path, e
     (tmp_path / "image2label_train.json").write_text(json.dumps(content))
     table = "image,dataset,absent\nimages/healthy.png,clinic,drusen haemorrhage\n"
     (tmp_path / "index.csv").write_text(table, encoding=encoding)
-    assert [record.image.name for record in load_index(tmp_path, "train")] == ["eye.png"]
-    records = load_index(tmp_path, "train", without_masks=True)
+    assert [record.image.name for record in load_checked(tmp_path, "train")] == ["eye.png"]
+    records = load_checked(tmp_path, "train", without_masks=True)
     names = {asked: [r.image.stem for r in askable(records, asked)] for asked in [(), ("drusen",), ("vessel",)]}
     assert names == {(): ["eye"], ("drusen",): ["healthy", "eye"], ("vessel",): ["eye"]}
     (tmp_path / "index.csv").unlink()
     (tmp_path / "image2label_train.json").write_text(json.dumps({"images/healthy.png": []}))
     with pytest.raises(DataError, match="lists no mask"):
-        load_index(tmp_path, "train")
+        load_checked(tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_equal_basenames_get_different_keys(tmp_path):
     names = ["optic-disc/eye.png", "optic-cup\\eye.png", "vessel/eye_vessel.png"]
     one_eye(tmp_path, [name.replace("\\", "/") for name in names])
     (tmp_path / "image2label_test.json").write_text(json.dumps({"images/eye.png": names}))
-    (record,) = load_index(tmp_path, "test")
+    (record,) = load_checked(tmp_path, "test")
     assert [mask.key for mask in record.masks] == ["optic-disc/eye.png", "optic-cup/eye.png", "eye_vessel.png"]
     assert [mask.structure for mask in record.masks] == ["optic_disc", "optic_cup", "vessel"]
 
@@ -379,7 +379,7 @@ def test_the_digest_does_not_change_when_the_folder_moves(data, tmp_path):
     before = data_digest(data)
     elsewhere = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(elsewhere)
-    assert data_digest(load_index(elsewhere, "train")) == before
+    assert data_digest(load_checked(elsewhere, "train")) == before
     assert len(before) == 32 and int(before, 16)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index
 from sam_med2d.evaluation.metrics import Case, dice
 from segment_anything.predictor import SamPredictor
@@ -16,11 +17,11 @@ EVERY = 9  # a spread over all data sets that takes seconds
 
 @pytest.fixture
 def records(fundus):
-    return load_index(fundus, "train", check=False)[::EVERY]
+    return load_index(fundus, "train")[::EVERY]
 
 
 def test_all_maps_pass_every_check(fundus):
-    assert sum(len(load_index(fundus, split)) for split in ("val", "test")) > 100
+    assert sum(len(load_checked(fundus, split)) for split in ("val", "test")) > 100
 
 
 def test_field_of_view_keeps_what_experts_drew(records):
@@ -37,7 +38,7 @@ def test_masks_survive_the_way_there_and_back(fundus, structure, least):
     """Dice of a mask against itself after the model frame; no structure vanishes."""
     preprocessing = Preprocessing(256)
     scores = []
-    for record in load_index(fundus, "val", check=False):
+    for record in load_index(fundus, "val"):
         for ref in record.masks:
             if ref.structure != structure:
                 continue

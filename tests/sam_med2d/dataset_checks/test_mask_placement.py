@@ -133,7 +133,7 @@ def photographs(fundus):
     """Photographs of the validation map with their masks as `judge` takes them."""
     return [
         (read_image(r.image), {mask.key: (mask.structure, read_mask(mask.path)) for mask in r.masks})
-        for r in load_index(fundus, "val", check=False)
+        for r in load_index(fundus, "val")
     ]
 
 

@@ -37,7 +37,7 @@ class Trial:
         self.expected: dict[str, set[str]] = {}
         for part in ("images", "masks"):
             (folder / part).mkdir()
-        records = [record for record in load_index(source, "train", check=False) if "tile" not in record.data_set]
+        records = [record for record in load_index(source, "train") if "tile" not in record.data_set]
         self.random.shuffle(records)
         margin = [record for record in records if Preprocessing(256).frame(read_image(record.image)).crop[1] > 4][:EACH]
         rest = [record for record in records if record not in margin]

@@ -20,7 +20,7 @@ from PIL import Image
 import scripts.prepare_dataset as script
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_image, read_mask
-from sam_med2d.data.records import load_index
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
@@ -87,7 +87,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_official_split_becomes_maps_that_load(tmp_path, capsys):
     assert run("drive", drive(tmp_path / "DRIVE"), tmp_path / "out") == 0
-    train, test = load_index(tmp_path / "out", "train"), load_index(tmp_path / "out", "test")
+    train, test = load_checked(tmp_path / "out", "train"), load_checked(tmp_path / "out", "test")
     assert [record.image.stem for record in train] == ["drive_21_training", "drive_22_training", "drive_23_training"]
     assert [record.image.stem for record in test] == ["drive_01_test", "drive_02_test"]
     assert {mask.structure for record in train for mask in record.masks} == {"vessel"}
@@ -140,7 +140,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_fov_crop_cuts_photograph_and_masks_alike(tmp_path):
     run("folder", lab(tmp_path / "lab"), tmp_path / "out", "--fov_crop")
-    for record in load_index(tmp_path / "out", "train"):
+    for record in load_checked(tmp_path / "out", "train"):
         seed = int(record.image.stem[-1])
         row = next(
             r for r in csv.DictReader((tmp_path / "out/index.csv").open()) if r["image"].endswith(record.image.name)
@@ -153,7 +153,7 @@ def test_fov_crop_cuts_photograph_and_masks_alike(tmp_path):
 
 def test_fov_crop_uses_the_data_sets_own_field_of_view(tmp_path):
     run("drive", drive(tmp_path / "DRIVE"), tmp_path / "out", "--fov_crop")
-    for record in load_index(tmp_path / "out", "train"):
+    for record in load_checked(tmp_path / "out", "train"):
         number = int(record.image.stem.split("_")[1])
         np.testing.assert_array_equal(read_image(record.image), picture(number)[8:88, 20:100])
         np.testing.assert_array_equal(read_mask(record.masks[0].path), drawing(number)[8:88, 20:100])
@@ -161,7 +161,7 @@ def test_fov_crop_uses_the_data_sets_own_field_of_view(tmp_path):
 
 def test_lesions_of_a_pixel_survive_resizing(tmp_path):
     run("drive", drive(tmp_path / "DRIVE", 2, 1), tmp_path / "out", "--max_side", "24")
-    for record in load_index(tmp_path / "out", "train"):
+    for record in load_checked(tmp_path / "out", "train"):
         mask = read_mask(record.masks[0].path)
         assert mask.shape == (19, 24) and read_image(record.image).shape == (19, 24, 3)
         assert mask[11, [10, 12, 14]].all()
@@ -170,19 +170,19 @@ def test_lesions_of_a_pixel_survive_resizing(tmp_path):
 
 def test_instances_are_the_components_and_min_area_counts_what_it_drops(tmp_path, capsys):
     run("drive", drive(tmp_path / "DRIVE"), tmp_path / "out", "--instances", "--min_area", "2")
-    record = load_index(tmp_path / "out", "train")[0]
+    record = load_checked(tmp_path / "out", "train")[0]
     assert [mask.key for mask in record.masks] == ["drive_21_training_vessel_000.png"]
     assert read_mask(record.masks[0].path).sum() == 50
     assert json.loads((tmp_path / "out/prepared.json").read_text())["lost"] == {"vessel": 15}
     run("drive", tmp_path / "DRIVE", tmp_path / "all", "--instances")
-    record = load_index(tmp_path / "all", "train")[0]
+    record = load_checked(tmp_path / "all", "train")[0]
     assert sum(read_mask(mask.path).astype(int) for mask in record.masks).max() == 1
     np.testing.assert_array_equal(sum(read_mask(mask.path) for mask in record.masks), drawing(21))
 
 
 def test_tiles_show_the_photograph_at_its_own_resolution(tmp_path):
     run("drive", drive(tmp_path / "DRIVE"), tmp_path / "out", "--tile", "48", "--overlap", "8")
-    records = load_index(tmp_path / "out", "train")
+    records = load_checked(tmp_path / "out", "train")
     assert len(records) > 3
     covered = np.zeros(SIZE, bool)
     for record in records:
@@ -230,7 +230,7 @@ def test_a_healthy_photograph_of_the_test_split_is_tested(tmp_path):
         for i in (1, 3, 5):
             (source / folder / f"p{i}.png").unlink()
     assert run("folder", source, tmp_path / "out", "--missing", "absent", "--split", "0/0/100") == 0
-    records = load_index(tmp_path / "out", "test", without_masks=True)
+    records = load_checked(tmp_path / "out", "test", without_masks=True)
     assert len(records) == 6 and sum(record.absent == ("optic_disc", "vessel") for record in records) == 3
 
 
@@ -267,7 +267,7 @@ def test_validation_is_carved_from_training_alone(tmp_path):
     found = carve(samples([""] * 25), official, 0.25, by="patient", seed=0)
     assert found.count("val") == 5 and found[20:] == official[20:]
     run("drive", drive(tmp_path / "DRIVE", 4, 2), tmp_path / "out", "--val", "25")
-    assert [len(load_index(tmp_path / "out", split)) for split in ("train", "val", "test")] == [3, 1, 2]
+    assert [len(load_checked(tmp_path / "out", split)) for split in ("train", "val", "test")] == [3, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["", "70", "a/b/c", "-1/50/51", "0/0/0", "1/2/3/4"])
@@ -399,7 +399,7 @@ def test_missing_masks_are_all_named_and_may_be_left_out(tmp_path, capsys):
     assert "21_training.tif has no vessel mask" in message and "02_manual1.gif has no photograph" in message
     assert "2 problem(s)" in message and "--leave_out" in message.splitlines()[-1]
     assert run("drive", source, tmp_path / "out", "--leave_out") == 0
-    assert len(load_index(tmp_path / "out", "train")) == 2
+    assert len(load_checked(tmp_path / "out", "train")) == 2
 
 
 def test_an_unreadable_file_is_named_and_nothing_is_half_written(tmp_path, capsys):
@@ -421,7 +421,7 @@ def test_a_photograph_that_is_cut_off_is_named_and_may_be_left_out(tmp_path, cap
     message = refused(capsys, "folder", source, tmp_path / "out")
     assert f"{source / 'images/p2.png'} is not a whole picture" in message
     assert run("folder", source, tmp_path / "out", "--leave_out") == 0
-    assert sum(len(load_index(tmp_path / "out", split)) for split in ("train", "val")) == 5
+    assert sum(len(load_checked(tmp_path / "out", split)) for split in ("train", "val")) == 5
 
 
 def test_a_mask_of_another_size_is_named(tmp_path, capsys):

@@ -19,7 +19,7 @@ from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose
 from sam_med2d.visualization import overlays, plot_style
 from tests.conftest import make_tiny_model
 
-RECORDS = load_index("data_demo", "train", check=False)
+RECORDS = load_index("data_demo", "train")
 KEYS = [mask.key for record in RECORDS for mask in record.masks]
 
 

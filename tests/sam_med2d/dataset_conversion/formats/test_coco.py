@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sam_med2d.data.image_io import read_mask
-from sam_med2d.data.records import load_index
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import Offer
 from sam_med2d.dataset_conversion.formats.coco import COCO, find
@@ -333,7 +333,7 @@ def test_export_and_import_give_the_same_masks(data, flags, capsys):
     assert "3 images, 4 annotations, 2 categories" in capsys.readouterr().out
     samples = {sample.name: sample for sample in found(data / "coco.json", instances=True).samples}
     for split in ("train", "test"):
-        for record in load_index(data, split):
+        for record in load_checked(data, split):
             sample = samples[record.image.stem]
             assert (sample.split, sample.image) == (split, record.image)
             written = sorted((ref.structure, read_mask(ref.path).tobytes()) for ref in record.masks)
@@ -349,7 +349,7 @@ def test_the_file_is_what_pycocotools_reads(data):
     assert [category["name"] for category in reader.loadCats(reader.getCatIds())] == ["disc", "vessel"]
     by_name = {image["file_name"]: image for image in reader.loadImgs(reader.getImgIds())}
     assert list(by_name) == ["images/a.jpg", "images/b.jpg", "images/c.jpg"]  # ids go by names
-    for record in load_index(data, "train"):
+    for record in load_checked(data, "train"):
         image = by_name[f"images/{record.image.name}"]
         annotations = reader.loadAnns(reader.getAnnIds(imgIds=image["id"]))
         for ref, annotation in zip(record.masks, annotations, strict=True):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_mask
-from sam_med2d.data.records import load_index
+from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.formats.binary import BINARY
 from sam_med2d.dataset_conversion.formats.folder import FOLDER
@@ -73,7 +73,7 @@ def test_our_own_layout():
     offer = find(FOLDER, DEMO)
     assert not offer.problems
     listed = {
-        r.image: {m.path: m.structure for m in r.masks} for s in ("train", "val", "test") for r in load_index(DEMO, s)
+        r.image: {m.path: m.structure for m in r.masks} for s in ("train", "val", "test") for r in load_checked(DEMO, s)
     }
     assert {s.image: {m.path: m.structure for m in s.masks} for s in offer.samples} == listed
     sample = offer.samples[0]
