@@ -33,8 +33,8 @@ from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
+from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
 from segment_anything.refinement.tiling import LARGE, Tiles
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 
 logger = logging.getLogger("test")
 DEFAULT_PROMPTS = ["box", "1", "3", "5"]

@@ -35,8 +35,8 @@ from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
+from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
 from segment_anything.utils.atomic import write_text
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 
 logger = logging.getLogger("train")
 BALANCES = ("none", "structure")

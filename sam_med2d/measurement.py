@@ -21,7 +21,7 @@ from sam_med2d.errors import DataError
 from sam_med2d.evaluation.metrics import VESSELS, vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
 from segment_anything.utils.atomic import atomic_path
-from segment_anything.utils.transforms import bounding_box
+from segment_anything.utils.masks import bounding_box
 
 DISC, CUP, VESSEL = "optic_disc", "optic_cup", "vessel"
 FIRST = ("image", "vertical_cdr", "area_cdr", "disc_vertical_px", "disc_horizontal_px")

@@ -40,8 +40,8 @@ from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
+from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
 from segment_anything.utils.atomic import write_text
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
 
 METADATA = "metadata.csv"
 COLUMNS = ["id", "area", "bbox_x0", "bbox_y0", "bbox_w", "bbox_h", "point_input_x", "point_input_y", "predicted_iou"]

@@ -98,7 +98,7 @@ from sam_med2d.training.step import (
 from segment_anything.build_sam import MODEL_SPECS, build_network  # noqa: E402
 from segment_anything.modeling import Sam  # noqa: E402
 from segment_anything.modeling.image_encoder import ImageEncoderViT  # noqa: E402
-from segment_anything.utils.transforms import Frame  # noqa: E402
+from segment_anything.preprocessing import Frame  # noqa: E402
 
 VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": (2, 5, 8, 11)}
 ENCODERS = {"oracle": OracleEncoder, "fast": ImageEncoderViT}

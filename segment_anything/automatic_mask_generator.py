@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .modeling import Sam
 from .predictor import SamPredictor, check_image
+from .preprocessing import to_tensor
 from .utils.amg import (
     boxes_around,
     build_all_layer_point_grids,
@@ -24,7 +25,6 @@ from .utils.amg import (
 )
 from .utils.field_of_view import fov_mask
 from .utils.rle import Rle, area_from_rle, box_from_rle, mask_to_rle, rle_to_mask, run_lengths
-from .utils.transforms import to_tensor
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 CHUNK_PIXELS = 2**25  # of float32 logits at the photograph's size at a time

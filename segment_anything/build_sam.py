@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .checkpoint import Checkpoint, load_into, read_checkpoint
 from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from .utils.transforms import Preprocessing
+from .preprocessing import Preprocessing
 
 logger = logging.getLogger(__name__)
 

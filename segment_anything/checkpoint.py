@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from .modeling import Sam
 from .modeling.mask_decoder import MASK_RULES
+from .preprocessing import Preprocessing
 from .utils.atomic import atomic_path
-from .utils.transforms import Preprocessing
 
 METADATA_KEY = "sam_med2d_fundus"
 ADAPTER = ".Adapter."

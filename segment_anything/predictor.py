@@ -8,9 +8,11 @@ from torch import Tensor
 
 from .modeling import Sam
 from .modeling.prompt_encoder import STRUCTURE
+from .preprocessing import Frame, FrameTransform, to_tensor
 from .refinement.mirroring import mirrored
-from .refinement.tiling import Tiles, blend_tiles, window_pixels, zoom_in
-from .utils.transforms import Frame, FrameTransform, ResizeLongestSide, to_tensor
+from .refinement.tiling import Tiles, blend_tiles, window_pixels
+from .refinement.zoom import zoom_in
+from .utils.transforms import ResizeLongestSide
 
 LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
 

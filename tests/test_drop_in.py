@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, build_sam, sam_model_registry
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.predictor_sammed import SammedPredictor
-from segment_anything.utils.transforms import Preprocessing, ResizeLongestSide
+from segment_anything.preprocessing import Preprocessing
+from segment_anything.utils.transforms import ResizeLongestSide
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.seeded_weights import fill, load_layout

@@ -11,7 +11,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 import albumentations as A
 
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.utils.transforms import Frame, Preprocessing
+from segment_anything.preprocessing import Frame, Preprocessing
 
 MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
 MIN_PIXELS_KEPT = 4

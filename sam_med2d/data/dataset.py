@@ -23,10 +23,10 @@ from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.data.samplers import Draw, EpochBatches
-from sam_med2d.prompts.simulation import largest_component
 from segment_anything.modeling.prompt_encoder import STRUCTURE
+from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.field_of_view import fov_mask
-from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
+from segment_anything.utils.masks import bounding_box, largest_component
 
 BOXES = ("component", "mask")
 ASKED = 0.5  # share of the masks, and of the structures known to be absent, that training asks for by name

@@ -16,7 +16,7 @@ from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.errors import DataError
 from sam_med2d.visualization.plot_style import BLACK, COLOURS, new_figure, save_figure, tidy
-from segment_anything.utils.transforms import resize_mask
+from segment_anything.utils.masks import resize_mask
 
 TILE = 560
 COLUMNS = 5

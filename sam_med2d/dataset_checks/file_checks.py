@@ -17,7 +17,7 @@ from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.dataset_checks.mask_placement import judge
 from sam_med2d.errors import DataError, EmptyMaskError, MissingError, SizeError, UnreadableError, ValuesError
-from segment_anything.utils.transforms import Frame, Preprocessing
+from segment_anything.preprocessing import Frame, Preprocessing
 
 KINDS = {
     MissingError: "missing_file",

@@ -14,7 +14,7 @@ from sam_med2d.data.image_formats import read_photograph, read_values
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
 from segment_anything.utils.field_of_view import find_fov, fov_mask
-from segment_anything.utils.transforms import resize_mask
+from segment_anything.utils.masks import resize_mask
 
 JPEG_QUALITY = 95
 MIN_VIEW = 0.05  # share of a tile inside the field of view, below which it is left out

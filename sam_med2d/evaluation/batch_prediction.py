@@ -13,9 +13,10 @@ from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
 from sam_med2d.prompts.prompt_file import Prompts, stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points
 from segment_anything.modeling import Sam
+from segment_anything.preprocessing import Frame
 from segment_anything.refinement.mirroring import mirrored
-from segment_anything.refinement.tiling import Tiles, blend_tiles, tiled_frame, zoom_in
-from segment_anything.utils.transforms import Frame
+from segment_anything.refinement.tiling import Tiles, blend_tiles, tiled_frame
+from segment_anything.refinement.zoom import zoom_in
 
 MASKS_AT_ONCE = 64  # that go through the decoder together: a photograph may have hundreds, and memory has an end
 BOX, STRUCTURE, POINTS = "box", "structure", "points"  # kinds of opening prompts

@@ -15,7 +15,7 @@ from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
 from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score
 from sam_med2d.visualization import overlays, plot_style
-from segment_anything.utils.transforms import OUTSIDE_LOGIT
+from segment_anything.preprocessing import OUTSIDE_LOGIT
 
 METRICS = (*SCORES, VCDR)
 Row = dict[str, Any]

@@ -24,7 +24,7 @@ from sam_med2d.export.onnx_parts import Named, Part
 from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
-from segment_anything.utils.transforms import to_tensor
+from segment_anything.preprocessing import to_tensor
 
 PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 SPLITS_TO_TEST = ("val", "test", "train")

@@ -18,7 +18,7 @@ from sam_med2d.runtime.devices import resolve_device
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
+from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
 
 logger = logging.getLogger("export")
 INT8_LOSS, HALF_LOSS = 0.5, 0.1  # Dice points

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sam_med2d.export.onnx_modules import OnnxEncoder
 from segment_anything.modeling import Sam
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.utils.onnx import LONGEST_SIDE, OnnxDecoder, OnnxEncoder
-from segment_anything.utils.transforms import to_tensor
+from segment_anything.preprocessing import to_tensor
+from segment_anything.utils.onnx import LONGEST_SIDE, OnnxDecoder
 
 Named = dict[str, Tensor]
 Check = tuple[Named, Named]  # inputs of a file, and what it must answer

@@ -26,7 +26,7 @@ from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.journal import differences
 from segment_anything.checkpoint import digest
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import Frame, to_tensor
+from segment_anything.preprocessing import Frame, to_tensor
 
 logger = logging.getLogger("predict")
 BINDING = ("zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")

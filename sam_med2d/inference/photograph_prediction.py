@@ -10,9 +10,10 @@ from torch import Tensor
 from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import ABSENT_LOGIT
+from segment_anything.preprocessing import Frame, to_tensor
 from segment_anything.refinement.mirroring import mirrored
-from segment_anything.refinement.tiling import Tiles, blend_tiles, window_pixels, zoom_in
-from segment_anything.utils.transforms import Frame, to_tensor
+from segment_anything.refinement.tiling import Tiles, blend_tiles, window_pixels
+from segment_anything.refinement.zoom import zoom_in
 
 AT_ONCE = 64  # prompts that go through the decoder together
 

@@ -16,7 +16,7 @@ from sam_med2d.data.records import structure_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.checkpoint import listing
-from segment_anything.utils.transforms import Frame
+from segment_anything.preprocessing import Frame
 
 REQUIRED = ("image", "x0", "y0", "x1", "y1")
 OPTIONAL = ("label", "score")

@@ -16,9 +16,9 @@ from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Answer, Encoded
 from sam_med2d.inference.prompt_sources import Prompt, Prompts
 from sam_med2d.visualization.overlays import Overlay, write_picture
+from segment_anything.preprocessing import Frame
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
-from segment_anything.utils.transforms import Frame
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
 # of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean

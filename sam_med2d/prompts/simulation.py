@@ -7,8 +7,6 @@ with labels 2 and 3, and -1 marks "not a point", so boxes and clicks mix in one 
 
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,17 +91,6 @@ def pad_points(points: Points) -> Points:
 def append_points(points: Points, more: Points) -> Points:
     """Both sets of labelled points, one behind the other."""
     return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Largest 8-connected component of a {0, 1} uint8 mask [H, W]; of equal ones the first in reading order."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    area = stats[1:, cv2.CC_STAT_AREA]
-    if len(area) < 2:
-        return mask
-    tied = 1 + np.flatnonzero(area == area.max())
-    first = tied[0] if len(tied) == 1 else labels.ravel()[np.isin(labels, tied).argmax()]
-    return (labels == first).astype(np.uint8)
 
 
 def jitter_boxes(boxes: Tensor, size: int, randomness: Randomness, *, fraction: float = 0.1) -> Tensor:

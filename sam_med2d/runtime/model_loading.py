@@ -10,7 +10,7 @@ from sam_med2d.runtime.cli import add_bool
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import CheckpointError, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import CHANNEL_ORDERS, MODES
+from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "pretrain_model" / "fundus_vit_t.safetensors"
 

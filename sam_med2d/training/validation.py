@@ -12,7 +12,7 @@ from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predic
 from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
 from sam_med2d.prompts.prompt_file import Prompts, make_prompts
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 
 VALIDATION_PROMPTS = ("box", "1", "3", "5")
 PICTURED_PROMPTS = ("box", "3")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from segment_anything.utils.atomic import atomic_path
-from segment_anything.utils.transforms import resize_mask
+from segment_anything.utils.masks import resize_mask
 
 # Okabe and Ito's palette, legible to the colour-blind
 TRUTH_COLOUR = (0, 158, 115)

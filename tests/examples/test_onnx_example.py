@@ -15,7 +15,7 @@ from PIL import Image
 from sam_med2d.export.onnx_parts import picture
 from segment_anything import SamPredictor
 from segment_anything.build_sam import MODEL_SPECS
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import ROOT
 from tests.sam_med2d.export.test_export import export, lively, write

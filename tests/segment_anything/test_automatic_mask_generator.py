@@ -13,6 +13,7 @@ from scripts import amg as script
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, automatic_mask_generator
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling.mask_decoder import Decoded
+from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.amg import (
     boxes_around,
     build_all_layer_point_grids,
@@ -24,8 +25,8 @@ from segment_anything.utils.amg import (
     remove_small_regions,
 )
 from segment_anything.utils.field_of_view import fov_mask
+from segment_anything.utils.masks import bounding_box
 from segment_anything.utils.rle import rle_to_mask
-from segment_anything.utils.transforms import Frame, Preprocessing, bounding_box
 from tests.conftest import make_tiny_model
 from tests.segment_anything.test_predictor import photograph
 

@@ -25,7 +25,7 @@ from segment_anything.checkpoint import (
     save_pth,
     save_weights,
 )
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.seeded_weights import fill, load_layout

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network
 from segment_anything.modeling.sam import ABSENT_LOGIT
-from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
+from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
 from tests.conftest import TINY_SPEC, make_tiny_model
 
 SIZE = 64

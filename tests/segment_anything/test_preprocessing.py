@@ -9,20 +9,18 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.utils.field_of_view import find_fov
-from segment_anything.utils.transforms import (
+from segment_anything.preprocessing import (
     MODES,
     OUTSIDE_LOGIT,
     Frame,
     Preprocessing,
-    _level,
-    bounding_box,
     normalise,
     place,
     resize,
-    resize_mask,
     window_around,
 )
+from segment_anything.utils.field_of_view import find_fov
+from segment_anything.utils.masks import _level, bounding_box, resize_mask
 from tests.helpers import paths
 
 GOLDEN = np.load(paths.GOLDEN / "golden_losses_transforms.npz")

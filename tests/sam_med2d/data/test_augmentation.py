@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sam_med2d.data.augmentation import Augmentation, zoom_window
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
-from segment_anything.utils.transforms import Frame, Preprocessing, normalise
+from segment_anything.preprocessing import Frame, Preprocessing, normalise
 
 SIZE = 64
 MODES = [("fundus", "rgb"), ("fundus", "bgr"), ("sam_med2d", "rgb"), ("sam_med2d", "bgr")]

@@ -16,7 +16,7 @@ from sam_med2d.data.record_checks import data_digest, load_checked
 from sam_med2d.data.records import MaskRef, Record, askable, resolve, structure_of
 from sam_med2d.data.samplers import Draw, EpochBatches
 from sam_med2d.errors import DataError
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 
 SIZE = 64
 MASKS = 6

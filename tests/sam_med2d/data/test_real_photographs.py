@@ -10,7 +10,7 @@ from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index
 from sam_med2d.evaluation.metrics import Case, dice
 from segment_anything.predictor import SamPredictor
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 
 EVERY = 9  # a spread over all data sets that takes seconds
 

@@ -16,7 +16,7 @@ from sam_med2d.dataset_checks.class_balance import Balance
 from sam_med2d.dataset_checks.file_checks import examine
 from sam_med2d.dataset_checks.map_checks import find_maps, read_listing
 from scripts import check_dataset
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 
 SIZE = 96
 

@@ -12,7 +12,7 @@ import pytest
 from sam_med2d.data.image_io import read_image
 from sam_med2d.data.records import load_index
 from sam_med2d.dataset_checks.check import check
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 
 EACH = 20
 FILES = ("missing_file", "unreadable", "wrong_size", "not_binary", "empty_mask", "vanishes", "wrong_entry")

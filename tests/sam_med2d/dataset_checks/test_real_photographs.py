@@ -14,7 +14,7 @@ import pytest
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.records import Record, load_index
 from sam_med2d.dataset_checks.check import check
-from segment_anything.utils.transforms import resize_mask
+from segment_anything.utils.masks import resize_mask
 
 PLANTS = 20  # of each kind
 

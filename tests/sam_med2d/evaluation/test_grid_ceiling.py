@@ -9,8 +9,8 @@ import pytest
 from sam_med2d.evaluation.grid_ceiling import Ceilings, ceiling
 from sam_med2d.runtime import cli
 from segment_anything.checkpoint import model_metadata, save_weights
+from segment_anything.preprocessing import Frame, window_around
 from segment_anything.refinement.tiling import tiled_frame
-from segment_anything.utils.transforms import Frame, window_around
 from tests.helpers.training_runs import load_test_script
 from tests.sam_med2d.evaluation.test_evaluator import cases, make_data, words
 from tests.segment_anything.refinement.test_tiling import make_model

@@ -14,6 +14,7 @@ import torch
 
 from sam_med2d.export import command, onnx_files, onnx_image_encoder, onnx_parts
 from sam_med2d.export.onnx_files import run, session
+from sam_med2d.export.onnx_modules import OnnxEncoder, OnnxPreprocess
 from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
 from sam_med2d.export.quantization import large_products
 from sam_med2d.runtime import cli
@@ -22,8 +23,8 @@ from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY, model_metadata, save_weights
 from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.utils.onnx import OnnxDecoder, OnnxEncoder, OnnxPreprocess, inner_frame
-from segment_anything.utils.transforms import Preprocessing, inside_square
+from segment_anything.preprocessing import Preprocessing, inside_square
+from segment_anything.utils.onnx import OnnxDecoder, inner_frame
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.segment_anything.modeling.test_structures import structured
 

@@ -18,7 +18,8 @@ from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run
 from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
 from sam_med2d.prompts.simulation import box_points, first_points, pad_points
-from segment_anything.utils.transforms import Preprocessing, bounding_box
+from segment_anything.preprocessing import Preprocessing
+from segment_anything.utils.masks import bounding_box
 
 SIZE = 64
 INDEX = torch.tensor([0, 0, 1, 1, 1])

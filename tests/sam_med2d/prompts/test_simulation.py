@@ -15,12 +15,11 @@ from sam_med2d.prompts.simulation import (
     error_points,
     first_points,
     jitter_boxes,
-    largest_component,
     pad_points,
     sample_points,
     uniform,
 )
-from segment_anything.utils.transforms import bounding_box
+from segment_anything.utils.masks import bounding_box, largest_component
 
 masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.integers(0, 1))
 

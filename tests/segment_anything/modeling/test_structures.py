@@ -18,7 +18,7 @@ from sam_med2d.training.step import StepPolicy, objectives, random_openings
 from segment_anything.build_sam import build_network, build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.utils.transforms import Preprocessing
+from segment_anything.preprocessing import Preprocessing
 from tests.conftest import TINY_SPEC, make_tiny_model
 
 NAMES = ("optic_cup", "optic_disc", "vessel")

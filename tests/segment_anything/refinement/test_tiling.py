@@ -18,18 +18,10 @@ from segment_anything.build_sam import build_network
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
+from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
 from segment_anything.refinement.mirroring import mirrored
-from segment_anything.refinement.tiling import (
-    Tiles,
-    blend_tiles,
-    prompt_places,
-    starts,
-    tiles_of,
-    weights,
-    window_pixels,
-    zoom_in,
-)
-from segment_anything.utils.transforms import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
+from segment_anything.refinement.tiling import Tiles, blend_tiles, starts, tiles_of, weights, window_pixels
+from segment_anything.refinement.zoom import prompt_places, zoom_in
 from tests.conftest import TINY_SPEC
 
 NAMES = ("optic_disc", "vessel", "haemorrhage")

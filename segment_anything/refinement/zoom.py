@@ -1,0 +1,89 @@
+"""A window around a prompt, which the model sees larger."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..modeling import Sam
+from ..modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
+from ..preprocessing import Frame, to_tensor, window_around
+from .tiling import AT_ONCE, window_pixels
+
+
+class Zoomed(NamedTuple):
+    """The answer to prompt `index` from its window: candidates' logits [M, s, s] and predicted IoU [M]."""
+
+    index: int
+    frame: Frame
+    logits: Tensor
+    iou: Tensor
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Logits float32 [s, s] and predicted IoU of the candidate with the highest one."""
+        index = self.iou.argmax()
+        return self.logits[index].float(), self.iou[index]
+
+
+@torch.no_grad()
+def zoom_in(
+    model: Sam,
+    photographs: Sequence[np.ndarray],
+    frames: Sequence[Frame],
+    points: tuple[Tensor, Tensor],
+    first: Tensor,
+    *,
+    multimask: bool = True,
+    at_once: int = AT_ONCE,
+) -> Iterator[Zoomed]:
+    """Ask N prompts once more, each in a window around its box, or around its clicks and its first answer.
+
+    photographs, frames: of each prompt, uint8 RGB [H, W, 3]; points: coords [N, P, 2] and labels [N, P] in the model
+    frame, padded as `PromptEncoder.embed_points` wants them; first: logits [N, s, s] of the first answers. Prompts
+    whose window would not be smaller than the used part, or that are nowhere, are left out.
+    """
+    places = prompt_places(points, first, model.image_size)
+    windows = [
+        frame if np.isnan(place).any() else window_around(frame, frame.boxes_to_original(place))
+        for frame, place in zip(frames, places, strict=True)
+    ]
+    todo = [i for i, (frame, window) in enumerate(zip(frames, windows, strict=True)) if window != frame]
+    for begin in range(0, len(todo), at_once):
+        own = todo[begin : begin + at_once]
+        pixels = window_pixels(model, [photographs[i] for i in own], [windows[i] for i in own])
+        embedding, features = model.encode_all(pixels)
+        coords = np.stack([_moved(points[0][i], points[1][i], frames[i], windows[i]) for i in own])
+        coords = to_tensor(coords.astype(np.float32), model.device)
+        decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)
+        for i, logits, iou in zip(own, decoded.logits, decoded.iou, strict=True):
+            yield Zoomed(i, windows[i], logits, iou)
+
+
+def prompt_places(points: tuple[Tensor, Tensor], first: Tensor, image_size: int) -> np.ndarray:
+    """Boxes x0, y0, x1, y1 in the model frame, float64 [N, 4]: a prompt's own box, or what holds its foreground clicks
+    and its first answer, logits [N, s, s]; NaN where there is none of them."""
+    coords, labels = (part.cpu().numpy() for part in points)
+    positive = first > 0
+    columns, rows = positive.any(1).cpu().numpy(), positive.any(2).cpu().numpy()
+    scale = image_size / first.shape[-1]
+    places = np.full((len(labels), 4), np.nan)
+    for i, (xy, kind) in enumerate(zip(coords, labels, strict=True)):
+        corners = np.concatenate((xy[kind == BOX_TOP_LEFT], xy[kind == BOX_BOTTOM_RIGHT]))
+        if not len(corners):
+            clicks = xy[kind == FOREGROUND]
+            x, y = np.flatnonzero(columns[i]) * scale, np.flatnonzero(rows[i]) * scale
+            mask = np.array([[x[0], y[0]], [x[-1] + scale, y[-1] + scale]]) if len(x) else np.zeros((0, 2))
+            corners = np.concatenate((mask, clicks, clicks + 1))
+        if len(corners):
+            places[i] = *corners.min(0), *corners.max(0)
+    return places
+
+
+def _moved(coords: Tensor, labels: Tensor, frame: Frame, window: Frame) -> np.ndarray:
+    """Positions [P, 2] of one frame in another; corners of boxes are edges, the others are pixels."""
+    xy, kind = coords.cpu().numpy(), labels.cpu().numpy()
+    corner = np.isin(kind, (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT))[:, None]
+    edges = window.boxes_to_model(frame.boxes_to_original(xy))
+    return np.where(corner, edges, window.points_to_model(frame.points_to_original(xy)))
