@@ -27,10 +27,11 @@ from sam_med2d.runtime.devices import compile_encoder
 from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
 from sam_med2d.runtime.reproducibility import prepare_training, record
 from sam_med2d.runtime.run_folder import make_run_folder, resume_command
+from sam_med2d.training.data_splits import folders_of
 from sam_med2d.training.losses import LOSSES, TEACHERS
 from sam_med2d.training.optimizer import SCHEDULES
 from sam_med2d.training.step import ENCODER_MODES, UPDATES, select_trainable
-from sam_med2d.training.trainer import Interrupted, Trainer, folders_of
+from sam_med2d.training.trainer import Interrupted, Trainer
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam

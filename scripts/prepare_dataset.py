@@ -11,39 +11,33 @@ one of 4000. Afterwards: `python scripts/check_dataset.py OUT`.
 """
 
 import argparse
-import difflib
-import re
 import signal
 import sys
-import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.records import SPLITS
-from sam_med2d.dataset_conversion import splits
 from sam_med2d.dataset_conversion.archives import unpacked
-from sam_med2d.dataset_conversion.build import Built, Unfinished, build, refuse_output
+from sam_med2d.dataset_conversion.build import Unfinished, build, refuse_output
 from sam_med2d.dataset_conversion.convert_sample import Options
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
-from sam_med2d.dataset_conversion.samples import Choice, Sample
-from sam_med2d.errors import DataError, UsageError, raise_problems
+from sam_med2d.dataset_conversion.report import listing, summary
+from sam_med2d.dataset_conversion.request import (
+    DEFAULT_SPLIT,
+    choice_of,
+    describe,
+    find_data_set,
+    offer_of,
+    split_samples,
+)
+from sam_med2d.errors import DataError, UsageError
 from sam_med2d.runtime.cli import add_bool, run_main
 from sam_med2d.runtime.devices import cpu_workers
-from sam_med2d.runtime.reproducibility import versions
-from sam_med2d.visualization import tables
 from segment_anything.utils.atomic import naming
-
-DEFAULT_SPLIT = "70/10/20"
-SHOWN = 5  # problems of a source that is not the data set
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -93,19 +87,6 @@ def _add_split_flags(group: argparse._ArgumentGroup) -> None:
 # --- what is asked for ----------------------------------------------------------------------------------------
 
 
-def find_data_set(name: str) -> DataSet:
-    """The data set of this name, whatever its case and punctuation. Raises UsageError with the nearest name."""
-    every = {**TABLE, **GENERIC}
-    plain = {re.sub(r"[^a-z0-9]", "", key): key for key in every}
-    plain |= {re.sub(r"[^a-z0-9]", "", entry.title.lower()): key for key, entry in every.items()}
-    wanted = re.sub(r"[^a-z0-9]", "", name.lower())
-    if wanted in plain:
-        return every[plain[wanted]]
-    near = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.4)
-    hint = f"; did you mean {plain[near[0]]}?" if near else ""
-    raise UsageError(f"NAME: there is no data set {name!r}{hint} (all: {', '.join(every)})")
-
-
 def check_args(args: argparse.Namespace) -> None:
     """Raise UsageError for flags that cannot work."""
     if None in (args.name, args.source, args.out):
@@ -125,75 +106,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--threshold {args.threshold}: give a share above 0, up to 1")
 
 
-def choice_of(args: argparse.Namespace, data_set: DataSet) -> Choice:
-    """What the flags choose of a data set. Raises UsageError for flags that it has no use for."""
-    observer = args.observer or next(iter(data_set.observers), "")
-    if args.observer and args.observer not in data_set.observers:
-        known = ", ".join(data_set.observers) or "none: leave the flag out"
-        raise UsageError(f"--observer {args.observer}: {data_set.title} has {known}")
-    if args.threshold is not None and data_set.threshold is None:
-        raise UsageError(f"--threshold: the masks of {data_set.title} are not soft; leave it out")
-    every = {flag: _attribute(flag) for form in GENERIC.values() for flag in form.flags}
-    for flag in every.keys() - data_set.flags.keys():
-        if getattr(args, every[flag]) is not None:
-            raise UsageError(f"{flag} is of no use for {data_set.name}: leave it out")
-    own = {every[flag] for flag in data_set.flags}
-    options = {name: getattr(args, name) for name in sorted(own)} | {"instances": args.instances}
-    return Choice(observer, data_set.threshold if args.threshold is None else args.threshold, options)
-
-
-def _attribute(flag: str) -> str:
-    return flag.lstrip("-")
-
-
 # --- the samples ----------------------------------------------------------------------------------------------
-
-
-def offer_of(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) -> Offer:
-    """What a source offers. Raises DataError for another data set, and for missing files unless leave_out."""
-    offer = data_set.find(tree, choice)
-    if not any(sample.masks for sample in offer.samples):
-        raise DataError(
-            f"SOURCE is not {data_set.title}, or not as downloaded: {len(offer.samples)} photographs and no mask of it "
-            f"were found. Expected:\n{textwrap.indent(data_set.layout, '  ')}\nFound:\n  {tree.summary()}"
-            + "".join(f"\n  {problem}" for problem in offer.problems[:SHOWN])
-        )
-    if offer.problems and not leave_out:
-        raise_problems(offer.problems, "put them back, or leave such files out with --leave_out")
-    names = Counter(sample.name.lower() for sample in offer.samples)
-    if twice := sorted(name for name, count in names.items() if count > 1):
-        raise DataError(f"several photographs have the name {', '.join(twice[:10])}: rename them")
-    masks = Counter(name for sample in offer.samples for name in _mask_names(sample))
-    if twice := sorted(name for name, count in masks.items() if count > 1):
-        raise DataError(f"masks of two photographs would have the name {', '.join(twice[:10])}: rename the photographs")
-    if odd := [sample.name for sample in offer.samples if not re.fullmatch(r"[\w()+, -][\w()+,. -]*", sample.name)]:
-        raise DataError(f"these names cannot be names of files: {', '.join(odd[:10])}: rename the photographs")
-    return offer
-
-
-def _mask_names(sample: Sample) -> set[str]:
-    """What the names of its masks' files begin with, for comparison."""
-    return {f"{sample.name}_{source.structure}".lower() for source in sample.masks}
-
-
-def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[list[str], str]:
-    """A split for each sample, and how it came about in words."""
-    drawn = f"by {args.by}, seed {args.seed}"
-    official = [sample.split for sample in samples]
-    if args.split or not any(official):
-        if args.val:
-            raise UsageError("--val belongs to an official split: here give the share in --split")
-        shares = args.split or DEFAULT_SPLIT
-        try:
-            parsed = splits.parse_shares(shares)
-        except ValueError as error:
-            raise UsageError(f"--split: {error}") from error
-        return splits.divide(samples, parsed, by=args.by, seed=args.seed), f"{shares} {drawn}"
-    official = [split or "train" for split in official]
-    if args.val:
-        moved = splits.carve(samples, official, args.val / 100, by=args.by, seed=args.seed)
-        return moved, f"official, {args.val:g} % of train moved to val {drawn}"
-    return official, "official"
 
 
 def prepare(args: argparse.Namespace) -> int:
@@ -236,59 +149,7 @@ def prepare(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(data_set: DataSet, choice: Choice, how: str, seed: int) -> dict[str, Any]:
-    """What the record says of where the data come from."""
-    chosen = {"observer": choice.observer, "threshold": choice.threshold, **choice.options}
-    about = {key: getattr(data_set, key) for key in ("name", "title", "citation", "terms", "where")}
-    return {**about, "chosen": chosen, "split": how, "seed": seed, "versions": versions()}
-
-
 # --- what is printed ------------------------------------------------------------------------------------------
-
-
-def listing() -> str:
-    """The table of the data sets, and the details of each."""
-    lines = [[d.name, d.title, ", ".join(d.structures), _counts(d.counts)] for d in TABLE.values()]
-    parts = [tables.table(["NAME", "data set", "structures", "photographs"], lines)]
-    for d in TABLE.values():
-        facts = [f"cite: {d.citation}", f"terms: {d.terms}", f"from: {d.where}"]
-        facts += [f"--observer: {', '.join(d.observers)} (default {d.observers[0]})"] if d.observers else []
-        facts += [f"--threshold: {d.threshold} by default"] if d.threshold is not None else []
-        parts.append("\n".join([f"{d.name}: {d.title}", *(f"  {fact}" for fact in facts), *_indented(d.layout)]))
-    own = [[d.name, d.title] for d in GENERIC.values()]
-    return "\n\n".join([*parts, tables.table(["NAME", "your own data"], own), *map(_generic, GENERIC.values())])
-
-
-def _generic(data_set: DataSet) -> str:
-    return "\n".join([f"{data_set.name}: {data_set.title}", *_indented(data_set.layout)])
-
-
-def _indented(text: str) -> list[str]:
-    return [f"    {line}" for line in text.splitlines()]
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {split}".strip() for split, count in counts.items())
-
-
-def summary(data_set: DataSet, built: Built, how: str, offer: Offer, out: Path) -> str:
-    """What was made, what is missing, and what to do next."""
-    found = {split: built.photographs[split] for split in SPLITS if built.photographs[split]}
-    lines = [f"{data_set.title}: {_counts(found)} photographs, split {how}"]
-    table = [
-        [s, str(built.masks[s]), *(str(c[s] or "-") for c in (built.empty, built.lost, built.merged))]
-        for s in sorted({*built.masks, *built.empty, *built.lost})
-    ]
-    lines.append(tables.table(["structure", "masks", "empty in the source", "vanished", "parts merged"], table))
-    expected = sum(data_set.counts.values())
-    if expected and sum(found.values()) != expected:
-        lines.append(f"note: the whole data set has {_counts(data_set.counts)} photographs")
-    lines += [f"note: {note}" for note in offer.notes]
-    left_out = [*offer.problems, *built.left_out]
-    lines += [f"left out: {problem}" for problem in left_out[:20]]
-    lines += [f"left out: {len(left_out) - 20} more, see {out}/prepared.json"] if len(left_out) > 20 else []
-    lines += [f"terms: {data_set.terms}"] if data_set.terms else []
-    return "\n".join([*lines, f"made {out}; next: python scripts/check_dataset.py {out}"])
 
 
 def _end_like_ctrl_c(*_: object) -> None:

@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
-from sam_med2d.data.record_checks import check_data_sets, check_records, data_digest
-from sam_med2d.data.records import Record, askable, complete, has_map, load_folders
+from sam_med2d.data.record_checks import check_records, data_digest
+from sam_med2d.data.records import Record
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.presence import presence_thresholds
@@ -30,6 +30,7 @@ from sam_med2d.runtime.json_files import write_summary
 from sam_med2d.runtime.run_folder import refuse_other_run
 from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
+from sam_med2d.training.data_splits import load_splits
 from sam_med2d.training.optimizer import Average, Gradients, factor_adapters, learning_rate_factor, make_optimizer
 from sam_med2d.training.run_log import RunLog
 from sam_med2d.training.step import Objectives, StepPolicy, objectives
@@ -50,31 +51,6 @@ class Interrupted(Exception):
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(f"stopped; the state is in {checkpoint}")
         self.checkpoint = checkpoint
-
-
-def folders_of(args: argparse.Namespace) -> list[str]:
-    """The folders of --data_path, of which the default is one."""
-    return args.data_path if isinstance(args.data_path, list) else [args.data_path]
-
-
-def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[list[Record]]:
-    """Training and validation records of all folders, their files unchecked; the second where there is such a map.
-
-    Photographs without a mask are left out, but for those that are known not to have one of the `structures`. Raises
-    DataError where nothing is left to train with, or --complete names a data set that is not there.
-    """
-    folders = folders_of(args)
-    with_val = [folder for folder in folders if has_map(folder, "val")]
-    if not with_val:
-        logger.warning(f"{', '.join(folders)}: no validation map, so no validation: best is the last checkpoint")
-    splits = [load_folders(folders, "train"), load_folders(with_val, "val") if with_val else []]
-    check_data_sets(args.complete, [record for records in splits for record in records])
-    kept = [askable(complete(records, args.complete), structures) for records in splits]
-    if left_out := sum(map(len, splits)) - sum(map(len, kept)):
-        logger.info(f"{left_out} photographs without a mask are left out")
-    if not kept[0]:
-        raise DataError(f"--data_path {', '.join(folders)}: there is nothing to train with.")
-    return kept
 
 
 class Trainer:

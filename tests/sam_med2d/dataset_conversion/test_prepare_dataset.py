@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import scripts.prepare_dataset as script
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import load_checked
@@ -26,6 +25,7 @@ from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
 from sam_med2d.runtime.journal import Lines
+from scripts import prepare_dataset as script
 from tests.helpers.paths import ROOT
 
 SIZE = 96, 120  # height, width
