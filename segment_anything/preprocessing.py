@@ -1,4 +1,8 @@
-"""Photograph -> model frame and back."""
+"""Photograph -> S x S model frame, and the exact way back.
+
+`Preprocessing` says how (it is stored in each checkpoint); `Frame` is the geometry of one photograph. Pixel
+(0, 0) is the top-left one. Points are pixel indices in x, y order; boxes are half-open edges x0, y0, x1, y1.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +16,8 @@ from torch.nn import functional as F
 
 from .modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .utils.field_of_view import find_fov
-from .utils.longest_side import ResizeLongestSide
 from .utils.masks import resize_mask
+from .utils.transforms import ResizeLongestSide
 
 MODES = ("fundus", "sam_med2d")
 CHANNEL_ORDERS = ("rgb", "bgr")

@@ -1,4 +1,4 @@
-"""Parts of a photograph that the model sees larger: a window around a prompt (zoom), or windows all over it (tiles).
+"""Overlapping windows all over a photograph (tiles), whose probabilities are blended without a seam.
 
 Windows go through the encoder a few at a time, so that memory does not grow with their number.
 """

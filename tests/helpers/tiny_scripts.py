@@ -1,4 +1,7 @@
-"""Scripts with "vit_t" a tiny model, in processes: `python -m tests.helpers.tiny_scripts train|test|predict|app <flags>`."""
+"""Scripts with "vit_t" a tiny model, in processes.
+
+    python -m tests.helpers.tiny_scripts train|test|predict|app <flags>
+"""
 
 import multiprocessing
 import os
