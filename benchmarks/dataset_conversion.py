@@ -1,4 +1,4 @@
-"""Measure how fast photographs are prepared, and how memory grows: `python scripts/benchmark.py prepare`.
+"""Measure how fast photographs are prepared, and how memory grows: `python -m benchmarks prepare`.
 
 Draws synthetic photographs of 512 pixels with two masks each, and prepares a quarter of them and all of them with
 scripts/prepare_dataset.py, each in processes of its own.

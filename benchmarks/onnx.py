@@ -1,6 +1,6 @@
-"""Exported files in onnxruntime against PyTorch: the benchmark "onnx" of scripts/benchmark.py.
+"""Exported files in onnxruntime against PyTorch: the benchmark "onnx".
 
-    python scripts/benchmark.py onnx
+    python -m benchmarks onnx
 
 exports a ViT-B encoder with random weights (256 px, no adapters; `--encoder_adapter` adds them), makes its int8 file
 (dynamic scales), and times both in turn with PyTorch in fp32, one image, 2 threads; then the decoder for one prompt and

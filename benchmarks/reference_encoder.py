@@ -1,4 +1,4 @@
-"""The image encoder in its straightforward form: the test oracle and the baseline of `scripts/benchmark.py`.
+"""The image encoder in its straightforward form: the test oracle and the baseline of `python -m benchmarks`.
 
 It follows the published formula step by step (Segment Anything, Kirillov et al. 2023, after ViTDet, Li et al.
 2022; adapters from SAM-Med2D, Cheng et al. 2023): windows are padded before the qkv projection, the attention

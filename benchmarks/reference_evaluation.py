@@ -4,7 +4,7 @@ A data set is a list of masks, each with its photograph, and a run has one kind 
 again for each of its masks and in each run, masks are decoded one by one, and a run of n clicks makes rounds 1 to n.
 Protocol of Cheng et al. 2023: a later round sees the clicks so far and the probabilities of the round before, each
 new click is a uniformly drawn wrong pixel, and the candidate of the highest predicted IoU counts. The model is
-tests/oracle_training.py; nothing here comes from segment_anything or evaluation.py.
+benchmarks/reference_training.py; nothing here comes from segment_anything or evaluation.py.
 """
 
 from collections.abc import Iterable

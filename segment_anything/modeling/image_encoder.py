@@ -1,7 +1,7 @@
 """The ViT image encoder of Segment Anything (Kirillov et al. 2023), with the adapters of SAM-Med2D.
 
 A plain ViT with windowed attention and a few global blocks (ViTDet, Li et al. 2022). Everything between the
-patch embedding and the neck is channels-last, [B, H, W, C]. tests/oracle_encoder.py has the same network in
+patch embedding and the neck is channels-last, [B, H, W, C]. benchmarks/reference_encoder.py has the same network in
 its straightforward form.
 """
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from benchmarks import reference_training as oracle
+from benchmarks.evaluation import COLUMNS, evaluation_data, our_table, published_table
 from sam_med2d.training.losses import segmentation_loss
 from sam_med2d.training.step import select_trainable
-from scripts.benchmark import COLUMNS, evaluation_data, our_table, published_table
 from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import ROOT
 
-BENCHMARK = ROOT / "scripts" / "benchmark.py"
+BENCHMARK = [sys.executable, "-m", "benchmarks"]
 SIZE = 64
 
 
@@ -76,7 +76,7 @@ def test_published_step_trains_what_the_paper_trains():
 def test_train_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--images=1", "--masks=2", "--rounds=1", "--repeats=1"]
     flags += ["--threads=1"]
-    run = subprocess.run([sys.executable, BENCHMARK, "train", *flags], capture_output=True, text=True, check=True)
+    run = subprocess.run([*BENCHMARK, "train", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"}
     assert all(value > 0 for value in numbers.values())
@@ -116,7 +116,7 @@ def test_evaluations_compute_all_rounds(masks):
 
 def test_evaluate_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--masks", "1", "2", "--repeats=1", "--threads=1"]
-    run = subprocess.run([sys.executable, BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True)
+    run = subprocess.run([*BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"ratio_m1", "ratio_m2", "decode_over_encode"}
     assert all(value > 0 for value in numbers.values())
@@ -124,7 +124,7 @@ def test_evaluate_benchmark_prints_its_numbers_last():
 
 def test_onnx_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--rounds=1", "--threads=1"]
-    run = subprocess.run([sys.executable, BENCHMARK, "onnx", *flags], capture_output=True, text=True, check=True)
+    run = subprocess.run([*BENCHMARK, "onnx", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"ort_fp32_ratio", "ort_int8_ratio", "decoder_ms", "decoder_batch32_ms", "vit_t_ms"}
     assert all(value > 0 for value in numbers.values())

@@ -1,6 +1,6 @@
 """Scripts with "vit_t" a tiny model, in processes.
 
-    python -m tests.helpers.tiny_scripts train|test|predict|app <flags>
+python -m tests.helpers.tiny_scripts train|test|predict|app <flags>
 """
 
 import multiprocessing

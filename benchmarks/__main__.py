@@ -1,0 +1,80 @@
+"""Measure this project against a straightforward rendering of the published formulas, in one run.
+
+    python -m benchmarks encoder
+
+times the image encoder (ViT-B with adapters, 256 px, batch 1, 2 threads) interleaved with
+benchmarks/reference_encoder.py, checks that the outputs agree, and measures time and peak memory at 1024 px without
+adapters, each encoder in a process of its own (`--skip-memory` leaves that out). Expect about two minutes on
+two cores, a table, and as the last line one JSON object {"fp32_ratio", "bf16_ratio", "fp32_ms", "bf16_ms"}.
+
+    python -m benchmarks train
+
+times a training step (ViT-B with adapters, 256 px, 2 images of 5 masks, an opening prompt and 8 corrective
+rounds, AdamW, fp32, 2 threads) in turn with the published step of benchmarks/reference_training.py, each in a
+process of its own. Expect about four minutes, 8 GB of memory, a line for each, and as the last line one JSON object
+{"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"}: medians, and the peak memory of our process.
+
+    python -m benchmarks evaluate
+
+times the table of a box, 1, 3 and 5 clicks (ViT-B with adapters, 256 px, fp32, 2 threads) for an image with 1, 5 and
+20 masks, in turn with the published runs of benchmarks/reference_evaluation.py: one for each kind of prompt, in which
+every mask is encoded with its image and decoded by itself. Weights, prompts, click streams and scores (Dice and IoU) are
+the same. Expect about four minutes, a line for each number of masks, and as the last line one JSON object
+{"ratio_m1", "ratio_m5", "ratio_m20", "decode_over_encode"}: published time over ours, and the time to decode 5 masks
+with all kinds of prompts over that of one encoding.
+
+    python -m benchmarks prepare
+
+prepares 10,000 synthetic photographs of 512 px with two masks each (`--images` for fewer) on `--threads` processes.
+Expect a few minutes and 3 GB of disk, and as the last line one JSON object {"images_per_second",
+"images_per_cpu_second", "peak_mb", "peak_mb_of_a_quarter"}: the memory of the largest process for all and a quarter.
+
+    python -m benchmarks onnx
+
+times exported files in onnxruntime: see benchmarks/onnx.py.
+"""
+
+import argparse
+import json
+import sys
+
+import torch
+
+from benchmarks.dataset_conversion import (
+    add_prepare_flags,
+    prepare,
+)
+from benchmarks.encoder import add_encoder_flags, encoder
+from benchmarks.evaluation import add_evaluate_flags, evaluate
+from benchmarks.onnx import (
+    add_onnx_flags,
+    onnx_files,
+)
+from benchmarks.training_step import add_train_flags, train
+
+# name of the sub-command: (function, its flags)
+BENCHMARKS = {
+    "encoder": (encoder, add_encoder_flags),
+    "train": (train, add_train_flags),
+    "evaluate": (evaluate, add_evaluate_flags),
+    "prepare": (prepare, add_prepare_flags),
+    "onnx": (onnx_files, add_onnx_flags),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+    for name, (function, add_flags) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=function.__doc__)
+        command.add_argument("--threads", type=int, default=2, help="CPU threads")
+        add_flags(command)
+    args = parser.parse_args(argv)
+    args.given = sys.argv[1:] if argv is None else argv
+    torch.set_num_threads(args.threads)
+    print(json.dumps(BENCHMARKS[args.benchmark][0](args)))
+
+
+if __name__ == "__main__":
+    main()

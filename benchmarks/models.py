@@ -1,0 +1,69 @@
+"""Models and batches that the benchmarks share."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.reference_encoder import OracleEncoder
+from benchmarks.reference_training import (
+    OracleSam,
+)
+from sam_med2d.data.dataset import Batch
+from sam_med2d.data.records import (
+    MaskRef,
+    Record,
+)
+from segment_anything.build_sam import MODEL_SPECS, build_network
+from segment_anything.modeling import Sam
+from segment_anything.modeling.image_encoder import ImageEncoderViT
+from segment_anything.preprocessing import Frame
+
+ENCODERS = {"oracle": OracleEncoder, "fast": ImageEncoderViT}
+
+
+def side_command(args: argparse.Namespace, kind: str) -> list[str]:
+    """The command that was given, for one side of the comparison."""
+    return [sys.executable, "-m", "benchmarks", *args.given, "--only", kind]
+
+
+def seeded_model(kind: str, args: argparse.Namespace) -> Sam | OracleSam:
+    """A model with adapters and the same weights for every `kind`."""
+    torch.manual_seed(0)
+    spec = MODEL_SPECS[args.model_type]
+    source = build_network(spec, image_size=args.image_size, encoder_adapter=True)
+    if kind == "fast":
+        return source
+    model = OracleSam(image_size=args.image_size, adapter=True, **vars(spec))
+    model.load_state_dict(source.state_dict())
+    return model
+
+
+def synthetic_batch(images: int, masks: int, size: int) -> Batch:
+    """Noise, already in the model frame, with `masks` rectangles of several sizes on each image."""
+    count = images * masks
+    mask = torch.zeros(count, 1, size, size, dtype=torch.bool)
+    shifts = [i % (size // 4) for i in range(count)]
+    box = torch.tensor([[size // 4, size // 8 + shift, size // 2 + shift, size // 2] for shift in shifts])
+    for i, (left, top, right, bottom) in enumerate(box.tolist()):
+        mask[i, 0, top:bottom, left:right] = True
+    refs = [MaskRef(Path(f"{i}.png"), f"{i}.png", "rectangle") for i in range(count)]
+    return Batch(
+        image=torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0)),
+        mask=mask,
+        box=box.float(),
+        image_index=torch.arange(images).repeat_interleave(masks),
+        asked=torch.full((count,), -1),
+        refs=refs,
+        seeds=[0] * count,
+        frames=[Frame(size, (size, size), (0, 0, size, size), (0, 0, size, size))] * images,
+        records=[Record(Path(f"{i}.jpg"), tuple(refs[i * masks : (i + 1) * masks])) for i in range(images)],
+        truth=list(mask[:, 0].numpy()),
+    )
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-type", choices=MODEL_SPECS, default="vit_b")
+    parser.add_argument("--image-size", type=int, default=256, help="side of the images, pixels")
+    parser.add_argument("--only", choices=ENCODERS, help=argparse.SUPPRESS)  # the side of one worker process
