@@ -18,8 +18,8 @@ process of its own. Expect about four minutes, 8 GB of memory, a line for each, 
 
 times the table of a box, 1, 3 and 5 clicks (ViT-B with adapters, 256 px, fp32, 2 threads) for an image with 1, 5 and
 20 masks, in turn with the published runs of benchmarks/reference_evaluation.py: one for each kind of prompt, in which
-every mask is encoded with its image and decoded by itself. Weights, prompts, click streams and scores (Dice and IoU) are
-the same. Expect about four minutes, a line for each number of masks, and as the last line one JSON object
+every mask is encoded with its image and decoded by itself. Weights, prompts, click streams and scores (Dice and
+IoU) are the same. Expect about four minutes, a line for each number of masks, and as the last line one JSON object
 {"ratio_m1", "ratio_m5", "ratio_m20", "decode_over_encode"}: published time over ours, and the time to decode 5 masks
 with all kinds of prompts over that of one encoding.
 

@@ -1,8 +1,8 @@
 """The published training step of SAM-Med2D in its straightforward form: test oracle and baseline of the benchmark.
 
 Everything here is written from the published formulas (Segment Anything, Kirillov et al. 2023; SAM-Med2D, Cheng
-et al. 2023) and shares no code with segment_anything: the encoder is benchmarks/reference_encoder.py, prompt encoder and
-mask decoder follow below with the library's own layers in NCHW, focal and Dice losses are chains of elementary
+et al. 2023) and shares no code with segment_anything: the encoder is benchmarks/reference_encoder.py, prompt encoder
+and mask decoder follow below with the library's own layers in NCHW, focal and Dice losses are chains of elementary
 operations. As published, an image embedding is repeated for each of its masks, the mask of the best predicted IoU
 learns, and the optimizer steps after every round; only the first round reaches the encoder. Gradients are dropped,
 not zeroed, after a step (PyTorch's default), so later rounds do not pay for updating the adapters. `OracleSam` has

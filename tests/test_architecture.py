@@ -4,88 +4,32 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.paths import ROOT
 
-FOLDERS = ("segment_anything", "preparation", "checking", "exporting", "prediction")
-FOLDERS += ("scripts", "app", "examples", "tests")
+FOLDERS = ("segment_anything", "sam_med2d", "scripts", "app", "benchmarks", "examples", "tests")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-MODELING, TRANSFORMS = "segment_anything.modeling", "segment_anything.utils"
-PACKAGE = "segment_anything"
-DATA = (PACKAGE, "maps", "DataLoader")
-CASES = (*DATA, "metrics", "ceiling", "cup_to_disc", "figures", "prompt_file", "evaluation")
-SCRIPT = (*CASES, "tally", "plots", "report", "utils")
-# Each room and the rooms it may import from, besides itself.
-ROOMS = {
-    MODELING: (),
-    TRANSFORMS: (MODELING,),
-    f"{PACKAGE}.checkpoint": (MODELING, TRANSFORMS),
-    f"{PACKAGE}.conversion": (f"{PACKAGE}.checkpoint", TRANSFORMS),
-    f"{PACKAGE}.build_sam": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
-    f"{PACKAGE}.mirrors": (MODELING,),
-    f"{PACKAGE}.windows": (f"{PACKAGE}.mirrors", MODELING, TRANSFORMS),
-    f"{PACKAGE}.predictor": (
-        f"{PACKAGE}.build_sam",
-        f"{PACKAGE}.checkpoint",
-        f"{PACKAGE}.mirrors",
-        f"{PACKAGE}.windows",
-        MODELING,
-        TRANSFORMS,
-    ),
-    f"{PACKAGE}.predictor_sammed": (f"{PACKAGE}.predictor",),
-    f"{PACKAGE}.automatic_mask_generator": (f"{PACKAGE}.predictor", MODELING, TRANSFORMS),
-    f"{PACKAGE}.training.prompts": (MODELING, TRANSFORMS),
-    f"{PACKAGE}.training.losses": (MODELING, TRANSFORMS),
-    f"{PACKAGE}.training.augmentation": (MODELING, TRANSFORMS),
-    f"{PACKAGE}.training.sampling": (),
-    f"{PACKAGE}.training.interactive": (f"{PACKAGE}.training.prompts", MODELING, TRANSFORMS),
-    f"{PACKAGE}.training": (f"{PACKAGE}.checkpoint", MODELING, TRANSFORMS),
-    PACKAGE: (PACKAGE,),
-    "metrics": (),
-    "ceiling": (PACKAGE, "metrics"),
-    "cup_to_disc": ("metrics",),
-    "maps": (PACKAGE,),
-    "DataLoader": (PACKAGE, "maps"),
-    "figures": (PACKAGE,),
-    "plots": ("figures",),
-    "tally": (),
-    "results": (PACKAGE,),
-    "report": (PACKAGE, "tally", "figures", "plots"),
-    "prompt_file": DATA,
-    "evaluation": CASES,
-    "utils": DATA,
-    "validation": CASES,
-    "tester": (*SCRIPT, "results"),
-    "runlog": (PACKAGE, "figures", "utils"),
-    "trainer": (*SCRIPT, "validation", "runlog"),
-    "train": (*SCRIPT, "trainer"),
-    "test": (*SCRIPT, "tester"),
-    "mask_folder": ("maps", "sam_med2d.data.file_tree"),
-    "measurement": (PACKAGE, "maps", "metrics", "figures"),
-    "parallel": (),
-    "downloading": (f"{PACKAGE}.utils",),
-    "checking": (PACKAGE, "maps", "figures", "report", "parallel"),
-    "preparation": (PACKAGE, "maps", "results", "parallel"),
-    "exporting": (*CASES, "utils"),
-    "prediction": (PACKAGE, "maps", "figures", "prompt_file", "results", "preparation", "utils"),
-    "app": (*SCRIPT, "prediction", "preparation"),
-    "scripts": (
-        *SCRIPT,
-        "preparation",
-        "checking",
-        "mask_folder",
-        "measurement",
-        "exporting",
-        "prediction",
-        "downloading",
-    ),
-    "examples": (PACKAGE,),
+MODEL, OURS = "segment_anything", "sam_med2d"
+# Packages by layer: each imports itself and the layers before it, and nothing else of this project.
+LAYERS = (
+    (MODEL,),
+    (f"{OURS}.errors",),
+    (f"{OURS}.visualization", f"{OURS}.runtime", f"{OURS}.data"),
+    (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
+    (f"{OURS}.evaluation", f"{OURS}.inference"),
+    (f"{OURS}.training", f"{OURS}.export", f"{OURS}.measurement"),
+    ("app", "benchmarks", "scripts", "examples", "train", "test", "DataLoader", "metrics", "utils"),
+)
+# Rooms of the model package, and what else of it they may import.
+MODEL_ROOMS = {
+    f"{MODEL}.modeling": (),
+    f"{MODEL}.utils": (f"{MODEL}.modeling",),
+    f"{MODEL}.preprocessing": (f"{MODEL}.modeling", f"{MODEL}.utils"),
 }
+AT_ROOT = {"train", "test", "DataLoader", "metrics", "utils"}
 
 
 def module_name(path: Path) -> str:
@@ -120,9 +64,11 @@ def within(module: str, room: str) -> bool:
     return module == room or module.startswith(f"{room}.")
 
 
-def room_of(module: str) -> str | None:
-    """The smallest room that holds a module; None for modules that are not ours."""
-    return max((room for room in ROOMS if within(module, room)), key=len, default=None)
+def layer_of(module: str) -> tuple[int, str]:
+    """The number of a module's layer, and its package. Raises AssertionError where no layer holds it."""
+    found = [(i, name) for i, row in enumerate(LAYERS) for name in row if within(module, name)]
+    assert found, f"{module} is in no layer: add its package to LAYERS"
+    return found[0]
 
 
 def ours(path: Path) -> set[str]:
@@ -134,31 +80,37 @@ def ours(path: Path) -> set[str]:
 MODULES = {module_name(path): path for path in PRODUCT}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_one_way(module):
-    room = room_of(module)
-    assert room, f"{module} is in no room: add it to ROOMS with what it may import"
-    allowed = (room, *ROOMS[room])
-    # a package's own name comes with `from . import x` and says nothing: its __init__ re-exports
-    packages = {PACKAGE} if module.startswith(PACKAGE) else set()
-    wrong = {name for name in ours(MODULES[module]) - packages if not any(within(name, r) for r in allowed)}
-    if module == "scripts.benchmark":
-        wrong -= {
-            "tests",
-            "benchmarks.reference_encoder",
-            "benchmarks.reference_training",
-            "benchmarks.reference_evaluation",
-        }
-    assert not wrong, f"{module} may import {allowed}, not {sorted(wrong)}"
+def test_imports_go_one_way():
+    wrong = []
+    for module in MODULES.keys() - {OURS}:
+        own_layer, own_package = layer_of(module)
+        for name in ours(MODULES[module]) - {OURS}:
+            layer, package = layer_of(name)
+            if package != own_package and layer >= own_layer:
+                wrong.append(f"{module} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_root_holds_what_the_card_names():
+    assert {path.stem for path in ROOT.glob("*.py")} == AT_ROOT
 
 
 def test_the_model_package_stands_alone():
     """Nothing in segment_anything knows of data sets, reports or scripts, not even inside a function."""
-    outside = {module.split(".")[0] for module in MODULES} - {PACKAGE}
-    assert {"DataLoader", "report", "train", "test", "utils"} <= outside
+    outside = {module.split(".")[0] for module in MODULES} - {MODEL}
+    assert {*AT_ROOT, OURS} <= outside
     for module, path in MODULES.items():
-        if within(module, PACKAGE):
+        if within(module, MODEL):
             assert not {name.split(".")[0] for name in imports(path)} & outside, module
+
+
+def test_rooms_of_the_model_package():
+    wrong = []
+    for room, others in MODEL_ROOMS.items():
+        for module in (module for module in MODULES if within(module, room)):
+            names = ours(MODULES[module]) - {MODEL}
+            wrong += [f"{module} imports {n}" for n in names if not any(within(n, r) for r in (room, *others))]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_there_is_no_circle():
@@ -169,38 +121,33 @@ def test_there_is_no_circle():
     assert not graph, f"these import each other: {sorted(graph)}"
 
 
-def test_entry_points_are_imported_by_tests_only():
-    for module, path in MODULES.items():
-        for entry in ("train", "test", "scripts", "app"):
-            if not within(module, entry):
-                assert not [name for name in ours(path) if within(name, entry)], f"{module} imports {entry}"
-
-
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_torchvision_is_imported_where_it_is_used(path):
+def test_torchvision_is_imported_where_it_is_used():
     """Its wheel does not import beside a CPU-only torch: never when a module is imported."""
-    assert not [name for name in imports(path, top_level=True) if within(name, "torchvision")]
+    assert not [p for p in FILES if any(within(name, "torchvision") for name in imports(p, top_level=True))]
 
 
-@pytest.mark.parametrize("path", PRODUCT, ids=module_name)
-def test_files_and_functions_stay_short(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < MAX_FILE_LINES
-    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
-    assert not {name: length for name, length in lengths.items() if length >= MAX_FUNCTION_LINES}
+def test_files_and_functions_stay_short():
+    wrong = []
+    for path in PRODUCT:
+        text = path.read_text(encoding="utf-8")
+        lines = len(text.splitlines())
+        wrong += [f"{path}: {lines} lines"] if lines >= MAX_FILE_LINES else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                wrong += [f"{path}: {node.name}: {length} lines"] if length >= MAX_FUNCTION_LINES else []
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_each_file_says_what_it_is(path):
-    text = path.read_text(encoding="utf-8")
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+def test_each_file_says_what_it_is():
+    texts = {path: path.read_text(encoding="utf-8") for path in FILES}
+    assert not [path for path, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))]
 
 
 def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     """The checks above can fail: relative, nested and conditional imports are found."""
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
-    path = tmp_path / "segment_anything" / "training" / "x.py"
+    path = tmp_path / "sam_med2d" / "training" / "x.py"
     path.parent.mkdir(parents=True)
     path.write_text(
         "import os.path\nfrom . import losses\nfrom ..modeling import Sam\n"
@@ -211,8 +158,8 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     assert {
         "os.path",
         "sam_med2d.training.losses",
-        "segment_anything.modeling.Sam",
-        "sam_med2d.data.dataset.Batch",
+        "sam_med2d.modeling.Sam",
+        "DataLoader.Batch",
         "torchvision.ops",
     } <= everything
     top = set(imports(path, top_level=True))

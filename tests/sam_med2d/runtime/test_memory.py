@@ -10,11 +10,12 @@ from tests.helpers.paths import ROOT
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SCRIPT = """
-import pathlib, torch, utils
+import pathlib, torch
+from sam_med2d.runtime import memory
 def kilobytes(name):
     lines = pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(name)))
-utils.keep_freed_memory()
+memory.keep_freed_memory()
 before = kilobytes("Rss:")
 tensor = torch.ones(64 << 20)  # 256 MiB
 used, huge = kilobytes("Rss:"), kilobytes("AnonHugePages:")

@@ -1,0 +1,1 @@
+"""SAM-Med2D's names, on top of the package."""
