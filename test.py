@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from sam_med2d.data.record_checks import check_data_sets
-from sam_med2d.data.records import Record, askable, complete, load_folders, named_in
+from sam_med2d.data.records import Record, complete, load_folders, promptable, structures_in
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.batch_prediction import POINTS, STRUCTURE, Mode, parse_mode
 from sam_med2d.evaluation.evaluator import Tester
@@ -136,7 +136,7 @@ def find_records(args: argparse.Namespace, folders: Sequence[str], names: Sequen
     """
     records = load_folders(folders, "test")
     check_data_sets(args.complete, records)
-    records = askable(complete(records, args.complete), names)
+    records = promptable(complete(records, args.complete), names)
     if not records:
         raise DataError(f"--data_path {', '.join(folders)}: the test map has no photograph with a mask.")
     return records
@@ -144,7 +144,7 @@ def find_records(args: argparse.Namespace, folders: Sequence[str], names: Sequen
 
 def refuse_unknown(records: Sequence[Record], names: Sequence[str]) -> None:
     """Raise UsageError where no photograph has, or is known not to have, one of the structures `names`."""
-    there = named_in(records)
+    there = structures_in(records)
     if there.isdisjoint(names):
         known = f"know {', '.join(names)}" if names else "know no structure by name"
         raise UsageError(f"--prompts structure: these weights {known}, the data have {', '.join(sorted(there))}.")

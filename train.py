@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from sam_med2d.data.dataset import BOXES
-from sam_med2d.data.records import complete, load_folders, named_in
+from sam_med2d.data.records import complete, load_folders, structures_in
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.runtime.cli import add_bool, add_complete, run_main, setup_logging
@@ -180,7 +180,7 @@ def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] |
         return None
     records = load_folders(folders_of(args), "train")
     drawn = {mask.structure for record in records for mask in record.masks}
-    possible = named_in(complete(records, args.complete)).union(known)
+    possible = structures_in(complete(records, args.complete)).union(known)
     if unknown := [name for name in args.structures if name not in possible]:
         there = ", ".join(sorted(drawn))
         raise UsageError(f"--structures {unknown[0]!r}: neither the data nor the checkpoint have it (data: {there}).")

@@ -54,7 +54,7 @@ def synthetic_batch(images: int, masks: int, size: int) -> Batch:
         mask=mask,
         box=box.float(),
         image_index=torch.arange(images).repeat_interleave(masks),
-        asked=torch.full((count,), -1),
+        structure_label=torch.full((count,), -1),
         refs=refs,
         seeds=[0] * count,
         frames=[Frame(size, (size, size), (0, 0, size, size), (0, 0, size, size))] * images,

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from sam_med2d import measurement
 from sam_med2d.data.mask_folder import photographs, with_masks
 from sam_med2d.data.record_checks import repeated_masks
-from sam_med2d.data.records import SPLITS, Record, has_map, load_index, named_in
+from sam_med2d.data.records import SPLITS, Record, has_map, load_index, structures_in
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
 from sam_med2d.runtime.cli import add_bool, run_main
@@ -73,7 +73,7 @@ def find_records(args: argparse.Namespace) -> list[Record]:
         raise UsageError(f"DATA: {args.data} has no photograph.")
     if args.masks:
         records = _with_masks_of(args.masks, records)
-    known = named_in(records)
+    known = structures_in(records)
     for flag, name, usual in (("--disc", args.disc, DISC), ("--cup", args.cup, CUP)):
         if name not in (*known, usual):
             raise UsageError(f"{flag} {name}: no mask shows it; there are {', '.join(sorted(known))}.")

@@ -220,7 +220,7 @@ class SamPredictor:
         names = list(dict.fromkeys(structures))
         if not names:
             return {}
-        points = self.model.prompt_encoder.named_points(names)
+        points = self.model.prompt_encoder.structure_points(names)
         decoded = self.model.decode_points(self.features, *points, features=self.detail, multimask=multimask_output)
         whole, ious = (dict(zip(names, x, strict=True)) for x in (decoded.best()[:, 0], decoded.iou.amax(1)))
         if mirror:
@@ -258,7 +258,7 @@ class SamPredictor:
         rest = [name for name in whole if zoom and name not in tiled]
         if rest:
             place = [self._photograph("zoom")] * len(rest), [self.frame] * len(rest)
-            points = self.model.prompt_encoder.named_points(rest)
+            points = self.model.prompt_encoder.structure_points(rest)
             first = torch.stack([whole[name] for name in rest])
             for answer in zoom_in(self.model, *place, points, first, multimask=multimask):
                 logits, iou = answer.best()

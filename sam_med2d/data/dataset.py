@@ -29,8 +29,8 @@ from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.masks import bounding_box, largest_component
 
 BOXES = ("component", "mask")
-ASKED = 0.5  # share of the masks, and of the structures known to be absent, that training asks for by name
-TENSORS = ("image", "mask", "box", "image_index", "asked")
+STRUCTURE_SHARE = 0.5  # share of the masks, and of the structures known to be absent, that training asks for by name
+TENSORS = ("image", "mask", "box", "image_index", "structure_label")
 
 
 @dataclass(eq=False, repr=False)
@@ -39,8 +39,8 @@ class FundusDataset(Dataset):
 
     Each item: `image` float32 [3, S, S] normalised; `mask` bool [M, 1, S, S]; `box` float32 [M, 4] half-open
     x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`, the M
-    indexes into `record.masks` (-1 for a structure that is not there); `refs`, the M masks' files; `asked`, int64 [M]:
-    the point label of the structure that is asked for by name, -1 for a mask that is clicked on; `seeds`, M integers
+    indexes into `record.masks` (-1 for a structure that is not there); `refs`, the M masks' files;
+    `structure_label`, int64 [M]: the point label of a structure prompt, -1 for boxes and clicks; `seeds`, M integers
     for the clicks on each mask; and, with `keep_truth`, `truth`: M uint8 {0, 1} masks of original size; with
     `keep_fov`, `inside`: bool [H, W], its field of view; with `keep_photograph`, `photograph`: RGB uint8 [H, W, 3].
 
@@ -49,8 +49,8 @@ class FundusDataset(Dataset):
     out masks that vanished in the model frame, as long as another one is there.
 
     structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
-    with the probability ASKED, and so are structures that are known not to be there (of a photograph without a mask at
-    least one of them). With `every_absent`, for testing, all masks are clicked on, and all these structures are asked
+    with the probability STRUCTURE_SHARE, and so are structures that are known not to be there (of a photograph
+    without a mask at least one of them). With `every_absent`, for testing, all masks are clicked on, and all these structures are asked
     for.
     """
 
@@ -91,7 +91,7 @@ class FundusDataset(Dataset):
         masks = masks.reshape(len(truth), *image.shape[1:])  # in a test without names there may be none
         empty = ~masks.any((1, 2))
         # what was asked for and is not in view is not there
-        unseen = np.flatnonzero(empty & np.array([target.asked >= 0 for target in targets], bool))
+        unseen = np.flatnonzero(empty & np.array([target.structure_label >= 0 for target in targets], bool))
         if self.augmentation:
             seen = np.setdiff1d(np.arange(len(masks)), unseen)
             image, changed, kept = self.augmentation(image, masks[seen], rng)
@@ -122,7 +122,7 @@ class FundusDataset(Dataset):
             "record": record,
             "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets], np.int64),
             "refs": [target.ref for target in targets],
-            "asked": torch.tensor([target.asked for target in targets], dtype=torch.int64),
+            "structure_label": torch.tensor([target.structure_label for target in targets], dtype=torch.int64),
             "seeds": [int(rng.integers(2**63)) for _ in targets],
         }
 
@@ -136,20 +136,20 @@ class FundusDataset(Dataset):
         chosen = [Target((int(i),), record.masks[i]) for i in self._choose(record, rng)]
         if not self.structures:
             return chosen
-        share = 0.0 if self.every_absent else ASKED
-        asked = {}
+        share = 0.0 if self.every_absent else STRUCTURE_SHARE
+        by_structure = {}
         for target in chosen:
             name = target.ref.structure
             if name in self.structures and rng.random() < share:
-                asked[name] = Target(tuple(record.of(name)), target.ref, self._label(name))
-        clicked = [target for target in chosen if target.ref.structure not in asked]
-        share = 1.0 if self.every_absent else ASKED
+                by_structure[name] = Target(tuple(record.of(name)), target.ref, self._label(name))
+        clicked = [target for target in chosen if target.ref.structure not in by_structure]
+        share = 1.0 if self.every_absent else STRUCTURE_SHARE
         known = [name for name in record.absent if name in self.structures]
         absent = [name for name in known if rng.random() < share]
         if known and not (chosen or absent):
             absent = [str(rng.choice(known))]
         missing = [Target((), MaskRef(record.image, f"no {name}", name), self._label(name)) for name in absent]
-        return [*clicked, *asked.values(), *missing]
+        return [*clicked, *by_structure.values(), *missing]
 
     def _label(self, structure: str) -> int:
         return STRUCTURE + list(self.structures).index(structure)
@@ -181,12 +181,12 @@ class FundusDataset(Dataset):
 class Target:
     """What is to be segmented: masks of a record, as one (none: the structure is not there), and how it is asked for.
 
-    asked: the point label of its structure, -1 for boxes and clicks.
+    structure_label: the point label of its structure, -1 for boxes and clicks.
     """
 
     masks: tuple[int, ...]
     ref: MaskRef
-    asked: int = -1
+    structure_label: int = -1
 
 
 @dataclass
@@ -194,8 +194,8 @@ class Batch:
     """B images with N masks in all.
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
-    image of each mask; asked: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers for the clicks
-    on each; frames and records: one per image; truth: N original masks or None; inside and photographs: one field of
+    image of each mask; structure_label: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers
+    for the clicks on each; frames and records: one per image; truth: N original masks or None; inside and photographs: one field of
     view and one photograph per image, or None.
     """
 
@@ -203,7 +203,7 @@ class Batch:
     mask: Tensor
     box: Tensor
     image_index: Tensor
-    asked: Tensor
+    structure_label: Tensor
     refs: list[MaskRef]
     seeds: list[int]
     frames: list[Frame]
@@ -232,7 +232,7 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         mask=torch.cat([item["mask"] for item in items]),
         box=torch.cat([item["box"] for item in items]),
         image_index=torch.repeat_interleave(torch.arange(len(items)), counts),
-        asked=torch.cat([item["asked"] for item in items]),
+        structure_label=torch.cat([item["structure_label"] for item in items]),
         refs=[ref for item in items for ref in item["refs"]],
         seeds=[seed for item in items for seed in item["seeds"]],
         frames=[item["frame"] for item in items],

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import _read, read_image, read_mask
-from sam_med2d.data.records import MaskRef, Record, askable, load_index
+from sam_med2d.data.records import MaskRef, Record, load_index, promptable
 from sam_med2d.errors import DataError, SizeError, raise_problems
 
 
@@ -32,7 +32,7 @@ def load_checked(folder: str | Path, split: str, *, without_masks: bool = False)
     """
     records = load_index(folder, split, without_masks=True)
     check_records(records)
-    return records if without_masks else askable(records)
+    return records if without_masks else promptable(records)
 
 
 def check_records(*splits: Sequence[Record]) -> None:

@@ -163,15 +163,15 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
         records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
     if not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
-    return records if without_masks else askable(records)
+    return records if without_masks else promptable(records)
 
 
-def askable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:
+def promptable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:
     """The records with a mask, or without one of these structures that are asked for by name, as a healthy eye is."""
     return [record for record in records if record.masks or not set(structures).isdisjoint(record.absent)]
 
 
-def named_in(records: Sequence[Record]) -> set[str]:
+def structures_in(records: Sequence[Record]) -> set[str]:
     """The structures that a photograph has, or is known not to have."""
     return {name for record in records for name in (*(mask.structure for mask in record.masks), *record.absent)}
 

@@ -75,7 +75,7 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sa
         rows = [(prompts[ref.name]["boxes"] or [[0, 0, 0, 0]])[0] for ref in refs]
         return box_points(torch.tensor(rows, dtype=torch.float32, device=model.device))
     if opening == STRUCTURE:
-        return model.prompt_encoder.named_points([ref.structure for ref in refs])
+        return model.prompt_encoder.structure_points([ref.structure for ref in refs])
     count = max(len(prompts[ref.name]["point_labels"]) for ref in refs) or 1
     coords = torch.zeros(len(refs), count, 2)
     labels = torch.full((len(refs), count), -1)
@@ -152,7 +152,7 @@ def _groups(model: Sam, prompts: Prompts, batch: Batch, opening: str) -> list[li
     groups: dict[int, list[int]] = {}
     if opening == STRUCTURE:
         groups[1] = sorted(set(_asked_once(model, batch).values()))
-    for i in torch.nonzero(batch.asked < 0)[:, 0].tolist() if opening != STRUCTURE else ():
+    for i in torch.nonzero(batch.structure_label < 0)[:, 0].tolist() if opening != STRUCTURE else ():
         count = len(prompts[batch.refs[i].name]["point_labels"]) or 1 if opening == POINTS else 1
         groups.setdefault(count, []).append(i)
     return [rows[i : i + MASKS_AT_ONCE] for rows in groups.values() for i in range(0, len(rows), MASKS_AT_ONCE)]
@@ -224,7 +224,7 @@ def _zoomed(model: Sam, batch: Batch, found: Mapping[int, Prediction], multimask
 def misplaced(batch: Batch, prompts: Prompts) -> int:
     """How many foreground clicks of the prompts lie outside their mask in the model frame."""
     count = 0
-    for i in torch.nonzero(batch.asked < 0)[:, 0].tolist():
+    for i in torch.nonzero(batch.structure_label < 0)[:, 0].tolist():
         entry, mask = prompts[batch.refs[i].name], batch.mask[i, 0]
         for (x, y), label in zip(entry["point_coords"], entry["point_labels"], strict=True):
             inside = x < mask.shape[1] and y < mask.shape[0] and bool(mask[int(y), int(x)])

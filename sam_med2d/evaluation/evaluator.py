@@ -71,7 +71,7 @@ class Tester:
         if self.args.prompt_path:
             refs = [mask for record in self.records for mask in record.masks]
             self.prompts = read_prompts(self.args.prompt_path, refs, self.model.image_size)
-            self.modes = named_by_points(self.modes, self.prompts)
+            self.modes = modes_for_prompts(self.modes, self.prompts)
         if self.args.save_pred or self.args.save_prob:
             self._check_names()
         if (code := self._begin()) is not None:
@@ -357,7 +357,7 @@ class Tester:
         return overlays.contact_sheet(tiles, columns=len(self.modes))
 
 
-def named_by_points(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
+def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
     """Modes whose names count the points of a prompt file: its openings may have several.
 
     Raises UsageError where they have different numbers of points, so that no name is right.

@@ -28,7 +28,7 @@ def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Predicti
     Those of a structure that is held to be absent are not withheld: they rank its pixels all the same.
     """
     own = batch.frames[int(batch.image_index[i])]
-    vanished = not batch.mask[i].any() and batch.asked[i] < 0
+    vanished = not batch.mask[i].any() and batch.structure_label[i] < 0
     logits = []
     for prediction in predictions:
         if vanished and prediction.mode.opening != STRUCTURE:
@@ -80,7 +80,7 @@ def score_batch(
         masks = _masks(logits, predictions[i])
         probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
         place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
-        absent = bool(batch.asked[i] >= 0)
+        absent = bool(batch.structure_label[i] >= 0)
         vanished = not absent and not bool(batch.mask[i].any())
         facts = {"area": int(truth.sum()), "vanished": vanished}
         best = Ceilings(batch.frames[j])
@@ -92,8 +92,8 @@ def score_batch(
             wanted = [name for name in metrics if name != VCDR]
             scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
             row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
-            asked = prediction.mode.opening == STRUCTURE or not vanished
-            predicted_iou = prediction.predicted_iou if asked else math.nan
+            prompted = prediction.mode.opening == STRUCTURE or not vanished
+            predicted_iou = prediction.predicted_iou if prompted else math.nan
             row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
             row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
             if ceilings:

@@ -140,7 +140,7 @@ def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt], *, named: bool 
     named: with their labels as names, besides boxes and clicks.
     """
     if prompts[0].structure:
-        return model.prompt_encoder.named_points([prompt.label for prompt in prompts])
+        return model.prompt_encoder.structure_points([prompt.label for prompt in prompts])
     boxes, coords, labels = zip(*(prompt.placed(frame) for prompt in prompts), strict=True)
     coords, labels = frame.points_to_model(np.stack(coords)), np.stack(labels)
     if named:  # their positions are ignored

@@ -4,10 +4,10 @@ import signal
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM do no more than set `asked`, so that a run can stop where it is whole."""
+    """A context in which SIGINT and SIGTERM only set `requested`, so that a run can stop where it is whole."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __enter__(self) -> "StopSignals":
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -18,4 +18,4 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _ask(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True

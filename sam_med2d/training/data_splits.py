@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from sam_med2d.data.record_checks import check_data_sets
-from sam_med2d.data.records import Record, askable, complete, has_map, load_folders
+from sam_med2d.data.records import Record, complete, has_map, load_folders, promptable
 from sam_med2d.errors import DataError
 
 logger = logging.getLogger("train")
@@ -28,7 +28,7 @@ def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[lis
         logger.warning(f"{', '.join(folders)}: no validation map, so no validation: best is the last checkpoint")
     splits = [load_folders(folders, "train"), load_folders(with_val, "val") if with_val else []]
     check_data_sets(args.complete, [record for records in splits for record in records])
-    kept = [askable(complete(records, args.complete), structures) for records in splits]
+    kept = [promptable(complete(records, args.complete), structures) for records in splits]
     if left_out := sum(map(len, splits)) - sum(map(len, kept)):
         logger.info(f"{left_out} photographs without a mask are left out")
     if not kept[0]:

@@ -85,14 +85,14 @@ def segmentation_losses(
     return pixel, dice
 
 
-def presence_loss(presence: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+def presence_loss(presence: Tensor, mask: Tensor, structure_label: Tensor) -> Tensor:
     """Binary cross entropy of whether a structure is there, mean over the N masks; 0 for those that were clicked on.
 
-    presence: logits [N]; mask: [N, 1, S, S]; asked: int64 [N], -1 where no structure was asked for.
+    presence: logits [N]; mask: [N, 1, S, S]; structure_label: int64 [N], -1 where no structure was asked for.
     """
     there = mask.flatten(1).any(1).float()
     each = F.binary_cross_entropy_with_logits(presence.float(), there, reduction="none")
-    return (each * (asked >= 0)).mean()
+    return (each * (structure_label >= 0)).mean()
 
 
 @torch.no_grad()

@@ -62,21 +62,21 @@ def select_trainable(model: Sam, encoder: str) -> None:
         raise ValueError("--train_encoder adapter needs adapters: add --encoder_adapter True, or use full or none.")
 
 
-def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, asked: Tensor | None = None) -> Points:
+def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, structure_label: Tensor | None = None) -> Points:
     """Opening prompt of each mask: a jittered box or one click, with equal chance; or the structure's name.
 
-    mask: bool [N, S, S]; box: float [N, 4]; asked: int64 [N], the point label of a structure or -1. All kinds are two
-    labelled points, so they share a batch.
+    mask: bool [N, S, S]; box: float [N, 4]; structure_label: int64 [N], the point label of a structure or -1.
+    All kinds are two labelled points, so they share a batch.
     """
     jittered = box_points(jitter_boxes(box, mask.shape[-1], randomness))
     clicked = pad_points(first_points(mask, 1, randomness))
     use_box = uniform(len(mask), 1, randomness).to(mask.device) < 0.5
     coords = torch.where(use_box[..., None], jittered[0], clicked[0])
     labels = torch.where(use_box, jittered[1], clicked[1])
-    if asked is None:
+    if structure_label is None:
         return coords, labels
-    named = torch.stack((asked, torch.full_like(asked, PADDING)), dim=1)
-    return coords, torch.where(asked[:, None] >= 0, named, labels)
+    named = torch.stack((structure_label, torch.full_like(structure_label, PADDING)), dim=1)
+    return coords, torch.where(structure_label[:, None] >= 0, named, labels)
 
 
 def objectives(
@@ -90,12 +90,12 @@ def objectives(
     clicks: ClickPolicy,
     randomness: Randomness,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
-    asked: Tensor | None = None,
+    structure_label: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Yield `policy.updates` objectives: scalars to call `backward` on, and the loss with its parts.
 
-    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`; asked: see
-    `random_openings`, None for a model without structures.
+    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`;
+    structure_label: see `random_openings`, None for a model without structures.
     The gradient of an objective is that of the loss, summed over the N masks and averaged over its rounds, and
     multiplied by what `scale` multiplies with; its value means nothing. The loss and its parts are sums over
     masks, too.
@@ -104,7 +104,7 @@ def objectives(
     parameters and in the embedding, and go from there through the encoder once. With update "round" every
     round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
     """
-    opening = random_openings(mask[:, 0], box, randomness, asked)
+    opening = random_openings(mask[:, 0], box, randomness, structure_label)
     truth = mask.float()
     encoded = [x for x in model.encode_all(image) if x is not None]
     in_rows = encoded[0].contiguous(memory_format=torch.channels_last)  # as the decoder's tokens lie, once for all
@@ -119,8 +119,8 @@ def objectives(
         loss, parts = candidate_loss(
             result.candidates, truth, result.candidate_iou, teach=policy.teach, exploration=explore, kind=policy.loss
         )
-        if asked is not None:
-            parts["presence"] = presence_loss(result.presence, mask, asked)
+        if structure_label is not None:
+            parts["presence"] = presence_loss(result.presence, mask, structure_label)
             loss = loss + parts["presence"]
         factor = share * len(mask)
         parts = {name: factor * value.detach() for name, value in parts.items()}

@@ -213,7 +213,7 @@ class Trainer:
             clicks=clicks,
             randomness=[torch.Generator().manual_seed(seed) for seed in batch.seeds],
             scale=self.scaler.scale,
-            asked=batch.asked if self.model.prompt_encoder.structures else None,
+            structure_label=batch.structure_label if self.model.prompt_encoder.structures else None,
         )
 
     def _backward(
@@ -231,7 +231,7 @@ class Trainer:
         """Update the weights with the mean gradient over the masks of all processes; the mean losses, and a stop."""
         count = sum(len(batch.refs) for batch in batches)
         sums = [sum(part[name] for part in parts) for name in parts[0]]
-        mine = torch.tensor([*sums, count, self.stop.asked], dtype=torch.float64, device=self.device)
+        mine = torch.tensor([*sums, count, self.stop.requested], dtype=torch.float64, device=self.device)
         *losses, masks, stop = self.processes.total(mine).tolist()
         means = {name: value / masks for name, value in zip(parts[0], losses, strict=True)}
         self.scaler.unscale_(self.optimizer)

@@ -13,8 +13,8 @@ DPI = 150
 
 
 def heading(prompt: str) -> str:
-    """A prompt mode's name in tables and pictures: "Bbox", "no click", "1 pt", "3 pts"."""
-    return {"box": "Bbox", "structure": "no click", "1": "1 pt"}.get(prompt, f"{prompt} pts")
+    """A prompt mode's name in tables and pictures: "Bbox", "structure", "1 pt", "3 pts"."""
+    return {"box": "Bbox", "structure": "structure", "1": "1 pt"}.get(prompt, f"{prompt} pts")
 
 
 def new_figure(width: float, height: float) -> Any:

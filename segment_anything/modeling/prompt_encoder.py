@@ -96,7 +96,7 @@ class PromptEncoder(nn.Module):
             raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
         return STRUCTURE + self.structures.index(structure)
 
-    def named_points(self, structures: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def structure_points(self, structures: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Names as prompts: coords float32 [N, 2, 2] and labels int64 [N, 2]. Raises ValueError as `label_of` does."""
         device = self.no_mask_embed.weight.device
         labels = [[self.label_of(structure), PADDING] for structure in structures]

@@ -20,7 +20,7 @@ def mirrored(model: Sam, pixels: Tensor, whole: Mapping[str, Tensor], *, multima
     pixels: the photograph as the encoder takes it, float [1, 3, S, S]; whole: its own answer for each structure that is
     asked for, at least one, logits [s, s]. Raises ValueError for a structure that the weights do not know.
     """
-    points = model.prompt_encoder.named_points(list(whole))
+    points = model.prompt_encoder.structure_points(list(whole))
     total = torch.stack(list(whole.values())).float()
     for axes in MIRRORS:
         embedding, features = model.encode_all(pixels.flip(axes))

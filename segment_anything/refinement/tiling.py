@@ -168,7 +168,7 @@ def blend_tiles(
         for axes in views:
             embedding, features = model.encode_all(pixels.flip(axes))
             for name, total in zip(names, sums, strict=True):
-                points = model.prompt_encoder.named_points([name] * len(own))
+                points = model.prompt_encoder.structure_points([name] * len(own))
                 decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
                 for tile, answer in zip(own, decoded.best().flip(axes), strict=True):
                     _add(total, tile, answer[None], 1 / len(views))

@@ -95,7 +95,7 @@ def opening_of(kind: str, model: Sam) -> tuple[Prompt, tuple[torch.Tensor, torch
         corners = torch.tensor(frame.boxes_to_model(np.array([[20.0, 15, 60, 50]])), dtype=torch.float32)
         return Prompt("optic_disc", box=(20, 15, 60, 50)), box_points(corners)
     if kind == "name":
-        return Prompt("optic_disc"), model.prompt_encoder.named_points(["optic_disc"])
+        return Prompt("optic_disc"), model.prompt_encoder.structure_points(["optic_disc"])
     coords = torch.tensor(frame.points_to_model(np.array([[30.0, 30]])), dtype=torch.float32)
     return Prompt("optic_disc", points=((30, 30, 1),)), pad_points((coords[None], torch.ones(1, 1).long()))
 

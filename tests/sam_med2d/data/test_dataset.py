@@ -13,7 +13,7 @@ from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, collate, make_loader
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import data_digest, load_checked
-from sam_med2d.data.records import MaskRef, Record, askable, resolve, structure_of
+from sam_med2d.data.records import MaskRef, Record, promptable, resolve, structure_of
 from sam_med2d.data.samplers import Draw, EpochBatches
 from sam_med2d.errors import DataError
 from segment_anything.preprocessing import Preprocessing
@@ -135,7 +135,7 @@ def test_images_without_masks_can_be_asked_for_what_they_do_not_have(tmp_path, e
     (tmp_path / "index.csv").write_text(table, encoding=encoding)
     assert [record.image.name for record in load_checked(tmp_path, "train")] == ["eye.png"]
     records = load_checked(tmp_path, "train", without_masks=True)
-    names = {asked: [r.image.stem for r in askable(records, asked)] for asked in [(), ("drusen",), ("vessel",)]}
+    names = {asked: [r.image.stem for r in promptable(records, asked)] for asked in [(), ("drusen",), ("vessel",)]}
     assert names == {(): ["eye"], ("drusen",): ["healthy", "eye"], ("vessel",): ["eye"]}
     (tmp_path / "index.csv").unlink()
     (tmp_path / "image2label_train.json").write_text(json.dumps({"images/healthy.png": []}))

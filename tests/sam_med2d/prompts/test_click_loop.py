@@ -177,7 +177,7 @@ def make_batch(keep: list[int] | None = None, dtype: torch.dtype = torch.float32
         mask=mask,
         box=torch.tensor([bounding_box(m[0].numpy()) for m in mask], dtype=torch.float32),
         image_index=image_index,
-        asked=torch.full((len(keep),), -1),
+        structure_label=torch.full((len(keep),), -1),
         refs=[refs[i] for i in keep],
         seeds=keep,
         frames=[frame] * len(needed),

@@ -166,7 +166,7 @@ def test_what_is_asked_for_is_the_whole_structure_or_nothing(record):
     for epoch in range(60):
         item = dataset[Draw(epoch, 0, 0)]
         names = [ref.structure for ref in item["refs"]]
-        for mask, asked, name in zip(item["mask"], item["asked"].tolist(), names, strict=True):
+        for mask, asked, name in zip(item["mask"], item["structure_label"].tolist(), names, strict=True):
             seen.add((name, asked))
             if asked == STRUCTURE:
                 assert torch.equal(mask, single[0] | single[1])
@@ -183,14 +183,14 @@ def test_a_healthy_photograph_is_asked_for_something_that_it_does_not_have(recor
     seen = set()
     for epoch in range(20):
         item = dataset[Draw(epoch, 0, 0)]
-        assert not item["mask"].any() and len(item["mask"]) == len(item["asked"]) > 0
-        seen |= {tuple(sorted(item["asked"].tolist()))}
+        assert not item["mask"].any() and len(item["mask"]) == len(item["structure_label"]) > 0
+        seen |= {tuple(sorted(item["structure_label"].tolist()))}
     assert seen == {(4,), (5,), (4, 5)}
 
 
 def test_without_structures_nothing_is_asked_for(record):
     dataset = FundusDataset([record], Preprocessing(64), mask_num=3, drop_vanished=True)
-    assert all((dataset[Draw(epoch, 0, 0)]["asked"] == -1).all() for epoch in range(10))
+    assert all((dataset[Draw(epoch, 0, 0)]["structure_label"] == -1).all() for epoch in range(10))
 
 
 def test_complete_says_what_is_not_there(record):
@@ -310,7 +310,7 @@ def learn(model, image, mask, asked, steps: int, lr: float = 2e-3) -> None:
             policy=policy,
             clicks=policy.draw(generator),
             randomness=generator,
-            asked=asked,
+            structure_label=asked,
         ):
             optimizer.zero_grad()
             objective.backward()
@@ -335,7 +335,7 @@ def test_every_new_weight_gets_a_gradient():
         policy=policy,
         clicks=policy.draw(generator),
         randomness=generator,
-        asked=asked,
+        structure_label=asked,
     ):
         objective.backward()
     new = {

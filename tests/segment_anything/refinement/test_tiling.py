@@ -295,7 +295,7 @@ def test_the_mirrored_answer_is_the_mean_of_four():
         decoded = model.decode_points(embedding, *points, features=model.features(turned, embedding))
         return dict(zip(NAMES, decoded.best()[:, 0], strict=True))
 
-    points = model.prompt_encoder.named_points(NAMES)
+    points = model.prompt_encoder.structure_points(NAMES)
     with torch.no_grad():
         whole = answer(pixels)
         found = mirrored(model, pixels, whole)
