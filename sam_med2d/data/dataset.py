@@ -50,8 +50,8 @@ class FundusDataset(Dataset):
 
     structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
     with the probability STRUCTURE_SHARE, and so are structures that are known not to be there (of a photograph
-    without a mask at least one of them). With `every_absent`, for testing, all masks are clicked on, and all these structures are asked
-    for.
+    without a mask at least one of them). With `every_absent`, for testing, all masks are clicked on, and all these
+    structures are asked for.
     """
 
     records: Sequence[Record]
@@ -195,8 +195,8 @@ class Batch:
 
     image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
     image of each mask; structure_label: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers
-    for the clicks on each; frames and records: one per image; truth: N original masks or None; inside and photographs: one field of
-    view and one photograph per image, or None.
+    for the clicks on each; frames and records: one per image; truth: N original masks or None; inside and
+    photographs: one field of view and one photograph per image, or None.
     """
 
     image: Tensor

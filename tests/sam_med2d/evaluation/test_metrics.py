@@ -14,6 +14,7 @@ from scipy.spatial import distance
 from skimage.draw import disk
 from skimage.morphology import skeletonize
 
+from sam_med2d.evaluation import metrics
 from sam_med2d.evaluation.metrics import SCORES, SOFT, VESSELS, Case, Counts, count, score, vertical_cup_to_disc_ratio
 from tests.helpers import paths
 
@@ -373,8 +374,8 @@ def test_scores_come_in_the_order_asked_for():
 def test_each_part_of_a_case_is_computed_once(monkeypatch):
     calls = []
     for name in ("count", "edge_pixels", "rank"):
-        original = getattr(__import__("metrics"), name)
-        monkeypatch.setattr(f"metrics.{name}", lambda *a, n=name, f=original: calls.append(n) or f(*a))
+        original = getattr(metrics, name)
+        monkeypatch.setattr(metrics, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
     found = score(Case(DIAGONAL, DIAGONAL, probability=np.ones(DIAGONAL.shape)), list(SCORES))
     assert sorted(calls) == ["count", "edge_pixels", "edge_pixels", "rank"] and len(found) == 9
     assert all(type(value) is float for value in found.values())
