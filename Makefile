@@ -39,7 +39,7 @@ notebook: $(INSTALLED)
 	$(BIN)/python scripts/run_notebook.py examples/predictor_example.ipynb
 
 clean:
-	rm -rf .venv workdir .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv workdir/* .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
