@@ -10,17 +10,14 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before torch, which asks once
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
 from matplotlib.figure import Figure
 
-from segment_anything.build_sam import MODEL_SPECS, ModelSpec, build_network
-
-TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=2)
-
+from segment_anything.build_sam import MODEL_SPECS
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 # processes that tests start come from one server, which has imported what they need once
 multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["tests.helpers.tiny_scripts", "tests.segment_anything.utils.test_atomic"]
+    ["tests.helpers.tiny_scripts", "tests.helpers.endless_writers"]
 )
 
 
@@ -39,12 +36,6 @@ def fundus(request):
     if folder is None or not (folder / "image2label_train.json").is_file():
         pytest.skip(f"NO REAL PHOTOGRAPHS ({folder}): give --fundus=PATH to run this test")
     return folder
-
-
-def make_tiny_model(*, encoder_adapter: bool = False, image_size: int = 64):
-    """A model small enough to train in a test, with the same weights each time."""
-    torch.manual_seed(0)
-    return build_network(TINY_SPEC, image_size=image_size, encoder_adapter=encoder_adapter).eval()
 
 
 @pytest.fixture

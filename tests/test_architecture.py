@@ -29,6 +29,7 @@ MODEL_ROOMS = {
     f"{MODEL}.utils": (f"{MODEL}.modeling",),
     f"{MODEL}.preprocessing": (f"{MODEL}.modeling", f"{MODEL}.utils"),
 }
+HELPERS = "tests.helpers"
 AT_ROOT = {"train", "test", "DataLoader", "metrics", "utils"}
 
 
@@ -164,3 +165,11 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     } <= everything
     top = set(imports(path, top_level=True))
     assert "torchvision" in top and "DataLoader" not in top and "torchvision.ops" not in top
+
+
+def test_tests_share_helpers_alone():
+    """What several tests use lies in tests/helpers, never in a test module or in conftest."""
+    wrong = []
+    for path in (path for path in FILES if path.relative_to(ROOT).parts[0] == "tests"):
+        wrong += [f"{path}: {n}" for n in ours(path) if within(n, "tests") and n != "tests" and not within(n, HELPERS)]
+    assert not wrong, "\n".join(wrong)

@@ -23,8 +23,8 @@ from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.preprocessing import Preprocessing
-from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 from tests.helpers.training_runs import load_test_script
 
 SCRIPTS = {"train": train, "test": load_test_script()}

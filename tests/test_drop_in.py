@@ -14,10 +14,10 @@ from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.predictor_sammed import SammedPredictor
 from segment_anything.preprocessing import Preprocessing
 from segment_anything.utils.transforms import ResizeLongestSide
-from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import GOLDEN
+from tests.helpers.photographs import PREPROCESSINGS, photograph
 from tests.helpers.seeded_weights import fill, load_layout
-from tests.segment_anything.test_predictor import PREPROCESSINGS, photograph
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 SIZE, LOW = 64, 16
 

@@ -35,9 +35,9 @@ from sam_med2d.runtime import cli
 from segment_anything.build_sam import build_sam
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
+from tests.helpers.photographs import photograph
 from tests.helpers.predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
 from tests.helpers.tiny_scripts import fork
-from tests.segment_anything.test_predictor import photograph
 
 ORIENTATION = 274  # of EXIF
 

@@ -13,8 +13,8 @@ from benchmarks import reference_training as oracle
 from benchmarks.evaluation import COLUMNS, evaluation_data, our_table, published_table
 from sam_med2d.training.losses import segmentation_loss
 from sam_med2d.training.step import select_trainable
-from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 BENCHMARK = [sys.executable, "-m", "benchmarks"]
 SIZE = 64

@@ -11,8 +11,8 @@ import torch
 from scripts import run_notebook
 from segment_anything.build_sam import build_network
 from segment_anything.checkpoint import model_metadata, save_weights
-from tests.conftest import TINY_SPEC
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import TINY_SPEC
 
 NOTEBOOK = ROOT / "examples/predictor_example.ipynb"
 WEIGHTS = ROOT / "pretrain_model/fundus_vit_t.safetensors"

@@ -16,10 +16,9 @@ from sam_med2d.export.onnx_parts import picture
 from segment_anything import SamPredictor
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.preprocessing import Preprocessing
-from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers.exports import export
 from tests.helpers.paths import ROOT
-from tests.sam_med2d.export.test_export import export, lively, write
-from tests.segment_anything.modeling.test_structures import structured
+from tests.helpers.tiny_models import TINY_SPEC, lively, make_tiny_model, save_model, structured
 
 FOLDER = ROOT / "examples" / "SAM-Med2D-onnxruntime"
 RETINA = ROOT / "data_demo" / "images" / "retina.jpg"
@@ -54,7 +53,7 @@ def tiny(*, detail: bool = False, mode: str = "fundus", order: str = "rgb", size
 
 def exported(model, folder: Path, *encoder_flags: str) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
-    weights = write(model, folder / "w.safetensors")
+    weights = save_model(model, folder / "w.safetensors")
     assert export("encoder", weights, folder / "e.onnx", *encoder_flags) == 0
     assert export("decoder", weights, folder / "d.onnx") == 0
     return folder / "e.onnx", folder / "d.onnx"

@@ -13,8 +13,8 @@ from scripts import predict
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network, build_sam
 from segment_anything.checkpoint import model_metadata, save_weights
-from tests.conftest import TINY_SPEC
-from tests.segment_anything.test_predictor import photograph
+from tests.helpers.photographs import photograph
+from tests.helpers.tiny_models import TINY_SPEC
 
 STRUCTURES = ("optic_disc", "vessel", "drusen")
 SIZE = (73, 91)

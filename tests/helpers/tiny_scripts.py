@@ -16,7 +16,7 @@ from app import server
 from sam_med2d.runtime import cli
 from scripts import predict
 from segment_anything.build_sam import MODEL_SPECS
-from tests.conftest import TINY_SPEC
+from tests.helpers.tiny_models import TINY_SPEC
 from tests.helpers.training_runs import load_test_script
 
 FORKS = multiprocessing.get_context("forkserver")  # its server has imported this file, and started no thread

@@ -27,8 +27,8 @@ from segment_anything.utils.amg import (
 from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.masks import bounding_box
 from segment_anything.utils.rle import rle_to_mask
-from tests.conftest import make_tiny_model
-from tests.segment_anything.test_predictor import photograph
+from tests.helpers.photographs import photograph
+from tests.helpers.tiny_models import make_tiny_model
 
 SIZE, LOW = 64, 16
 ALL = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

@@ -26,9 +26,9 @@ from segment_anything.checkpoint import (
     save_weights,
 )
 from segment_anything.preprocessing import Preprocessing
-from tests.conftest import TINY_SPEC, make_tiny_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.seeded_weights import fill, load_layout
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 WINDOW_TABLE, GLOBAL_TABLE = (f"image_encoder.blocks.{block}.attn.rel_pos_h" for block in (0, 1))
 ADAPTER_NORM = "image_encoder.blocks.0.Adapter.norm.weight"

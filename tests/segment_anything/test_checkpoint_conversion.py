@@ -18,7 +18,7 @@ from segment_anything.checkpoint import (
     save_weights,
 )
 from segment_anything.checkpoint_conversion import EXTRA_NAME, hub_config, hub_name, own_name, read_any, to_hub
-from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 STRUCTURES = ("optic_disc", "vessel")
 # names and shapes of transformers' SamModel for TINY_SPEC at 64 px, one of each kind

@@ -13,28 +13,13 @@ from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network
 from segment_anything.modeling.sam import ABSENT_LOGIT
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
-from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers.photographs import PREPROCESSINGS, photograph
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 SIZE = 64
 LOW = SIZE // 4
-PREPROCESSINGS = [
-    Preprocessing(SIZE, "fundus"),
-    Preprocessing(SIZE, "fundus", mask_prompt="logits"),
-    Preprocessing(SIZE, "sam_med2d", "bgr"),
-    Preprocessing(SIZE, "sam_med2d", "rgb", mask_prompt="logits"),
-]
 POINTS = {"point_coords": np.array([[30, 40], [10, 5.5]]), "point_labels": np.array([1, 0])}
 BOX = np.array([10, 20, 40, 44])
-
-
-def photograph(height: int, width: int) -> np.ndarray:
-    """A reddish disc with texture on black, RGB: its channels differ, and its surround is to be cropped."""
-    rng = np.random.default_rng(height * width)
-    image = np.zeros((height, width, 3), np.uint8)
-    centre, radius = (width // 2, height // 2), int(0.45 * min(height, width))
-    cv2.circle(image, centre, radius, (200, 90, 40), -1)
-    texture = rng.integers(0, 40, image.shape, np.uint8)
-    return image + np.where(image > 0, texture, 0).astype(np.uint8)
 
 
 def predictor_for(preprocessing: Preprocessing, image: np.ndarray, image_format: str = "RGB") -> SamPredictor:

@@ -17,18 +17,9 @@ from sam_med2d.dataset_checks.file_checks import examine
 from sam_med2d.dataset_checks.map_checks import find_maps, read_listing
 from scripts import check_dataset
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.photographs import texture
 
 SIZE = 96
-
-
-def texture(seed: int, size: int = SIZE) -> np.ndarray:
-    """A photograph-like picture, RGB uint8: details of several sizes in a round field of view with a black surround."""
-    rng, grey = np.random.default_rng(seed), np.zeros((size, size))
-    for cells in (4, 8, 16, 32):
-        grey += cv2.resize(rng.normal(size=(cells, cells)), (size, size), interpolation=cv2.INTER_CUBIC)
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    inside = np.hypot(y, x) < 0.45 * size
-    return np.where(inside, np.clip(120 + 25 * grey, 40, 255), 0)[..., None].repeat(3, 2).astype(np.uint8)
 
 
 def write(path: Path, picture: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sam_med2d.dataset_checks import duplicate_images
 from sam_med2d.dataset_checks.duplicate_images import BLOCK, candidates, compare, thumbnails
-from tests.sam_med2d.dataset_checks.test_check import texture
+from tests.helpers.photographs import texture
 
 SIDE = 256
 

@@ -1,6 +1,5 @@
 """test.py as a whole: one pass, taken up again, shared by processes, with files that cannot be read."""
 
-import csv
 import json
 import math
 import os
@@ -18,7 +17,8 @@ from sam_med2d.evaluation import evaluator
 from sam_med2d.runtime import cli
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
-from tests.conftest import make_tiny_model
+from tests.helpers.evaluation_runs import cases, make_data, words
+from tests.helpers.tiny_models import make_tiny_model
 from tests.helpers.tiny_scripts import fork, fork_together
 from tests.helpers.training_runs import load_test_script
 
@@ -36,47 +36,13 @@ def checkpoint(tmp_path):
     return tmp_path / "w.safetensors"
 
 
-def make_data(folder: Path, count: int = 7, seed: int = 0) -> Path:
-    """Photographs of noise with a disc, a cup inside, and in every second one a vessel."""
-    rng = np.random.default_rng(seed)
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    pairs = {}
-    for i in range(count):
-        image = f"images/{folder.name}_{i}.jpg"
-        shape = (60 + i, 80)
-        cv2.imwrite(str(folder / image), rng.integers(40, 255, (*shape, 3), np.uint8))
-        boxes = {"optic_disc": (10, 40, 15, 50), "optic_cup": (20, 34, 24, 40)}
-        boxes |= {"vessel": (5, 55, 60, 63)} if i % 2 else {}
-        for structure, (top, bottom, left, right) in boxes.items():
-            mask = np.zeros(shape, np.uint8)
-            mask[top:bottom, left:right] = 255
-            name = f"masks/{folder.name}_{i}_{structure}_000.png"
-            cv2.imwrite(str(folder / name), mask)
-            pairs[name] = image
-    (folder / "label2image_test.json").write_text(json.dumps(pairs))
-    return folder
-
-
 @pytest.fixture
 def data(tmp_path):
     return make_data(tmp_path / "data")
 
 
-def words(checkpoint: Path, data: Path | list[Path], run_name: str, *more: str) -> list[str]:
-    folders = data if isinstance(data, list) else [data]
-    flags = f"--sam_checkpoint {checkpoint} --work_dir {checkpoint.parent} --run_name {run_name} --num_workers 0"
-    return ["--data_path", *map(str, folders), *flags.split(), "--device", "cpu", *more]
-
-
 def run(checkpoint, data, run_name, *more) -> int:
     return cli.run_main(script.main, script.parse_args(words(checkpoint, data, run_name, *more)))
-
-
-def cases(folder: Path) -> list[dict[str, str]]:
-    """Rows of a run, without the time that they took."""
-    rows = csv.DictReader((folder / "cases.csv").open())
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def summary(folder: Path) -> dict:

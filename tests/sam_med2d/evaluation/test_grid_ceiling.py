@@ -11,9 +11,9 @@ from sam_med2d.runtime import cli
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.preprocessing import Frame, window_around
 from segment_anything.refinement.tiling import tiled_frame
+from tests.helpers.evaluation_runs import cases, make_data, words
+from tests.helpers.tiny_models import large_logits_model
 from tests.helpers.training_runs import load_test_script
-from tests.sam_med2d.evaluation.test_evaluator import cases, make_data, words
-from tests.segment_anything.refinement.test_tiling import make_model
 
 script = load_test_script()
 FRAME = Frame(64, (128, 128), (0, 0, 128, 128), (0, 0, 64, 64))
@@ -78,7 +78,7 @@ def checkpoint(tmp_path, tiny_type):
     """Saves the weights with a presence threshold for all structures."""
 
     def save(level: float):
-        model = make_model()
+        model = large_logits_model()
         model.prompt_encoder.presence_thresholds |= dict.fromkeys(model.prompt_encoder.structures, level)
         path = tmp_path / f"level_{level:g}.safetensors"
         save_weights(path, model.state_dict(), model_metadata(model, "vit_t"))

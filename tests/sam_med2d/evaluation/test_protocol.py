@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import save_weights
-from tests.conftest import TINY_SPEC, make_tiny_model
+from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 from tests.helpers.training_runs import load_test_script
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])

@@ -17,48 +17,23 @@ from sam_med2d.export.onnx_files import run, session
 from sam_med2d.export.onnx_modules import OnnxEncoder, OnnxPreprocess
 from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
 from sam_med2d.export.quantization import large_products
-from sam_med2d.runtime import cli
-from scripts import export_onnx_encoder_model, export_onnx_model
+from scripts import export_onnx_encoder_model
 from segment_anything.build_sam import MODEL_SPECS
-from segment_anything.checkpoint import METADATA_KEY, model_metadata, save_weights
+from segment_anything.checkpoint import METADATA_KEY
 from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing, inside_square
 from segment_anything.utils.onnx import OnnxDecoder, inner_frame
-from tests.conftest import TINY_SPEC, make_tiny_model
-from tests.segment_anything.modeling.test_structures import structured
+from tests.helpers.exports import SCRIPTS, export
+from tests.helpers.tiny_models import TINY_SPEC, lively, make_tiny_model, save_model, structured
 
 SIZE = 64
-SCRIPTS = {"encoder": export_onnx_encoder_model, "decoder": export_onnx_model}
+
+
 # of the detail head, what starts at zero
-AT_ZERO = [f"detail.weights.{i}.layers.2." for i in range(4)] + ["detail.under_prompts.layers.1.", "detail.named."]
-
-
-def lively(model):
-    """A model whose every part shows: relative positions, adapters, detail weights and larger logits."""
-    generator = torch.Generator().manual_seed(5)
-    for name, parameter in model.named_parameters():
-        if "rel_pos" in name or "Adapter.norm" in name:
-            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-        elif any(part in name for part in AT_ZERO):
-            torch.nn.init.normal_(parameter, std=0.05, generator=generator)
-    return model
-
-
-def export(script: str, checkpoint: Path, output: Path, *flags: str) -> int:
-    module = SCRIPTS[script]
-    words = ["--sam_checkpoint", str(checkpoint), "--model-type", "vit_t", "--output", str(output), *flags]
-    return cli.run_main(module.main, module.parse_args(words))
-
-
-def write(model, path: Path) -> Path:
-    save_weights(path, model.state_dict(), model_metadata(model, "vit_t"))
-    return path
-
-
 @pytest.fixture
 def checkpoint(tmp_path, tiny_type):
-    return write(lively(structured()), tmp_path / "weights.safetensors")
+    return save_model(lively(structured()), tmp_path / "weights.safetensors")
 
 
 def metadata(path: Path) -> dict:
@@ -167,7 +142,7 @@ def test_decoder_file_answers_any_number_of_prompts(checkpoint, tmp_path):
 def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     model = structured()
     model.prompt_encoder.presence_thresholds |= {"optic_disc": 1.0, "vessel": 0.0}
-    assert export("decoder", write(model, tmp_path / "w.safetensors"), tmp_path / "d.onnx") == 0
+    assert export("decoder", save_model(model, tmp_path / "w.safetensors"), tmp_path / "d.onnx") == 0
     labels = torch.tensor([[STRUCTURE + 1.0, -1], [STRUCTURE + 2.0, -1], [STRUCTURE + 1.0, 1]])
     inputs = onnx_parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
     found = run(session(tmp_path / "d.onnx"), inputs | onnx_parts.encoded_inputs(model, onnx_parts.images(model, 1)))
@@ -205,7 +180,7 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
 
 def test_a_detail_head_travels(tmp_path, tiny_type):
     model = lively(structured(detail=True))
-    path = write(model, tmp_path / "w.safetensors")
+    path = save_model(model, tmp_path / "w.safetensors")
     assert export("encoder", path, tmp_path / "e.onnx") == export("decoder", path, tmp_path / "d.onnx") == 0
     image = torch.randn(1, 3, SIZE, SIZE)
     encoded = run(session(tmp_path / "e.onnx"), {"input_image": image})
@@ -420,7 +395,9 @@ def test_bgr_models(tmp_path, tiny_type):
     """The channel order is the caller's: the file holds no exchange of channels."""
     model = structured()
     model.preprocessing = replace(model.preprocessing, channel_order="bgr", mode="sam_med2d")
-    assert export("encoder", write(model, tmp_path / "w.safetensors"), tmp_path / "e.onnx", "--use-preprocess") == 0
+    assert (
+        export("encoder", save_model(model, tmp_path / "w.safetensors"), tmp_path / "e.onnx", "--use-preprocess") == 0
+    )
     assert metadata(tmp_path / "e.onnx")["preprocessing"]["channel_order"] == "bgr"
 
 

@@ -35,8 +35,8 @@ from tests.helpers.predicting import (
     write_picture,
     write_weights,
 )
+from tests.helpers.tiny_models import structured
 from tests.helpers.tiny_scripts import fork, fork_together
-from tests.segment_anything.modeling.test_structures import structured
 
 
 @pytest.fixture(scope="module")

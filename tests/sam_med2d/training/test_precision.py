@@ -17,6 +17,7 @@ from sam_med2d.training import checkpoints as training_state
 from sam_med2d.training import trainer
 from sam_med2d.training.step import StepPolicy
 from segment_anything.predictor import SamPredictor
+from tests.helpers.tiny_models import structured
 from tests.helpers.training_runs import (
     assert_same_run,
     backward,
@@ -26,7 +27,6 @@ from tests.helpers.training_runs import (
     train_args,
     two_discs,
 )
-from tests.segment_anything.modeling.test_structures import structured
 
 
 def make_trainer(folder, *flags):

@@ -12,7 +12,7 @@ from sam_med2d.training.losses import candidate_loss, soft_iou
 from sam_med2d.training.optimizer import make_optimizer
 from sam_med2d.training.step import StepPolicy, objectives, random_openings, select_trainable
 from segment_anything.utils.upsampling import upsample
-from tests.conftest import make_tiny_model
+from tests.helpers.tiny_models import make_tiny_model
 from tests.helpers.training_runs import backward, gradients, streams, two_discs
 
 POLICY = StepPolicy(corrective_rounds=4, clicks=(1, 2))

@@ -17,7 +17,7 @@ from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
 from sam_med2d.visualization import overlays, plot_style
-from tests.conftest import make_tiny_model
+from tests.helpers.tiny_models import make_tiny_model
 
 RECORDS = load_index("data_demo", "train")
 KEYS = [mask.key for record in RECORDS for mask in record.masks]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam_med2d.visualization import overlays, plot_style, training_curves
-from tests.sam_med2d.training.test_run_log import entry, history, tiles
+from tests.helpers.histories import entry, history, tiles
 
 # --- photographs ----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.mask_decoder import LOWEST_LEVEL, mask_level
 from segment_anything.utils.onnx import OnnxDecoder
-from tests.conftest import make_tiny_model
+from tests.helpers.tiny_models import make_tiny_model, prompts, structured
 from tests.helpers.training_runs import load_test_script, train_args
-from tests.segment_anything.modeling.test_structures import prompts, structured
 
 
 def decoded(model, count: int = 3):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segment_anything.modeling.prompt_maps import BOX_KINDS, CLICK_WIDTHS, KINDS, prompt_maps, under_box, under_clicks
-from tests.segment_anything.modeling.test_structures import structured
+from tests.helpers.tiny_models import structured
 
 SIZE = 64
 COORDS = torch.tensor([[[10.0, 20.0], [30.0, 44.0], [0.0, 0.0]], [[3.0, 60.0], [40.0, 9.0], [0.0, 0.0]]])

@@ -15,30 +15,11 @@ from sam_med2d.evaluation.presence import presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.losses import presence_loss, segmentation_losses
 from sam_med2d.training.step import StepPolicy, objectives, random_openings
-from segment_anything.build_sam import build_network, build_sam
+from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing
-from tests.conftest import TINY_SPEC, make_tiny_model
-
-NAMES = ("optic_cup", "optic_disc", "vessel")
-
-
-def structured(*, detail: bool = False, structures: tuple[str, ...] = NAMES, image_size: int = 64):
-    """The tiny model with structures, a detail head or both; other weights are those of `make_tiny_model`."""
-    torch.manual_seed(1)
-    model = build_network(
-        TINY_SPEC, image_size=image_size, encoder_adapter=False, structures=structures, detail=detail
-    ).eval()
-    model.load_state_dict(make_tiny_model(image_size=image_size).state_dict(), strict=False)
-    return model
-
-
-def prompts(count: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    coords = torch.randint(0, 64, (count, 2, 2), generator=generator).float()
-    return {"coords": coords, "labels": torch.tensor([[2, 3], [1, -1], [0, 1]])[torch.arange(count) % 3]}
-
+from tests.helpers.tiny_models import STRUCTURES, make_tiny_model, prompts, structured
 
 # --- what changes and what does not -------------------------------------------------------------------------------
 
@@ -80,7 +61,7 @@ def test_a_structures_position_is_ignored_and_names_differ():
 
 def test_labels_are_told_by_name():
     encoder = structured().prompt_encoder
-    assert [encoder.label_of(name) for name in NAMES] == [4, 5, 6]
+    assert [encoder.label_of(name) for name in STRUCTURES] == [4, 5, 6]
     with pytest.raises(ValueError, match=r"'fovea' is unknown.*optic_cup, optic_disc, vessel"):
         encoder.label_of("fovea")
     with pytest.raises(ValueError, match="--structures"):
@@ -100,7 +81,7 @@ def saved(tmp_path, tiny_type):
 def test_a_checkpoint_brings_its_structures_and_its_head(saved):
     path, model = saved
     loaded = build_sam("vit_t", checkpoint=path)
-    assert loaded.prompt_encoder.structures == NAMES
+    assert loaded.prompt_encoder.structures == STRUCTURES
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
@@ -109,7 +90,7 @@ def test_a_checkpoint_brings_its_structures_and_its_head(saved):
 def test_structures_are_added_behind_those_of_the_checkpoint(saved):
     path, model = saved
     loaded = build_sam("vit_t", checkpoint=path, structures=["haemorrhage", "vessel"])
-    assert loaded.prompt_encoder.structures == (*NAMES, "haemorrhage")
+    assert loaded.prompt_encoder.structures == (*STRUCTURES, "haemorrhage")
     own, old = (m.prompt_encoder.structure_embeddings.weight for m in (loaded, model))
     assert torch.equal(own[:3], old) and len(own) == 4
 

@@ -14,7 +14,6 @@ from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.prompt_file import make_prompts
-from segment_anything.build_sam import build_network
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
@@ -22,20 +21,9 @@ from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, 
 from segment_anything.refinement.mirroring import mirrored
 from segment_anything.refinement.tiling import Tiles, blend_tiles, starts, tiles_of, weights, window_pixels
 from segment_anything.refinement.zoom import prompt_places, zoom_in
-from tests.conftest import TINY_SPEC
+from tests.helpers.tiny_models import TILED_STRUCTURES, large_logits_model
 
-NAMES = ("optic_disc", "vessel", "haemorrhage")
 EVERYTHING = Tiles(shares={})  # no structure is left to the whole photograph
-
-
-def make_model(mode: str = "fundus") -> Sam:
-    torch.manual_seed(1)
-    model = build_network(TINY_SPEC, image_size=64, encoder_adapter=False, structures=NAMES, detail=True).eval()
-    for parameter in model.mask_decoder.output_hypernetworks_mlps.parameters():
-        parameter.data.mul_(1.5)  # larger logits: masks of all sizes
-    model.preprocessing = Preprocessing(64, mode)
-    model.prompt_encoder.presence_thresholds |= dict.fromkeys(NAMES, 0.0)
-    return model
 
 
 def photograph(height: int = 170, width: int = 230, border: int = 12) -> np.ndarray:
@@ -48,7 +36,7 @@ def photograph(height: int = 170, width: int = 230, border: int = 12) -> np.ndar
 
 @pytest.fixture
 def predictor():
-    predictor = SamPredictor(make_model())
+    predictor = SamPredictor(large_logits_model())
     predictor.set_image(photograph())
     return predictor
 
@@ -121,7 +109,7 @@ def test_a_photograph_less_high_than_a_window_is_centred_in_it():
 
 
 def test_a_constant_model_blends_to_its_plain_answer(monkeypatch):
-    model, image = make_model(), photograph()
+    model, image = large_logits_model(), photograph()
     answer_with(model, monkeypatch, 1.7)
     frame, whole = model.preprocessing.frame(image), torch.full((16, 16), 1.7)
     blended = blend_tiles(model, image, frame, {"vessel": whole}, EVERYTHING)["vessel"]
@@ -132,7 +120,7 @@ def test_a_constant_model_blends_to_its_plain_answer(monkeypatch):
 
 def test_the_blend_is_the_weighted_mean_of_probabilities(monkeypatch):
     """Against one window after another, written out."""
-    model, image = make_model(), photograph()
+    model, image = large_logits_model(), photograph()
     frame, whole = model.preprocessing.frame(image), torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     blended = blend_tiles(model, image, frame, {"vessel": whole}, Tiles(whole=0.3, shares={}))["vessel"]
     expected = np.zeros(frame.original)
@@ -151,24 +139,25 @@ def test_the_blend_is_the_weighted_mean_of_probabilities(monkeypatch):
 
 
 def test_several_structures_equal_one_by_one_and_share_the_encodings(monkeypatch):
-    model, image = make_model(), photograph()
+    model, image = large_logits_model(), photograph()
     encoded, encode = [], Sam.encode
     monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
     frame = model.preprocessing.frame(image)
-    whole = {name: torch.randn(64, 64, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(NAMES)}
+    streams = [torch.Generator().manual_seed(i) for i in range(len(TILED_STRUCTURES))]
+    whole = {name: torch.randn(64, 64, generator=s) for name, s in zip(TILED_STRUCTURES, streams, strict=True)}
     together = blend_tiles(model, image, frame, whole, EVERYTHING, at_once=4)
     count = len(tiles_of(frame, 64, 0.25))
     assert sum(encoded) == count and max(encoded) == 4
-    for name in NAMES:
+    for name in TILED_STRUCTURES:
         alone = blend_tiles(model, image, frame, {name: whole[name]}, EVERYTHING, at_once=5)
         torch.testing.assert_close(together[name], alone[name], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(together["vessel"], together["haemorrhage"], atol=0.1)
 
 
 def test_structures_left_to_the_whole_photograph_are_not_tiled(monkeypatch):
-    model, image = make_model(), photograph()
+    model, image = large_logits_model(), photograph()
     encoded = answer_with(model, monkeypatch, 0.0)
-    frame, whole = model.preprocessing.frame(image), {name: torch.zeros(16, 16) for name in NAMES}
+    frame, whole = model.preprocessing.frame(image), {name: torch.zeros(16, 16) for name in TILED_STRUCTURES}
     assert blend_tiles(model, image, frame, whole, Tiles()).keys() == {"vessel", "haemorrhage"}
     encoded.clear()
     assert blend_tiles(model, image, frame, {"optic_disc": whole["optic_disc"]}, Tiles()) == {} and not encoded
@@ -177,7 +166,7 @@ def test_structures_left_to_the_whole_photograph_are_not_tiled(monkeypatch):
 
 def test_memory_does_not_grow_with_the_number_of_windows(monkeypatch):
     """However many windows there are, the encodings of at most one earlier batch are still there."""
-    model, encoded, alive, encode = make_model(), [], [], Sam.encode
+    model, encoded, alive, encode = large_logits_model(), [], [], Sam.encode
 
     def watched(self, image):
         alive.append(sum(earlier() is not None for earlier in encoded))
@@ -212,13 +201,13 @@ def test_windows_are_not_enlarged_too_much():
 
 def test_the_predictor_answers_several_structures_at_once(predictor):
     for tiles in (False, True, EVERYTHING):
-        together = predictor.predict_structures(NAMES, tiles=tiles)
-        assert together.keys() == set(NAMES)
+        together = predictor.predict_structures(TILED_STRUCTURES, tiles=tiles)
+        assert together.keys() == set(TILED_STRUCTURES)
         for name, (mask, iou) in together.items():
             alone, alone_iou = predictor.predict_structure(name, tiles=tiles)
             assert mask.shape == (170, 230) and (mask != alone).mean() < 1e-3
             assert iou == pytest.approx(alone_iou, abs=1e-4)
-    plain, tiled = (predictor.predict_structures(NAMES, tiles=tiles) for tiles in (False, Tiles(whole=0)))
+    plain, tiled = (predictor.predict_structures(TILED_STRUCTURES, tiles=tiles) for tiles in (False, Tiles(whole=0)))
     assert (plain["optic_disc"][0] == tiled["optic_disc"][0]).all()  # left to the whole photograph
     assert (plain["vessel"][0] != tiled["vessel"][0]).any()
 
@@ -253,7 +242,7 @@ def test_places_of_prompts():
 
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
 def test_zoom_in_batches_equals_one_by_one(mode, monkeypatch):
-    model, image = make_model(mode), photograph()
+    model, image = large_logits_model(mode), photograph()
     frame, generator = model.preprocessing.frame(image), torch.Generator().manual_seed(0)
     corner = torch.rand(7, 1, 2, generator=generator) * 50
     points = torch.cat((corner, corner + 4), 1), torch.tensor([[2, 3]] * 7)
@@ -275,7 +264,7 @@ def test_zoom_in_batches_equals_one_by_one(mode, monkeypatch):
 
 
 def test_prompts_without_a_window_are_left_out():
-    model, image = make_model(), photograph()
+    model, image = large_logits_model(), photograph()
     frame = model.preprocessing.frame(image)
     points = torch.zeros(2, 2, 2), torch.tensor([[5, -1], [5, -1]])
     first = torch.full((2, 16, 16), -1.0)
@@ -287,20 +276,20 @@ def test_prompts_without_a_window_are_left_out():
 
 
 def test_the_mirrored_answer_is_the_mean_of_four():
-    model, image = make_model(), photograph(64, 64, 0)
+    model, image = large_logits_model(), photograph(64, 64, 0)
     pixels = window_pixels(model, [image], [model.preprocessing.frame(image)])
 
     def answer(turned: Tensor) -> dict[str, Tensor]:
         embedding = model.encode(turned)
         decoded = model.decode_points(embedding, *points, features=model.features(turned, embedding))
-        return dict(zip(NAMES, decoded.best()[:, 0], strict=True))
+        return dict(zip(TILED_STRUCTURES, decoded.best()[:, 0], strict=True))
 
-    points = model.prompt_encoder.structure_points(NAMES)
+    points = model.prompt_encoder.structure_points(TILED_STRUCTURES)
     with torch.no_grad():
         whole = answer(pixels)
         found = mirrored(model, pixels, whole)
         turned = {axes: answer(pixels.flip(axes)) for axes in ((-2,), (-1,), (-1, -2))}
-    for name in NAMES:
+    for name in TILED_STRUCTURES:
         four = torch.stack([whole[name], *(own[name].flip(axes) for axes, own in turned.items())])
         torch.testing.assert_close(found[name], four.mean(0), atol=1e-4, rtol=1e-4)
         assert four.std(0).max() > 0.01  # one look is not like the other
@@ -310,11 +299,11 @@ def test_the_mirrored_answer_is_the_mean_of_four():
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_turned_photograph_has_the_turned_answer(tiles, axis):
     """All four looks are the same for it; without mirror images its answer differs."""
-    predictor, image = SamPredictor(make_model()), photograph(128, 128, 0)
+    predictor, image = SamPredictor(large_logits_model()), photograph(128, 128, 0)
 
     def answers(seen: np.ndarray, mirror: bool) -> dict[str, np.ndarray]:
         predictor.set_image(seen)
-        found = predictor.predict_structures(NAMES, tiles=tiles, mirror=mirror)
+        found = predictor.predict_structures(TILED_STRUCTURES, tiles=tiles, mirror=mirror)
         return {name: mask for name, (mask, _) in found.items()}
 
     turned = np.ascontiguousarray(np.flip(image, axis))
@@ -353,7 +342,7 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
     tiles = Tiles(whole=0.3)
     looks = {"tiles": tiles, "zoom": True, "mirror": mirror}
     found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0, **looks)
-    by_name = predictor.predict_structures(NAMES, **looks)
+    by_name = predictor.predict_structures(TILED_STRUCTURES, **looks)
     for i, ref in enumerate([*refs, refs[0]]):
         box = predictor.frame.boxes_to_original(batch.box[i].int().numpy())
         masks, iou, _ = predictor.predict(box=box, zoom=True)

@@ -7,7 +7,6 @@ import pickle
 import random
 import signal
 import time
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from safetensors.torch import load_file
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
 from segment_anything.checkpoint import CheckpointError
 from segment_anything.utils.atomic import atomic_path, naming, write_text
-
-BIG = 4_000_000
+from tests.helpers.endless_writers import BIG, save, save_again_and_again, write_again_and_again, write_slowly
 
 
 def entries(folder: Path) -> set[str]:
@@ -93,21 +91,6 @@ def test_a_writer_that_removes_its_file_is_told(tmp_path):
     assert path.read_bytes() == b"old" and entries(tmp_path) == {"file.bin"}
 
 
-def write_slowly(path: Path) -> None:
-    """Write `path` bit by bit, for longer than the test waits."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for _ in range(10_000):
-            file.write(b"new")
-            file.flush()
-            time.sleep(0.002)
-
-
-def write_again_and_again(path: Path) -> None:
-    for number in count():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(bytes([number % 256]) * BIG)
-
-
 def half_written(path: Path) -> bool:
     return any(other != path and other.stat().st_size for other in path.parent.iterdir())
 
@@ -132,25 +115,12 @@ def test_killed_at_any_moment_the_content_is_whole(tmp_path):
 # --- checkpoints ----------------------------------------------------------------------------------------------
 
 
-def save(run: Path, step: int, links: list[str], keep: int = 0) -> Path:
-    weights = {"weight": torch.full((50_000,), float(step)), "bias": torch.full((3,), float(step))}
-    state = {"flags": {}, "step": step, "moment": torch.full((50_000,), float(step))}
-    return save_checkpoint(run, f"step-{step:07d}", weights, {"step": step}, state, links, keep=keep)
-
-
 def saved_step(folder: Path) -> int:
     """The step of a checkpoint, which every number in it must agree with."""
     state, weights = load_state(folder), load_file(folder / "model.safetensors")
     tensors = [*weights.values(), state["moment"]]
     assert len(tensors) == 3 and all((tensor == state["step"]).all() for tensor in tensors)
     return state["step"]
-
-
-def save_again_and_again(run: Path) -> None:
-    """A run that resumes from `last`, saves each step and finds every third one the best."""
-    first = load_state(run / "last")["step"] if (run / "last").exists() else 0
-    for step in count(first + 1):
-        save(run, step, ["last", "best"] if step % 3 == 0 or not (run / "best").exists() else ["last"])
 
 
 def test_links_point_to_whole_checkpoints_whenever_the_run_is_killed(tmp_path):
