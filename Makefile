@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	$(BIN)/python scripts/predict.py data_demo/images/retina.jpg --sam_checkpoint $(WEIGHTS) --structures all --out workdir/retina
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests --numprocesses auto --maxprocesses 4 --dist worksteal $(if $(FUNDUS),--fundus=$(FUNDUS))
+	$(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal $(if $(FUNDUS),--fundus=$(FUNDUS))
 
 onnx: $(INSTALLED)
 	$(BIN)/python scripts/export_onnx_encoder_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/encoder.onnx
