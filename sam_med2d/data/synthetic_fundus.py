@@ -328,10 +328,27 @@ def paint(rng: np.random.Generator, frame: Frame, eye: Eye, cover: dict[str, np.
 
 
 def _noise(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cells: int) -> np.ndarray:
-    """Smooth noise float32 [H,W] of unit size, tied to the eye and not to the pixels."""
+    """Smooth noise float32 [H,W] of unit size, tied to the eye and not to the pixels. x, y: of `Frame.grid`."""
     grid = rng.normal(0, 1, (cells, cells)).astype(np.float32)
-    column, row = ((axis + 1.1) * ((cells - 1) / 2.2) for axis in (x, y))
-    return cv2.remap(grid, column, row, cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT)
+    column, row = ((axis + 1.1) * ((cells - 1) / 2.2) for axis in (x[0], y[:, 0]))
+    return _cubic(_cubic(grid.T, column).T, row)
+
+
+def _cubic(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rows of `values` [N,C] at fractional positions [P]: float32 [P,C], beyond the first and last row mirrored.
+
+    Cubic convolution (Keys 1981) with OpenCV's a = -0.75. OpenCV's own `remap` moves in steps of 1/32 pixel before
+    version 5, which shows where a small grid is enlarged.
+    """
+    a, first = -0.75, np.floor(positions).astype(np.int64)
+    t = (positions - first).astype(np.float32)[:, None]
+    before = ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a
+    at, after = (((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t))
+    total = np.zeros((len(positions), values.shape[1]), np.float32)
+    for offset, weight in zip((-1, 0, 1, 2), (before, at, after, 1 - before - at - after), strict=True):
+        index = (first + offset) % (2 * len(values))
+        total += weight * values[np.minimum(index, 2 * len(values) - 1 - index)]
+    return total
 
 
 def _soft(cover: np.ndarray, frame: Frame, sigma: float) -> np.ndarray:
