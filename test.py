@@ -21,7 +21,7 @@ from sam_med2d.data.record_checks import check_data_sets
 from sam_med2d.data.records import Record, complete, load_folders, promptable, structures_in
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.batch_prediction import POINTS, STRUCTURE, Mode, parse_mode
-from sam_med2d.evaluation.evaluator import Tester
+from sam_med2d.evaluation.evaluator import Evaluator
 from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.runtime.cli import add_bool, add_complete, parse_with_given, run_main, setup_logging
 from sam_med2d.runtime.devices import compile_encoder, warn_of_emulation
@@ -226,17 +226,17 @@ def main(args: argparse.Namespace) -> int:
         records = find_records(args, folders, names)
         if by_name:
             refuse_unknown(records, names)
-        tester = Tester(args, model, records, modes, out, processes, tiles)
-        return run(args, tester, out, processes)
+        evaluator = Evaluator(args, model, records, modes, out, processes, tiles)
+        return run(args, evaluator, out, processes)
     finally:
         signal.signal(signal.SIGTERM, before)
         leave_processes()
 
 
-def run(args: argparse.Namespace, tester: Tester, out: Path, processes: Processes) -> int:
+def run(args: argparse.Namespace, evaluator: Evaluator, out: Path, processes: Processes) -> int:
     """Exit code of the evaluation; 130 when it was interrupted, with the command that goes on."""
     try:
-        code = tester.run()
+        code = evaluator.run()
     except KeyboardInterrupt:
         command = resume_command(str(Path(__file__)), args, parse_args([]), processes, "True")
         logger.info(f"interrupted; what is done is kept. Go on with: {command}")

@@ -7,7 +7,8 @@ Takes seconds, for a million cases a quarter of a minute. Prints a table of the 
 and writes compare.md, compare.json and compare.png to --out, by default workdir/after/compare_before.
 
 A case of one run is paired with that of the other run with the same data set, mask and prompt. The bootstrap
-resamples photographs with all their pairs (see tally.py), so that what is hard in both runs cancels out.
+resamples photographs with all their pairs (sam_med2d/evaluation/bootstrap.py), so that what is hard in both runs
+cancels out.
 """
 
 import argparse

@@ -23,7 +23,7 @@ from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.convert_sample import Options, convert
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError, raise_problems
-from sam_med2d.runtime.journal import Lines
+from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.process_pool import in_processes
 
 RECORD = "prepared.json"
@@ -58,7 +58,7 @@ class Unfinished:
         self.out = out
         self.folder = out.parent / f".{out.name}.unfinished"
         self.data, self.scratch = self.folder / "data", self.folder / "unpacked"
-        self.done = Lines(self.folder / "done")
+        self.done = Journal(self.folder / "done")
 
     def rows(self, stamps: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Numbers and rows of the samples that are done, as they are now."""

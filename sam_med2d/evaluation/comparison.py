@@ -26,7 +26,7 @@ Runs = tuple[Path, Path]
 Place = tuple[str | None, str]  # structure, None for all of them, and prompt
 
 
-class Case(NamedTuple):
+class CaseScore(NamedTuple):
     """A line of cases.csv; `value` is the metric's, NaN where it is undefined."""
 
     data_set: str
@@ -46,13 +46,13 @@ def check_runs(runs: Runs) -> None:
             raise UsageError(f"{path} is missing: give folders of finished runs of test.py, <work_dir>/<run_name>.")
 
 
-def read_cases(run: Path, metric: str) -> Iterator[Case]:
+def read_cases(run: Path, metric: str) -> Iterator[CaseScore]:
     """Cases of a run, in its order. Raises UsageError for a file that is not test.py's or lacks the metric."""
     path = run / "cases.csv"
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(file)
         names = next(lines, [])
-        *columns, _ = Case._fields
+        *columns, _ = CaseScore._fields
         if missing := [name for name in columns if name not in names]:
             raise UsageError(f"{path} has no column {', '.join(missing)}: run test.py again.")
         if metric not in METRICS or metric not in names:
@@ -62,7 +62,7 @@ def read_cases(run: Path, metric: str) -> Iterator[Case]:
         for cells in lines:
             try:
                 *place, value = (cells[i] for i in places)
-                case = Case(*place, float(value))
+                case = CaseScore(*place, float(value))
             except (IndexError, ValueError) as error:
                 raise UsageError(f"{path}, line {lines.line_num} is damaged ({error}): run test.py again.") from error
             yield case
@@ -115,7 +115,7 @@ class Differences:
         self.counts: dict[Place, Counter[str]] = {}
         self.cases: Counter[str] = Counter()
 
-    def add(self, image: str, pairs: Iterable[tuple[float | None, Case]]) -> None:
+    def add(self, image: str, pairs: Iterable[tuple[float | None, CaseScore]]) -> None:
         """Add all cases that a photograph has in the second run, with their values in the first; None for none."""
         found: dict[Place, list[float]] = {}
         for value, case in pairs:
@@ -185,7 +185,7 @@ def _why_no_pairs(runs: Runs, metric: str, cases: Counter[str]) -> str:
     return f"no case is in both runs; data set, mask and prompt must agree: {'; '.join(starts)}."
 
 
-def _key(case: Case | None) -> str:
+def _key(case: CaseScore | None) -> str:
     return f"{case.data_set}, {case.mask}, {case.prompt}" if case else "nothing"
 
 

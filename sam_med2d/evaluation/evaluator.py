@@ -25,13 +25,13 @@ from sam_med2d.evaluation.batch_prediction import BOX, POINTS, STRUCTURE, Mode, 
 from sam_med2d.evaluation.grid_ceiling import CEILING
 from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
-from sam_med2d.evaluation.summary import Tally
+from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.evaluation.unfinished_run import Unfinished
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
-from sam_med2d.runtime.journal import Lines, differences
+from sam_med2d.runtime.journal import Journal, differences
 from sam_med2d.runtime.reproducibility import record
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import digest
@@ -44,7 +44,7 @@ BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_toleranc
 BINDING += ("mirror", "zoom", "ceiling")
 
 
-class Tester:
+class Evaluator:
     """Evaluates `records` and leaves the results in `out`; each process takes its share of the photographs."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Tester:
         windows = bool(self.args.zoom or self.tiles)
         return FundusDataset(records, self.model.preprocessing, keep_truth=True, keep_photograph=windows, **options)
 
-    def _share_of_the_rest(self, lines: Lines, numbers: Iterable[int]) -> list[int]:
+    def _share_of_the_rest(self, lines: Journal, numbers: Iterable[int]) -> list[int]:
         """What this process has to do of `numbers`, but for those that are in `lines`."""
         done = lines.numbers()
         rest = [number for number in numbers if number not in done]
@@ -186,7 +186,7 @@ class Tester:
         found = [(name, kind) for name in own for kind in needed if own[name][kind] and not self.prompts[name][kind]]
         return [f"--prompt_path {self.args.prompt_path}: the entry of {name} has no {kind}" for name, kind in found]
 
-    def _refuse_incomplete(self, lines: Lines, expected: Iterable[int]) -> None:
+    def _refuse_incomplete(self, lines: Journal, expected: Iterable[int]) -> None:
         """Raise UsageError unless there is one line for each expected photograph."""
         found = Counter(number for number, _ in lines.entries())
         odd = [number for number in expected if found[number] != 1]
@@ -302,22 +302,22 @@ class Tester:
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
         self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
-        tally = Tally([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
-        report.write_cases(self.out / "cases.csv", self._tallied(tally))
-        summary = tally.summary() | {
-            "images": tally.images,
+        running = RunningSummary([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
+        report.write_cases(self.out / "cases.csv", self._summarised_rows(running))
+        summary = running.summary() | {
+            "images": running.images,
             "failed": self._failures(),
-            "fps": tally.images / self.seconds,
+            "fps": running.images / self.seconds,
             "fps_covers": self._fps_covers(),
-            "windows": report.describe_looks(self.args, self.tiles, self.model.image_size),
+            "windows": report.describe_refinement(self.args, self.tiles, self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
         }
         summary |= record(self.args)
         json_files.write_summary(self.out / "summary.json", summary)
-        pictures = report.draw(self.out, tally, summary)
-        if cases := tally.chosen_cases():
+        pictures = report.draw(self.out, running, summary)
+        if cases := running.representative_cases():
             overlays.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
             pictures.append("overlay.png")
         report.write_report(self.out / "report.md", summary, self.args, pictures)
@@ -333,12 +333,12 @@ class Tester:
             f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"
         )
 
-    def _tallied(self, tally: Tally) -> Iterator[Row]:
-        """All rows, in the order of the data; the tally takes them in on the way."""
+    def _summarised_rows(self, running: RunningSummary) -> Iterator[Row]:
+        """All rows, in the order of the data; the summary takes them in on the way."""
         for number, rows in self.work.cases.values():
             if not rows:  # nothing in the photograph can be asked for
                 continue
-            tally.add(number, rows)
+            running.add(number, rows)
             self.seconds += sum(row["seconds"] for row in rows)
             yield from rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from sam_med2d.evaluation.metrics import Case, dice
+from sam_med2d.evaluation.metrics import MaskPair, dice
 from segment_anything.preprocessing import Frame, coverage
 
 CEILING = "ceiling"
@@ -44,4 +44,4 @@ def ceiling(truth: np.ndarray, frame: Frame, fineness: int = 1) -> float:
     cells = torch.from_numpy(coverage(truth, frame))[None, None]
     cells = F.avg_pool2d(cells, fineness) if fineness > 1 else cells
     back = frame.logits_to_original(cells)[0, 0].numpy()  # outside is far below all levels
-    return max(dice(Case(back > level, truth)) for level in LEVELS)
+    return max(dice(MaskPair(back > level, truth)) for level in LEVELS)

@@ -86,7 +86,7 @@ def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class MaskPair:
     """What the scores of one mask are taken from; each part is computed once, when a score asks for it.
 
     predicted, truth: bool [H, W]; probability: float [H, W], for the scores in SOFT, larger where the structure is
@@ -152,76 +152,76 @@ def edge_pixels(mask: np.ndarray) -> np.ndarray:
 # --- from counts ----------------------------------------------------------------------------------------------
 
 
-def iou(case: Case) -> float:
+def iou(pair: MaskPair) -> float:
     """Intersection over union, (tp + eps) / (tp + fp + fn + eps); NaN when both masks are empty."""
-    c = case.counts
+    c = pair.counts
     return NAN if c.nothing_to_find else (c.tp + EPS) / (c.tp + c.fp + c.fn + EPS)
 
 
-def dice(case: Case) -> float:
+def dice(pair: MaskPair) -> float:
     """Dice coefficient, (2 tp + eps) / (2 tp + fp + fn + eps); NaN when both masks are empty."""
-    c = case.counts
+    c = pair.counts
     return NAN if c.nothing_to_find else (2 * c.tp + EPS) / (2 * c.tp + c.fp + c.fn + EPS)
 
 
-def sensitivity(case: Case) -> float:
+def sensitivity(pair: MaskPair) -> float:
     """Share of the true pixels that were found, tp / (tp + fn); NaN without true pixels."""
-    c = case.counts
+    c = pair.counts
     return c.tp / (c.tp + c.fn) if c.tp + c.fn else NAN
 
 
-def specificity(case: Case) -> float:
+def specificity(pair: MaskPair) -> float:
     """Share of the background that was left alone, tn / (tn + fp); NaN without background."""
-    c = case.counts
+    c = pair.counts
     return c.tn / (c.tn + c.fp) if c.tn + c.fp else NAN
 
 
 # --- from surfaces --------------------------------------------------------------------------------------------
 
 
-def hd95(case: Case) -> float:
+def hd95(pair: MaskPair) -> float:
     """95th percentile of the surface distances, the larger of both directions (Huttenlocher et al. 1993).
 
     NaN when both masks are empty; the picture's diagonal when one of them is.
     """
-    if case.counts.nothing_to_find:
+    if pair.counts.nothing_to_find:
         return NAN
-    if case.counts.one_is_empty:
-        return float(np.hypot(*case.truth.shape))
-    return max(float(np.percentile(distances, 95)) for distances in case.surface_distances)
+    if pair.counts.one_is_empty:
+        return float(np.hypot(*pair.truth.shape))
+    return max(float(np.percentile(distances, 95)) for distances in pair.surface_distances)
 
 
-def nsd(case: Case) -> float:
+def nsd(pair: MaskPair) -> float:
     """Normalised surface Dice: share of both surfaces within `tolerance` of the other (Nikolov et al. 2018).
 
     NaN when both masks are empty, 0 when one of them is.
     """
-    if case.counts.nothing_to_find:
+    if pair.counts.nothing_to_find:
         return NAN
-    if case.counts.one_is_empty:
+    if pair.counts.one_is_empty:
         return 0.0
-    return float(np.mean(np.concatenate(case.surface_distances) <= case.tolerance))
+    return float(np.mean(np.concatenate(pair.surface_distances) <= pair.tolerance))
 
 
 # --- from probabilities ---------------------------------------------------------------------------------------
 
 
-def auc(case: Case) -> float:
+def auc(pair: MaskPair) -> float:
     """Area under the ROC curve: how often a true pixel ranks above another, ties by half (Mann and Whitney 1947).
 
     NaN where only one class is present.
     """
-    r = case.ranking
+    r = pair.ranking
     pairs = int(r.found.sum()) * r.others
     return float(r.found @ (2 * r.below + r.tied) / (2 * pairs)) if pairs else NAN
 
 
-def aupr(case: Case) -> float:
+def aupr(pair: MaskPair) -> float:
     """Average precision: the mean, over true pixels, of the precision at their probability; NaN without true pixels.
 
     The step-wise area under the precision-recall curve, without interpolation (Davis and Goadrich 2006).
     """
-    r = case.ranking
+    r = pair.ranking
     at_least = np.cumsum(r.found[::-1])[::-1]  # true pixels of this probability or a higher one
     precision = at_least / (at_least + r.others - r.below)
     return float(r.found @ precision / r.found.sum()) if len(r.found) else NAN
@@ -230,19 +230,19 @@ def aupr(case: Case) -> float:
 # --- from skeletons and heights -------------------------------------------------------------------------------
 
 
-def cldice(case: Case) -> float:
+def cldice(pair: MaskPair) -> float:
     """Centreline Dice of vessels (Shit et al. 2021), whose skeletons are those of Zhang and Suen 1984.
 
     NaN for other structures and when both masks are empty, 0 when one of them is.
     """
-    if not case.is_vessel or case.counts.nothing_to_find:
+    if not pair.is_vessel or pair.counts.nothing_to_find:
         return NAN
-    if case.counts.one_is_empty:
+    if pair.counts.one_is_empty:
         return 0.0
     from skimage.morphology import skeletonize  # slow to import, and most evaluations have no vessels
 
-    precision = case.truth[skeletonize(case.predicted)].mean()
-    recall = case.predicted[skeletonize(case.truth)].mean()
+    precision = pair.truth[skeletonize(pair.predicted)].mean()
+    recall = pair.predicted[skeletonize(pair.truth)].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
@@ -265,7 +265,7 @@ def _height(mask: np.ndarray) -> int:
 # --- by name --------------------------------------------------------------------------------------------------
 
 
-SCORES: dict[str, Callable[[Case], float]] = {
+SCORES: dict[str, Callable[[MaskPair], float]] = {
     "iou": iou,
     "dice": dice,
     "hd95": hd95,
@@ -276,12 +276,12 @@ SCORES: dict[str, Callable[[Case], float]] = {
     "aupr": aupr,
     "cldice": cldice,
 }
-SOFT = ("auc", "aupr")  # need Case.probability
+SOFT = ("auc", "aupr")  # need MaskPair.probability
 
 
-def score(case: Case, names: Sequence[str]) -> dict[str, float]:
-    """The named scores of a case. Raises ValueError for an unknown name, before anything is computed."""
+def score(pair: MaskPair, names: Sequence[str]) -> dict[str, float]:
+    """The named scores of a pair. Raises ValueError for an unknown name, before anything is computed."""
     unknown = [name for name in names if name not in SCORES]
     if unknown:
         raise ValueError(f"Unknown metric {', '.join(unknown)}: choose from {', '.join(SCORES)}.")
-    return {name: SCORES[name](case) for name in names}
+    return {name: SCORES[name](pair) for name in names}

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.evaluation.summary import Row, Tally
+from sam_med2d.evaluation.summary import Row, RunningSummary
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import heading
 from sam_med2d.visualization.tables import table
@@ -34,12 +34,12 @@ def write_cases(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows(chain([first], rows))
 
 
-def draw(out: Path, tally: Tally, summary: dict[str, Any]) -> list[str]:
+def draw(out: Path, running: RunningSummary, summary: dict[str, Any]) -> list[str]:
     """Draw the plots that the metrics allow; returns their file names."""
     kinds = {
-        "boxes.png": lambda path: evaluation_plots.plot_boxes(path, tally.histograms),
-        "clicks.png": lambda path: evaluation_plots.plot_clicks(path, summary, tally.main),
-        "calibration.png": lambda path: evaluation_plots.plot_calibration(path, tally.calibration),
+        "boxes.png": lambda path: evaluation_plots.plot_boxes(path, running.histograms),
+        "clicks.png": lambda path: evaluation_plots.plot_clicks(path, summary, running.main),
+        "calibration.png": lambda path: evaluation_plots.plot_calibration(path, running.calibration),
     }
     drawn = []
     for name, plot in kinds.items():
@@ -98,7 +98,7 @@ def number(value: float, metric: str) -> str:
     return "-" if math.isnan(value) else f"{value if metric in PLAIN else 100 * value:.2f}"
 
 
-def describe_looks(args: argparse.Namespace, tiles: Tiles | None, image_size: int) -> str:
+def describe_refinement(args: argparse.Namespace, tiles: Tiles | None, image_size: int) -> str:
     """What a reader must know of mirror images and windows; nothing where photographs were seen once, as a whole."""
     mirrored = "Mirrored: structures were answered from three mirror images, too." * args.mirror
     zoomed = "Zoom: each prompt was answered once more from a window around it." * args.zoom

@@ -13,7 +13,7 @@ from sam_med2d.data.image_io import read_image
 from sam_med2d.evaluation.batch_prediction import STRUCTURE, Prediction
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
-from sam_med2d.evaluation.metrics import SCORES, SOFT, Case, score
+from sam_med2d.evaluation.metrics import SCORES, SOFT, MaskPair, score
 from sam_med2d.visualization import overlays, plot_style
 from segment_anything.preprocessing import OUTSIDE_LOGIT
 
@@ -88,7 +88,7 @@ def score_batch(
             target = whole if prediction.mode.opening == STRUCTURE else truth
             inside = batch.inside[j] if batch.inside else None
             soft_part = {"probability": probability, "inside": inside}
-            case = Case(mask, target, structure=ref.structure, tolerance=tolerance, **soft_part)
+            case = MaskPair(mask, target, structure=ref.structure, tolerance=tolerance, **soft_part)
             wanted = [name for name in metrics if name != VCDR]
             scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
             row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
@@ -127,7 +127,7 @@ def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) ->
     tiles = []
     for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
         coords, labels = (part.cpu().numpy() for part in prediction.points)
-        dice = score(Case(mask, truth), ["dice"])["dice"]
+        dice = score(MaskPair(mask, truth), ["dice"])["dice"]
         caption = f"{batch.refs[i].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
         tiles.append(overlays.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
     return tiles

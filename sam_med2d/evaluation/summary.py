@@ -33,7 +33,7 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(known) / len(known) if known else float("nan")
 
 
-class Tally:
+class RunningSummary:
     """Means by data set, structure and prompt, with histograms and picked cases.
 
     A row has mask, image, data_set, structure, prompt, the metrics, predicted_iou, vanished and missed. Rows that are
@@ -47,7 +47,7 @@ class Tally:
         self.counts: dict[Place, Counter[str]] = {}
         self.histograms: dict[str, dict[str, np.ndarray]] = {}
         self.calibration = np.zeros((CALIBRATION_BINS, CALIBRATION_BINS), np.int64)
-        self.picks: dict[str, Picks] = {}
+        self.representatives: dict[str, RepresentativeCases] = {}
         self._photographs: dict[Place, set[str]] = {}  # the first two of each place
         self.absent: set[str] = set()
         self.images = 0
@@ -79,7 +79,7 @@ class Tally:
             cases = list(cases)
             value = mean([row[self.main] for row in cases]) * (-1 if self.main in LOWER_IS_BETTER else 1)
             if not math.isnan(value):
-                self.picks.setdefault(cases[0]["structure"], Picks()).add(value, number, mask)
+                self.representatives.setdefault(cases[0]["structure"], RepresentativeCases()).add(value, number, mask)
         self.images += 1
 
     def _draw(self, row: Row) -> None:
@@ -134,22 +134,24 @@ class Tally:
         entry |= {name: counts[name] for name in ("masks", "vanished", "missed")}
         return entry | {"excluded": {metric: counts["masks"] - counts[metric] for metric in self.metrics}}
 
-    def chosen_cases(self) -> list[tuple[int, str]]:
+    def representative_cases(self) -> list[tuple[int, str]]:
         """Photograph's number and mask of the best, the median and the worst case of each structure."""
-        chosen = [case for structure in sorted(self.picks) for case in self.picks[structure].chosen()]
+        chosen = [
+            case for structure in sorted(self.representatives) for case in self.representatives[structure].chosen()
+        ]
         return list(dict.fromkeys(chosen))
 
 
 def summarise(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Any]:
-    """`Tally.summary` of rows that are in memory, whatever their order."""
-    tally = Tally(metrics)
+    """`RunningSummary.summary` of rows that are in memory, whatever their order."""
+    running = RunningSummary(metrics)
     rows = sorted(rows, key=lambda row: (row["data_set"], row["image"], row["mask"]))
     for number, (_, own) in enumerate(groupby(rows, key=lambda row: (row["data_set"], row["image"]))):
-        tally.add(number, list(own))
-    return tally.summary()
+        running.add(number, list(own))
+    return running.summary()
 
 
-class Picks:
+class RepresentativeCases:
     """The best and the worst of a stream of cases, and the median of SAMPLE of them, chosen by their names."""
 
     def __init__(self) -> None:

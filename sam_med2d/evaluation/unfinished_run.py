@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.runtime.journal import Lines
+from sam_med2d.runtime.journal import Journal
 from segment_anything.utils.atomic import write_text
 
 
@@ -14,7 +14,7 @@ class Unfinished:
 
     def __init__(self, out: Path) -> None:
         self.folder = out / "unfinished"
-        self.checked, self.cases = Lines(self.folder / "checked"), Lines(self.folder / "cases")
+        self.checked, self.cases = Journal(self.folder / "checked"), Journal(self.folder / "cases")
         self._settings = self.folder / "settings.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Lines of JSON that several processes append to, so that a run can go on where it was interrupted."""
+"""Journal of JSON that several processes append to, so that a run can go on where it was interrupted."""
 
 import heapq
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from segment_anything.utils.atomic import write_text
 
 
-class Lines:
+class Journal:
     """Numbered JSON values on disk, one a line, written by several processes, which may be killed at any moment.
 
     Each process appends to a file of its own, in ascending order of the numbers. A line without its end does not count.
@@ -43,22 +43,22 @@ class Lines:
             if len(kept) < len(lines):
                 write_text(path, b"".join(kept).decode())
 
-    def writer(self) -> "Writer":
+    def writer(self) -> "JournalWriter":
         """A new file to write to."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return Writer(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
+        return JournalWriter(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.jsonl"))
 
 
-class Writer:
+class JournalWriter:
     """Appends numbered values to a file; a context that closes it."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor, self._path = descriptor, path
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "JournalWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

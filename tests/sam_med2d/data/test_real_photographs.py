@@ -8,7 +8,7 @@ from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index
-from sam_med2d.evaluation.metrics import Case, dice
+from sam_med2d.evaluation.metrics import MaskPair, dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.preprocessing import Preprocessing
 
@@ -47,7 +47,7 @@ def test_masks_survive_the_way_there_and_back(fundus, structure, least):
             small = torch.from_numpy(preprocessing.mask(mask, frame)).float()[None, None]
             assert small.any(), ref.path
             back = frame.logits_to_original(20 * small - 10)[0, 0].numpy() > 0
-            scores.append(dice(Case(back, mask.astype(bool))))
+            scores.append(dice(MaskPair(back, mask.astype(bool))))
     assert np.mean(scores) > least
 
 

@@ -24,7 +24,7 @@ from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
-from sam_med2d.runtime.journal import Lines
+from sam_med2d.runtime.journal import Journal
 from scripts import prepare_dataset as script
 from tests.helpers.paths import ROOT
 
@@ -288,7 +288,7 @@ def test_a_killed_run_leaves_no_data_set_and_goes_on(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not out.exists()
-    images = [unfinished / "data" / value["rows"][0]["image"] for _, value in Lines(unfinished / "done").values()]
+    images = [unfinished / "data" / value["rows"][0]["image"] for _, value in Journal(unfinished / "done").values()]
     times = {path.name: path.stat().st_mtime_ns for path in images}
     assert 0 < len(times) < 200
     time.sleep(1)  # its worker ends by itself

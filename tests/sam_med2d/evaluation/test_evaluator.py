@@ -65,7 +65,7 @@ def cut(path: Path) -> None:
 def test_one_row_a_mask_and_prompt_in_the_order_of_the_map(checkpoint, data, tmp_path, monkeypatch):
     encoded, encode = [], Sam.encode
     monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
-    monkeypatch.setattr(evaluator.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(evaluator.Evaluator, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
     assert run(checkpoint, data, "out", "--batch_size", "3") == 0
     assert encoded == [3, 3, 1]
     rows = cases(tmp_path / "out")
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data,
         return predict(model, batch, *args, **options)
 
     monkeypatch.setattr(evaluator, "predict_batch", interrupted)
-    monkeypatch.setattr(evaluator.Tester, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(evaluator.Evaluator, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
     assert run(checkpoint, data, "cut") == 130
     assert "--resume True" in capsys.readouterr().out and not (tmp_path / "cut/cases.csv").exists()
     assert run(checkpoint, data, "cut") == 2  # it would be lost
@@ -203,7 +203,7 @@ def test_a_run_does_not_go_on_with_other_flags(checkpoint, data, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator.Tester, "_contact_sheet", interrupted)
+        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
         assert run(checkpoint, data, "out") == 130
     capsys.readouterr()
     assert run(checkpoint, data, "out", "--resume", *flag) == 2
@@ -255,7 +255,7 @@ def test_results_that_are_there_twice_or_not_at_all_are_never_merged(checkpoint,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator.Tester, "_contact_sheet", interrupted)
+        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
         assert run(checkpoint, data, "out") == 130
     folder = tmp_path / "out/unfinished/cases"
     (path,) = folder.glob("*.jsonl")

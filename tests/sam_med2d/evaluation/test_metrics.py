@@ -15,7 +15,16 @@ from skimage.draw import disk
 from skimage.morphology import skeletonize
 
 from sam_med2d.evaluation import metrics
-from sam_med2d.evaluation.metrics import SCORES, SOFT, VESSELS, Case, Counts, count, score, vertical_cup_to_disc_ratio
+from sam_med2d.evaluation.metrics import (
+    SCORES,
+    SOFT,
+    VESSELS,
+    Counts,
+    MaskPair,
+    count,
+    score,
+    vertical_cup_to_disc_ratio,
+)
 from tests.helpers import paths
 
 GOLDEN = np.load(paths.GOLDEN / "golden_losses_transforms.npz")
@@ -69,7 +78,7 @@ def square(top, left, side=10, shape=(40, 50)):
 @pytest.mark.parametrize("case", range(3))
 def test_golden_scores(case, name):
     predicted, truth = GOLDEN[f"c{case}_logits"][:, 0] > 0, GOLDEN[f"c{case}_mask"][:, 0] > 0
-    found = [one(Case(p, t), name) for p, t in zip(predicted, truth, strict=True)]
+    found = [one(MaskPair(p, t), name) for p, t in zip(predicted, truth, strict=True)]
     np.testing.assert_allclose(found, GOLDEN[f"c{case}_{name}_metric"], atol=1e-6)
 
 
@@ -91,7 +100,7 @@ def test_counts_and_scores_equal_set_formulas(pair):
         "sensitivity": (len(predicted & truth), len(truth)),
         "specificity": (everything - len(predicted | truth), everything - len(truth)),
     }
-    found = score(Case(*pair), list(expected))
+    found = score(MaskPair(*pair), list(expected))
     for name, (part, whole) in expected.items():
         assert found[name] == pytest.approx(part / whole if whole else math.nan, abs=1e-6, nan_ok=True), name
     if predicted | truth:
@@ -108,7 +117,7 @@ def test_counts_do_not_overflow():
 
 
 def test_both_empty_is_not_a_score():
-    case = Case(EMPTY, EMPTY, structure="vessel", probability=np.zeros(EMPTY.shape))
+    case = MaskPair(EMPTY, EMPTY, structure="vessel", probability=np.zeros(EMPTY.shape))
     found = score(case, list(SCORES))
     assert found.pop("specificity") == 1
     assert len(found) == 8 and all(math.isnan(value) for value in found.values()), found
@@ -117,13 +126,13 @@ def test_both_empty_is_not_a_score():
 @pytest.mark.parametrize("swap", [False, True])
 def test_one_empty_is_the_worst_score(swap):
     pair = [DIAGONAL, EMPTY] if swap else [EMPTY, DIAGONAL]
-    found = score(Case(*pair, structure="vessel"), ["iou", "dice", "hd95", "nsd", "cldice"])
+    found = score(MaskPair(*pair, structure="vessel"), ["iou", "dice", "hd95", "nsd", "cldice"])
     assert 0 < found["iou"] < 1e-7 and 0 < found["dice"] < 1e-7
     assert (found["hd95"], found["nsd"], found["cldice"]) == (15, 0, 0)  # 9 and 12 pixels give a diagonal of 15
 
 
 def test_perfect_prediction():
-    case = Case(DIAGONAL, DIAGONAL, structure="vessel", probability=DIAGONAL.astype(np.float32))
+    case = MaskPair(DIAGONAL, DIAGONAL, structure="vessel", probability=DIAGONAL.astype(np.float32))
     assert score(case, list(SCORES)) == dict.fromkeys(SCORES, 1.0) | {"hd95": 0.0}
 
 
@@ -131,7 +140,7 @@ def test_full_masks_have_a_surface_at_the_border():
     full, hole = np.ones((20, 20), bool), np.ones((20, 20), bool)
     hole[3:-3, 3:-3] = False
     # both have the 76 pixels at the border; the frame also has the 4 * 14 around its hole, 2 pixels from the border
-    assert score(Case(hole, full, tolerance=1.0), ["hd95", "nsd"]) == {"hd95": 2, "nsd": 2 * 76 / (2 * 76 + 56)}
+    assert score(MaskPair(hole, full, tolerance=1.0), ["hd95", "nsd"]) == {"hd95": 2, "nsd": 2 * 76 / (2 * 76 + 56)}
 
 
 # --- surfaces -------------------------------------------------------------------------------------------------
@@ -142,7 +151,7 @@ def test_full_masks_have_a_surface_at_the_border():
 @given(pair=surface_pairs(), tolerance=st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]))
 def test_surface_scores_equal_monai(pair, tolerance):
     tensors = [torch.from_numpy(mask)[None, None].float() for mask in pair]
-    found = score(Case(*pair, tolerance=tolerance), ["hd95", "nsd"])
+    found = score(MaskPair(*pair, tolerance=tolerance), ["hd95", "nsd"])
     hd95 = compute_hausdorff_distance(*tensors, include_background=True, percentile=95)
     nsd = compute_surface_dice(*tensors, class_thresholds=[tolerance], include_background=True)
     assert found["hd95"] == pytest.approx(hd95.item(), abs=1e-3)  # MONAI interpolates the percentile in float32
@@ -156,7 +165,7 @@ def test_surface_scores_equal_all_pairs_of_edge_pixels(pair, tolerance):
     edges = [np.argwhere(mask & ~binary_erosion(mask)) for mask in pair]
     distances = distance.cdist(*edges)
     forth, back = distances.min(1), distances.min(0)
-    found = score(Case(*pair, tolerance=tolerance), ["hd95", "nsd"])
+    found = score(MaskPair(*pair, tolerance=tolerance), ["hd95", "nsd"])
     assert found["hd95"] == pytest.approx(max(np.percentile(forth, 95), np.percentile(back, 95)))
     assert found["nsd"] == np.mean(np.concatenate([forth, back]) <= tolerance)
 
@@ -165,15 +174,15 @@ def test_surface_scores_equal_all_pairs_of_edge_pixels(pair, tolerance):
 def test_shifted_squares(shift):
     """The facing sides of two squares are `shift` apart, and more than 5 % of the pixels lie on each."""
     pair = square(5, 8), square(5, 8 + shift)
-    assert one(Case(*pair), "hd95") == shift
-    assert one(Case(*pair, tolerance=shift), "nsd") == 1
-    assert one(Case(*pair, tolerance=shift - 0.1), "nsd") < 1
-    assert (one(Case(*pair), "nsd") == 1) == (shift <= 2)  # the default
+    assert one(MaskPair(*pair), "hd95") == shift
+    assert one(MaskPair(*pair, tolerance=shift), "nsd") == 1
+    assert one(MaskPair(*pair, tolerance=shift - 0.1), "nsd") < 1
+    assert (one(MaskPair(*pair), "nsd") == 1) == (shift <= 2)  # the default
 
 
 def test_surface_scores_are_the_same_from_both_sides():
     small, large = square(10, 10, side=3), square(5, 5, side=25)
-    forth, back = (score(Case(*pair), ["hd95", "nsd"]) for pair in [(small, large), (large, small)])
+    forth, back = (score(MaskPair(*pair), ["hd95", "nsd"]) for pair in [(small, large), (large, small)])
     assert forth == back
     assert forth["hd95"] > 17  # from the far corner; from the small square alone it would be 7
 
@@ -188,7 +197,7 @@ def test_auc_is_the_share_of_ordered_pairs(drawn):
     true, others = probability[truth & inside], probability[~truth & inside]
     ordered = np.sign(true[:, None] - others[None]) / 2 + 0.5
     expected = ordered.mean() if ordered.size else math.nan
-    found = one(Case(truth, truth, probability=probability, inside=inside), "auc")
+    found = one(MaskPair(truth, truth, probability=probability, inside=inside), "auc")
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
@@ -204,7 +213,7 @@ def test_aupr_is_the_sum_over_thresholds(drawn):
         expected += (recall - last_recall) * precision
         last_recall = recall
     expected = expected if (truth & inside).any() else math.nan
-    found = one(Case(truth, truth, probability=probability, inside=inside), "aupr")
+    found = one(MaskPair(truth, truth, probability=probability, inside=inside), "aupr")
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
@@ -217,14 +226,14 @@ def test_soft_scores_of_known_rankings():
         (0.5, 0.5, 0.5, 0.5): (1 / 2, 1 / 2),
     }
     for values, expected in known.items():
-        found = score(Case(truth, truth, probability=np.array([values])), ["auc", "aupr"])
+        found = score(MaskPair(truth, truth, probability=np.array([values])), ["auc", "aupr"])
         assert tuple(found.values()) == pytest.approx(expected), values
 
 
 def test_only_the_ranking_of_probabilities_matters():
     generator = np.random.default_rng(0)
     truth, logits = generator.random((60, 80)) > 0.7, generator.normal(size=(60, 80))
-    found = [score(Case(truth, truth, probability=p), SOFT) for p in (logits, 1 / (1 + np.exp(-logits)))]
+    found = [score(MaskPair(truth, truth, probability=p), SOFT) for p in (logits, 1 / (1 + np.exp(-logits)))]
     assert found[0] == found[1] and 0.4 < found[0]["auc"] < 0.6
 
 
@@ -232,10 +241,10 @@ def test_pixels_outside_the_field_of_view_do_not_count():
     truth, inside = square(5, 5), square(0, 0, side=30)
     probability = np.where(truth, 0.6, 0.4)
     probability[~inside] = 0.9
-    assert score(Case(truth, truth, probability=probability, inside=inside), SOFT) == {"auc": 1.0, "aupr": 1.0}
-    everywhere = score(Case(truth, truth, probability=probability), SOFT)
+    assert score(MaskPair(truth, truth, probability=probability, inside=inside), SOFT) == {"auc": 1.0, "aupr": 1.0}
+    everywhere = score(MaskPair(truth, truth, probability=probability), SOFT)
     assert everywhere["auc"] < 0.5 and everywhere["aupr"] < 0.1
-    nowhere = score(Case(truth, truth, probability=probability, inside=np.zeros_like(truth)), SOFT)
+    nowhere = score(MaskPair(truth, truth, probability=probability, inside=np.zeros_like(truth)), SOFT)
     assert all(math.isnan(value) for value in nowhere.values())
 
 
@@ -243,17 +252,17 @@ def test_soft_scores_do_not_overflow():
     truth = np.zeros((3000, 4000), bool)
     truth[:1500] = True  # 3.6e13 pairs
     probability = np.where(truth, np.float32(0.7), np.float32(0.3))
-    assert score(Case(truth, truth, probability=probability), SOFT) == {"auc": 1.0, "aupr": 1.0}
+    assert score(MaskPair(truth, truth, probability=probability), SOFT) == {"auc": 1.0, "aupr": 1.0}
 
 
 def test_soft_scores_need_numbers():
     with pytest.raises(ValueError, match="auc and aupr need the probability"):
-        score(Case(DIAGONAL, DIAGONAL), ["auc"])
+        score(MaskPair(DIAGONAL, DIAGONAL), ["auc"])
     for row in (0, 1):  # a pixel of the truth, one of the others
         probability = np.zeros(DIAGONAL.shape)
         probability[row, 0] = math.nan
         with pytest.raises(ValueError, match="the probability has NaN"):
-            score(Case(DIAGONAL, DIAGONAL, probability=probability), ["aupr"])
+            score(MaskPair(DIAGONAL, DIAGONAL, probability=probability), ["aupr"])
 
 
 # --- skeletons and heights ------------------------------------------------------------------------------------
@@ -268,14 +277,14 @@ def line(half_width, row=20, columns=slice(5, 45)):
 @pytest.mark.parametrize("half_width", [2, 3, 5])
 def test_a_thicker_vessel_has_the_same_centreline(half_width):
     for pair in [(line(half_width), line(1)), (line(1), line(half_width))]:
-        found = score(Case(*pair, structure="vessel"), ["dice", "cldice"])
+        found = score(MaskPair(*pair, structure="vessel"), ["dice", "cldice"])
         assert found["cldice"] == 1 and found["dice"] < 0.76
 
 
 def test_half_a_vessel_and_a_displaced_one():
-    half = Case(line(0, columns=slice(5, 25)), line(0), structure="vessel")
+    half = MaskPair(line(0, columns=slice(5, 25)), line(0), structure="vessel")
     assert one(half, "cldice") == pytest.approx(2 * 1 * 0.5 / 1.5)  # all of it is right, half is found
-    assert one(Case(line(1, row=10), line(1, row=30), structure="vessel"), "cldice") == 0
+    assert one(MaskPair(line(1, row=10), line(1, row=30), structure="vessel"), "cldice") == 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -286,7 +295,7 @@ def test_cldice_equals_the_shares_of_skeleton_pixels(pair):
     middle, true_middle = ({tuple(pixel) for pixel in np.argwhere(skeletonize(mask))} for mask in pair)
     precision, recall = len(middle & truth) / len(middle), len(true_middle & predicted) / len(true_middle)
     expected = 2 / (1 / precision + 1 / recall) if precision and recall else 0
-    assert one(Case(*pair, structure="artery"), "cldice") == pytest.approx(expected)
+    assert one(MaskPair(*pair, structure="artery"), "cldice") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +307,7 @@ def test_cldice_equals_the_shares_of_skeleton_pixels(pair):
     ],
 )
 def test_only_vessels_have_a_cldice(structure, is_vessel):
-    assert math.isnan(one(Case(DIAGONAL, DIAGONAL, structure=structure), "cldice")) == (not is_vessel)
+    assert math.isnan(one(MaskPair(DIAGONAL, DIAGONAL, structure=structure), "cldice")) == (not is_vessel)
 
 
 def test_vertical_cup_to_disc_ratio():
@@ -334,7 +343,7 @@ def test_other_types_and_shapes_are_refused(predicted, truth):
         count(predicted, truth)
     assert all(f"{mask.dtype} {list(mask.shape)}" in str(error.value) for mask in (predicted, truth))
     with pytest.raises(ValueError, match="must be a bool array"):
-        Case(predicted, truth)
+        MaskPair(predicted, truth)
 
 
 @pytest.mark.parametrize(
@@ -349,18 +358,18 @@ def test_other_types_and_shapes_are_refused(predicted, truth):
 )
 def test_the_other_arrays_of_a_case_are_checked(name, array, kind):
     with pytest.raises(ValueError, match=f"^{name} must be a {kind} array") as error:
-        Case(EMPTY, EMPTY, **{name: array})
+        MaskPair(EMPTY, EMPTY, **{name: array})
     assert f"{array.dtype} {list(array.shape)} beside [9, 12]" in str(error.value)
 
 
 def test_a_case_holds_one_mask():
     batch = np.zeros((2, 9, 12), bool)
     with pytest.raises(ValueError, match="predicted must be a bool array"):
-        Case(batch, batch)
+        MaskPair(batch, batch)
 
 
 def test_unknown_metrics_are_named_before_anything_is_computed():
-    case = Case(DIAGONAL, DIAGONAL)
+    case = MaskPair(DIAGONAL, DIAGONAL)
     with pytest.raises(ValueError, match="Unknown metric f1, hausdorff: choose from iou, dice, hd95, nsd, .*cldice"):
         score(case, ["dice", "f1", "hausdorff"])
     assert "counts" not in vars(case)
@@ -368,7 +377,7 @@ def test_unknown_metrics_are_named_before_anything_is_computed():
 
 def test_scores_come_in_the_order_asked_for():
     assert list(SCORES) == ["iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice"]
-    assert list(score(Case(DIAGONAL, DIAGONAL), ["nsd", "iou"])) == ["nsd", "iou"]
+    assert list(score(MaskPair(DIAGONAL, DIAGONAL), ["nsd", "iou"])) == ["nsd", "iou"]
 
 
 def test_each_part_of_a_case_is_computed_once(monkeypatch):
@@ -376,6 +385,6 @@ def test_each_part_of_a_case_is_computed_once(monkeypatch):
     for name in ("count", "edge_pixels", "rank"):
         original = getattr(metrics, name)
         monkeypatch.setattr(metrics, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
-    found = score(Case(DIAGONAL, DIAGONAL, probability=np.ones(DIAGONAL.shape)), list(SCORES))
+    found = score(MaskPair(DIAGONAL, DIAGONAL, probability=np.ones(DIAGONAL.shape)), list(SCORES))
     assert sorted(calls) == ["count", "edge_pixels", "edge_pixels", "rank"] and len(found) == 9
     assert all(type(value) is float for value in found.values())

@@ -8,7 +8,7 @@ import pytest
 
 from sam_med2d.evaluation import bootstrap, summary
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
-from sam_med2d.evaluation.summary import Picks, Tally, summarise
+from sam_med2d.evaluation.summary import RepresentativeCases, RunningSummary, summarise
 
 PROMPTS, STRUCTURES, DATA_SETS = ("box", "1"), ("optic_disc", "vessel"), ("a", "b")
 
@@ -29,8 +29,8 @@ def make_rows(count: int, seed: int = 0) -> list[list[dict]]:
     return images
 
 
-def tallied(images: list[list[dict]], metrics=("dice", "iou")) -> Tally:
-    found = Tally(metrics)
+def summarised(images: list[list[dict]], metrics=("dice", "iou")) -> RunningSummary:
+    found = RunningSummary(metrics)
     for number, rows in enumerate(images):
         found.add(number, rows)
     return found
@@ -39,7 +39,7 @@ def tallied(images: list[list[dict]], metrics=("dice", "iou")) -> Tally:
 def test_means_and_counts_are_those_of_all_cases_at_once():
     images = make_rows(150)
     everything = [row for rows in images for row in rows]
-    summary = tallied(images).summary()
+    summary = summarised(images).summary()
 
     def check(means, *, prompt, **wanted):
         rows = [r for r in everything if r["prompt"] == prompt and all(r[k] == v for k, v in wanted.items())]
@@ -66,7 +66,7 @@ def test_means_and_counts_are_those_of_all_cases_at_once():
 def test_the_interval_is_that_of_a_bootstrap_over_photographs():
     """Against resampling with replacement; masks of a photograph are alike, so resampling masks is far too sure."""
     images = make_rows(120, seed=3)
-    low, high = tallied(images).summary()["overall"]["box"]["dice_ci95"]
+    low, high = summarised(images).summary()["overall"]["box"]["dice_ci95"]
     rng = np.random.default_rng(1)
     values = [[r["dice"] for r in rows if r["prompt"] == "box"] for rows in images]
     sums, counts = np.array([sum(v) for v in values]), np.array([len(v) for v in values])
@@ -84,7 +84,7 @@ def test_undefined_values_are_excluded_and_counted():
     for rows in images[:10]:
         for row in rows:
             row["dice"] = math.nan
-    summary = tallied(images).summary()["overall"]["box"]
+    summary = summarised(images).summary()["overall"]["box"]
     known = [r["dice"] for rows in images[10:] for r in rows if r["prompt"] == "box"]
     lost = sum(r["prompt"] == "box" for rows in images[:10] for r in rows)
     assert summary["dice"] == pytest.approx(np.mean(known)) and summary["excluded"] == {"dice": lost, "iou": 0}
@@ -95,15 +95,15 @@ def test_nothing_defined_is_no_number():
     for rows in images:
         for row in rows:
             row["dice"] = math.nan
-    entry = tallied(images).summary()["overall"]["box"]
+    entry = summarised(images).summary()["overall"]["box"]
     assert math.isnan(entry["dice"]) and all(map(math.isnan, entry["dice_ci95"]))
 
 
 def test_order_and_blocks_change_nothing(monkeypatch):
     images = make_rows(70)
-    expected = tallied(images).summary()
+    expected = summarised(images).summary()
     monkeypatch.setattr(bootstrap, "BLOCK", 7)
-    found = tallied(images[::-1]).summary()
+    found = summarised(images[::-1]).summary()
     for prompt in PROMPTS:
         for key in ("dice", "dice_ci95", "iou_ci95"):
             assert found["overall"][prompt][key] == pytest.approx(expected["overall"][prompt][key], abs=1e-12)
@@ -113,14 +113,14 @@ def test_order_and_blocks_change_nothing(monkeypatch):
 
 def test_one_photograph_has_a_mean_and_no_interval():
     images = make_rows(2)
-    entry = tallied(images[:1]).summary()["overall"]["box"]
+    entry = summarised(images[:1]).summary()["overall"]["box"]
     assert 0 < entry["dice"] < 1 and all(map(math.isnan, entry["dice_ci95"]))
-    assert not any(map(math.isnan, tallied(images).summary()["overall"]["box"]["dice_ci95"]))
+    assert not any(map(math.isnan, summarised(images).summary()["overall"]["box"]["dice_ci95"]))
 
 
 def test_the_best_case_of_a_distance_is_the_nearest():
     images = [[row | {"hd95": float(i)} for row in rows] for i, rows in enumerate(make_rows(9))]
-    chosen = tallied(images, ["hd95"]).chosen_cases()
+    chosen = summarised(images, ["hd95"]).representative_cases()
     assert chosen[0][0] == 0 and 8 in [number for number, _ in chosen]
 
 
@@ -139,7 +139,7 @@ def test_mean_and_interval_leave_out_empty_replicates():
 
 def test_histograms_and_calibration_hold_every_case():
     images = make_rows(40)
-    found = tallied(images)
+    found = summarised(images)
     for structure in STRUCTURES:
         for prompt in PROMPTS:
             values = [
@@ -153,24 +153,24 @@ def test_histograms_and_calibration_hold_every_case():
 
 
 def test_best_median_and_worst_are_picked():
-    picks = Picks()
+    cases = RepresentativeCases()
     values = np.random.default_rng(0).permutation(101) / 100
     for number, value in enumerate(values):
-        picks.add(float(value), number, f"{number}.png")
-    numbers = [number for number, _ in picks.chosen()]
+        cases.add(float(value), number, f"{number}.png")
+    numbers = [number for number, _ in cases.chosen()]
     assert [values[number] for number in numbers] == [1.0, 0.5, 0.0]
 
 
 def test_the_median_of_many_is_close():
-    picks = Picks()
+    cases = RepresentativeCases()
     values = np.random.default_rng(0).permutation(20_000) / 20_000
     for number, value in enumerate(values):
-        picks.add(float(value), number, f"{number}.png")
-    assert values[list(picks.chosen())[1][0]] == pytest.approx(0.5, abs=0.05)
+        cases.add(float(value), number, f"{number}.png")
+    assert values[list(cases.chosen())[1][0]] == pytest.approx(0.5, abs=0.05)
 
 
 def test_memory_does_not_grow_with_the_cases():
-    found = Tally(["dice", "iou"])
+    found = RunningSummary(["dice", "iou"])
 
     images = make_rows(3000)
 

@@ -11,7 +11,7 @@ import torch
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, load_index
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
-from sam_med2d.evaluation.metrics import Case, score
+from sam_med2d.evaluation.metrics import MaskPair, score
 from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_size
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
@@ -155,7 +155,7 @@ def test_a_tile_shows_photograph_outlines_and_prompts(model):
     image, truth = photograph_and_truth(batch, last)
     for tile, prediction, mask in zip(tiles, predictions[last], masks, strict=True):
         points = batch.frames[1].points_to_original(prediction.points[0].numpy())
-        dice = score(Case(mask, truth), ["dice"])["dice"]
+        dice = score(MaskPair(mask, truth), ["dice"])["dice"]
         caption = f"{batch.refs[last].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
         expected = overlays.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
         assert tile.shape == (overlays.TILE + 22, overlays.TILE, 3) and np.array_equal(tile, expected)
