@@ -1,11 +1,21 @@
-"""Fixtures shared by the tests; --fundus=PATH runs the tests that need real photographs."""
+"""Fixtures shared by the tests, and what runs of pytest have in common.
+
+Tiers: a test that takes longer than 3 s (--limit-seconds) must be marked `slow`, or fails (tests/helpers/time_limit.py
+says how it is measured). `make test` leaves the marked ones out, `make test-all` runs everything.
+
+Hypothesis: 20 examples a property, 300 in continuous integration (CI=true) or with HYPOTHESIS_PROFILE=full.
+
+--fundus=PATH runs the tests that need real photographs.
+"""
 
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before torch, which asks once
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,13 +23,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before t
 from matplotlib.figure import Figure
 
 from segment_anything.build_sam import MODEL_SPECS
+from tests.helpers import time_limit
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
-# processes that tests start come from one server, which has imported what they need once
-multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["tests.helpers.tiny_scripts", "tests.helpers.endless_writers"]
-)
+STARTED = ("tests.helpers.tiny_scripts", "tests.helpers.endless_writers")  # what processes of tests run
 
+settings.register_profile("fast", max_examples=20, deadline=None)
+settings.register_profile("full", max_examples=300, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full" if os.environ.get("CI") == "true" else "fast"))
+
+# processes that tests start come from one server, which has imported what they need once
+multiprocessing.get_context("forkserver").set_forkserver_preload(list(STARTED))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a background job; processes that tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,6 +41,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a background job; pr
 
 def pytest_addoption(parser):
     parser.addoption("--fundus", type=Path, help="folder of real photographs with our JSON maps")
+    limit = "seconds that a test may take which is not marked slow; default: %(default)s"
+    parser.addoption("--limit-seconds", type=float, default=time_limit.LIMIT, help=limit)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(time_limit.TimeLimit(config.getoption("--limit-seconds")))
+
+
+def pytest_collection_finish(session):
+    """Let the server of processes import what they need before a test is timed that starts some."""
+    if sys.modules.keys() & set(STARTED) and not session.config.option.collectonly:
+        process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
+        process.start()
+        process.join()
 
 
 @pytest.fixture

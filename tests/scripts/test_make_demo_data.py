@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sam_med2d.data.synthetic_fundus import MAX_SIDE, STRUCTURES, field_of_view, make_eye, synthetic_fundus
@@ -58,7 +58,6 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_another_eye():
     assert not np.array_equal(masks["vessel"], masks_other["vessel"])
 
 
-@settings(max_examples=25, deadline=None)
 @given(height=st.integers(64, 260), width=st.integers(64, 260), seed=st.integers(0, 2**32), lesions=st.booleans())
 def test_any_size_and_seed(height, width, seed, lesions):
     image, masks = synthetic_fundus(height=height, width=width, seed=seed, lesions=lesions)

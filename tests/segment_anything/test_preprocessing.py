@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -147,7 +147,6 @@ def test_points_and_boxes_of_the_golden_sizes(height, width, mode):
         assert_round_trip(height, width, mode, 256, seed)
 
 
-@settings(max_examples=60, deadline=None)
 @given(height=sides, width=sides, mode=modes, size=sizes, seed=seeds)
 def test_points_and_boxes_of_any_size(height, width, mode, size, seed):
     assert_round_trip(height, width, mode, size, seed)
@@ -165,7 +164,6 @@ def test_point_by_hand(height, width, expected):
     np.testing.assert_allclose(frame.points_to_model([10, 20]), expected)
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), mode=st.sampled_from(MODES), size=st.sampled_from([16, 24]), low=st.sampled_from([4, 8, 16, 24]))
 def test_logits_return_as_in_the_slow_formulation(data, mode, size, low):
     height, width = data.draw(st.tuples(st.integers(1, 50), st.integers(1, 50)))
@@ -233,7 +231,6 @@ def test_field_of_view_falls_back_to_the_whole_picture(picture):
     assert find_fov(picture) == (0, 0, *picture.shape[:2])
 
 
-@settings(max_examples=40, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), level=st.integers(0, 255))
 def test_field_of_view_of_tiny_pictures_is_inside_them(height, width, level):
     picture = np.full((height, width, 3), level, np.uint8)
@@ -283,7 +280,6 @@ def overlap(index: int, size: int, out: int) -> slice:
     return slice(index * out // size, -(-(index + 1) * out // size))
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     out=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -308,7 +304,6 @@ def test_a_lost_ring_keeps_a_pixel_of_its_own():
     assert len(ys) and all(np.hypot(20 * y + 10 - 160, 20 * x + 10 - 160) > 70 for y, x in zip(ys, xs, strict=True))
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     centre=st.tuples(st.floats(150, 350), st.floats(150, 350)),
     radius=st.floats(20, 140),
@@ -321,7 +316,6 @@ def test_discs_keep_their_area(centre, radius, out):
     assert area == pytest.approx(mask.sum(), abs=0.03 * mask.sum() + ties)
 
 
-@settings(max_examples=40, deadline=None)
 @given(density=st.floats(0.001, 0.6), blob=st.sampled_from([1, 4]), out=st.integers(10, 79), seed=st.integers(0, 999))
 def test_speckle_keeps_its_area_within_bounds(density, blob, out, seed):
     seeds = np.random.default_rng(seed).random((80 // blob, 80 // blob)) < density
@@ -371,7 +365,6 @@ def test_a_window_holds_its_box_and_lies_in_the_photograph(height, width, data):
         np.testing.assert_allclose(window.points_to_original(window.points_to_model(centre)), centre, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
 @given(seed=seeds, share=st.floats(0, 1), side=st.integers(1, 60))
 def test_the_level_is_that_of_the_largest_pixels(seed, share, side):
     """As sorting all pixels gives it, black ones too."""

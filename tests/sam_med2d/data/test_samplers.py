@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sam_med2d.data.samplers import Draw, EpochBatches, nested_share, structure_weights, systematic_draws
@@ -82,7 +82,6 @@ def test_photographs_of_a_left_out_rest_come_in_other_epochs():
 
 
 @given(WEIGHTS, st.integers(1, 200), st.integers(0, 5))
-@settings(max_examples=300)
 def test_an_index_is_drawn_as_often_as_its_weight_says(weights, count, seed):
     """Floor or ceil of the expected count; rounding may move a mark that lies on an edge, so 1e-9 is left."""
     drawn = systematic_draws(np.array(weights), count, np.random.default_rng(seed))

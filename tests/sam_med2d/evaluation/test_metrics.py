@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
@@ -82,7 +82,6 @@ def test_golden_scores(case, name):
     np.testing.assert_allclose(found, GOLDEN[f"c{case}_{name}_metric"], atol=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
 @given(pair=pairs())
 def test_counts_and_scores_equal_set_formulas(pair):
     predicted, truth = ({tuple(pixel) for pixel in np.argwhere(mask)} for mask in pair)
@@ -147,7 +146,6 @@ def test_full_masks_have_a_surface_at_the_border():
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own
-@settings(max_examples=150, deadline=None)
 @given(pair=surface_pairs(), tolerance=st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]))
 def test_surface_scores_equal_monai(pair, tolerance):
     tensors = [torch.from_numpy(mask)[None, None].float() for mask in pair]
@@ -158,7 +156,6 @@ def test_surface_scores_equal_monai(pair, tolerance):
     assert found["nsd"] == pytest.approx(nsd.item(), abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(pair=surface_pairs(), tolerance=st.sampled_from([0.0, 1.0, math.sqrt(5), math.sqrt(13)]))
 def test_surface_scores_equal_all_pairs_of_edge_pixels(pair, tolerance):
     """Tolerances at a distance that occurs: exact, or pixels at it would be lost."""
@@ -190,7 +187,6 @@ def test_surface_scores_are_the_same_from_both_sides():
 # --- probabilities --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
 @given(drawn=soft_cases())
 def test_auc_is_the_share_of_ordered_pairs(drawn):
     truth, probability, inside = drawn
@@ -201,7 +197,6 @@ def test_auc_is_the_share_of_ordered_pairs(drawn):
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-@settings(max_examples=200, deadline=None)
 @given(drawn=soft_cases())
 def test_aupr_is_the_sum_over_thresholds(drawn):
     truth, probability, inside = drawn
@@ -287,7 +282,6 @@ def test_half_a_vessel_and_a_displaced_one():
     assert one(MaskPair(line(1, row=10), line(1, row=30), structure="vessel"), "cldice") == 0
 
 
-@settings(max_examples=100, deadline=None)
 @given(pair=surface_pairs())
 def test_cldice_equals_the_shares_of_skeleton_pixels(pair):
     """Also shows that a mask always keeps a skeleton: there is no division by zero."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from skimage.measure import label as sk_label
@@ -128,7 +128,6 @@ def test_padding_and_appending():
 # --- boxes ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
 @given(mask=masks)
 def test_box_of_the_largest_component_is_that_of_scikit_image(mask):
     regions = regionprops(sk_label(mask, connectivity=2))
@@ -142,7 +141,6 @@ def test_box_of_the_largest_component_is_that_of_scikit_image(mask):
     assert bounding_box(component) == (left, top, right, bottom)
 
 
-@settings(max_examples=100, deadline=None)
 @given(mask=masks)
 def test_box_is_tight_and_half_open(mask):
     if not mask.any():
@@ -185,7 +183,6 @@ def test_jitter_moves_each_side_by_itself():
     assert correlation.abs().max() < 0.06
 
 
-@settings(max_examples=100, deadline=None)
 @given(size=st.integers(1, 300), fraction=st.sampled_from([0.1, 0.5, 3.0]), seed=st.integers(0, 9999))
 def test_jittered_boxes_stay_in_the_frame_and_keep_a_pixel(size, fraction, seed):
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sam_med2d.training import losses
@@ -47,7 +47,6 @@ def random_case(n: int, m: int, height: int, width: int, seed: int = 0) -> tuple
     return 3 * torch.randn(n, m, height, width, generator=generator), mask
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(2, 4),
     m=st.integers(1, 4),

@@ -9,7 +9,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
@@ -101,7 +101,6 @@ def test_chunked_bias_equals_oracle(monkeypatch):
         torch.testing.assert_close(fast(image(2, 128)), oracle(image(2, 128)), atol=1e-4, rtol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
 @given(grid=st.integers(1, 11), window=st.integers(1, 6), batch=st.integers(1, 2), adapter=st.booleans())
 def test_any_grid_equals_oracle(grid, window, batch, adapter):
     grid += grid % 2 if adapter else 0
@@ -174,7 +173,6 @@ def test_bad_image_shape_raises(shape):
         encoder(torch.zeros(shape))
 
 
-@settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 2), height=st.integers(1, 5), width=st.integers(1, 5), channels=st.integers(1, 6))
 def test_adapter_convolutions_equal_library(batch, height, width, channels):
     x = torch.randn(batch, 2 * height, 2 * width, channels)
@@ -186,7 +184,6 @@ def test_adapter_convolutions_equal_library(batch, height, width, channels):
     torch.testing.assert_close(transposed_conv(x, up), transposed.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 2), height=st.integers(1, 4), width=st.integers(1, 4), size=st.sampled_from([3, 4]))
 def test_gather_and_paint_are_adjoint(batch, height, width, size):
     """Each is the other's gradient: <gather(x), p> = <x, paint(p)>; and the form for exported graphs is the same."""
