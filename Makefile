@@ -1,5 +1,7 @@
 # make demo: install, fine-tune the shipped weights on data_demo, test them, segment a photograph by name.
-# make test: install, run all tests.
+# make test: install, run the tests that are not marked slow: everything that the project promises, once, in minutes.
+# make test-all: every test; make test-slow: those that make test leaves out.
+# make lint: ruff's rules and its format.
 # make notebook: execute the example notebook on the weights that it names, and store its outputs.
 # make onnx WEIGHTS=FILE: export weights to workdir/onnx and segment the demo photograph with the files.
 # All install into .venv once, and again only when the requirements change.
@@ -11,8 +13,10 @@ FUNDUS ?=
 DEMO := workdir/models/demo
 WEIGHTS ?= pretrain_model/fundus_vit_t.safetensors
 ONNX := workdir/onnx
+PYTEST := $(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal --limit-seconds 3 \
+  $(if $(FUNDUS),--fundus=$(FUNDUS))
 
-.PHONY: demo test lint notebook onnx clean
+.PHONY: demo test test-slow test-all lint notebook onnx clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO) workdir/retina
@@ -24,7 +28,13 @@ demo: $(INSTALLED)
 	$(BIN)/python scripts/predict.py data_demo/images/retina.jpg --sam_checkpoint $(WEIGHTS) --structures all --out workdir/retina
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal $(if $(FUNDUS),--fundus=$(FUNDUS))
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow
+
+test-all: $(INSTALLED)
+	$(PYTEST) --durations 25
 
 onnx: $(INSTALLED)
 	$(BIN)/python scripts/export_onnx_encoder_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/encoder.onnx
@@ -34,6 +44,7 @@ onnx: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 notebook: $(INSTALLED)
 	$(BIN)/python scripts/run_notebook.py examples/predictor_example.ipynb

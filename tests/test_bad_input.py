@@ -418,12 +418,14 @@ def train_here(data: Path, checkpoint: Path, *flags: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", ["none", "structure"])
 def test_a_structure_with_one_mask_trains(data, checkpoint, balance):
     """So does a single photograph, and a batch that is larger than the data."""
     train_here(data, checkpoint, "--balance", balance, "--batch_size", "8", "--mask_num", "1", "--epochs", "3")
 
 
+@pytest.mark.slow
 def test_a_photograph_whose_masks_vanish_in_the_model_frame_trains(data, checkpoint):
     """They lie beside the retina, outside the part of the photograph that is used."""
     y, x = np.mgrid[:120, :200]
@@ -452,6 +454,7 @@ def test_a_loss_that_is_no_number_stops_the_run(data, checkpoint, capsys):
     assert all(tensor.isfinite().all() for tensor in state["trained"].values())
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_the_checkpoint_before(data, checkpoint, capsys, monkeypatch):
     save, calls = torch.save, []
 
@@ -478,6 +481,7 @@ def read_step(last: Path) -> int:
     return int(last.resolve().name.rstrip("+").removeprefix("step-"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
@@ -504,6 +508,7 @@ def test_a_run_does_not_go_on_with_other_structures(data, checkpoint, capsys):
     assert "--structures ['optic_disc'] (was ['optic_disc', 'vessel'])" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["no weights", "no step", "other optimizer"])
 def test_a_damaged_checkpoint_to_resume_is_named(damage, data, checkpoint, capsys):
     last = train_here(data, checkpoint) / "last"
@@ -544,6 +549,7 @@ def test_files_of_a_checkpoint_agree_and_are_no_larger_than_their_tensors(data, 
         assert size < 1.05 * payload, name
 
 
+@pytest.mark.slow
 def test_a_compiled_encoder_trains(data, checkpoint, monkeypatch):
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         pytest.skip("NO C++ COMPILER: --compile is not tested")
@@ -591,6 +597,7 @@ def test_bad_prompt_files_are_named(content, parts, data, checkpoint, tmp_path, 
 # --- as a process -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "parts"),
     [

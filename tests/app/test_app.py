@@ -545,6 +545,7 @@ def start(folder: Path, weights: Path, out: Path, log: Path):
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_path):
     """Killed while masks are written: the map can be read, its masks are whole, no confirmed one is missing."""
     out, sizes = tmp_path / "out", [(73, 91), (74, 91), (75, 91)]

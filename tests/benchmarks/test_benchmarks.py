@@ -73,6 +73,7 @@ def test_published_step_trains_what_the_paper_trains():
     assert not moved & frozen and len(moved) > 0.9 * len(before.keys() - frozen)
 
 
+@pytest.mark.slow
 def test_train_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--images=1", "--masks=2", "--rounds=1", "--repeats=1"]
     flags += ["--threads=1"]
@@ -82,6 +83,7 @@ def test_train_benchmark_prints_its_numbers_last():
     assert all(value > 0 for value in numbers.values())
 
 
+@pytest.mark.slow
 def test_evaluation_equals_the_published_runs():
     """Prompts, clicks and candidates are the same: one other click changes the scores of the rounds behind it.
 
@@ -114,6 +116,7 @@ def test_evaluations_compute_all_rounds(masks):
     assert calls["OracleEncoder"] == 4 * masks and calls["PlainDecoder"] == (1 + 1 + 3 + 5) * masks
 
 
+@pytest.mark.slow
 def test_evaluate_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--masks", "1", "2", "--repeats=1", "--threads=1"]
     run = subprocess.run([*BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -122,6 +125,7 @@ def test_evaluate_benchmark_prints_its_numbers_last():
     assert all(value > 0 for value in numbers.values())
 
 
+@pytest.mark.slow
 def test_onnx_benchmark_prints_its_numbers_last():
     flags = ["--model-type=vit_t", "--image-size=64", "--rounds=1", "--threads=1"]
     run = subprocess.run([*BENCHMARK, "onnx", *flags], capture_output=True, text=True, check=True, cwd=ROOT)

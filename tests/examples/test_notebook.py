@@ -46,6 +46,7 @@ def test_every_cell_runs_on_any_weights(tiny_weights, tmp_path, monkeypatch, cap
     assert "out.ipynb" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_on_the_shipped_weights():
     if not WEIGHTS.is_file():
         pytest.skip(f"NO WEIGHTS ({WEIGHTS.relative_to(ROOT)}): the notebook is not run on them")

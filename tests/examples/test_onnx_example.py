@@ -131,6 +131,7 @@ def test_the_predictor_answers_as_the_projects_own(tmp_path, tiny_type, mode):
     assert not theirs.predict_structure("optic_disc")[0].any(), "held to be absent"
 
 
+@pytest.mark.slow
 def test_preprocessing_in_the_file_answers_alike(tmp_path, tiny_type):
     model = tiny()
     predictor = module("med2d_onnx").OnnxPredictor(*exported(model, tmp_path / "o", "--use-preprocess"))
@@ -207,6 +208,7 @@ def test_prompts_that_cannot_be(pair, prompt, message):
         predictor.predict(**prompt)
 
 
+@pytest.mark.slow
 def test_files_that_do_not_belong_together(pair, tmp_path, tiny_type):
     onnx_module = module("med2d_onnx")
     encoder, decoder = pair

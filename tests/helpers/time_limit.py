@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-LIMIT = 3.0  # seconds
 REFERENCE = 0.12  # seconds of `slowdown`'s work on the machine where the limit was set, with nothing beside
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
@@ -33,8 +32,8 @@ def slowdown() -> float:
 class TimeLimit:
     """Pytest plugin: fails tests above the limit that are not marked."""
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, limit: float, exempt: tuple[str, ...] = ("slow",)) -> None:
+        self.limit, self.exempt = limit, exempt  # seconds; marks of tests that may take longer
         self.seconds = 0.0  # of the set-up of the present test's own fixtures
 
     @pytest.hookimpl(wrapper=True)
@@ -56,7 +55,7 @@ class TimeLimit:
         started, before = clock(), self.seconds
         outcome = yield
         seconds = before + clock() - started
-        if seconds > self.limit and not item.get_closest_marker("slow"):
+        if seconds > self.limit and not any(item.get_closest_marker(mark) for mark in self.exempt):
             seconds /= slowdown()
             if seconds > self.limit:
                 pytest.fail(f"{seconds:.1f} s: mark it slow (@pytest.mark.slow), or make it faster", pytrace=False)

@@ -58,6 +58,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_another_eye():
     assert not np.array_equal(masks["vessel"], masks_other["vessel"])
 
 
+@pytest.mark.slow
 @given(height=st.integers(64, 260), width=st.integers(64, 260), seed=st.integers(0, 2**32), lesions=st.booleans())
 def test_any_size_and_seed(height, width, seed, lesions):
     image, masks = synthetic_fundus(height=height, width=width, seed=seed, lesions=lesions)
@@ -111,6 +112,7 @@ def test_every_split_has_pictures(count):
     assert splits.count("train") >= splits.count("val") == splits.count("test")
 
 
+@pytest.mark.slow
 def test_committed_files_are_what_the_script_writes(tmp_path):
     for name in ("images/retina.jpg", "masks/retina_optic_disc_000.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

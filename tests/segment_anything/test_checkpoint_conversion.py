@@ -190,7 +190,7 @@ def test_a_damaged_second_file_is_not_passed_over(whole, tmp_path, capsys):
 # --- what was trained, and its base -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("image_size", [64, 128])
+@pytest.mark.parametrize("image_size", [64, pytest.param(128, marks=pytest.mark.slow)])
 def test_what_was_trained_and_its_base_give_the_checkpoint_to_the_bit(tmp_path, capsys, image_size):
     """The base has another size, its tables are resized; of the encoder one tensor was trained too."""
     base, best, small, again = (tmp_path / f"{name}.safetensors" for name in ("base", "best", "small", "again"))

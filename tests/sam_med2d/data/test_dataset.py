@@ -214,6 +214,7 @@ def test_masks_are_drawn_without_replacement(data, count):
     assert set().union(*drawn) == set(range(MASKS)), "every mask has its turn"
 
 
+@pytest.mark.slow
 def test_balance_prefers_rare_structures(data):
     """Two of three masks: with 5 of part0, 5 of part1 and 1 of part2, the shares follow 1/5, 1/5 and 1."""
     records = [replace(record, masks=record.masks[: 2 + (i == 0)]) for i, record in enumerate(data)]

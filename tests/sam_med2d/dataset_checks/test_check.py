@@ -147,6 +147,7 @@ def test_a_pipe_is_not_waited_for(data):
     assert data.check() == {"missing_file": [(MASK,)]}
 
 
+@pytest.mark.slow
 def test_all_faults_are_reported_in_one_go(data, tmp_path, capsys):
     """A broken map, a broken entry and broken files do not hide each other."""
     (data.folder / "images/eye4.png").write_bytes(b"no picture")

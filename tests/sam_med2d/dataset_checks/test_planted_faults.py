@@ -110,6 +110,7 @@ class Trial:
         self.expected.setdefault("same_bytes" if kind == "same_bytes" else "same_picture", set()).add(image)
 
 
+@pytest.mark.slow
 @pytest.mark.photographs
 def test_planted_faults_are_found_and_nothing_else(fundus, tmp_path):
     trial = Trial(fundus, tmp_path)

@@ -134,6 +134,7 @@ def encode(picture, quality: int) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.photographs
 def test_every_planted_fault_is_found(fundus, tmp_path):
     records = load_index(fundus, "train")

@@ -279,6 +279,7 @@ def test_a_split_that_is_none_is_named(text):
 # --- interruption ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_data_set_and_goes_on(tmp_path):
     source = lab(tmp_path / "lab", 200)
     out, unfinished = tmp_path / "out", tmp_path / ".out.unfinished"
@@ -299,6 +300,7 @@ def test_a_killed_run_leaves_no_data_set_and_goes_on(tmp_path):
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     source = lab(tmp_path / "lab", 300)
     command = [sys.executable, "scripts/prepare_dataset.py", "folder", source, tmp_path / "out", "--num_workers", "1"]

@@ -100,6 +100,7 @@ def test_prompts_are_on_disk_before_anything_is_predicted(checkpoint, data, tmp_
     assert set(seen[0]) == {row["mask"] for row in cases(tmp_path / "out")} and all(s == seen[0] for s in seen)
 
 
+@pytest.mark.slow
 def test_a_prompt_file_is_replayed(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "first", "--seed", "5") == 0
     (tmp_path / "64_prompt.json").rename(tmp_path / "own.json")
@@ -114,6 +115,7 @@ def points_of(rows: list[dict[str, str]]) -> list[str]:
     return list(dict.fromkeys(row["prompt"] for row in rows))
 
 
+@pytest.mark.slow
 def test_columns_count_the_points_of_a_prompt_file(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "first", "--boxes_prompt", "False", "--point_num", "3") == 0
     (tmp_path / "64_prompt.json").rename(tmp_path / "own.json")
@@ -177,6 +179,7 @@ def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data,
     assert run(checkpoint, data, "cut", "--resume") == 0 and len(done) == 8  # there is nothing left to do
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "whole", "--metrics", "dice", "iou", "hd95", "vcdr") == 0
     argv = words(checkpoint, data, "cut", "--metrics", "dice", "iou", "hd95", "vcdr", "--resume")
@@ -195,6 +198,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data,
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flag", [("--seed", "9"), ("--metrics", "dice"), ("--mask_rule", "dice"), ("--prompts", "box")]
 )
@@ -212,6 +216,7 @@ def test_a_run_does_not_go_on_with_other_flags(checkpoint, data, tmp_path, monke
     assert run(checkpoint, data, "out", "--resume") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_share_the_work(checkpoint, data, tmp_path, count):
     assert run(checkpoint, data, "one") == 0
@@ -222,6 +227,7 @@ def test_processes_share_the_work(checkpoint, data, tmp_path, count):
     same_run(tmp_path / "one", tmp_path / "all")
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_may_go_on(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "one") == 0
     argv = words(checkpoint, data, "all", "--resume")
@@ -308,6 +314,7 @@ def test_nothing_readable_is_an_error(checkpoint, data, tmp_path, capsys):
     assert "7 problem(s)" in message and all(f"data_{i}.jpg is not a whole picture" in message for i in range(7))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_run_goes_on_later(checkpoint, data, tmp_path, monkeypatch, capsys):
     assert run(checkpoint, data, "whole") == 0
     written, write = [], os.write
@@ -347,6 +354,7 @@ def test_saved_masks_and_probabilities_are_those_that_were_scored(checkpoint, da
         assert float(row["dice"]) == pytest.approx(2 * overlap / ((mask > 0).sum() + truth.sum()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_cup_to_disc_error_is_that_of_the_saved_masks(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "out", "--metrics", "dice", "vcdr", "--save_pred") == 0
     rows = cases(tmp_path / "out")
@@ -369,6 +377,7 @@ def test_the_cup_to_disc_error_is_that_of_the_saved_masks(checkpoint, data, tmp_
     assert checked == 7 * 4
 
 
+@pytest.mark.slow
 def test_several_folders_give_a_table_of_data_sets(checkpoint, tmp_path):
     folders = [make_data(tmp_path / "north", 3), make_data(tmp_path / "south", 5, seed=1)]
     for folder in folders:

@@ -95,6 +95,7 @@ WINDOWS = ("--prompts", "structure", "box", "2", "--mirror", "True", "--zoom", "
 WINDOWS += ("--tile_side", "32")
 
 
+@pytest.mark.slow
 def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_path, caplog):
     data, path = make_data(tmp_path / "data", 2), checkpoint(0)
     assert run(path, data, "near", *WINDOWS, "--metrics", "dice", "aupr") == 0
@@ -118,6 +119,7 @@ def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_
     assert run(path, data, "far", "--prompts", "box", "--tiles", "True", "--tile_whole", "vessel=x") == 2
 
 
+@pytest.mark.slow
 def test_mirror_images_change_what_is_asked_for_by_name_alone(checkpoint, tmp_path, capsys):
     data, path = make_data(tmp_path / "data", 3), checkpoint(0)
     flags = ("--prompts", "structure", "box", "2", "--ceiling", "False", "--batch_size", "2")
@@ -131,7 +133,7 @@ def test_mirror_images_change_what_is_asked_for_by_name_alone(checkpoint, tmp_pa
     assert "--mirror answers the column structure: add it to --prompts" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("windows", [(), WINDOWS[4:]])
+@pytest.mark.parametrize("windows", [(), pytest.param(WINDOWS[4:], marks=pytest.mark.slow)])
 def test_an_absent_answer_empties_the_mask_and_not_the_ranking(checkpoint, tmp_path, windows):
     data = make_data(tmp_path / "data", 2)
     flags = ("--prompts", "structure", "--metrics", "dice", "auc", "aupr", "--ceiling", "False", *windows)

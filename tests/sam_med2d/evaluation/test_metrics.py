@@ -145,6 +145,7 @@ def test_full_masks_have_a_surface_at_the_border():
 # --- surfaces -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own
 @given(pair=surface_pairs(), tolerance=st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]))
 def test_surface_scores_equal_monai(pair, tolerance):

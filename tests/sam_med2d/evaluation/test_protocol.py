@@ -62,6 +62,7 @@ def slow_case(model, mask_path, image_path, entry, mode):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 672], ids=["stretched", "padded"])
 @torch.no_grad()
 def test_numbers_are_those_of_the_published_protocol(tmp_path, monkeypatch, size):

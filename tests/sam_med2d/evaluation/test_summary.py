@@ -169,6 +169,7 @@ def test_the_median_of_many_is_close():
     assert values[list(cases.chosen())[1][0]] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_cases():
     found = RunningSummary(["dice", "iou"])
 

@@ -237,7 +237,7 @@ def test_weights_that_were_exported_beside_a_file_stay_with_it(checkpoint, tmp_p
 # --- smaller files ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", ["encoder", "decoder"])
+@pytest.mark.parametrize("script", ["encoder", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_smaller_files_are_measured(checkpoint, tmp_path, script, capfd):
     flags = ["--half", "--quantize-out", str(tmp_path / "int8.onnx"), "--max-dice-loss", "100"]
     flags += ["--photographs", "data_demo", "--photograph-count", "1"]

@@ -125,7 +125,9 @@ def test_several_boxes_with_zoom(folder, weights):
     assert [row["number"] for row in rows] == ["0", "1"]
 
 
-@pytest.mark.parametrize("looks", [("tiles",), ("mirror",), ("tiles", "mirror"), ("zoom", "mirror")])
+@pytest.mark.parametrize(
+    "looks", [("tiles",), ("mirror",), ("tiles", "mirror"), pytest.param(("zoom", "mirror"), marks=pytest.mark.slow)]
+)
 def test_structures_with_more_looks(folder, weights, looks):
     picture = folder / "third.png"
     assert run(picture, weights, "--structures", "all", *(f"--{name}" for name in looks), out="../out") == 0

@@ -24,6 +24,7 @@ print(before, used, huge, kilobytes("Rss:"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the switches are glibc's")
 def test_freed_memory_is_kept_in_huge_pages():
     found = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True).stdout

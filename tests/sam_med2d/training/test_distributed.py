@@ -57,12 +57,14 @@ def two(tmp_path_factory):
     return folder, output
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path, tiny_type):
     """Seven photographs with five and with three masks: the last batch gives one process two, the other one."""
     train_alone(tmp_path)
     assert_close_runs(tmp_path, two[0])
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes(two):
     folder, output = two
     run = folder / "models/tiny"
@@ -76,6 +78,7 @@ def test_only_the_first_process_writes(two):
     assert json.loads((run / "config.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", ["--accumulate 2 --update batch", "--accumulate 2 --update round", "--multimask False --iter_point 0"]
 )
@@ -88,6 +91,7 @@ def test_two_processes_train_as_one(tmp_path, tiny_type, flags):
     assert_close_runs(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_stopped_processes_save_and_go_on(two, tmp_path):
     """SIGTERM reaches torchrun, which hands it on."""
     process = torchrun(tmp_path, "--save_every", "1")
@@ -107,6 +111,7 @@ def test_stopped_processes_save_and_go_on(two, tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_resume(two, tiny_type):
     with pytest.raises(UsageError, match=r"other flags: number of processes 1 \(was 2\)\."):
         train.main(train_args(two[0], *HALF, "--resume", str(two[0] / "models/tiny/last")))
@@ -123,6 +128,7 @@ def demo_data(folder: Path, train_count: int, val_count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_process_without_a_validation_photograph(tmp_path, tiny_type):
     data = str(demo_data(tmp_path / "data", 4, 1))
     words = train_words(tmp_path / "two", *HALF, "--data_path", data, "--epochs", "1")
@@ -143,6 +149,7 @@ def test_more_processes_than_photographs_are_refused(tmp_path):
     assert "1 photographs cannot be divided among 2 processes: start fewer" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_ends_all_processes(tmp_path):
     """One process alone finds it; the others must not wait for it."""
     data = tmp_path / "data"

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from sam_med2d.training.checkpoints import load_state
@@ -38,6 +39,7 @@ def saved_step(last: Path) -> int:
     return state["step"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_twenty_moments_ends_as_if_undisturbed(tmp_path):
     """Each start is killed soon after the first thing it writes, in the middle of training or of saving."""
     chance, step = random.Random(0), 0

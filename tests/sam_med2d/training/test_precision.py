@@ -97,6 +97,7 @@ def only_float16(monkeypatch):
     monkeypatch.setattr(trainer, "autocast_dtype", lambda _: torch.float16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["batch", "round"])
 def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, monkeypatch, update):
     flags = ("--use_amp", "--update", update, "--mask_num", "1", "--iter_point", "2")
@@ -110,6 +111,7 @@ def test_a_float16_run_trains_and_resumes(tmp_path, tiny_type, only_float16, mon
     assert training_state.load_state(folder)["scaler"]["scale"] > 0
 
 
+@pytest.mark.slow
 def test_a_float16_overflow_leaves_out_the_step_and_lowers_the_scale(tmp_path, tiny_type, only_float16, monkeypatch):
     """The first scale is too large on purpose."""
     before = {}
@@ -130,6 +132,7 @@ def test_a_float16_overflow_leaves_out_the_step_and_lowers_the_scale(tmp_path, t
     assert before and len(logged_losses(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_after_an_overflow_the_other_rounds_have_gradients_of_the_new_scale(tmp_path, tiny_type, only_float16):
     """Each round is an update of its own, so that the scale may change in the middle of a batch."""
     run = make_trainer(tmp_path, "--use_amp", "--update", "round", "--clip_grad", "0")

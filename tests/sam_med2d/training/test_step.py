@@ -42,7 +42,7 @@ def part_of(batch, pictures):
 # --- what learns --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoder", ["full", "adapter", "none"])
+@pytest.mark.parametrize("encoder", ["full", pytest.param("adapter", marks=pytest.mark.slow), "none"])
 def test_every_trainable_parameter_learns_and_no_frozen_one_does(encoder):
     model = make_tiny_model(encoder_adapter=True).train()
     select_trainable(model, encoder)
@@ -101,6 +101,7 @@ def test_each_step_reaches_every_parameter(rounds):
         assert gradients(model).keys() == dict(model.named_parameters()).keys()
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt_by_heart():
     model = make_tiny_model().train()
     batch = two_discs()
@@ -161,6 +162,7 @@ def test_rounds_meet_in_the_encoder_as_in_one_graph(teach, multimask):
         torch.testing.assert_close(found[name] / 5, gradient / 5, atol=1e-5, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_an_update_of_each_round_is_the_plain_schedule():
     """As SAM-Med2D: an optimizer step after every round, of which only the first reaches the encoder."""
     model = make_tiny_model().train()
@@ -218,7 +220,14 @@ def test_the_candidate_that_learns(teach, monkeypatch):
 # --- sums, scales and memory --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pictures", [([0], [1, 2]), ([1], [0, 2]), ([2], [1], [0])])
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        ([0], [1, 2]),
+        pytest.param(([1], [0, 2]), marks=pytest.mark.slow),
+        pytest.param(([2], [1], [0]), marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_of_several_batches_add_up_to_those_of_the_joint_one(pictures):
     """Whatever the numbers of masks, 1, 3 and 1 here: a mask counts the same in any batch."""
     model = make_tiny_model().train()
@@ -264,7 +273,7 @@ def test_the_scale_is_that_of_the_gradients_alone(update):
         assert torch.equal(gradient, 1024 * plain[name]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("level", [1e4, -1e4])
 def test_extreme_logits_under_autocast_give_finite_losses_and_gradients(dtype, level, monkeypatch):
     model = make_tiny_model().train()

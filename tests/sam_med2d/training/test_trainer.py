@@ -46,6 +46,7 @@ def test_both_scripts_end_to_end(tmp_path, tiny_type):
     assert (tmp_path / "out" / "overlay.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_saved_predictions_score_what_the_table_says(tmp_path, tiny_type):
     import cv2
 
@@ -61,6 +62,7 @@ def test_saved_predictions_score_what_the_table_says(tmp_path, tiny_type):
         assert float(row["dice"]) == pytest.approx(overlap, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
     train.main(train_args(tmp_path, "--epochs", "1"))
     script = load_test_script()
@@ -74,7 +76,14 @@ def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
 
 
 @pytest.mark.parametrize(
-    ("interrupted_at", "update"), [(1, "round"), (2, "round"), (3, "round"), (1, "batch")], ids=str
+    ("interrupted_at", "update"),
+    [
+        (1, "round"),
+        pytest.param(2, "round", marks=pytest.mark.slow),
+        pytest.param(3, "round", marks=pytest.mark.slow),
+        pytest.param(1, "batch", marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at, update):
     """Stopped in the middle of an epoch, at its end, and in a later one."""
@@ -84,6 +93,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypat
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_adapters_train_with_their_gradients_as_factors(tmp_path, tiny_type, monkeypatch):
     """Tiny adapters on the route of large ones: the same losses as with whole gradients, and resumed to the bit."""
     taken, take = [], Factors.take
@@ -108,6 +118,7 @@ def test_adapters_train_with_their_gradients_as_factors(tmp_path, tiny_type, mon
         assert float(factored["loss"]) == pytest.approx(float(dense["loss"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_presence_thresholds(tmp_path, tiny_type, monkeypatch):
     """Those of the last validation, until the next; a structure that no validation photograph tells of has its own."""
     monkeypatch.setattr(trainer, "presence_thresholds", lambda rows: {"optic_cup": 0.375})
@@ -133,6 +144,7 @@ def healthy_demo(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", ["none", "structure"])
 def test_healthy_photographs_train_and_are_tested(tmp_path, tiny_type, capsys, balance):
     data = str(healthy_demo(tmp_path / "data"))
@@ -156,6 +168,7 @@ def test_healthy_photographs_train_and_are_tested(tmp_path, tiny_type, capsys, b
     assert "| soft_exudate | 1 |" in report and "Dice" not in report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "images"), [(1.0, 7), (0.3, 2)])
 def test_a_share_of_the_photographs_trains(tmp_path, tiny_type, capsys, share, images):
     flags = ["--train_share", str(share), "--epochs", "1", "--batch_size", "2"]
@@ -163,6 +176,7 @@ def test_a_share_of_the_photographs_trains(tmp_path, tiny_type, capsys, share, i
     assert f"{images} training images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_photograph_lost_in_validation_keeps_what_was_learnt(tmp_path, tiny_type, monkeypatch):
     """Validation has put the averaged weights into the model: they must not be taken for the trained ones."""
     assert train.main(train_args(tmp_path / "whole")) == 0
@@ -177,6 +191,7 @@ def test_a_photograph_lost_in_validation_keeps_what_was_learnt(tmp_path, tiny_ty
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_process_group_saves_and_names_the_command(tmp_path, number):
     """As Ctrl-C does in a terminal: loader processes get the signal too."""
@@ -207,6 +222,7 @@ def test_resume_in_another_run_folder_is_refused(tmp_path, tiny_type):
         train.main(train_args(tmp_path, "--epochs", "1", "--run_name", "other", "--resume", last))
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(tmp_path, tiny_type):
     for name in ("a", "b"):
         train.main(train_args(tmp_path / name, "--epochs", "1"))

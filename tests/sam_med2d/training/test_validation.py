@@ -79,7 +79,9 @@ def test_processes_together_do_what_one_does(model, whole, processes):
     assert not any(a & b for a, b in itertools.combinations(drawn, 2))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
+@pytest.mark.parametrize(
+    "batch_size", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_the_batch_size_changes_nothing(model, whole, batch_size):
     rows, tiles = validation(model, batch_size=batch_size).run(model)
     assert_same_rows(rows, whole[0])
@@ -94,6 +96,7 @@ def test_it_can_be_repeated_and_leaves_no_gradient(model, whole):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_clicks(model, whole):
     other = validation(model, seed=8)
     assert other.prompts != validation(model).prompts
@@ -127,6 +130,7 @@ def test_a_rare_structure_is_pictured_beside_a_frequent_one():
     assert choose_cases([]) == []
 
 
+@pytest.mark.slow
 def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypatch):
     captions, drawn = [], overlays.draw_case
     monkeypatch.setattr(overlays, "draw_case", lambda *args: (captions.append(args[-1]), drawn(*args))[1])

@@ -41,7 +41,7 @@ def lines(panel) -> dict[str, tuple[list, list]]:
     return {label: data for label, data in drawn.items() if not label.startswith("_")}
 
 
-@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (12, 1), (12, 5)])
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), pytest.param(12, 1, marks=pytest.mark.slow), (12, 5)])
 def test_curves_show_every_number(tmp_path, saved_figures, epochs, every):
     made = history(epochs, every)
     training_curves.plot_history(tmp_path / "curves.png", made)

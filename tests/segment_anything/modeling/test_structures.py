@@ -332,6 +332,7 @@ def test_every_new_weight_gets_a_gradient():
     assert len(new) > 20 and not without
 
 
+@pytest.mark.slow
 def test_detail_draws_what_the_coarse_grid_cannot():
     """Lines of one pixel, two pixels apart: a grid of S/4 sees grey; the head overfits them."""
     torch.manual_seed(0)

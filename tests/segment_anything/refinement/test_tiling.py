@@ -138,6 +138,7 @@ def test_the_blend_is_the_weighted_mean_of_probabilities(monkeypatch):
     np.testing.assert_allclose(blended.sigmoid().numpy()[inside], expected[inside], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_structures_equal_one_by_one_and_share_the_encodings(monkeypatch):
     model, image = large_logits_model(), photograph()
     encoded, encode = [], Sam.encode
@@ -164,6 +165,7 @@ def test_structures_left_to_the_whole_photograph_are_not_tiled(monkeypatch):
     assert blend_tiles(model, image, frame, whole, Tiles(side=230)) == {} and not encoded
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_windows(monkeypatch):
     """However many windows there are, the encodings of at most one earlier batch are still there."""
     model, encoded, alive, encode = large_logits_model(), [], [], Sam.encode
@@ -295,7 +297,9 @@ def test_the_mirrored_answer_is_the_mean_of_four():
         assert four.std(0).max() > 0.01  # one look is not like the other
 
 
-@pytest.mark.parametrize("tiles", [False, Tiles(whole=0.3, shares={"optic_disc": 1.0})])
+@pytest.mark.parametrize(
+    "tiles", [False, pytest.param(Tiles(whole=0.3, shares={"optic_disc": 1.0}), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_turned_photograph_has_the_turned_answer(tiles, axis):
     """All four looks are the same for it; without mirror images its answer differs."""
@@ -325,7 +329,7 @@ def test_more_looks_need_the_photograph_itself(predictor):
 # --- the evaluation and the predictor are one ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mirror", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
     image, model = photograph(), predictor.model
     cv2.imwrite(str(tmp_path / "eye.png"), image[..., ::-1])
