@@ -6,7 +6,8 @@ from threading import Lock
 
 import numpy as np
 
-from sam_med2d.data.photographs import Photograph, read_pixels
+from sam_med2d.data.image_io import COPY_AGAIN, read_image
+from sam_med2d.data.photographs import Photograph
 from sam_med2d.inference.photograph_prediction import Answer, Encoded, answers, encode, refined
 from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
@@ -27,7 +28,7 @@ class Annotator:
         """A photograph, RGB uint8 [H, W, 3], upright. Raises DataError for a file that cannot be read."""
         with self._lock:
             kept = self._kept.get(number)
-        return kept.image if kept else read_pixels(self.photographs[number].path, max_pixels=self.max_pixels)
+        return kept.image if kept else self._read(number)
 
     def answer(
         self,
@@ -58,9 +59,11 @@ class Annotator:
     def _encoded(self, number: int) -> Encoded:
         """A photograph with its embedding; the one that was not asked about for longest is forgotten."""
         if number not in self._kept:
-            image = read_pixels(self.photographs[number].path, max_pixels=self.max_pixels)
-            self._kept[number] = encode(self.model, image)
+            self._kept[number] = encode(self.model, self._read(number))
         self._kept.move_to_end(number)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return self._kept[number]
+
+    def _read(self, number: int) -> np.ndarray:
+        return read_image(self.photographs[number].path, max_pixels=self.max_pixels, advice=COPY_AGAIN)

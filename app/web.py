@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.annotations import Annotations
 from app.annotator import Annotator
-from sam_med2d.data.image_formats import size_of
+from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.visualization.overlays import OUTLINES

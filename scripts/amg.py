@@ -29,8 +29,8 @@ if __package__ in (None, ""):
 
 from tqdm import tqdm
 
-from sam_med2d.data.mask_folder import photographs
-from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, read_pixels
+from sam_med2d.data.image_io import COPY_AGAIN, read_image
+from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, photographs_in
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.runtime.cli import parse_with_given, run_main, setup_logging
 from sam_med2d.runtime.devices import resolve_device
@@ -113,7 +113,7 @@ def find_photographs(path: Path) -> list[Path]:
     """The photograph, or those of a folder. Raises UsageError where there is none, or where two have one name."""
     if path.is_file():
         return [path]
-    found = [record.image for record in photographs(path)] if path.is_dir() else []
+    found = photographs_in(path, below=False) if path.is_dir() else []
     if not found:
         raise UsageError(f"--input {path}: no photograph is there.")
     if twice := [name for name, times in Counter(image.stem for image in found).items() if times > 1]:
@@ -156,7 +156,8 @@ def generate(args: argparse.Namespace) -> int:
     found, unreadable = 0, 0
     for path in tqdm(images, desc="photographs", unit="image"):
         try:
-            records = generator.generate(read_pixels(path, max_pixels=args.max_pixels))
+            image = read_image(path, max_pixels=args.max_pixels, advice=COPY_AGAIN)
+            records = generator.generate(image)
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
             unreadable += 1

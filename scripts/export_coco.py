@@ -23,8 +23,7 @@ if __package__ in (None, ""):
 
 from tqdm import tqdm
 
-from sam_med2d.data.image_formats import size_of
-from sam_med2d.data.image_io import read_mask
+from sam_med2d.data.image_io import read_mask, size_of
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import SPLITS, Record, has_map, load_index
 from sam_med2d.dataset_conversion.polygons import outlines

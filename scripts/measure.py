@@ -31,7 +31,7 @@ import cv2
 from tqdm import tqdm
 
 from sam_med2d import measurement
-from sam_med2d.data.mask_folder import photographs, with_masks
+from sam_med2d.data.mask_folder import records_in, with_masks
 from sam_med2d.data.record_checks import repeated_masks
 from sam_med2d.data.records import SPLITS, Record, has_map, load_index, structures_in
 from sam_med2d.errors import DataError, UsageError, raise_problems
@@ -66,7 +66,7 @@ def find_records(args: argparse.Namespace) -> list[Record]:
         found = [record for split in splits for record in load_index(args.data, split, without_masks=True)]
         records = [record for record in found if record.masks or record.absent]
     elif args.masks:
-        records = photographs(args.data)
+        records = records_in(args.data)
     else:
         raise UsageError(f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks.")
     if not records:

@@ -1,148 +1,259 @@
-"""Any picture that Pillow or OpenCV reads -> arrays: palette, alpha, 16 bits, EXIF rotation, gzip."""
+"""Files of pictures -> pixels as stored, upright: the decoding under `image_io`, which says what the pixels mean.
+
+OpenCV decodes where it gives the values as they are stored: JPEG, PNG, TIFF and BMP in grey or RGB. Pillow decodes the
+rest (palettes, GIF, CMYK, PPM, floats), and what OpenCV fails at.
+"""
 
 import gzip
 import io
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from sam_med2d.errors import DataError, UnreadableError
+from sam_med2d.errors import DataError, MissingError, UnreadableError
 
 MAX_PIXELS = 200_000_000  # of one picture; 0.6 GB in memory
 MAX_FILE_BYTES = 1 << 30  # of one picture, unpacked
-COPIED = ("JPEG", "PNG")  # formats that every reader of a data set understands
+BY_OPENCV = ("JPEG", "PNG", "TIFF", "BMP")  # Pillow's names
+PLAIN = ("JPEG", "PNG")  # formats that every program understands
+# what a user can do about a file that cannot be opened, where a map lists it and elsewhere
+CHECK_MAP, COPY_AGAIN = "check the path in the map", "copy it again, or leave it out"
 Image.MAX_IMAGE_PIXELS = None  # the limit above, with its message, stands in its place
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_SIZE = (0x0100, 0x0101)  # TIFF tags of width and height
-_PNG_DEPTH = 24  # place of the bits of a channel
+_PNG_START, _PNG_DEPTH, _PNG_COLOUR = b"\x89PNG\r\n\x1a\n", 24, 25  # places of a channel's bits and of a colour type
+_PNG_PALETTE, _PNG_GREY_ALPHA, _PNG_RGB_ALPHA = 3, 4, 6  # colour types
+_PNG_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # that may name an orientation
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a segment with the picture's size
+_BMP_BITS = slice(28, 30)  # of a pixel
+_JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA  # EXIF or XMP; the pixels
+_FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # of Pillow, in damaged files
 
 
-def read_bytes(path: Path) -> bytes:
-    """Content of a file, unpacked where its name ends in .gz. Raises DataError that names the file."""
-    try:
-        if path.suffix.lower() != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise UnreadableError(f"{path} cannot be read ({error}): copy or download it again") from error
-    if len(content) > MAX_FILE_BYTES:
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """Pixels of a file, upright and as stored.
+
+    values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, uint8, uint16, int32 or float32.
+    alpha: [H, W], opaque where highest; None for a file without a channel of transparency.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None = None
+
+
+def read_bytes(path: Path, *, advice: str = COPY_AGAIN) -> bytes:
+    """Content of a file, unpacked where its name ends in .gz.
+
+    Args:
+        path: the file.
+        advice: what the user can do about a file that cannot be opened.
+
+    Raises:
+        MissingError: the file cannot be opened.
+        UnreadableError: the file cannot be unpacked.
+        DataError: the file unpacks to more than MAX_FILE_BYTES.
+    """
+    packed = path.suffix.lower() == ".gz"
+    with opened(path, advice=advice) as file:
+        content = file.read(MAX_FILE_BYTES + 1 if packed else -1)
+    if packed and len(content) > MAX_FILE_BYTES:
         raise DataError(f"{path} unpacks to more than {MAX_FILE_BYTES >> 20} MB: no picture of a data set is so large")
     return content
 
 
-def read_photograph(path: Path) -> tuple[np.ndarray, bool]:
-    """A photograph as RGB uint8 [H, W, 3], upright, and whether the file may be copied as it is.
-
-    16 bits become 8, transparency becomes black. A file may be copied if it is an 8-bit JPEG or PNG in RGB or grey,
-    not rotated by EXIF. Raises DataError that names the file.
-    """
-    content = read_bytes(path)
-    picture = _open(path, content)
-    plain = picture.format in COPIED and picture.mode in ("RGB", "L") and orientation_of(_exif(path, picture)) == 1
-    if plain and not (picture.format == "PNG" and content[_PNG_DEPTH] == 16):  # Pillow calls these RGB too
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if pixels is not None:
-            return pixels, path.suffix.lower() != ".gz"
-    values = _pixels(path, picture, content, palette="RGB")
-    values = _to_8_bits(values)
-    if values.ndim == 2:
-        values = np.repeat(values[..., None], 3, axis=2)
-    if values.shape[2] == 2:  # grey with alpha
-        values = values[..., [0, 0, 0, 1]]
-    if values.shape[2] == 4:
-        values = values[..., :3] * (values[..., 3:] / 255.0)
-    return np.ascontiguousarray(np.round(values[..., :3]).astype(np.uint8)), False
-
-
-def read_values(path: Path, *, palette: str | None = None) -> np.ndarray:
-    """A mask file's values as stored: [H, W] grey values or palette indices, or [H, W, 3] colours; upright.
-
-    palette: "RGB" gives a palette's colours instead of its indices.
-    Alpha is dropped where it says nothing (the same everywhere); else transparent pixels are 0, and where the rest
-    is black, opaque ones are the mask (255). Raises DataError that names the file.
-    """
-    content = read_bytes(path)
-    values = _pixels(path, _open(path, content), content, palette=palette)
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values = _without_alpha(values[..., :-1], values[..., -1])
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    return values
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture, upright, from its header. Raises DataError that names the file."""
-    picture = _open(path, read_bytes(path))
-    return upright_size(picture, _exif(path, picture))
-
-
-def upright_size(picture: Image.Image, exif: Image.Exif) -> tuple[int, int]:
-    """(height, width) of an opened picture once it is turned as its EXIF says."""
-    width, height = picture.size
-    if picture.format == "TIFF":  # whose size some versions of Pillow have turned already
-        width, height = (picture.tag_v2[tag] for tag in _TIFF_SIZE)
-    return (width, height) if 5 <= orientation_of(exif) <= 8 else (height, width)
-
-
-def orientation_of(exif: Image.Exif) -> int:
-    """1 for upright, 2 to 8 for what must be turned; from 5 on, width and height change places."""
-    return exif.get(_ORIENTATION, 1)
-
-
-def _exif(path: Path, picture: Image.Image) -> Image.Exif:
-    """All that EXIF says; Pillow decodes a PNG to look behind its pixels. Raises DataError that names the file."""
+@contextmanager
+def opened(path: Path, *, advice: str = COPY_AGAIN) -> Iterator[IO[bytes]]:
+    """A file of bytes, unpacked where its name ends in .gz; raises as `read_bytes`."""
     try:
-        return picture.getexif()
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableError(f"{path} is not a whole picture ({error}): copy or download it again") from error
+        file = path.open("rb")
+    except (OSError, ValueError) as error:  # the second for what no path can be: a zero byte, half a surrogate pair
+        reason = getattr(error, "strerror", None) or error
+        raise MissingError(f"{path} cannot be opened ({reason}): {advice}") from error
+    with file:
+        try:
+            yield gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
+        except (OSError, EOFError, zlib.error) as error:
+            raise UnreadableError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 
-def _open(path: Path, content: bytes) -> Image.Image:
-    """The picture's header; its size is checked."""
+def decode(path: Path, content: bytes, *, indices: bool = False, max_pixels: int | None = None) -> DecodedImage:
+    """The first page of a picture.
+
+    Args:
+        path: names the file in messages.
+        content: the file's bytes.
+        indices: gives a palette's indices instead of its colours.
+        max_pixels: the user's limit (--max_pixels); None for MAX_PIXELS.
+
+    Raises:
+        UnreadableError: this is not a whole picture.
+        DataError: the picture is larger than the limit; nothing of it was decoded.
+    """
+    file = io.BytesIO(content)
+    size = _quick_size(file)
+    picture = None if size else _open(path, file)
+    _check_pixels(path, size or picture.size[::-1], max_pixels)
+    return _by_opencv(path, content, picture) or _by_pillow(path, picture, indices=indices)
+
+
+def size_of(path: Path, *, advice: str = COPY_AGAIN) -> tuple[int, int]:
+    """(height, width) of a picture, upright, from its header; raises as `read_bytes` and `decode`."""
+    with opened(path, advice=advice) as file:
+        if size := _quick_size(file):
+            return size
+        picture = _open(path, file)
+        width, height = picture.size
+        if picture.format == "TIFF":  # whose size some versions of Pillow have turned already
+            width, height = (picture.tag_v2[tag] for tag in _TIFF_SIZE)
+        return (width, height) if _orientation(path, picture) >= 5 else (height, width)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether every program reads a file alike: an upright JPEG or PNG in grey or RGB of 8 bits; raises as `decode`."""
+    if path.suffix.lower() == ".gz":
+        return False
+    with opened(path) as file:
+        picture = _open(path, file)
+        if picture.format not in PLAIN or picture.mode not in ("RGB", "L") or _orientation(path, picture) != 1:
+            return False
+        file.seek(_PNG_DEPTH)
+        return picture.format == "JPEG" or file.read(1)[0] <= 8  # Pillow calls 16 bits RGB too
+
+
+def _quick_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """(height, width) of a JPEG, PNG or BMP that OpenCV decodes as stored and that says nothing of an orientation.
+
+    None for any other file: Pillow then reads the header, which takes as long as OpenCV takes for a small mask.
+    """
+    start = file.read(_BMP_BITS.stop).ljust(_BMP_BITS.stop, b"\0")
+    size = None
+    if start.startswith(_PNG_START):
+        width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
+        size = (height, width) if depth >= 8 and colour != _PNG_PALETTE and _png_is_silent(file) else None
+    elif start.startswith(b"\xff\xd8\xff"):
+        size = _jpeg_size(file)
+    elif start.startswith(b"BM") and start[_BMP_BITS] == b"\x18\0":  # 24
+        width, height = struct.unpack_from("<ii", start, 18)
+        size = abs(height), width
+    file.seek(0)
+    return size
+
+
+def _png_is_silent(file: IO[bytes]) -> bool:
+    """Whether a PNG is there to its end and no part of it may name an orientation."""
+    file.seek(len(_PNG_START))
+    while len(head := file.read(8 + len(_PNG_TEXTS[0]))) >= 8:
+        length, kind, text = *struct.unpack_from(">I4s", head), head[8:]
+        if kind == b"eXIf" or (kind in (b"iTXt", b"tEXt", b"zTXt") and text.startswith(_PNG_TEXTS)):
+            return False
+        if kind == b"IEND":
+            return True
+        file.seek(length + 12 - len(head), io.SEEK_CUR)
+    return False
+
+
+def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """(height, width) of a JPEG of 8 bits in grey or three colours without EXIF and XMP; None of another."""
+    file.seek(2)
+    size = None
+    while len(head := file.read(10)) == 10 and head[0] == 0xFF and head[1] != _JPEG_APP1:
+        if head[1] == _JPEG_SCAN:
+            return size
+        length, depth, height, width, channels = struct.unpack_from(">HBHHB", head, 2)
+        if head[1] in _JPEG_FRAMES and depth == 8 and channels in (1, 3) and height:
+            size = height, width
+        file.seek(length + 2 - len(head), io.SEEK_CUR)
+    return None
+
+
+def _open(path: Path, file: IO[bytes]) -> Image.Image:
+    """The picture's header."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which nobody needs here
-            picture = Image.open(io.BytesIO(content))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableError(f"{path} is not a picture that can be read: copy or download it again") from error
-    if picture.width * picture.height > MAX_PIXELS:
-        raise DataError(
-            f"{path} is {picture.width} x {picture.height} pixels; up to {MAX_PIXELS / 1e6:.0f} million are read"
-        )
-    return picture
+            return Image.open(file)
+    except _FAULTS as error:
+        raise _unreadable(path, "no format that is read here") from error
 
 
-def _white_first(picture: Image.Image) -> bool:
-    """Whether a palette picture is black and white with white as index 0, as Pillow writes some GIF files."""
-    if picture.mode != "P":
-        return False
-    palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
-    used = palette[np.flatnonzero(picture.histogram()[: len(palette)])]
-    return len(used) == 2 and (used == used[:, :1]).all() and used[0, 0] > used[1, 0]
+def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:
+    height, width = size
+    if height * width > (max_pixels or MAX_PIXELS):
+        limit = f"; up to {MAX_PIXELS / 1e6:.0f} million are read"
+        if max_pixels:
+            limit = (
+                f", more than --max_pixels {max_pixels}: make it smaller, or raise the limit (to {MAX_PIXELS} at most; "
+                "each million needs up to 30 MB of memory)"
+            )
+        raise DataError(f"{path} is {width} x {height} pixels{limit}")
 
 
-def _pixels(path: Path, picture: Image.Image, content: bytes, *, palette: str | None) -> np.ndarray:
-    """All pixels, upright; palette indices stay unless a mode is given for them."""
+def _orientation(path: Path, picture: Image.Image) -> int:
+    """By EXIF: 1 for upright, 2 to 8 for what must be turned; from 5 on, width and height change places.
+
+    Pillow decodes a PNG to look behind its pixels.
+    """
     try:
-        if picture.mode == "RGB" and picture.format in ("PNG", "TIFF"):
-            # Pillow gives 16-bit colour with 8 bits
-            deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-            if deep is not None and deep.dtype == np.uint16 and deep.ndim == 3:
-                colours = deep[..., :3][..., ::-1]  # OpenCV has turned a TIFF, but not a PNG
-                return _turned(colours, orientation_of(picture.getexif())) if picture.format == "PNG" else colours
-        if picture.mode == "P" and palette:
-            picture = picture.convert("RGBA" if "transparency" in picture.info else palette)
+        return (picture.tag_v2 if picture.format == "TIFF" else picture.getexif()).get(_ORIENTATION, 1)
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, reason: object) -> UnreadableError:
+    return UnreadableError(f"{path} is not a whole picture ({reason}): copy or convert it again")
+
+
+def _by_opencv(path: Path, content: bytes, picture: Image.Image | None) -> DecodedImage | None:
+    """The picture where OpenCV gives it as stored; else None. picture: its header, None where it had a quick size."""
+    has_alpha = content.startswith(_PNG_START) and content[_PNG_COLOUR] in (_PNG_GREY_ALPHA, _PNG_RGB_ALPHA)
+    if picture and not (picture.format in BY_OPENCV and (has_alpha or picture.mode in ("L", "RGB"))):
+        return None
+    try:
+        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a size in the header that cannot be
+        stored = None
+    if stored is None and (picture is None or picture.format in PLAIN):  # Pillow takes some that are cut off for whole
+        raise _unreadable(path, "OpenCV cannot decode it")
+    if stored is None or stored.dtype not in (np.uint8, np.uint16):
+        return None
+    orientation = _orientation(path, picture) if picture else 1
+    if picture and picture.format == "TIFF":  # OpenCV turns those of 16 bits, which Pillow gives with 8
+        if orientation != 1 and stored.dtype == np.uint8:
+            return None
+        orientation = 1
+    stored = _turned(stored, orientation)
+    if stored.ndim == 2:
+        return DecodedImage(stored)
+    alpha = stored[..., 3] if has_alpha else None
+    if has_alpha and content[_PNG_COLOUR] == _PNG_GREY_ALPHA:  # OpenCV gives three equal channels
+        return DecodedImage(stored[..., 0], alpha)
+    return DecodedImage(cv2.cvtColor(stored[..., :3], cv2.COLOR_BGR2RGB), alpha)
+
+
+def _by_pillow(path: Path, picture: Image.Image, *, indices: bool) -> DecodedImage:
+    try:
+        if picture.mode == "P" and not indices:
+            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
         elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             picture = picture.convert("RGB")
         values = np.asarray(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, EOFError, cv2.error) as error:
-        raise UnreadableError(f"{path} is not a whole picture ({error}): copy or download it again") from error
-    return values.astype(np.uint8) if values.dtype == bool else values
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+    if values.ndim == 2 or values.shape[2] == 3:
+        return DecodedImage(values)
+    colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
+    return DecodedImage(colours, values[..., -1])
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -151,23 +262,4 @@ def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]
-    return values[:, ::-1] if orientation in (2, 3, 6, 7) else values
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """uint8; 16-bit pictures of 12-bit cameras (no value above 4095) by their 12 bits; what is not finite is 0."""
-    if values.dtype == np.uint8:
-        return values
-    values = np.nan_to_num(values.astype(np.float64), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    highest = values.max(initial=0)
-    full = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 4095.0 if highest <= 4095 else 65535.0
-    return np.round(values * (255.0 / full)).clip(0, 255).astype(np.uint8)
-
-
-def _without_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    if alpha.min() == alpha.max():
-        return colours
-    opaque = alpha > alpha.max() / 2
-    if not colours[opaque].any():
-        return np.where(opaque, 255, 0).astype(np.uint8)
-    return np.where(opaque[..., None], colours, 0)
+    return np.ascontiguousarray(values[:, ::-1] if orientation in (2, 3, 6, 7) else values)

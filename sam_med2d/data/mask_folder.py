@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.photographs import photographs_in
 from sam_med2d.data.records import MaskRef, Record, saved_name, structure_of
 from sam_med2d.errors import raise_problems
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
-
-def photographs(folder: Path) -> list[Record]:
-    """The pictures that lie in a folder itself, by name, without masks."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file())
-    return [Record(path, (), folder.resolve().name) for path in found]
+def records_in(folder: Path) -> list[Record]:
+    """The photographs that lie in a folder itself, in order of their paths, as records without masks."""
+    return [Record(path, (), folder.resolve().name) for path in photographs_in(folder, below=False)]
 
 
 def with_masks(records: Sequence[Record], folder: Path) -> tuple[list[Record], list[Path]]:
@@ -30,8 +27,8 @@ def with_masks(records: Sequence[Record], folder: Path) -> tuple[list[Record], l
     masks: dict[int, list[MaskRef]] = {}
     seen: dict[tuple[int, str, str], Path] = {}
     problems, rest = [], []
-    for path in sorted(Tree(folder).files.values()):
-        if path.suffix.lower() not in PICTURES or os.path.abspath(path) in own:
+    for path in photographs_in(folder):
+        if os.path.abspath(path) in own:
             continue
         owners, structure = names.of(path)
         if not owners:

@@ -1,21 +1,17 @@
-"""Photographs of folders, files and patterns: their names in the results, their sizes, their pixels."""
+"""The finder of photographs, for every command: in folders, by names and patterns; and their names in the results."""
 
 import argparse
 import glob
 import itertools
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_formats import MAX_PIXELS, read_photograph, upright_size
-from sam_med2d.errors import DataError, UsageError
+from sam_med2d.data.image_formats import MAX_PIXELS
+from sam_med2d.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 MAGIC = "*?["
@@ -31,6 +27,21 @@ class Photograph:
     @property
     def stem(self) -> str:
         return self.name.rsplit("/", maxsplit=1)[-1]
+
+
+def is_photograph(path: Path) -> bool:
+    """Whether a file has the name of a photograph, and none that hides it."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def photographs_in(folder: Path, *, below: bool = True) -> list[Path]:
+    """The photographs of a folder, and with `below` of the folders in it, in order of their paths.
+
+    Raises:
+        DataError: one of the folders cannot be read, or is a link to a folder that it lies in.
+    """
+    files = Tree(folder).files.values() if below else folder.iterdir()
+    return sorted(path for path in files if is_photograph(path))
 
 
 def find_photographs(inputs: Sequence[str], results: Sequence[Path] = ()) -> list[Photograph]:
@@ -60,18 +71,14 @@ def _expand(text: str) -> tuple[list[Path], Path]:
         raise UsageError("INPUT is empty: give a photograph, a folder or a pattern; . is the current folder.")
     path = Path(text)
     if path.is_dir():
-        return [file for file in Tree(path).files.values() if _is_photograph(file)], path
+        return photographs_in(path), path
     if path.exists():
         return [path], path.parent
     if not any(sign in text for sign in MAGIC):
         raise UsageError(f"INPUT {text} does not exist.")
     matches = [Path(match) for match in glob.glob(text, recursive=True)]
     fixed = itertools.takewhile(lambda part: not any(sign in part for sign in MAGIC), path.parts)
-    return [file for file in matches if _is_photograph(file)], Path(*fixed)
-
-
-def _is_photograph(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return [file for file in matches if is_photograph(file)], Path(*fixed)
 
 
 def _named(paths: Sequence[Path], root: Path) -> list[Photograph]:
@@ -97,27 +104,6 @@ def check_text(what: str, name: str) -> None:
         raise UsageError(f"{what} {shown}: this name is no UTF-8 text, as tables and JSON need it: rename it.")
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of a photograph, upright, from its header. Raises DataError that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                return upright_size(picture, _exif(picture))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or "no picture that can be read"
-        raise DataError(f"{path} cannot be opened ({reason}): copy it again, or leave it out") from error
-
-
-def _exif(picture: Image.Image) -> Image.Exif:
-    """What the header says; Pillow would decode a whole PNG to look behind its pixels too."""
-    if picture.format != "PNG":
-        return picture.getexif()
-    found = Image.Exif()
-    found.load(picture.info.get("exif", b""))
-    return found
-
-
 def add_max_pixels(group: argparse._ActionsContainer) -> None:
     """The flag --max_pixels of commands that read photographs of any size."""
     text = "larger photographs are left out (default: 100 million)"
@@ -128,18 +114,3 @@ def check_max_pixels(max_pixels: int) -> None:
     """Raises UsageError for a limit that lets nothing through, or more than is read at all."""
     if not 0 < max_pixels <= MAX_PIXELS:
         raise UsageError(f"--max_pixels {max_pixels}: give 1 to {MAX_PIXELS}.")
-
-
-def read_pixels(path: Path, *, max_pixels: int) -> np.ndarray:
-    """A photograph as RGB uint8 [H, W, 3], upright; nothing is decoded of one that is too large.
-
-    16 bits become 8 (by 12 bits where no value is above 4095), grey gets three equal channels, transparency becomes
-    black. Raises DataError that names the file.
-    """
-    height, width = size_of(path)
-    if height * width > max_pixels:
-        raise DataError(
-            f"{path} is {width} x {height} pixels, more than --max_pixels {max_pixels}: make it smaller, or raise the "
-            f"limit (to {MAX_PIXELS} at most; each million needs up to 30 MB of memory)"
-        )
-    return read_photograph(path)[0]

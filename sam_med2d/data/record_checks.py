@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sam_med2d.data.image_io import _read, read_image, read_mask
+from sam_med2d.data.image_io import CHECK_MAP, read_bytes, read_image, read_mask
 from sam_med2d.data.records import MaskRef, Record, load_index, promptable
 from sam_med2d.errors import DataError, SizeError, raise_problems
 
@@ -90,7 +90,7 @@ def data_digest(records: Sequence[Record]) -> str:
     names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
     paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(lambda path: _digest(_read(path)), paths))
+        contents = list(pool.map(lambda path: _digest(read_bytes(path, advice=CHECK_MAP)), paths))
     return _digest(json.dumps([names, contents]).encode())
 
 

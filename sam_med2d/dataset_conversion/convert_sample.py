@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam_med2d.data.image_formats import read_photograph, read_values
+from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_image, read_values
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
 from segment_anything.utils.field_of_view import find_fov, fov_mask
@@ -87,7 +87,7 @@ def convert(sample: Sample, options: Options, out: Path) -> list[dict[str, Any]]
 
 def _read(sample: Sample, options: Options) -> tuple[Picture, int, int]:
     """The photograph with its masks, cut to its part and its field of view, and the file's height and width."""
-    pixels, as_it_is = read_photograph(sample.image)
+    pixels = read_image(sample.image, advice=COPY_AGAIN)
     height, width = pixels.shape[:2]
     left, top, right, bottom = (round(f * n) for f, n in zip(sample.part, (width, height) * 2, strict=True))
     pixels = pixels[top:bottom, left:right]
@@ -98,7 +98,7 @@ def _read(sample: Sample, options: Options) -> tuple[Picture, int, int]:
         top, left, bottom, right = top + crop[0], left + crop[1], top + crop[2], left + crop[3]
         pixels = _cut(pixels, crop)
         masks = [(structure, _cut(mask, crop)) for structure, mask in masks]
-    unchanged = as_it_is and pixels.shape[:2] == (height, width)
+    unchanged = pixels.shape[:2] == (height, width) and is_plain(sample.image)
     return Picture(sample.name, pixels, masks, (top, left, bottom, right), unchanged), height, width
 
 
@@ -106,7 +106,7 @@ def _view(sample: Sample, pixels: np.ndarray) -> Window:
     """Bounding box of the field of view: of the data set's own mask if it has one."""
     if sample.field_of_view is None:
         return find_fov(pixels)
-    view = read_values(sample.field_of_view, palette="RGB")
+    view = read_values(sample.field_of_view)
     view = view if view.ndim == 2 else view.max(axis=2)
     if view.shape != pixels.shape[:2] or not view.any():
         raise DataError(f"{sample.field_of_view} is no field of view of {sample.image}: other size, or empty")

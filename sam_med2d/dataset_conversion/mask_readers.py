@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sam_med2d.data.image_formats import read_bytes, read_values
+from sam_med2d.data.image_io import read_bytes, read_values
 from sam_med2d.errors import DataError
 
 
@@ -25,7 +25,7 @@ class White:
     soft: bool = False
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        values = sized(path, size, read_values(path, palette="RGB"))
+        values = sized(path, size, read_values(path))
         values = values.max(axis=2) if values.ndim == 3 else values
         highest = int(values.max(initial=0))
         black = values == 0
@@ -51,7 +51,7 @@ class Values:
     classes: tuple[int, ...]
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        labels = sized(path, size, read_values(path))
+        labels = sized(path, size, read_values(path, indices=True))
         if labels.ndim == 3:
             if (labels != labels[..., :1]).any():
                 raise DataError(f"{path} is in colour: a map of classes has one value a pixel")
@@ -69,7 +69,7 @@ class Colours:
     colours: tuple[tuple[int, int, int], ...]
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        pixels = sized(path, size, read_values(path))
+        pixels = sized(path, size, read_values(path, indices=True))
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         near = (np.abs(pixels.astype(np.int16) - np.array(colour)).max(axis=2) < 64 for colour in self.colours)

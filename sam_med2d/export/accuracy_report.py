@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.image_io import read_image
+from sam_med2d.data.photographs import photographs_in
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import Record, has_map, load_index
 from sam_med2d.errors import UsageError
@@ -26,7 +27,6 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.preprocessing import to_tensor
 
-PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 SPLITS_TO_TEST = ("val", "test", "train")
 TIMED_ROUNDS = 7
 MODES = [parse_mode("box"), parse_mode("1")]
@@ -115,7 +115,7 @@ def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]
     if has_map(folder, "train"):
         paths = [record.image for record in load_index(folder, "train")]
     else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+        paths = photographs_in(folder)
     if not paths:
         raise UsageError(f"--calibration {folder}: there is no photograph in it.")
     for path in _spread(paths, limit):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam_med2d.data.photographs import Photograph, read_pixels
+from sam_med2d.data.image_io import COPY_AGAIN, read_image
+from sam_med2d.data.photographs import Photograph
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, answers
@@ -135,7 +136,7 @@ class Run:
         """The photograph, and its embedding from the cache or the encoder's input."""
         task = Task(photograph)
         try:
-            task.image = read_pixels(photograph.path, max_pixels=self.args.max_pixels)
+            task.image = read_image(photograph.path, max_pixels=self.args.max_pixels, advice=COPY_AGAIN)
             if self.cache:
                 task.key = self.cache.key(photograph.path.read_bytes())
                 task.embedding = self.cache.get(task.key)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sam_med2d.data.photographs import Photograph, size_of
+from sam_med2d.data.image_io import size_of
+from sam_med2d.data.photographs import Photograph
 from sam_med2d.data.records import structure_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.prompts.prompt_file import read_entries

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from sam_med2d.data.photographs import read_pixels
+from sam_med2d.data.image_io import read_image
 from sam_med2d.runtime import cli
 from scripts import predict
 from segment_anything import SamPredictor
@@ -68,7 +68,7 @@ def mask_of(out: Path, row: dict[str, str]) -> np.ndarray:
 
 def predictor_of(weights: Path, path: Path) -> SamPredictor:
     predictor = SamPredictor(build_sam("vit_t", weights))
-    predictor.set_image(read_pixels(path, max_pixels=10**9))
+    predictor.set_image(read_image(path))
     return predictor
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sam_med2d.data.image_io import read_image
-from sam_med2d.data.mask_folder import photographs, with_masks
+from sam_med2d.data.mask_folder import records_in, with_masks
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import MaskRef, Record, load_index, saved_name
 from sam_med2d.errors import DataError
@@ -218,10 +218,10 @@ def test_photographs_of_one_name_cannot_be_told_apart(tmp_path):
         with_masks(records, tmp_path / "masks")
 
 
-def test_masks_beside_their_photographs(tmp_path):
+def test_masks_beside_their_records_in(tmp_path):
     image = records_of(tmp_path, "eye7.png")[0].image
     write(image.parent / "optic_disc" / "eye7.png", dots(1))
-    (record,), rest = with_masks(photographs(image.parent), image.parent)
+    (record,), rest = with_masks(records_in(image.parent), image.parent)
     assert [mask.structure for mask in record.masks] == ["optic_disc"] and not rest
 
 
@@ -344,7 +344,7 @@ def test_all_problems_of_the_files_are_listed_and_nothing_is_written(tmp_path, c
 
 
 @pytest.mark.photographs
-def test_cup_to_disc_ratios_of_real_photographs(fundus):
+def test_cup_to_disc_ratios_of_real_records_in(fundus):
     """Every drawn pair gives a ratio that an eye can have."""
     records = [r for r in load_index(fundus, "val") if {"optic_disc", "optic_cup"} <= {m.structure for m in r.masks}]
     rows = [measure(load(record)[1], np.ones(read_image(record.image).shape[:2], bool)) for record in records[:20]]

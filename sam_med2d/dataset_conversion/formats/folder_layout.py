@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_med2d.data import photographs
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import SPLITS
 from sam_med2d.errors import DataError
@@ -19,7 +20,8 @@ MASK_WORDS = {
     *("ground_truths", "groundtruths", "seg", "segmentation", "segmentations", "target", "targets"),
 }
 VIEW_WORDS = {"fov", "field_of_view"}
-PICTURE = re.compile(r"\.(jpe?g|png|tiff?|bmp|gif|p[bgnp]m|webp)(\.gz)?$", re.IGNORECASE)
+SUFFIXES = "|".join(map(re.escape, (*photographs.SUFFIXES, ".gif", ".pbm", ".pgm", ".pnm")))  # masks have these, too
+PICTURE = re.compile(rf"({SUFFIXES})(\.gz)?$", re.IGNORECASE)
 JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 
 

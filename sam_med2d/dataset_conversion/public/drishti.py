@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_formats import size_of
+from sam_med2d.data.image_io import size_of
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
 from sam_med2d.dataset_conversion.mask_readers import White, read_points, sized
 from sam_med2d.dataset_conversion.samples import Choice

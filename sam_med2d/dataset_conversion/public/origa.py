@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_formats import read_bytes
+from sam_med2d.data.image_io import read_bytes
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
 from sam_med2d.dataset_conversion.mask_readers import Values, sized
 from sam_med2d.dataset_conversion.samples import Choice

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_formats import read_photograph
+from sam_med2d.data.image_io import read_image
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public.drishti import DRISHTI
 from sam_med2d.dataset_conversion.public.g1020 import G1020
@@ -66,7 +66,7 @@ def named(offer: Offer) -> dict[str, Sample]:
 
 def decoded(sample: Sample) -> dict[str, np.ndarray]:
     """The sample's masks, in the size of its part of the photograph."""
-    height, width = read_photograph(sample.image)[0].shape[:2]
+    height, width = read_image(sample.image).shape[:2]
     left, top, right, bottom = (round(f * n) for f, n in zip(sample.part, (width, height) * 2, strict=True))
     return {mask.structure: mask.decode(mask.path, (bottom - top, right - left)) for mask in sample.masks}
 

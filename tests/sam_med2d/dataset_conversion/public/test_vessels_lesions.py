@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_formats import read_photograph, read_values
+from sam_med2d.data.image_io import read_image, read_values
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.public.chase import CHASE
@@ -341,7 +341,7 @@ def test_the_official_tree_is_read(made, name):
     assert tuple(sample.split for sample in offer.samples) == case.splits
     assert set(case.splits) <= case.data_set.counts.keys()
     for sample in offer.samples:
-        assert read_photograph(sample.image)[0].shape == (*SIZE, 3)
+        assert read_image(sample.image).shape == (*SIZE, 3)
         assert {*decoded(sample), *sample.absent} <= set(case.data_set.structures)
 
 
