@@ -46,7 +46,7 @@ def our_table(model: Sam, batch: Batch, prompts: Prompts) -> Table:
     """All columns from one encoding of each image."""
     predictions = predict_batch(model, batch, prompts, COLUMNS, seed=SEED)
     rows = [row for rows in score_batch(batch, predictions, ["dice", "iou"]) for row in rows]
-    return [[(row["dice"], row["iou"]) for row in rows if row["prompt"] == mode.name] for mode in COLUMNS]
+    return [[(row.scores["dice"], row.scores["iou"]) for row in rows if row.prompt == mode.name] for mode in COLUMNS]
 
 
 def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:

@@ -22,9 +22,9 @@ from sam_med2d.data.records import Record, saved_name
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.evaluation import report
 from sam_med2d.evaluation.batch_prediction import BOX, POINTS, STRUCTURE, Mode, Prediction, misplaced, predict_batch
-from sam_med2d.evaluation.grid_ceiling import CEILING
+from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.metrics import SOFT
-from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
+from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.evaluation.unfinished_run import Unfinished
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
@@ -242,7 +242,7 @@ class Evaluator:
                 scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
                 share = seconds / max(1, sum(map(len, scored)))
                 for number, rows in zip(numbers, scored, strict=True):
-                    lines.add(number, [row | {"seconds": share} for row in rows])
+                    lines.add(number, [replace(row, seconds=share).as_columns() for row in rows])
                 bar.update(len(numbers))
         if outside := sum(self.processes.gather(self.outside)):
             logger.warning(
@@ -288,10 +288,10 @@ class Evaluator:
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
             self.model.encode(torch.zeros(count, 3, size, size, device=device))
 
-    def _save(self, row: Row, mask: np.ndarray, probability: np.ndarray) -> None:
+    def _save(self, row: CaseRow, mask: np.ndarray, probability: np.ndarray) -> None:
         """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
-        folder = next(mode.folder for mode in self.modes if mode.name == row["prompt"])
-        name = saved_name(row["mask"])
+        folder = next(mode.folder for mode in self.modes if mode.name == row.prompt)
+        name = saved_name(row.mask)
         if self.args.save_pred:
             overlays.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
         if self.args.save_prob:
@@ -333,13 +333,14 @@ class Evaluator:
             f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"
         )
 
-    def _summarised_rows(self, running: RunningSummary) -> Iterator[Row]:
+    def _summarised_rows(self, running: RunningSummary) -> Iterator[CaseRow]:
         """All rows, in the order of the data; the summary takes them in on the way."""
-        for number, rows in self.work.cases.values():
-            if not rows:  # nothing in the photograph can be asked for
+        for number, entries in self.work.cases.values():
+            if not entries:  # nothing in the photograph can be asked for
                 continue
+            rows = [CaseRow.from_columns(entry) for entry in entries]
             running.add(number, rows)
-            self.seconds += sum(row["seconds"] for row in rows)
+            self.seconds += sum(row.seconds for row in rows)
             yield from rows
 
     def _contact_sheet(self, cases: Sequence[tuple[int, str]]) -> np.ndarray:

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from sam_med2d.evaluation.metrics import MaskPair, dice
 from segment_anything.preprocessing import Frame, coverage
 
-CEILING = "ceiling"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
 
 

@@ -5,26 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam_med2d.evaluation.batch_prediction import STRUCTURE
-from sam_med2d.evaluation.scoring import Row
+from sam_med2d.evaluation.case_row import CaseRow
 
 FEW_ABSENT = 10  # photographs without a structure say half as much as many would
 
 
-def presence_thresholds(rows: Sequence[Row]) -> dict[str, float]:
-    """Probability of each structure from which on it is best held to be there, from cases asked for by name.
+def presence_thresholds(rows: Sequence[CaseRow]) -> dict[str, float]:
+    """Choose the probability of each structure from which on it is held to be there.
 
-    The rows must be of masks that were not withheld. Best is the highest mean Dice of photographs with the structure, 0
-    where it is withheld, plus the share of those without it that come back empty; this share weighs n / (n +
-    FEW_ABSENT) with n photographs without the structure: two of them cannot withhold it from half of the others. Of
-    equal ones it is the lowest threshold, which withholds least. 0, so that nothing is withheld, for a structure that
-    is in every photograph.
+    Best is the highest mean Dice of photographs with the structure, 0 where it is withheld, plus the share of those
+    without it that come back empty; this share weighs n / (n + FEW_ABSENT) with n photographs without the structure:
+    two of them cannot withhold it from half of the others. Of equal ones it is the lowest threshold, which withholds
+    least.
+
+    Args:
+        rows: cases of masks that were not withheld; those of structure prompts count.
+
+    Returns:
+        {structure: threshold in [0, 1]}; 0, so that nothing is withheld, for a structure that is in every photograph.
     """
-    there: dict[str, dict[bool, list[tuple[float, float]]]] = {}
+    cases: dict[str, dict[bool, list[tuple[float, float]]]] = {}
     for row in rows:
-        if row["prompt"] == STRUCTURE:
-            cases = there.setdefault(row["structure"], {True: [], False: []})[not row["absent"]]
-            cases.append((row["presence"], row["dice"]))
-    return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in there.items()}
+        if row.prompt == STRUCTURE:
+            known = cases.setdefault(row.structure, {True: [], False: []})
+            known[not row.absent].append((row.presence, row.scores["dice"]))
+    return {name: _threshold(np.array(found[True]), np.array(found[False])) for name, found in cases.items()}
 
 
 def _threshold(present: np.ndarray, absent: np.ndarray) -> float:

@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.evaluation.summary import Row, RunningSummary
+from sam_med2d.evaluation.case_row import CaseRow
+from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import heading
 from sam_med2d.visualization.tables import table
@@ -24,14 +25,19 @@ CEILING_NOTE = (
 Means = dict[str, dict[str, Any]]  # of each prompt
 
 
-def write_cases(path: Path, rows: Iterable[Row]) -> None:
-    """One CSV line per mask and prompt mode, atomically; the rows are taken one by one."""
-    rows = iter(rows)
-    first = next(rows)
+def write_cases(path: Path, rows: Iterable[CaseRow]) -> None:
+    """Write one CSV line for each row, atomically; the rows are taken one by one.
+
+    Args:
+        path: of the file.
+        rows: at least one, all with the same metrics.
+    """
+    columns = (row.as_columns() for row in rows)
+    first = next(columns)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(first), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(chain([first], rows))
+        writer.writerows(chain([first], columns))
 
 
 def draw(out: Path, running: RunningSummary, summary: dict[str, Any]) -> list[str]:

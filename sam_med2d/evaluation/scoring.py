@@ -1,8 +1,7 @@
 """Predictions -> masks and scores at the original size of the photograph."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,24 +10,34 @@ from torch import Tensor
 from sam_med2d.data.dataset import Batch
 from sam_med2d.data.image_io import read_image
 from sam_med2d.evaluation.batch_prediction import STRUCTURE, Prediction
+from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
-from sam_med2d.evaluation.grid_ceiling import CEILING, Ceilings
+from sam_med2d.evaluation.grid_ceiling import Ceilings
 from sam_med2d.evaluation.metrics import SCORES, SOFT, MaskPair, score
 from sam_med2d.visualization import overlays, plot_style
 from segment_anything.preprocessing import OUTSIDE_LOGIT
 
 METRICS = (*SCORES, VCDR)
-Row = dict[str, Any]
-Save = Callable[[Row, np.ndarray, np.ndarray], None]
+Save = Callable[[CaseRow, np.ndarray, np.ndarray], None]
 
 
 def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> Tensor:
-    """Logits [modes, H, W] of mask `i`; OUTSIDE_LOGIT where it vanished, so that it was neither boxed nor clicked on.
+    """Logits of a mask in the photograph's pixels.
 
-    Those of a structure that is held to be absent are not withheld: they rank its pixels all the same.
+    A mask that vanished in the model frame had neither box nor clicks: its logits are OUTSIDE_LOGIT, but for a
+    structure prompt. Those of a structure that is held to be absent are not withheld: they rank its pixels all the
+    same.
+
+    Args:
+        batch: the photographs and masks that were predicted.
+        i: number of the mask in the batch.
+        predictions: those of the mask, one for each prompt mode.
+
+    Returns:
+        float [modes, H, W], H and W those of the photograph.
     """
     own = batch.frames[int(batch.image_index[i])]
-    vanished = not batch.mask[i].any() and batch.structure_label[i] < 0
+    vanished = _vanished(batch, i)
     logits = []
     for prediction in predictions:
         if vanished and prediction.mode.opening != STRUCTURE:
@@ -48,7 +57,16 @@ def _masks(logits: Tensor, predictions: Sequence[Prediction]) -> np.ndarray:
 
 
 def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Bool masks [modes, H, W] of mask `i`; all False where the mask vanished."""
+    """The predicted masks in the photograph's pixels.
+
+    Args:
+        batch: the photographs and masks that were predicted.
+        i: number of the mask in the batch.
+        predictions: those of the mask, one for each prompt mode.
+
+    Returns:
+        bool [modes, H, W]; all False where the mask vanished or its structure is held to be absent.
+    """
     return _masks(logits_at_original_size(batch, i, predictions), predictions)
 
 
@@ -60,53 +78,93 @@ def score_batch(
     tolerance: float = 2.0,
     save: Save | None = None,
     ceilings: bool = False,
-) -> list[list[Row]]:
-    """Rows of each image: one for each of its masks and modes, scored at original size.
+) -> list[list[CaseRow]]:
+    """Score all predictions of a batch at the photographs' original size.
 
-    tolerance: of nsd, in pixels. ceilings: with the best Dice that the grid of logits can hold. `save` is called
-    with each row, its mask and its probabilities, bool and float32 [H, W]: masks of a whole image are never in memory
-    together.
+    Args:
+        batch: the photographs and masks that were predicted.
+        predictions: those of each mask, one for each prompt mode; none for a mask that was not prompted.
+        metrics: names of METRICS to compute.
+        tolerance: of nsd, in pixels of the photograph.
+        save: called with each row of a structure that is not known to be absent, with its mask, bool [H, W], and its
+            probabilities, float32 [H, W]. Masks of a whole photograph are never in memory together.
+        ceilings: also compute the best Dice that the grid of logits can hold.
+
+    Returns:
+        The rows of each photograph, one for each of its masks and modes.
     """
-    rows: list[list[Row]] = [[] for _ in batch.records]
+    rows: list[list[CaseRow]] = [[] for _ in batch.records]
     ratios = [CupToDisc() for _ in batch.records]
     soft = save is not None or any(name in SOFT for name in metrics)
-    for i, ref in enumerate(batch.refs):
+    for i, own in enumerate(predictions):
         j = int(batch.image_index[i])
-        if not predictions[i]:
-            continue
-        truth = batch.truth[i].astype(bool)
-        whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions[i]) else truth
-        logits = logits_at_original_size(batch, i, predictions[i])
-        masks = _masks(logits, predictions[i])
-        probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(masks)
-        place = {"mask": ref.name, "image": str(batch.records[j].image), "data_set": batch.records[j].data_set}
-        absent = bool(batch.structure_label[i] >= 0)
-        vanished = not absent and not bool(batch.mask[i].any())
-        facts = {"area": int(truth.sum()), "vanished": vanished}
-        best = Ceilings(batch.frames[j])
-        for prediction, mask, probability in zip(predictions[i], masks, probabilities, strict=True):
-            target = whole if prediction.mode.opening == STRUCTURE else truth
-            inside = batch.inside[j] if batch.inside else None
-            soft_part = {"probability": probability, "inside": inside}
-            case = MaskPair(mask, target, structure=ref.structure, tolerance=tolerance, **soft_part)
-            wanted = [name for name in metrics if name != VCDR]
-            scores = dict.fromkeys(metrics, math.nan) | ({} if absent else score(case, wanted))
-            row = place | {"structure": ref.structure, "prompt": prediction.mode.name}
-            prompted = prediction.mode.opening == STRUCTURE or not vanished
-            predicted_iou = prediction.predicted_iou if prompted else math.nan
-            row |= {name: scores[name] for name in metrics} | {"predicted_iou": predicted_iou} | facts
-            row |= {"predicted_area": int(mask.sum()), "presence": prediction.presence, "absent": absent}
-            if ceilings:
-                row[CEILING] = best.of(target, prediction.frame, len(prediction.low_res)) if not absent else math.nan
-            rows[j].append(row | {"missed": case.counts.missed})
-            if VCDR in metrics and not absent:
-                ratios[j].add(ref.structure, prediction.mode.name, mask, truth)
-            if save and not absent:
-                save(row, mask, probability)
-    if VCDR in metrics:
-        for image_rows, ratio in zip(rows, ratios, strict=True):
-            ratio.write(image_rows)
-    return rows
+        for prediction, pair, ceiling in _pairs(batch, i, own, tolerance=tolerance, soft=soft, ceilings=ceilings):
+            row = _row(batch, i, prediction, pair, metrics, ceiling)
+            rows[j].append(row)
+            if VCDR in metrics and not row.absent:
+                ratios[j].add(row.structure, row.prompt, pair.predicted, batch.truth[i].astype(bool))
+            if save and not row.absent:
+                save(row, pair.predicted, pair.probability)
+    return [ratio.added_to(own) for ratio, own in zip(ratios, rows, strict=True)]
+
+
+def _pairs(
+    batch: Batch, i: int, predictions: Sequence[Prediction], *, tolerance: float, soft: bool, ceilings: bool
+) -> Iterator[tuple[Prediction, MaskPair, float | None]]:
+    """Each prediction of mask `i` with what it is scored on, and its ceiling; soft: with probabilities.
+
+    A structure prompt is scored on all masks of the structure as one.
+    """
+    if not predictions:
+        return
+    j = int(batch.image_index[i])
+    truth = batch.truth[i].astype(bool)
+    whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions) else truth
+    logits = logits_at_original_size(batch, i, predictions)
+    probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(logits)
+    best = Ceilings(batch.frames[j])
+    for prediction, mask, probability in zip(predictions, _masks(logits, predictions), probabilities, strict=True):
+        target = whole if prediction.mode.opening == STRUCTURE else truth
+        pair = MaskPair(
+            mask,
+            target,
+            structure=batch.refs[i].structure,
+            tolerance=tolerance,
+            probability=probability,
+            inside=batch.inside[j] if batch.inside else None,
+        )
+        yield prediction, pair, best.of(target, prediction.frame, len(prediction.low_res)) if ceilings else None
+
+
+def _row(
+    batch: Batch, i: int, prediction: Prediction, pair: MaskPair, metrics: Sequence[str], ceiling: float | None
+) -> CaseRow:
+    """The row of a prediction of mask `i`; VCDR stays NaN: it needs the photograph's other masks."""
+    record = batch.records[int(batch.image_index[i])]
+    absent, vanished = bool(batch.structure_label[i] >= 0), _vanished(batch, i)
+    known = {} if absent else score(pair, [name for name in metrics if name != VCDR])
+    prompted = prediction.mode.opening == STRUCTURE or not vanished
+    return CaseRow(
+        mask=batch.refs[i].name,
+        image=str(record.image),
+        data_set=record.data_set,
+        structure=batch.refs[i].structure,
+        prompt=prediction.mode.name,
+        scores={name: known.get(name, math.nan) for name in metrics},
+        predicted_iou=prediction.predicted_iou if prompted else math.nan,
+        area=int(np.count_nonzero(batch.truth[i])),
+        vanished=vanished,
+        predicted_area=int(pair.predicted.sum()),
+        presence=prediction.presence,
+        absent=absent,
+        ceiling=ceiling,
+        missed=pair.counts.missed,
+    )
+
+
+def _vanished(batch: Batch, i: int) -> bool:
+    """Whether mask `i`, of a structure that is there, has no pixel in the model frame."""
+    return bool(not batch.mask[i].any() and batch.structure_label[i] < 0)
 
 
 def _whole(batch: Batch, i: int) -> np.ndarray:
@@ -120,7 +178,16 @@ def _whole(batch: Batch, i: int) -> np.ndarray:
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:
-    """A tile (`figures.draw_case`) of each prediction of mask `i`, on its photograph at original size."""
+    """Draw the predictions of a mask on its photograph.
+
+    Args:
+        batch: the photographs and masks that were predicted.
+        i: number of the mask in the batch.
+        predictions: those of the mask, one for each prompt mode.
+
+    Returns:
+        A tile (`overlays.draw_case`) for each prediction, RGB uint8.
+    """
     image_index = int(batch.image_index[i])
     image, frame = read_image(batch.records[image_index].image), batch.frames[image_index]
     truth = batch.truth[i].astype(bool)

@@ -187,5 +187,5 @@ def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: boo
         prompts = make_prompts(batch, point_num=1, seed=0)
         for name, model in models.items():
             found = predict_batch(model, batch, prompts, MODES, seed=0, multimask=multimask)
-            totals[name] += [row["dice"] for rows in score_batch(batch, found, ["dice"]) for row in rows]
+            totals[name] += [row.scores["dice"] for rows in score_batch(batch, found, ["dice"]) for row in rows]
     return {name: float(np.mean(values)) for name, values in totals.items()}, len(totals[next(iter(models))])

@@ -9,7 +9,8 @@ import torch
 from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
 from sam_med2d.data.records import Record
 from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predict_batch
-from sam_med2d.evaluation.scoring import Row, draw_predictions, score_batch
+from sam_med2d.evaluation.case_row import CaseRow
+from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.prompts.prompt_file import Prompts, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Preprocessing
@@ -70,13 +71,13 @@ class Validation:
             self.prompts |= make_prompts(batch, point_num=1, seed=seed)
 
     @torch.no_grad()
-    def run(self, model: Sam) -> tuple[list[Row], Tiles]:
+    def run(self, model: Sam) -> tuple[list[CaseRow], Tiles]:
         """Rows of this process's masks and prompts, and the tiles of its pictured cases by the case's number.
 
         The model is taken as it is: the caller has put it in evaluation mode and chosen its weights. A case has
         a tile for each of PICTURED_PROMPTS, RGB uint8.
         """
-        rows: list[Row] = []
+        rows: list[CaseRow] = []
         tiles: Tiles = {}
         for batch in self.loader:
             batch = batch.to(self.device)
@@ -94,7 +95,7 @@ class Validation:
         return {self.cases[batch.refs[i].key]: draw_predictions(batch, i, chosen[i]) for i in pictured}
 
 
-def merge(shares: Sequence[tuple[list[Row], Tiles]]) -> tuple[list[Row], list[np.ndarray]]:
+def merge(shares: Sequence[tuple[list[CaseRow], Tiles]]) -> tuple[list[CaseRow], list[np.ndarray]]:
     """What the processes' runs returned, as one: all rows, and the tiles in the order of their cases."""
     rows = [row for own, _ in shares for row in own]
     tiles = {number: pair for _, own in shares for number, pair in own.items()}

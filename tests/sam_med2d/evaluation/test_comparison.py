@@ -11,6 +11,7 @@ from sam_med2d.evaluation import comparison
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
 from sam_med2d.evaluation.report import write_cases
 from scripts import compare
+from tests.helpers.case_rows import case_row
 
 STRUCTURES, PROMPTS = ("optic_disc", "vessel"), ("box", "1")
 SETTINGS = {"--seed": 0, "--prompts": ["box", "1"], "preprocessing": {"image_size": 64}, "weights": "aa", "data": "dd"}
@@ -32,7 +33,7 @@ def make_rows(photographs: int = 40, *, seed: int = 0, shift: float = 0.0) -> li
 
 
 def write_run(folder: Path, rows: list[dict], **settings) -> Path:
-    write_cases(folder / "cases.csv", rows)
+    write_cases(folder / "cases.csv", map(case_row, rows))
     (folder / "summary.json").write_text(json.dumps({"settings": SETTINGS | settings, "flags": FLAGS}))
     return folder
 

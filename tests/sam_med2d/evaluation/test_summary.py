@@ -2,18 +2,21 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sam_med2d.evaluation import bootstrap, summary
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
+from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.summary import RepresentativeCases, RunningSummary, summarise
+from tests.helpers.case_rows import case_row
 
 PROMPTS, STRUCTURES, DATA_SETS = ("box", "1"), ("optic_disc", "vessel"), ("a", "b")
 
 
-def make_rows(count: int, seed: int = 0) -> list[list[dict]]:
+def make_rows(count: int, seed: int = 0) -> list[list[CaseRow]]:
     """Rows of `count` photographs with 1 to 3 masks each."""
     rng = np.random.default_rng(seed)
     images = []
@@ -22,14 +25,19 @@ def make_rows(count: int, seed: int = 0) -> list[list[dict]]:
         for j in range(rng.integers(1, 4)):
             for prompt in PROMPTS:
                 dice = float(np.clip(ease + rng.normal(0, 0.05), 0, 1))
-                rows.append({"mask": f"{i}_{j}.png", "image": f"{i}.jpg", "data_set": DATA_SETS[i % 2]})
-                rows[-1] |= {"structure": STRUCTURES[j % 2], "prompt": prompt, "dice": dice, "iou": dice / (2 - dice)}
-                rows[-1] |= {"predicted_iou": float(rng.uniform()), "vanished": j == 2, "missed": dice < 0.3}
+                row = {"mask": f"{i}_{j}.png", "image": f"{i}.jpg", "data_set": DATA_SETS[i % 2]}
+                row |= {"structure": STRUCTURES[j % 2], "prompt": prompt, "dice": dice, "iou": dice / (2 - dice)}
+                row |= {"predicted_iou": float(rng.uniform()), "vanished": j == 2, "missed": dice < 0.3}
+                rows.append(case_row(row))
         images.append(rows)
     return images
 
 
-def summarised(images: list[list[dict]], metrics=("dice", "iou")) -> RunningSummary:
+def without_dice(rows: list[CaseRow]) -> list[CaseRow]:
+    return [replace(row, scores={**row.scores, "dice": math.nan}) for row in rows]
+
+
+def summarised(images: list[list[CaseRow]], metrics=("dice", "iou")) -> RunningSummary:
     found = RunningSummary(metrics)
     for number, rows in enumerate(images):
         found.add(number, rows)
@@ -42,13 +50,13 @@ def test_means_and_counts_are_those_of_all_cases_at_once():
     summary = summarised(images).summary()
 
     def check(means, *, prompt, **wanted):
-        rows = [r for r in everything if r["prompt"] == prompt and all(r[k] == v for k, v in wanted.items())]
+        rows = [r for r in everything if r.prompt == prompt and all(getattr(r, k) == v for k, v in wanted.items())]
         entry = means[prompt]
         assert entry["masks"] == len(rows) > 10
-        assert entry["vanished"] == sum(r["vanished"] for r in rows)
-        assert entry["missed"] == sum(r["missed"] for r in rows)
+        assert entry["vanished"] == sum(r.vanished for r in rows)
+        assert entry["missed"] == sum(r.missed for r in rows)
         for metric in ("dice", "iou"):
-            assert entry[metric] == pytest.approx(np.mean([r[metric] for r in rows]), abs=1e-12)
+            assert entry[metric] == pytest.approx(np.mean([r.scores[metric] for r in rows]), abs=1e-12)
             low, high = entry[f"{metric}_ci95"]
             assert low < entry[metric] < high
 
@@ -68,7 +76,7 @@ def test_the_interval_is_that_of_a_bootstrap_over_photographs():
     images = make_rows(120, seed=3)
     low, high = summarised(images).summary()["overall"]["box"]["dice_ci95"]
     rng = np.random.default_rng(1)
-    values = [[r["dice"] for r in rows if r["prompt"] == "box"] for rows in images]
+    values = [[r.scores["dice"] for r in rows if r.prompt == "box"] for rows in images]
     sums, counts = np.array([sum(v) for v in values]), np.array([len(v) for v in values])
     draws = rng.integers(0, 120, (5000, 120))
     expected = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), (2.5, 97.5))
@@ -81,20 +89,15 @@ def test_the_interval_is_that_of_a_bootstrap_over_photographs():
 
 def test_undefined_values_are_excluded_and_counted():
     images = make_rows(30)
-    for rows in images[:10]:
-        for row in rows:
-            row["dice"] = math.nan
+    images = [*map(without_dice, images[:10]), *images[10:]]
     summary = summarised(images).summary()["overall"]["box"]
-    known = [r["dice"] for rows in images[10:] for r in rows if r["prompt"] == "box"]
-    lost = sum(r["prompt"] == "box" for rows in images[:10] for r in rows)
+    known = [r.scores["dice"] for rows in images[10:] for r in rows if r.prompt == "box"]
+    lost = sum(r.prompt == "box" for rows in images[:10] for r in rows)
     assert summary["dice"] == pytest.approx(np.mean(known)) and summary["excluded"] == {"dice": lost, "iou": 0}
 
 
 def test_nothing_defined_is_no_number():
-    images = make_rows(3)
-    for rows in images:
-        for row in rows:
-            row["dice"] = math.nan
+    images = [without_dice(rows) for rows in make_rows(3)]
     entry = summarised(images).summary()["overall"]["box"]
     assert math.isnan(entry["dice"]) and all(map(math.isnan, entry["dice_ci95"]))
 
@@ -119,7 +122,7 @@ def test_one_photograph_has_a_mean_and_no_interval():
 
 
 def test_the_best_case_of_a_distance_is_the_nearest():
-    images = [[row | {"hd95": float(i)} for row in rows] for i, rows in enumerate(make_rows(9))]
+    images = [[replace(row, scores={"hd95": float(i)}) for row in rows] for i, rows in enumerate(make_rows(9))]
     chosen = summarised(images, ["hd95"]).representative_cases()
     assert chosen[0][0] == 0 and 8 in [number for number, _ in chosen]
 
@@ -143,7 +146,7 @@ def test_histograms_and_calibration_hold_every_case():
     for structure in STRUCTURES:
         for prompt in PROMPTS:
             values = [
-                r["dice"] for rows in images for r in rows if (r["structure"], r["prompt"]) == (structure, prompt)
+                r.scores["dice"] for rows in images for r in rows if (r.structure, r.prompt) == (structure, prompt)
             ]
             expected = np.histogram(values, summary.BINS, (0, 1))[0]
             assert np.abs(found.histograms[structure][prompt] - expected).sum() <= 2  # rounding at the edge of a bin

@@ -49,7 +49,7 @@ def whole(model):
 
 
 def by_mask(rows):
-    return {(row["mask"], row["prompt"]): row for row in rows}
+    return {(row.mask, row.prompt): row.as_columns() for row in rows}
 
 
 def assert_same_rows(found, expected):
@@ -61,8 +61,8 @@ def assert_same_rows(found, expected):
 
 def test_each_mask_has_a_row_for_each_prompt(whole):
     rows, _ = whole
-    assert [(row["mask"], row["prompt"]) for row in rows] == list(itertools.product(KEYS, VALIDATION_PROMPTS))
-    assert all(0 <= row["dice"] <= 1 and 0 <= row["iou"] <= row["dice"] for row in rows)
+    assert [(row.mask, row.prompt) for row in rows] == list(itertools.product(KEYS, VALIDATION_PROMPTS))
+    assert all(0 <= row["dice"] <= 1 and 0 <= row["iou"] <= row["dice"] for row in by_mask(rows).values())
 
 
 @pytest.mark.parametrize("processes", [2, 3, len(RECORDS) + 1])
@@ -73,7 +73,7 @@ def test_processes_together_do_what_one_does(model, whole, processes):
     assert len(rows) == len(whole[0])
     assert summarise(rows, ["iou", "dice"]) == summarise(whole[0], ["iou", "dice"])
     assert np.array_equal(np.stack(tiles), np.stack(merge([whole])[1]))
-    images = [{row["image"] for row in own} for own, _ in shares]
+    images = [{row.image for row in own} for own, _ in shares]
     assert images == [{str(record.image) for record in RECORDS[rank::processes]} for rank in range(processes)]
     drawn = [set(own) for _, own in shares]
     assert not any(a & b for a, b in itertools.combinations(drawn, 2))
@@ -92,7 +92,8 @@ def test_it_can_be_repeated_and_leaves_no_gradient(model, whole):
     again = validation(model)
     for _ in range(2):
         rows, tiles = again.run(model)
-        assert rows == whole[0] and tiles.keys() == whole[1].keys()
+        assert [row.as_columns() for row in rows] == [row.as_columns() for row in whole[0]]
+        assert tiles.keys() == whole[1].keys()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -100,7 +101,7 @@ def test_it_can_be_repeated_and_leaves_no_gradient(model, whole):
 def test_another_seed_gives_other_clicks(model, whole):
     other = validation(model, seed=8)
     assert other.prompts != validation(model).prompts
-    assert [row["dice"] for row in other.run(model)[0]] != [row["dice"] for row in whole[0]]
+    assert [row.scores for row in other.run(model)[0]] != [row.scores for row in whole[0]]
 
 
 def test_no_photographs_give_no_rows(model):

@@ -11,6 +11,7 @@ from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, complete
 from sam_med2d.data.samplers import Draw
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.presence import presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.losses import presence_loss, segmentation_losses
@@ -19,6 +20,7 @@ from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.case_rows import case_row
 from tests.helpers.tiny_models import STRUCTURES, make_tiny_model, prompts, structured
 
 # --- what changes and what does not -------------------------------------------------------------------------------
@@ -242,9 +244,10 @@ def test_presence_is_what_the_head_says_and_the_masks_surest_place(multimask):
             torch.testing.assert_close(decoded.presence[i], cells[i, best].max() + 0.5)
 
 
-def answer(structure: str, presence: float, *, absent: bool, dice: float = 1.0) -> dict:
+def answer(structure: str, presence: float, *, absent: bool, dice: float = 1.0) -> CaseRow:
+    place = {"mask": "m.png", "image": "i.jpg", "data_set": "d", "structure": structure, "prompt": "structure"}
     dice = float("nan") if absent else dice
-    return {"prompt": "structure", "structure": structure, "presence": presence, "absent": absent, "dice": dice}
+    return case_row(place | {"presence": presence, "absent": absent, "dice": dice})
 
 
 def test_the_presence_threshold_parts_those_with_from_those_without():

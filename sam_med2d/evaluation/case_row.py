@@ -1,0 +1,93 @@
+"""The result of one mask under one prompt mode: a line of cases.csv, and an entry of an unfinished run's journal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+CEILING = "ceiling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseRow:
+    """Scores of a predicted mask against the true one, at the photograph's original size, and what they belong to.
+
+    Attributes:
+        mask: name of the mask file, unique within its data set.
+        image: path of the photograph.
+        data_set: name of the data set.
+        structure: name of the mask's structure.
+        prompt: name of the prompt mode: "box", "structure", or a number of clicks.
+        scores: value of each metric, NaN where it is undefined.
+        predicted_iou: IoU that the model predicts of its mask; NaN where there was no prompt.
+        area: pixels of the true mask.
+        vanished: whether the true mask has no pixel in the model frame, so that it had neither box nor clicks.
+        predicted_area: pixels of the predicted mask.
+        presence: probability that the structure is there; NaN for weights that know no structures.
+        absent: whether the photograph is known to be without the structure; then the scores are NaN.
+        ceiling: best Dice that the model's grid of logits can hold; None where it was not computed.
+        missed: whether the predicted mask is empty and the true one is not.
+        seconds: the prediction's share of its batch's time; None where no time was taken.
+    """
+
+    mask: str
+    image: str
+    data_set: str
+    structure: str
+    prompt: str
+    scores: Mapping[str, float]
+    predicted_iou: float
+    area: int
+    vanished: bool
+    predicted_area: int
+    presence: float
+    absent: bool
+    ceiling: float | None = None
+    missed: bool
+    seconds: float | None = None
+
+    def score(self, metric: str) -> float:
+        """The value of a metric, or that of the ceiling.
+
+        Args:
+            metric: name of one of the scores, or CEILING.
+
+        Returns:
+            The value; NaN where it is undefined.
+
+        Raises:
+            KeyError: the row does not have it.
+        """
+        if metric == CEILING and self.ceiling is not None:
+            return self.ceiling
+        return self.scores[metric]
+
+    def as_columns(self) -> dict[str, Any]:
+        """The row as a flat dict, in the order of the columns of cases.csv; also its form as JSON.
+
+        Returns:
+            {column: value}, a column for each metric; `ceiling` and `seconds` only where they are not None.
+        """
+        columns: dict[str, Any] = {}
+        for name in _NAMES:
+            value = getattr(self, name)
+            columns |= value if name == "scores" else {name: value}
+        return {name: value for name, value in columns.items() if value is not None}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any]) -> Self:
+        """The row of a flat dict, as `as_columns` makes it.
+
+        Args:
+            columns: {column: value}; names that are no attribute are metrics.
+
+        Returns:
+            The row.
+
+        Raises:
+            TypeError: a column that each row has is missing.
+        """
+        scores = {name: value for name, value in columns.items() if name not in _NAMES}
+        return cls(scores=scores, **{name: value for name, value in columns.items() if name in _NAMES})
+
+
+_NAMES = tuple(field.name for field in fields(CaseRow))
