@@ -1,5 +1,6 @@
 """The command lines of train.py and test.py: defaults, boolean flags that mean what they say, prompt modes."""
 
+import itertools
 import shlex
 from argparse import Namespace
 from pathlib import Path
@@ -12,26 +13,25 @@ from sam_med2d.evaluation.batch_prediction import Mode
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.model_loading import SHIPPED_WEIGHTS
 from sam_med2d.runtime.run_folder import resume_command
+from tests.helpers.cases import check_all
 from tests.helpers.training_runs import load_test_script
 
 test_script = load_test_script()
 SCRIPTS = {"train": train, "test": test_script}
-FLAGS = [
-    *[
-        ("train", flag)
-        for flag in (
-            "multimask",
-            "encoder_adapter",
-            "use_amp",
-            "augment",
-            "grad_checkpointing",
-            "compile",
-            "save_pth",
-            "tensorboard",
-        )
+BOOLEANS = {
+    "train": [
+        "multimask",
+        "encoder_adapter",
+        "use_amp",
+        "augment",
+        "grad_checkpointing",
+        "compile",
+        "save_pth",
+        "tensorboard",
     ],
-    *[("test", flag) for flag in ("multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp")],
-]
+    "test": ["multimask", "encoder_adapter", "boxes_prompt", "save_pred", "use_amp"],
+}
+FLAGS = [(script, flag) for script, flags in BOOLEANS.items() for flag in flags]
 BOX = Mode("box", "box")
 
 
@@ -42,39 +42,40 @@ def clicks(count: int) -> Mode:
 # --- booleans -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "value"),
-    [([], True)]
-    + [([word], True) for word in ("True", "true", "TRUE", "1", "yes", "on")]
-    + [([word], False) for word in ("False", "false", "FALSE", "0", "no", "off")],
-)
-@pytest.mark.parametrize(("script", "flag"), FLAGS)
-def test_a_boolean_flag_means_what_it_says(script, flag, words, value):
-    assert getattr(SCRIPTS[script].parse_args([f"--{flag}", *words]), flag) is value
+def test_a_boolean_flag_means_what_it_says():
+    words = [(word, True) for word in ("", "True", "true", "TRUE", "1", "yes", "on")]
+    words += [(word, False) for word in ("False", "false", "FALSE", "0", "no", "off")]
+
+    def check(script: str, flag: str, word: str, value: bool) -> None:
+        assert getattr(SCRIPTS[script].parse_args([f"--{flag}", *word.split()]), flag) is value
+
+    check_all(check, [(*flag, *word) for flag, word in itertools.product(FLAGS, words)])
 
 
-@pytest.mark.parametrize("word", ["maybe", "", "2", "none"])
-@pytest.mark.parametrize(("script", "flag"), FLAGS)
-def test_another_word_is_a_usage_error(script, flag, word, capsys):
-    with pytest.raises(SystemExit) as stop:
-        SCRIPTS[script].parse_args([f"--{flag}", word])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert f"--{flag}" in error and repr(word) in error and "neither True nor False" in error
+def test_another_word_is_a_usage_error(capsys):
+    def check(script: str, flag: str, word: str) -> None:
+        with pytest.raises(SystemExit) as stop:
+            SCRIPTS[script].parse_args([f"--{flag}", word])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert f"--{flag}" in error and repr(word) in error and "neither True nor False" in error
+
+    check_all(check, [(*flag, word) for flag, word in itertools.product(FLAGS, ["maybe", "", "2", "none"])])
 
 
-@pytest.mark.parametrize(("script", "flag"), FLAGS)
-def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
-    args = SCRIPTS[script].parse_args([f"--{flag}", "--batch_size", "7"])
-    assert getattr(args, flag) is True and args.batch_size == 7
+def test_a_bare_flag_does_not_swallow_the_next_one():
+    def check(script: str, flag: str) -> None:
+        args = SCRIPTS[script].parse_args([f"--{flag}", "--batch_size", "7"])
+        assert getattr(args, flag) is True and args.batch_size == 7
+
+    check_all(check, FLAGS)
 
 
 # --- defaults -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("flag", "default"),
-    {
+def test_defaults_of_train():
+    expected = {
         "work_dir": "workdir",
         "run_name": "sam-med2d",
         "epochs": 15,
@@ -103,15 +104,13 @@ def test_a_bare_flag_does_not_swallow_the_next_one(script, flag):
         "compile": False,
         "save_pth": False,
         "tensorboard": False,
-    }.items(),
-)
-def test_defaults_of_train(flag, default):
-    assert getattr(train.parse_args([]), flag) == default
+    }
+    args = train.parse_args([])
+    assert {flag: getattr(args, flag) for flag in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("flag", "default"),
-    {
+def test_defaults_of_test():
+    expected = {
         "work_dir": "workdir",
         "run_name": "sammed",
         "batch_size": 1,
@@ -129,10 +128,9 @@ def test_defaults_of_train(flag, default):
         "prompt_path": None,
         "save_pred": False,
         "use_amp": False,
-    }.items(),
-)
-def test_defaults_of_test(flag, default):
-    assert getattr(test_script.parse_args([]), flag) == default
+    }
+    args = test_script.parse_args([])
+    assert {flag: getattr(args, flag) for flag in expected} == expected
 
 
 def test_lists_and_numbers_are_parsed():
@@ -142,9 +140,13 @@ def test_lists_and_numbers_are_parsed():
     assert (args.resume, args.lr_scheduler) == (Path("run/last"), "none")
 
 
-@pytest.mark.parametrize(
-    ("script", "argv"),
-    [
+def test_unusable_words_name_their_flag(capsys):
+    def check(script: str, argv: list[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            SCRIPTS[script].parse_args(argv)
+        assert stop.value.code == 2 and argv[0] in capsys.readouterr().err
+
+    cases = [
         ("train", ["--model_type", "vit_x"]),
         ("train", ["--epochs", "many"]),
         ("train", ["--point_list"]),
@@ -155,12 +157,8 @@ def test_lists_and_numbers_are_parsed():
         ("test", ["--model_type", "vit_x"]),
         ("test", ["--preprocess", "sepia"]),
         ("test", ["--channel_order", "grb"]),
-    ],
-)
-def test_unusable_words_name_their_flag(script, argv, capsys):
-    with pytest.raises(SystemExit) as stop:
-        SCRIPTS[script].parse_args(argv)
-    assert stop.value.code == 2 and argv[0] in capsys.readouterr().err
+    ]
+    check_all(check, cases)
 
 
 def checked(argv: str) -> Namespace:
@@ -169,9 +167,13 @@ def checked(argv: str) -> Namespace:
     return args
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
+def test_train_refuses_values_that_cannot_work():
+    def check(argv: str) -> None:
+        flag, *values = argv.split()
+        with pytest.raises(UsageError, match=f"{flag}.*{values[-1]}"):
+            checked(argv)
+
+    cases = [
         "--mask_num 0",
         "--train_share 0",
         "--train_share 1.01",
@@ -192,25 +194,21 @@ def checked(argv: str) -> Namespace:
         "--metrics iou",
         "--metrics dice hausdorff",
         "--accumulate 0",
-    ],
-)
-def test_train_refuses_values_that_cannot_work(argv):
-    flag, *values = argv.split()
-    with pytest.raises(UsageError, match=f"{flag}.*{values[-1]}"):
-        checked(argv)
+    ]
+    check_all(check, [(argv,) for argv in cases])
 
 
-@pytest.mark.parametrize("argv", ["", "--iter_point 0", "--warmup_steps 0", "--metrics dice", "--mask_num 1"])
-def test_train_accepts_the_lowest_values(argv):
-    assert checked(argv)
+def test_train_accepts_the_lowest_values():
+    check_all(
+        checked, [(argv,) for argv in ("", "--iter_point 0", "--warmup_steps 0", "--metrics dice", "--mask_num 1")]
+    )
 
 
 # --- prompt modes of test.py --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("argv", "modes"),
-    [
+def test_modes_are_those_of_the_flags():
+    expected = [
         ("", [BOX, clicks(1), clicks(3), clicks(5)]),
         ("--prompts box", [BOX]),
         ("--prompts 2 box 7", [clicks(2), BOX, clicks(7)]),
@@ -222,15 +220,19 @@ def test_train_accepts_the_lowest_values(argv):
         ("--boxes_prompt False --iter_point 8", [clicks(8)]),
         ("--boxes_prompt False --point_num 3", [Mode("3", "points", clicks=1)]),
         ("--iter_point 8", [BOX]),
-    ],
-)
-def test_modes_are_those_of_the_flags(argv, modes):
-    assert test_script.select_modes(test_script.parse_args(argv.split())) == modes
+    ]
+    found = [(argv, test_script.select_modes(test_script.parse_args(argv.split()))) for argv, _ in expected]
+    assert found == expected
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
+def test_contradictions_and_unknown_prompts_are_named():
+    def check(argv: str, message: str) -> None:
+        args = test_script.parse_args(argv.split())
+        with pytest.raises(UsageError, match=message):
+            test_script.check_args(args)
+            test_script.select_modes(args)
+
+    cases = [
         ("--prompts box --boxes_prompt True", "--prompts cannot be combined with --boxes_prompt"),
         ("--prompts 1 --iter_point 3", "cannot be combined"),
         ("--prompts 1 --point_num 3", "cannot be combined"),
@@ -241,13 +243,8 @@ def test_modes_are_those_of_the_flags(argv, modes):
         ("--boxes_prompt False --iter_point 0", "--iter_point 0: give 1 or more"),
         ("--boxes_prompt False --point_num 0", "--point_num 0: give 1 or more"),
         ("--boxes_prompt False --point_num -2", "--point_num -2: give 1 or more"),
-    ],
-)
-def test_contradictions_and_unknown_prompts_are_named(argv, message):
-    args = test_script.parse_args(argv.split())
-    with pytest.raises(UsageError, match=message):
-        test_script.check_args(args)
-        test_script.select_modes(args)
+    ]
+    check_all(check, cases)
 
 
 def test_the_default_flags_of_sam_med2d_are_announced(caplog):

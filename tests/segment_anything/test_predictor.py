@@ -13,6 +13,7 @@ from segment_anything import SamPredictor
 from segment_anything.build_sam import build_network
 from segment_anything.modeling.sam import ABSENT_LOGIT
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
+from tests.helpers.cases import check_all
 from tests.helpers.photographs import PREPROCESSINGS, photograph
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
@@ -277,9 +278,12 @@ def test_an_unknown_format_is_named(tiny_model):
         SamPredictor(tiny_model).set_image(photograph(40, 40), "GRAY")
 
 
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [
+def test_prompts_that_do_not_fit_are_named(predictor):
+    def check(prompts: dict, message: str, zoom: bool) -> None:
+        with pytest.raises(ValueError, match=message):
+            predictor.predict(**prompts, zoom=zoom)
+
+    cases = [
         ({}, "No prompt"),
         ({"point_coords": [[1, 2]]}, "go together"),
         ({"point_labels": [1]}, "go together"),
@@ -302,12 +306,8 @@ def test_an_unknown_format_is_named(tiny_model):
         ({"box": [1, 2, 1e300, 4]}, r"box holds .* numbers from 1e\+30 on"),
         ({"mask_input": np.full((1, LOW, LOW), np.nan)}, "mask_input holds NaN"),
         ({"mask_input": np.full((1, LOW, LOW), -np.inf)}, "mask_input holds NaN, infinity"),
-    ],
-)
-@pytest.mark.parametrize("zoom", [False, True])
-def test_prompts_that_do_not_fit_are_named(predictor, prompts, message, zoom):
-    with pytest.raises(ValueError, match=message):
-        predictor.predict(**prompts, zoom=zoom)
+    ]
+    check_all(check, [(*case, zoom) for case in cases for zoom in (False, True)])
 
 
 def test_no_point_beside_a_box_is_the_box(predictor):

@@ -293,16 +293,11 @@ def test_cldice_equals_the_shares_of_skeleton_pixels(pair):
     assert one(MaskPair(*pair, structure="artery"), "cldice") == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("structure", "is_vessel"),
-    [
-        *[(name, True) for name in sorted(VESSELS)],
-        *[(name, True) for name in ("Vessel", "blood_vessel", "retinal_VEIN_left", "blood-vessels")],
-        *[(name, False) for name in ("", "optic_disc", "veinlike", "lesion_arteryish", "exudates")],
-    ],
-)
-def test_only_vessels_have_a_cldice(structure, is_vessel):
-    assert math.isnan(one(MaskPair(DIAGONAL, DIAGONAL, structure=structure), "cldice")) == (not is_vessel)
+def test_only_vessels_have_a_cldice():
+    vessels = {*VESSELS, "Vessel", "blood_vessel", "retinal_VEIN_left", "blood-vessels"}
+    others = {"", "optic_disc", "veinlike", "lesion_arteryish", "exudates"}
+    scores = {name: one(MaskPair(DIAGONAL, DIAGONAL, structure=name), "cldice") for name in vessels | others}
+    assert {name for name, score in scores.items() if not math.isnan(score)} == vessels
 
 
 def test_vertical_cup_to_disc_ratio():

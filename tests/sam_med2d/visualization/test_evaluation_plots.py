@@ -1,5 +1,6 @@
 """Plots of results: statistics against numpy and matplotlib, and what is drawn."""
 
+import itertools
 import math
 
 import cv2
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import COLOURS
+from tests.helpers.cases import check_all
 
 BINS = 1000
 PROMPTS = ("box", "1", "3", "5")
@@ -61,23 +63,24 @@ def boxes(figure) -> list:
 # --- statistics -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", score_samples(), ids=len)
-@pytest.mark.parametrize("bins", [1, 10, BINS])
-def test_quantiles_are_those_of_the_values_to_half_a_bin(values, bins):
-    for q in (0, 0.025, 0.25, 0.5, 0.75, 0.975, 1):
-        assert evaluation_plots.quantile(histogram(values, bins), q) == pytest.approx(
-            np.quantile(values, q), abs=0.5001 / bins
-        )
+def test_quantiles_are_those_of_the_values_to_half_a_bin():
+    def check(values: np.ndarray, bins: int, q: float) -> None:
+        found = evaluation_plots.quantile(histogram(values, bins), q)
+        assert found == pytest.approx(np.quantile(values, q), abs=0.5001 / bins)
+
+    check_all(check, itertools.product(score_samples(), [1, 10, BINS], [0, 0.025, 0.25, 0.5, 0.75, 0.975, 1]))
 
 
-@pytest.mark.parametrize("values", score_samples(), ids=len)
-def test_a_box_is_matplotlibs_box_of_the_same_values(values):
-    counts = histogram(values)
-    rounded = np.repeat((np.arange(BINS) + 0.5) / BINS, counts)
-    (expected,) = boxplot_stats(rounded)
-    found = evaluation_plots.box_statistics(counts)
-    for name in ("q1", "med", "q3", "whislo", "whishi", "mean"):
-        assert found[name] == pytest.approx(expected[name], abs=1e-9), name
+def test_a_box_is_matplotlibs_box_of_the_same_values():
+    def check(values: np.ndarray) -> None:
+        counts = histogram(values)
+        rounded = np.repeat((np.arange(BINS) + 0.5) / BINS, counts)
+        (expected,) = boxplot_stats(rounded)
+        found = evaluation_plots.box_statistics(counts)
+        for name in ("q1", "med", "q3", "whislo", "whishi", "mean"):
+            assert found[name] == pytest.approx(expected[name], abs=1e-9), name
+
+    check_all(check, [(values,) for values in score_samples()])
 
 
 def test_there_is_no_quantile_of_nothing():

@@ -21,6 +21,7 @@ from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, 
 from segment_anything.refinement.mirroring import mirrored
 from segment_anything.refinement.tiling import Tiles, blend_tiles, starts, tiles_of, weights, window_pixels
 from segment_anything.refinement.zoom import prompt_places, zoom_in
+from tests.helpers.cases import check_all
 from tests.helpers.tiny_models import TILED_STRUCTURES, large_logits_model
 
 EVERYTHING = Tiles(shares={})  # no structure is left to the whole photograph
@@ -58,13 +59,15 @@ def answer_with(model: Sam, monkeypatch, value: float) -> list[int]:
 # --- geometry of tiles --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("length", "side"), [(512, 256), (340, 256), (257, 256), (4000, 256), (300, 100), (64, 64)])
-@pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
-def test_windows_cover_an_axis_and_overlap(length, side, overlap):
-    firsts = starts(length, side, overlap)
-    assert firsts[0] == 0 and firsts[-1] == length - side
-    assert all(later - first <= side * (1 - overlap) + 1 for first, later in pairwise(firsts))
-    assert len(firsts) == 1 or len(firsts) <= 2 + (length - side) / (side * (1 - overlap))
+def test_windows_cover_an_axis_and_overlap():
+    def check(length: int, side: int, overlap: float) -> None:
+        firsts = starts(length, side, overlap)
+        assert firsts[0] == 0 and firsts[-1] == length - side
+        assert all(later - first <= side * (1 - overlap) + 1 for first, later in pairwise(firsts))
+        assert len(firsts) == 1 or len(firsts) <= 2 + (length - side) / (side * (1 - overlap))
+
+    axes = [(512, 256), (340, 256), (257, 256), (4000, 256), (300, 100), (64, 64)]
+    check_all(check, [(*axis, overlap) for axis in axes for overlap in (0, 0.25, 0.5)])
 
 
 @pytest.mark.parametrize(("length", "side"), [(512, 256), (511, 200), (40, 64), (64, 64), (1000, 64)])
