@@ -1,8 +1,10 @@
 """Pictures as cameras and archives leave them: cut off, turned by EXIF, 16 bits, floats."""
 
 import io
+import itertools
 import struct
 import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image, ImageOps
 
 from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_bytes, read_image, read_mask, read_values, size_of
 from sam_med2d.errors import DataError, MissingError, UnreadableError
+from tests.helpers.cases import check_all
 
 SIZE = 40, 60  # height, width
 
@@ -93,12 +96,16 @@ def test_what_any_program_reads_alike_is_plain(tmp_path):
 # --- turned -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
-def test_the_size_is_that_of_the_upright_picture(tmp_path, kind, orientation):
-    path = tmp_path / f"turned.{kind.lower()}"
-    path.write_bytes(encoded(noise(), kind, orientation))
-    assert size_of(path) == read_image(path).shape[:2] == upright(noise(), orientation).shape[:2]
+KINDS, ORIENTATIONS = ("TIFF", "PNG", "JPEG"), range(1, 9)
+
+
+def test_the_size_is_that_of_the_upright_picture(tmp_path):
+    def check(kind: str, orientation: int) -> None:
+        path = tmp_path / f"turned.{kind.lower()}"
+        path.write_bytes(encoded(noise(), kind, orientation))
+        assert size_of(path) == read_image(path).shape[:2] == upright(noise(), orientation).shape[:2]
+
+    check_all(check, itertools.product(KINDS, ORIENTATIONS))
 
 
 def deep_png(pixels: np.ndarray, orientation: int) -> bytes:
@@ -122,14 +129,15 @@ def deep_tiff(pixels: np.ndarray, orientation: int) -> bytes:
     return head + data + struct.pack("<H", 10) + b"".join(entries) + bytes(4) + struct.pack("<HHH", 16, 16, 16)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("encode", [deep_png, deep_tiff])
-def test_colours_of_16_bits_are_turned_upright(tmp_path, encode, orientation):
-    path = tmp_path / "deep"
-    path.write_bytes(encode(noise(), orientation))
-    expected = upright(noise(), orientation)
-    assert np.array_equal(read_image(path), expected)
-    assert np.array_equal(read_values(path), expected.astype(np.uint16) * 257)
+def test_colours_of_16_bits_are_turned_upright(tmp_path):
+    def check(encode: Callable[[np.ndarray, int], bytes], orientation: int) -> None:
+        path = tmp_path / "deep"
+        path.write_bytes(encode(noise(), orientation))
+        expected = upright(noise(), orientation)
+        assert np.array_equal(read_image(path), expected)
+        assert np.array_equal(read_values(path), expected.astype(np.uint16) * 257)
+
+    check_all(check, itertools.product((deep_png, deep_tiff), ORIENTATIONS))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
