@@ -4,15 +4,15 @@ Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its
 (ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows, unless a caller says `trust`.
 """
 
-import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +23,7 @@ from .modeling import Sam
 from .modeling.mask_decoder import MASK_RULES
 from .preprocessing import Preprocessing
 from .utils.atomic import atomic_path
+from .utils.digest import digest
 
 METADATA_KEY = "sam_med2d_fundus"
 ADAPTER = ".Adapter."
@@ -309,13 +310,23 @@ def listing(items: Iterable[str], limit: int = 8) -> str:
     return ", ".join(items[:limit]) + rest
 
 
-def digest(state: Mapping[str, Tensor]) -> str:
-    """Digest of names, types, shapes and values of tensors: 32 hexadecimal digits (BLAKE2b)."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, tensor in state.items():
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Digest of names, types, shapes and values of tensors.
+
+    Args:
+        tensors: {name: tensor}, such as a state dict; the order counts.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return digest(_parts(tensors))
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
+    """The description and the values of each tensor, one after the other."""
+    for name, tensor in tensors.items():
+        yield f"{name} {tensor.dtype} {list(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Every file of the records opened once: what is missing, unreadable, empty or of another size."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -9,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import CHECK_MAP, read_bytes, read_image, read_mask
 from sam_med2d.data.records import MaskRef, Record, load_index, promptable
 from sam_med2d.errors import DataError, SizeError, raise_problems
+from segment_anything.utils.digest import digest
 
 
 def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
@@ -90,9 +89,5 @@ def data_digest(records: Sequence[Record]) -> str:
     names = [[r.image.name, *([mask.path.name, mask.structure] for mask in r.masks)] for r in records]
     paths = [path for r in records for path in (r.image, *(mask.path for mask in r.masks))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = list(pool.map(lambda path: _digest(read_bytes(path, advice=CHECK_MAP)), paths))
-    return _digest(json.dumps([names, contents]).encode())
-
-
-def _digest(content: bytes | np.ndarray) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+        contents = list(pool.map(lambda path: digest(read_bytes(path, advice=CHECK_MAP)), paths))
+    return digest(json.dumps([names, contents]).encode())

@@ -1,6 +1,5 @@
 """One photograph and its masks -> what is wrong with the files, how large the structures are, what it looks like."""
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from sam_med2d.dataset_checks.map_checks import Photograph
 from sam_med2d.dataset_checks.mask_placement import judge
 from sam_med2d.errors import DataError, EmptyMaskError, MissingError, SizeError, UnreadableError, ValuesError
 from segment_anything.preprocessing import Frame, Preprocessing
+from segment_anything.utils.digest import digest
 
 KINDS = {
     MissingError: "missing_file",
@@ -56,7 +56,7 @@ class MaskFacts:
 class Facts:
     """What one photograph's files say. digest: of the photograph's bytes, None where they cannot be read."""
 
-    digest: bytes | None = None
+    digest: str | None = None
     thumbnails: np.ndarray | None = None
     masks: tuple[MaskFacts, ...] = ()
     findings: list[Finding] = field(default_factory=list)
@@ -79,8 +79,8 @@ def examine(photograph: Photograph, image_size: int) -> Facts:
     facts = tuple(_measure(path, *mask, preprocessing, frame) for path, mask in masks.items())
     findings += [finding for mask in facts if (finding := _lost(mask, image_size))]
     findings += judge(image, {str(path): mask for path, mask in masks.items()})
-    digest = hashlib.blake2b(photograph.image.read_bytes(), digest_size=16).digest()
-    return Facts(digest, thumbnails(image), facts, findings)
+    own = digest(photograph.image.read_bytes())
+    return Facts(own, thumbnails(image), facts, findings)
 
 
 def _read_masks(

@@ -18,13 +18,13 @@ Pair = tuple[int, int]  # numbers of two photographs
 
 
 def find_repeated(
-    photographs: Sequence[Photograph], digests: Sequence[bytes], thumbnails: np.ndarray, workers: int
+    photographs: Sequence[Photograph], digests: Sequence[str], thumbnails: np.ndarray, workers: int
 ) -> list[Finding]:
     """Photographs that are there more than once; same eyes in two splits.
 
     digests: of the files; thumbnails: [N, 2, D], see `twins.thumbnails`.
     """
-    first: dict[bytes, int] = {}
+    first: dict[str, int] = {}
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
     different = np.fromiter(first.values(), int, len(first))
     pairs = [(int(different[i]), int(different[j])) for i, j in sorted(candidates(thumbnails[different]))]
@@ -102,7 +102,7 @@ def _groups(count: int, edges: Sequence[tuple[int, int]]) -> np.ndarray:
     return connected_components(coo_array((np.ones(len(edges)), tuple(ends)), (count, count)), directed=False)[1]
 
 
-def _copies(photographs: Sequence[Photograph], digests: Sequence[bytes], group: np.ndarray) -> Iterator[Finding]:
+def _copies(photographs: Sequence[Photograph], digests: Sequence[str], group: np.ndarray) -> Iterator[Finding]:
     """A finding for each group of more than one; no fault inside one split."""
     order = np.argsort(group, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):

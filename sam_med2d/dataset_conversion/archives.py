@@ -6,7 +6,6 @@ and only plain files and folders are made.
 
 import bz2
 import gzip
-import hashlib
 import lzma
 import re
 import shutil
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.errors import DataError
+from segment_anything.utils.digest import digest
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 FOREIGN = re.compile(r"\.(7z|rar|z\d\d|part\d+\.rar|(zip|7z|rar|tar|tar\.gz|tgz)\.\d{2,3})$", re.IGNORECASE)
@@ -112,7 +112,7 @@ def _unpacked(archive: Path, place: str, scratch: Path, budget: _Budget) -> Path
         )
     with _problems(archive):
         about = archive.stat()
-    key = hashlib.blake2b(f"{place}|{about.st_size}|{about.st_mtime_ns}".encode(), digest_size=12).hexdigest()
+    key = digest(f"{place}|{about.st_size}|{about.st_mtime_ns}".encode(), size=12)
     whole, part = scratch / key, scratch / f"{key}.part"
     if whole.is_dir():
         return whole

@@ -5,7 +5,6 @@ same command goes on with it: a photograph whose files and options have not chan
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.process_pool import in_processes
+from segment_anything.utils.digest import digest
 
 RECORD = "prepared.json"
 COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")
@@ -148,7 +148,7 @@ def _stamp(sample: Sample, options: Options) -> str:
     paths = [sample.image, *(source.path for source in sample.masks)]
     paths += [sample.field_of_view] if sample.field_of_view else []
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
-    return hashlib.blake2b(repr((sample, options, files)).encode(), digest_size=16).hexdigest()
+    return digest(repr((sample, options, files)).encode())
 
 
 def _converted(jobs: Iterable[Job], options: Options, out: Path, workers: int) -> Iterator[Outcome]:

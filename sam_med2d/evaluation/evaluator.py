@@ -1,7 +1,6 @@
 """An evaluation from checked files to its report: shared by processes, taken up again where it was interrupted."""
 
 import argparse
-import hashlib
 import json
 import logging
 import time
@@ -34,9 +33,10 @@ from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.journal import Journal, differences
 from sam_med2d.runtime.reproducibility import record
 from sam_med2d.visualization import overlays
-from segment_anything.checkpoint import digest
+from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.refinement.tiling import AT_ONCE, Tiles
+from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("test")
 # flags that decide the numbers of a run, beside model, data and prompts
@@ -118,19 +118,17 @@ class Evaluator:
 
     def _settings(self) -> dict[str, Any]:
         """What decides the numbers, by the name that a user knows."""
-        data = hashlib.blake2b(digest_size=16)
-        for item in self.records:
-            data.update(repr((item.data_set, item.image.name, [mask.name for mask in item.masks])).encode())
+        data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in self.records)
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
             "--tiles": self.tiles and self.tiles.as_dict(self.model.image_size),
             "--prompts": [mode.name for mode in self.modes],
-            "--prompt_path": _digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
+            "--prompt_path": digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
-            "weights": digest(self.model.state_dict()),
+            "weights": tensor_digest(self.model.state_dict()),
             "presence thresholds": self.model.prompt_encoder.presence_thresholds,
             "--mask_rule": self.model.mask_decoder.mask_rule,
-            "data": data.hexdigest(),
+            "data": digest(repr(names).encode() for names in data),
         }
 
     # --- checking, and opening prompts ------------------------------------------------------------------------
@@ -372,10 +370,6 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
         )
     opening = counts.pop()
     return [replace(mode, name=str(opening + mode.clicks - 1)) if mode.opening == POINTS else mode for mode in modes]
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from sam_med2d.inference.result_files import FAILED, Outputs
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.journal import differences
-from segment_anything.checkpoint import digest
+from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Frame, to_tensor
 
@@ -96,7 +96,7 @@ class Run:
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
             "--boxes_csv or --prompt_path": prompt_digest,
             "preprocessing": self.model.preprocessing.as_dict(),
-            "weights": digest(self.model.state_dict()),
+            "weights": tensor_digest(self.model.state_dict()),
             "presence thresholds": self.model.prompt_encoder.presence_thresholds,
             "mask rule": self.model.mask_decoder.mask_rule,
         }
@@ -105,7 +105,7 @@ class Run:
         if not self.args.embedding_cache:
             return None
         about = {
-            "weights": digest(self.model.image_encoder.state_dict()),
+            "weights": tensor_digest(self.model.image_encoder.state_dict()),
             "preprocessing": self.model.preprocessing.as_dict(),
             "autocast": str(autocast_dtype(self.model.device)) if self.args.use_amp else "",
         }

@@ -1,6 +1,5 @@
 """Image embeddings on disk: looked up by the photograph's bytes, bounded in size, shared by several processes."""
 
-import hashlib
 import json
 import logging
 import os
@@ -15,8 +14,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from segment_anything.checkpoint import digest
+from segment_anything.checkpoint import tensor_digest
 from segment_anything.utils.atomic import atomic_path
+from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("predict")
 SUFFIX = ".safetensors"
@@ -41,9 +41,7 @@ class EmbeddingCache:
 
     def key(self, content: bytes) -> str:
         """Name of the entry of a photograph file's bytes."""
-        found = hashlib.blake2b(self._about, digest_size=24)
-        found.update(content)
-        return found.hexdigest()
+        return digest([self._about, content], size=24)
 
     def get(self, key: str) -> Tensor | None:
         """The embedding [1, C, s, s] on the CPU, None where there is no sound one. Makes it the latest used."""
@@ -67,7 +65,7 @@ class EmbeddingCache:
         if not self._works:
             return
         value = {"embedding": embedding.detach().cpu().contiguous()}
-        content = safetensors.torch.save(value, {"of": f"{key} {digest(value)}"})
+        content = safetensors.torch.save(value, {"of": f"{key} {tensor_digest(value)}"})
         try:
             with self._lock.acquire(LOCK_SECONDS):
                 if self._make_room(len(content)):
@@ -100,7 +98,7 @@ def _read(content: bytes, key: str) -> Tensor:
     value = safetensors.torch.load(content)
     length = int.from_bytes(content[:8], "little")
     about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    if set(value) != {"embedding"} or about.get("of") != f"{key} {digest(value)}":
+    if set(value) != {"embedding"} or about.get("of") != f"{key} {tensor_digest(value)}":
         raise ValueError("its checksum is wrong")
     if not torch.isfinite(value["embedding"]).all():
         raise ValueError("it has values that are no numbers")
