@@ -23,6 +23,7 @@ GLOBALS = (2, 5, 8, 11)
 VIT_B = {"image_size": 256, "embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": GLOBALS}
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2, "out_chans": 16, "global_attn_indexes": (1,)}
 LAYOUTS = [("vit_b_256", False), ("vit_b_256_adapter", True)]
+IDS = [name for name, _ in LAYOUTS]
 
 
 def encoder_layout(name: str) -> dict[str, list[int]]:
@@ -46,15 +47,15 @@ def image(batch: int, size: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: layout[0])
+@pytest.fixture(scope="module", params=[LAYOUTS[0], pytest.param(LAYOUTS[1], marks=pytest.mark.slow)], ids=IDS)
 def golden(request):
     """(encoder with the seeded weights, golden embedding [1, 256, 16, 16])."""
     name, adapter = request.param
-    arrays = fill(encoder_layout(name))
+    arrays = fill(encoder_layout(name), smooth=True)
     weights = {key.removeprefix("image_encoder."): torch.from_numpy(array) for key, array in arrays.items()}
     encoder = ImageEncoderViT(**VIT_B, adapter=adapter).eval()
     encoder.load_state_dict(weights)
-    return encoder, torch.from_numpy(np.load(GOLDEN / f"golden_{name}.npz")["embedding"])
+    return encoder, torch.from_numpy(np.load(GOLDEN / f"golden_smooth_{name}.npz")["embedding"])
 
 
 def golden_image() -> torch.Tensor:
