@@ -1,7 +1,6 @@
 """What is known not to be in a photograph: the column `absent` of the data set's index.csv, which training reads."""
 
 import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from sam_med2d.data.photographs import Photograph
 from sam_med2d.data.records import index_row
 from sam_med2d.errors import DataError
-from segment_anything.utils.atomic import write_text
+from sam_med2d.visualization.tables import write_csv
 
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"
 
@@ -43,11 +42,7 @@ class Absences:
         about = own or {IMAGE: self.keys[number], DATA_SET: told.get(DATA_SET) or self.out.resolve().name}
         changed = dict.fromkeys(self.columns, "") | about | {ABSENT: " ".join(names)}
         rows = [changed if row is own else row for row in self.rows] + [changed] * (own is None)
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path, table.getvalue())
+        write_csv(self.path, self.columns, rows)
         self.rows, self.own[number], self.told[number] = rows, changed, changed
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:

@@ -4,7 +4,6 @@ A structure that has no mask is not measured: its values are missing, not 0. A m
 structure was looked for and not found. Areas are in pixels of the photograph, or in areas of its optic disc.
 """
 
-import csv
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +19,7 @@ from sam_med2d.data.records import Record
 from sam_med2d.errors import DataError
 from sam_med2d.evaluation.metrics import VESSELS, vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
-from segment_anything.utils.atomic import atomic_path
+from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.masks import bounding_box
 
 DISC, CUP, VESSEL = "optic_disc", "optic_cup", "vessel"
@@ -146,10 +145,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """The rows as CSV, atomically; what is missing or undefined is an empty cell."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns(rows), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: as_text(value) for name, value in row.items()} for row in rows)
+    write_csv(path, columns(rows), ({name: as_text(value) for name, value in row.items()} for row in rows))
 
 
 def as_text(value: Any) -> str:

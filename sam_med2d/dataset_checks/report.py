@@ -7,7 +7,7 @@ from sam_med2d.dataset_checks.check import Outcome
 from sam_med2d.dataset_checks.class_balance import Balance
 from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.visualization import tables
+from sam_med2d.visualization.tables import markdown_table
 
 SHOWN = 5  # messages of a kind on the terminal
 # What each kind means; all but "repeated" are as their module describes them.
@@ -48,7 +48,7 @@ def as_text(outcome: Outcome, image_size: int) -> str:
     parts = []
     if counts:
         lines = [[kind, _severity(warning), str(n), MEANINGS.get(kind, "")] for (kind, warning), n in counts.items()]
-        parts.append(tables.table(["Problem", "", "Number", "Meaning"], lines))
+        parts.append(markdown_table(["Problem", "", "Number", "Meaning"], lines))
         parts += [_examples(outcome, kind, warning) for kind, warning in counts]
     if outcome.balance.shares:
         parts.append(_balance_table(outcome.balance, image_size))
@@ -100,7 +100,7 @@ def _balance_table(balance: Balance, image_size: int) -> str:
         cells = [_share_text(balance, structure, split) for split in splits]
         lines.append([structure, *cells, str(sizes.parts), str(sizes.small_parts)])
     lines.append(["all photographs", *(str(balance.images[split]) for split in splits), "", ""])
-    return tables.table(headings, lines)
+    return markdown_table(headings, lines)
 
 
 def _share_text(balance: Balance, structure: str, split: str) -> str:

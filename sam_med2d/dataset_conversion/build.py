@@ -4,8 +4,6 @@ The files are made in a folder `.<name>.unfinished` beside the data set. An inte
 same command goes on with it: a photograph whose files and options have not changed is not converted again.
 """
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -24,11 +22,12 @@ from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.process_pool import in_processes
+from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.digest import digest
 
 RECORD = "prepared.json"
-COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")
-MORE_COLUMNS = ("x0", "y0", "x1", "y1", "structures", "absent")
+COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")  # of index.csv
+COLUMNS += ("x0", "y0", "x1", "y1", "structures", "absent")
 
 Job = tuple[int, Sample]  # with its number
 Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
@@ -177,14 +176,14 @@ def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, n
     """
     built = Built(Counter(), Counter(), Counter(), Counter(), Counter(), [])
     images: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*COLUMNS, *MORE_COLUMNS])
-    for sample, split, row in rows:
-        images[split][row["image"]] = row["masks"]
-        _count(built, sample, split, row)
-        writer.writerow(_index_row(sample, split, row, name))
-    (out / "index.csv").write_text(table.getvalue(), encoding="utf-8")
+
+    def index() -> Iterator[dict[str, Any]]:
+        for sample, split, row in rows:
+            images[split][row["image"]] = row["masks"]
+            _count(built, sample, split, row)
+            yield _index_row(sample, split, row, name)
+
+    write_csv(out / "index.csv", COLUMNS, index())
     for split, found in images.items():
         if found:
             labels = {mask: image for image, masks in found.items() for mask in masks}
@@ -194,9 +193,11 @@ def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, n
     return built
 
 
-def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> list[Any]:
+def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> dict[str, Any]:
+    """A photograph's line of index.csv."""
     about = [row["image"], sample.data_set or name, sample.patient, sample.split, split]
-    return [*about, *row["original"], *row["size"], *row["window"], *(" ".join(row[k]) for k in MORE_COLUMNS[4:])]
+    lists = (" ".join(row[key]) for key in ("structures", "absent"))
+    return dict(zip(COLUMNS, [*about, *row["original"], *row["size"], *row["window"], *lists], strict=True))
 
 
 def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> None:

@@ -6,20 +6,20 @@ from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.build import Built
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
 from sam_med2d.dataset_conversion.public import GENERIC, TABLE
-from sam_med2d.visualization import tables
+from sam_med2d.visualization.tables import markdown_table
 
 
 def listing() -> str:
     """The table of the data sets, and the details of each."""
     lines = [[d.name, d.title, ", ".join(d.structures), _counts(d.counts)] for d in TABLE.values()]
-    parts = [tables.table(["NAME", "data set", "structures", "photographs"], lines)]
+    parts = [markdown_table(["NAME", "data set", "structures", "photographs"], lines)]
     for d in TABLE.values():
         facts = [f"cite: {d.citation}", f"terms: {d.terms}", f"from: {d.where}"]
         facts += [f"--observer: {', '.join(d.observers)} (default {d.observers[0]})"] if d.observers else []
         facts += [f"--threshold: {d.threshold} by default"] if d.threshold is not None else []
         parts.append("\n".join([f"{d.name}: {d.title}", *(f"  {fact}" for fact in facts), *_indented(d.layout)]))
     own = [[d.name, d.title] for d in GENERIC.values()]
-    return "\n\n".join([*parts, tables.table(["NAME", "your own data"], own), *map(_generic, GENERIC.values())])
+    return "\n\n".join([*parts, markdown_table(["NAME", "your own data"], own), *map(_generic, GENERIC.values())])
 
 
 def _generic(data_set: DataSet) -> str:
@@ -42,7 +42,7 @@ def summary(data_set: DataSet, built: Built, how: str, offer: Offer, out: Path) 
         [s, str(built.masks[s]), *(str(c[s] or "-") for c in (built.empty, built.lost, built.merged))]
         for s in sorted({*built.masks, *built.empty, *built.lost})
     ]
-    lines.append(tables.table(["structure", "masks", "empty in the source", "vanished", "parts merged"], table))
+    lines.append(markdown_table(["structure", "masks", "empty in the source", "vanished", "parts merged"], table))
     expected = sum(data_set.counts.values())
     if expected and sum(found.values()) != expected:
         lines.append(f"note: the whole data set has {_counts(data_set.counts)} photographs")

@@ -15,8 +15,9 @@ from sam_med2d.evaluation import report
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
 from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.evaluation.summary import LOWER_IS_BETTER
-from sam_med2d.visualization import evaluation_plots, tables
+from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import heading
+from sam_med2d.visualization.tables import markdown_table
 
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
 # settings on which the clicks depend, besides the predictions
@@ -217,7 +218,7 @@ def differences_table(found: dict[str, Any]) -> str:
             counts = [str(entry[count]) for count in ("better", "equal", "worse", "pairs", "photographs")]
             lines.append([name, heading(prompt), marked, *counts])
     headings = ["Structure", "Prompt", f"Difference, {found['unit']}", "Better", "Equal", "Worse"]
-    return tables.table([*headings, "Pairs", "Photographs"], lines)
+    return markdown_table([*headings, "Pairs", "Photographs"], lines)
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -266,7 +267,7 @@ def _warnings(found: dict[str, Any]) -> list[str]:
 
 def _settings_table(found: dict[str, Any]) -> str:
     lines = [[name, *map(_text, values)] for name, values in found["differing_settings"].items()]
-    return tables.table(["Setting", *found["runs"]], lines)
+    return markdown_table(["Setting", *found["runs"]], lines)
 
 
 def _text(value: Any) -> str:

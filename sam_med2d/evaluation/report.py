@@ -1,7 +1,6 @@
 """Summaries and rows of an evaluation -> cases.csv, summary.json and report.md with its plots."""
 
 import argparse
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -12,9 +11,9 @@ from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import heading
-from sam_med2d.visualization.tables import table
+from sam_med2d.visualization.tables import markdown_table, write_csv
 from segment_anything.refinement.tiling import Tiles
-from segment_anything.utils.atomic import atomic_path, write_text
+from segment_anything.utils.atomic import write_text
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
 TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}
@@ -34,10 +33,7 @@ def write_cases(path: Path, rows: Iterable[CaseRow]) -> None:
     """
     columns = (row.as_columns() for row in rows)
     first = next(columns)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(first), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(chain([first], columns))
+    write_csv(path, list(first), chain([first], columns))
 
 
 def draw(out: Path, running: RunningSummary, summary: dict[str, Any]) -> list[str]:
@@ -64,7 +60,7 @@ def system_table(name: str, resolution: int, summary: dict[str, Any], metric: st
     prompts = summary["overall"]
     headings = ["Model", "Resolution", *map(heading, prompts), "FPS"]
     scores = [number(means[metric], metric) for means in prompts.values()]
-    return table(headings, [[name, f"{resolution}x{resolution}", *scores, f"{summary['fps']:.1f}"]])
+    return markdown_table(headings, [[name, f"{resolution}x{resolution}", *scores, f"{summary['fps']:.1f}"]])
 
 
 def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
@@ -76,7 +72,7 @@ def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
         masks = max(entry["masks"] - entry["excluded"][metric] for entry in means.values())
         lines.append([name, str(masks), *(_with_interval(means[p], metric) if p in means else "-" for p in prompts)])
         lines[-1] += [_ceiling(means)] if ceilings else []
-    return table([title, "Masks", *map(heading, prompts), *["Ceiling"] * ceilings], lines)
+    return markdown_table([title, "Masks", *map(heading, prompts), *["Ceiling"] * ceilings], lines)
 
 
 def _ceiling(means: Means) -> str:
@@ -168,7 +164,7 @@ def _absent(absent: dict[str, dict[str, Any]]) -> list[str]:
     return [
         "## Asked for where it is not",
         "Photographs known to be without the structure, and the share in which a pixel was drawn all the same.",
-        table(["Structure", "photographs", "false positive, %"], lines),
+        markdown_table(["Structure", "photographs", "false positive, %"], lines),
     ]
 
 

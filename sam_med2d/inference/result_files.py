@@ -1,6 +1,5 @@
 """What a run leaves: masks and overlays of each photograph, and from all of them predictions.csv and coco.json."""
 
-import csv
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Answer, Encoded
 from sam_med2d.inference.prompt_sources import Prompt, Prompts
 from sam_med2d.visualization.overlays import Overlay, write_picture
+from sam_med2d.visualization.tables import write_csv
 from segment_anything.preprocessing import Frame
 from segment_anything.utils.atomic import atomic_path, write_text
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
@@ -116,18 +116,18 @@ class Outputs:
     def merge(self, photographs: Sequence[Photograph]) -> Counter[str]:
         """Write predictions.csv and coco.json; how many lines have each state. They are read one by one."""
         states: Counter[str] = Counter()
-        labels = set()
-        path = self.out / "predictions.csv"
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            for photograph, entry in self._entries(photographs):
-                for row in entry["rows"]:
-                    writer.writerow({"image": photograph.path, "name": photograph.name, **row})
-                    states[row["state"]] += 1
-                    labels.add(row.get("label"))
-        self._write_coco(photographs, sorted(labels - {None}))
+        labels: set[str] = set()
+        write_csv(self.out / "predictions.csv", COLUMNS, self._rows(photographs, states, labels))
+        self._write_coco(photographs, sorted(labels))
         return states
+
+    def _rows(self, photographs: Sequence[Photograph], states: Counter[str], labels: set[str]) -> Iterator[Row]:
+        """All lines of predictions.csv; counts their states and collects their labels on the way."""
+        for photograph, entry in self._entries(photographs):
+            for row in entry["rows"]:
+                states[row["state"]] += 1
+                labels.update({row["label"]} if "label" in row else ())
+                yield {"image": photograph.path, "name": photograph.name, **row}
 
     def _entries(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Photograph, dict[str, Any]]]:
         for photograph in photographs:

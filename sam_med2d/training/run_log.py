@@ -8,8 +8,8 @@ import numpy as np
 
 from sam_med2d.errors import UsageError
 from sam_med2d.visualization.overlays import contact_sheet, write_picture
+from sam_med2d.visualization.tables import write_csv
 from sam_med2d.visualization.training_curves import plot_history
-from segment_anything.utils.atomic import write_text
 
 SHEET_COLUMNS = 4
 
@@ -29,8 +29,7 @@ class RunLog:
     def add(self, history: Sequence[dict[str, Any]]) -> None:
         """Write the history of all epochs, whose last entry is new. An entry has `epoch`, `step` and numbers."""
         names = list(dict.fromkeys(name for entry in history for name in entry))
-        lines = [",".join(names)] + [",".join(str(entry.get(name, "")) for name in names) for entry in history]
-        write_text(self.folder / "history.csv", "\n".join(lines) + "\n")
+        write_csv(self.folder / "history.csv", names, history)
         plot_history(self.folder / "curves.png", history)
         if self.writer:
             for name, value in history[-1].items():
