@@ -8,6 +8,7 @@ Hypothesis: 20 examples a property, 300 in continuous integration (CI=true) or w
 --fundus=PATH runs the tests that need real photographs.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,7 @@ from tests.helpers import time_limit
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 STARTED = ("tests.helpers.tiny_scripts", "tests.helpers.endless_writers")  # what processes of tests run
+LATE = ("torch._inductor", "matplotlib.pyplot", "sam_med2d.training.trainer", "sam_med2d.evaluation.evaluator")
 
 settings.register_profile("fast", max_examples=20, deadline=None)
 settings.register_profile("full", max_examples=300, deadline=None)
@@ -34,7 +36,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "full" if os.environ.get("CI") ==
 settings.load_profile(PROFILE)
 
 # processes that tests start come from one server, which has imported what they need once
-multiprocessing.get_context("forkserver").set_forkserver_preload(list(STARTED))
+multiprocessing.get_context("forkserver").set_forkserver_preload([*STARTED, *LATE])
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a background job; processes that tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,8 +54,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Let the server of processes import what they need before a test is timed that starts some."""
-    if sys.modules.keys() & set(STARTED) and not session.config.option.collectonly:
+    """What runs import late is imported before a test is timed: here, and in the server of processes."""
+    if session.config.option.collectonly:
+        return
+    if "train" in sys.modules:
+        for module in LATE:
+            importlib.import_module(module)
+    if sys.modules.keys() & set(STARTED):
         process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
         process.start()
         process.join()
