@@ -1,5 +1,8 @@
 """Processes that write files and checkpoints until they are killed."""
 
+import multiprocessing
+import os
+import signal
 import time
 from itertools import count
 from pathlib import Path
@@ -10,6 +13,20 @@ from sam_med2d.training.checkpoints import load_state, save_checkpoint
 from segment_anything.utils.atomic import atomic_path
 
 BIG = 4_000_000
+
+
+def kill_while(target, *args, ready, delay: float) -> None:
+    """Run `target` in a process of its own and kill it `delay` seconds after `ready()` is true."""
+    process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
+    process.start()
+    deadline = time.monotonic() + 30
+    while not ready() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert ready() and process.is_alive()
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def write_slowly(path: Path) -> None:
