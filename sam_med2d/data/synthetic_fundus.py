@@ -1,91 +1,21 @@
 """Draw synthetic fundus photographs with exact masks.
 
-Pure code: no files, no global random state. All geometry is in units of the field-of-view radius, with the
-origin in the middle of the picture, x to the right and y down. The same seed therefore gives the same eye at
-any size; only noise and lesions that touch a clipped border differ.
+Pure code: no files, no global random state. All geometry is in units of the field-of-view radius (see
+`synthetic_geometry`). The same seed therefore gives the same eye at any size; only noise and lesions that touch a
+clipped border differ.
 """
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-MIN_SIDE, MAX_SIDE = 64, 4096
+from sam_med2d.data.synthetic_colours import paint, photograph
+from sam_med2d.data.synthetic_geometry import SHIFT, DrawingFrame, Eye, Vessel, make_frame
+
 STRUCTURES = ("optic_disc", "optic_cup", "vessel", "microaneurysm", "haemorrhage", "hard_exudate")
 
-# OpenCV draws at 1 / 2**4 of a canvas pixel.
-_SHIFT = 4
 # A circle of this radius, in pixels, covers at least half of one pixel wherever its centre falls.
 _MIN_LESION_PX = 0.9
-# Pigmentation from light to dark: RGB in 0..1 of an evenly lit retina.
-_PIGMENTS = np.array([[0.78, 0.47, 0.25], [0.80, 0.36, 0.25], [0.68, 0.32, 0.13], [0.48, 0.20, 0.08]])
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Places the unit circle in a picture. Lengths in pixels; `scale` canvas pixels per picture pixel."""
-
-    height: int
-    width: int
-    radius: float
-    scale: int
-
-    def grid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel centres in radii: x and y, each float32 [H,W]."""
-        x = (np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / self.radius
-        y = (np.arange(self.height, dtype=np.float32) + 0.5 - self.height / 2) / self.radius
-        return tuple(np.meshgrid(x, y))
-
-    def half_extent(self) -> np.ndarray:
-        """Half width and half height of the picture in radii, (2,) in XY order."""
-        return np.array([self.width, self.height]) / (2 * self.radius)
-
-    def to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Points [N,2] XY in radii -> int32 [N,2] XY in fixed-point canvas coordinates."""
-        pixels = (points + self.half_extent()) * self.radius * self.scale - 0.5
-        return np.round(pixels * (1 << _SHIFT)).astype(np.int32)
-
-    def canvas(self) -> np.ndarray:
-        """An empty canvas, uint8 [H*scale, W*scale]."""
-        return np.zeros((self.height * self.scale, self.width * self.scale), np.uint8)
-
-    def coverage(self, canvas: np.ndarray) -> np.ndarray:
-        """Share of each picture pixel that the canvas fills: float32 [H,W] in 0..1."""
-        small = cv2.resize(canvas.astype(np.float32), (self.width, self.height), interpolation=cv2.INTER_AREA)
-        return small / 255
-
-
-@dataclass(frozen=True)
-class Eye:
-    """Landmarks in radii, XY. `temporal` is +1 where the temple is on the right of the picture, else -1."""
-
-    temporal: int
-    disc: np.ndarray
-    disc_axes: np.ndarray
-    cup: np.ndarray
-    cup_axes: np.ndarray
-    tilt: float
-    fovea: np.ndarray
-
-
-@dataclass(frozen=True)
-class Vessel:
-    """A centre line [N,2] XY with its full width [N], both in radii."""
-
-    points: np.ndarray
-    widths: np.ndarray
-    artery: bool
-
-
-def make_frame(height: int, width: int) -> Frame:
-    """Fit the circle into the picture; an oblong picture clips it on its long sides, as many cameras do."""
-    for name, side in (("height", height), ("width", width)):
-        if not MIN_SIDE <= side <= MAX_SIDE:
-            raise ValueError(f"{name} must be from {MIN_SIDE} to {MAX_SIDE} pixels, got {side}")
-    short, long = sorted((height, width))
-    radius = min(0.6 * short, 0.48 * long) if long >= 1.25 * short else 0.48 * short
-    return Frame(height, width, radius, int(np.clip(round(2048 / long), 2, 8)))
 
 
 def field_of_view(*, height: int, width: int) -> np.ndarray:
@@ -212,7 +142,7 @@ def _branch(rng: np.random.Generator, parent: Vessel, start: int, side: int) -> 
     return _inside(Vessel(points, width * np.linspace(1, 0.5, count + 1), parent.artery))
 
 
-def draw_anatomy(frame: Frame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
+def draw_anatomy(frame: DrawingFrame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
     """Coverage float32 [H,W] of disc, cup and vessels, also of arteries, veins and light reflexes apart."""
     arteries = _strokes(frame, [vessel for vessel in vessels if vessel.artery], 1.0)
     veins = _strokes(frame, [vessel for vessel in vessels if not vessel.artery], 1.0)
@@ -235,15 +165,15 @@ def _ellipse(centre: np.ndarray, axes: np.ndarray, tilt: float) -> np.ndarray:
     return centre + np.stack([x * cos - y * sin, x * sin + y * cos], axis=1)
 
 
-def _fill(frame: Frame, outlines: list[np.ndarray]) -> np.ndarray:
+def _fill(frame: DrawingFrame, outlines: list[np.ndarray]) -> np.ndarray:
     """Fill closed outlines [N,2] on a new canvas; one call each, so that overlaps stay filled."""
     canvas = frame.canvas()
     for outline in outlines:
-        cv2.fillPoly(canvas, [frame.to_canvas(outline)], 255, cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(canvas, [frame.to_canvas(outline)], 255, cv2.LINE_8, SHIFT)
     return canvas
 
 
-def _strokes(frame: Frame, vessels: list[Vessel], share: float) -> np.ndarray:
+def _strokes(frame: DrawingFrame, vessels: list[Vessel], share: float) -> np.ndarray:
     """Draw vessels at `share` of their width: one quadrilateral a step, with round joints."""
     canvas = frame.canvas()
     for vessel in vessels:
@@ -253,15 +183,17 @@ def _strokes(frame: Frame, vessels: list[Vessel], share: float) -> np.ndarray:
         across *= (half / np.maximum(np.linalg.norm(across, axis=1), 1e-9))[:, None]
         left, right = (frame.to_canvas(vessel.points + sign * across) for sign in (1, -1))
         centres = frame.to_canvas(vessel.points)
-        radii = np.round(half * frame.radius * frame.scale * (1 << _SHIFT)).astype(int)
+        radii = np.round(half * frame.radius * frame.scale * (1 << SHIFT)).astype(int)
         for i in range(len(centres) - 1):
             quad = np.array([left[i], left[i + 1], right[i + 1], right[i]])
-            cv2.fillConvexPoly(canvas, quad, 255, cv2.LINE_8, _SHIFT)
-            cv2.circle(canvas, centres[i].tolist(), int(radii[i]), 255, -1, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(canvas, quad, 255, cv2.LINE_8, SHIFT)
+            cv2.circle(canvas, centres[i].tolist(), int(radii[i]), 255, -1, cv2.LINE_8, SHIFT)
     return canvas
 
 
-def draw_lesions(rng: np.random.Generator, frame: Frame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
+def draw_lesions(
+    rng: np.random.Generator, frame: DrawingFrame, eye: Eye, vessels: list[Vessel]
+) -> dict[str, np.ndarray]:
     """Coverage float32 [H,W] of exudates in clusters, blot haemorrhages and single microaneurysms."""
     lines = np.concatenate([vessel.points for vessel in vessels])
     smallest = _MIN_LESION_PX / frame.radius
@@ -280,14 +212,14 @@ def draw_lesions(rng: np.random.Generator, frame: Frame, eye: Eye, vessels: list
     return {name: frame.coverage(_fill(frame, shapes)) for name, shapes in outlines.items()}
 
 
-def _visible(point: np.ndarray, frame: Frame, eye: Eye) -> bool:
+def _visible(point: np.ndarray, frame: DrawingFrame, eye: Eye) -> bool:
     """True where a lesion fits: in the picture, off the rim and off the disc."""
     in_picture = bool(np.all(np.abs(point) < frame.half_extent() - 0.07))
     off_disc = np.linalg.norm(point - eye.disc) > eye.disc_axes[1] + 0.08
     return in_picture and bool(off_disc) and bool(np.linalg.norm(point) < 0.88)
 
 
-def _places(rng: np.random.Generator, frame: Frame, eye: Eye, *, count: int) -> list[np.ndarray]:
+def _places(rng: np.random.Generator, frame: DrawingFrame, eye: Eye, *, count: int) -> list[np.ndarray]:
     """`count` positions scattered around the fovea, where most lesions of diabetic eyes lie."""
     found: list[np.ndarray] = []
     while len(found) < count:
@@ -303,103 +235,3 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, size: float, rough: floa
     waves = sum(np.sin(k * angle + rng.uniform(0, 2 * np.pi)) / k for k in (2, 3, 5))
     length = size * (1 + rough * (waves + 1.2).clip(0))
     return centre + length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def paint(rng: np.random.Generator, frame: Frame, eye: Eye, cover: dict[str, np.ndarray]) -> np.ndarray:
-    """Colour the evenly lit retina: float32 RGB [H,W,3], about 0..1."""
-    x, y = frame.grid()
-    shade = float(rng.uniform(0, len(_PIGMENTS) - 1))
-    step = min(int(shade), len(_PIGMENTS) - 2)
-    base = _PIGMENTS[step] + (shade - step) * (_PIGMENTS[step + 1] - _PIGMENTS[step])
-    texture = 1 + 0.05 * _noise(rng, x, y, 7) + 0.025 * _noise(rng, x, y, 30)
-    texture += rng.uniform(0, 0.07) * (0.4 - np.abs(_noise(rng, x, y, 22)))
-    image = base.astype(np.float32) * texture[..., None]
-    disc_glow = np.exp(-(((x - eye.disc[0]) ** 2 + (y - eye.disc[1]) ** 2) / (2 * 0.21**2)))
-    image += disc_glow[..., None] * np.array([0.06, 0.08, 0.05], np.float32)
-    squared = (x - eye.fovea[0]) ** 2 + (y - eye.fovea[1]) ** 2
-    macula = rng.uniform(0.25, 0.42) * np.exp(-squared / (2 * 0.13**2)) + 0.15 * np.exp(-squared / 0.001)
-    image *= 1 - macula[..., None] * np.array([0.7, 1.0, 1.0], np.float32)
-    _paint_disc(rng, frame, image, cover, base)
-    _paint_lesions(rng, frame, image, cover)
-    _tint(image, cover["artery"], np.array([0.88, 0.58, 0.58]))
-    _tint(image, cover["vein"], np.array([0.76, 0.46, 0.50]))
-    image += 0.07 * _soft(cover["reflex"], frame, 0.004)[..., None] * base.astype(np.float32)
-    return image
-
-
-def _noise(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cells: int) -> np.ndarray:
-    """Smooth noise float32 [H,W] of unit size, tied to the eye and not to the pixels. x, y: of `Frame.grid`."""
-    grid = rng.normal(0, 1, (cells, cells)).astype(np.float32)
-    column, row = ((axis + 1.1) * ((cells - 1) / 2.2) for axis in (x[0], y[:, 0]))
-    return _cubic(_cubic(grid.T, column).T, row)
-
-
-def _cubic(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Rows of `values` [N,C] at fractional positions [P]: float32 [P,C], beyond the first and last row mirrored.
-
-    Cubic convolution (Keys 1981) with OpenCV's a = -0.75. OpenCV's own `remap` moves in steps of 1/32 pixel before
-    version 5, which shows where a small grid is enlarged.
-    """
-    a, first = -0.75, np.floor(positions).astype(np.int64)
-    t = (positions - first).astype(np.float32)[:, None]
-    before = ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a
-    at, after = (((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t))
-    total = np.zeros((len(positions), values.shape[1]), np.float32)
-    for offset, weight in zip((-1, 0, 1, 2), (before, at, after, 1 - before - at - after), strict=True):
-        index = (first + offset) % (2 * len(values))
-        total += weight * values[np.minimum(index, 2 * len(values) - 1 - index)]
-    return total
-
-
-def _soft(cover: np.ndarray, frame: Frame, sigma: float) -> np.ndarray:
-    """Blur a coverage map by `sigma` radii."""
-    return cv2.GaussianBlur(cover, (0, 0), max(sigma * frame.radius, 0.3))
-
-
-def _blend(image: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:
-    """Move the picture towards `colour` (RGB 0..1) where alpha [H,W] is 1, in place."""
-    image += alpha[..., None] * (colour.astype(np.float32) - image)
-
-
-def _tint(image: np.ndarray, alpha: np.ndarray, factor: np.ndarray) -> None:
-    """Multiply the picture by `factor` (RGB) where alpha [H,W] is 1, in place: blood filters light."""
-    image *= 1 + alpha[..., None] * (factor.astype(np.float32) - 1)
-
-
-def _paint_disc(
-    rng: np.random.Generator, frame: Frame, image: np.ndarray, cover: dict[str, np.ndarray], base: np.ndarray
-) -> None:
-    """The disc is brighter than any retina around it; the cup is the palest part of it."""
-    glow = 0.65 + 0.35 * base[0] / _PIGMENTS[0, 0]
-    rim = np.array([1.0, rng.uniform(0.64, 0.74), rng.uniform(0.32, 0.44)]) * glow
-    pale = np.array([1.08, rng.uniform(0.96, 1.04), rng.uniform(0.66, 0.82)]) * glow
-    _blend(image, 0.92 * _soft(cover["optic_disc"], frame, 0.009), rim)
-    _blend(image, 0.9 * _soft(cover["optic_cup"], frame, 0.012), pale)
-
-
-def _paint_lesions(rng: np.random.Generator, frame: Frame, image: np.ndarray, cover: dict[str, np.ndarray]) -> None:
-    """Exudates are yellow deposits; haemorrhages and microaneurysms are blood."""
-    if "hard_exudate" not in cover:
-        return
-    yellow = np.array([1.0, rng.uniform(0.82, 0.9), rng.uniform(0.4, 0.55)])
-    _blend(image, 0.8 * _soft(cover["hard_exudate"], frame, 0.004), yellow)
-    _tint(image, _soft(cover["haemorrhage"], frame, 0.005), np.array([0.66, 0.36, 0.4]))
-    _tint(image, _soft(cover["microaneurysm"], frame, 0.002), np.array([0.66, 0.34, 0.38]))
-
-
-def photograph(rng: np.random.Generator, frame: Frame, image: np.ndarray, fov: np.ndarray) -> np.ndarray:
-    """What the camera adds: uneven light, haze, blur, noise, the dark surround. uint8 RGB [H,W,3]."""
-    x, y = frame.grid()
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.28)
-    light = 1 - rng.uniform(0.12, 0.4) * (x * x + y * y) + slope * (x * np.cos(angle) + y * np.sin(angle))
-    image = image * (rng.uniform(0.85, 1.08) * light.clip(0.1))[..., None]
-    haze = rng.uniform(0, 0.16) if rng.random() < 0.4 else 0.0
-    image += haze * (np.array([0.62, 0.55, 0.46], np.float32) - image)
-    blur = rng.uniform(0.006, 0.011) if rng.random() < 0.3 else rng.uniform(0.001, 0.004)
-    image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), max(blur * frame.radius, 0.3))
-    # A lens closes softly, but nothing of the eye may show outside the circle.
-    rim = ((1 - np.hypot(x, y)) / 0.012).clip(0, 1) * fov
-    levels = 255 * image * rim[..., None] + rng.uniform(1, 4)
-    grain = rng.uniform(0.8, 3.5) * (0.25 + 0.75 * rim[..., None])
-    levels += grain * rng.standard_normal(image.shape, np.float32)
-    return np.round(levels).clip(0, 255).astype(np.uint8)

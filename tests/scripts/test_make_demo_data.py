@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_med2d.data.synthetic_fundus import MAX_SIDE, STRUCTURES, field_of_view, make_eye, synthetic_fundus
+from sam_med2d.data.synthetic_fundus import STRUCTURES, field_of_view, make_eye, synthetic_fundus
+from sam_med2d.data.synthetic_geometry import MAX_SIDE
 from scripts.make_demo_data import main, split_of, write_dataset
 from tests.helpers.paths import ROOT
 
