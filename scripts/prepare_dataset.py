@@ -23,9 +23,10 @@ if __package__ in (None, ""):
 
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.build import Unfinished, build, refuse_output
+from sam_med2d.dataset_conversion.conversion_report import describe_sources, summary
 from sam_med2d.dataset_conversion.convert_sample import Options
-from sam_med2d.dataset_conversion.public import GENERIC, TABLE
-from sam_med2d.dataset_conversion.report import listing, summary
+from sam_med2d.dataset_conversion.formats import FORMATS
+from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.dataset_conversion.request import (
     DEFAULT_SPLIT,
     choice_of,
@@ -42,7 +43,7 @@ from segment_anything.utils.atomic import naming
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of: {', '.join([*TABLE, *GENERIC])}")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of: {', '.join([*PUBLIC_SETS, *FORMATS])}")
     parser.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="folder or archive of the data set")
     parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="folder to make")
     add_bool(parser, "--list", default=False, help="print the table of the data sets and stop")
@@ -54,9 +55,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_split_flags(parser.add_argument_group("splits"))
     own = parser.add_argument_group("your own data")
     for flag, settings in {
-        flag: keywords for form in GENERIC.values() for flag, keywords in form.flags.items()
+        flag: keywords for form in FORMATS.values() for flag, keywords in form.flags.items()
     }.items():
-        users = ", ".join(form.name for form in GENERIC.values() if flag in form.flags)
+        users = ", ".join(form.name for form in FORMATS.values() if flag in form.flags)
         own.add_argument(flag, **{**settings, "help": f"{users}: {settings['help']}"})
     return parser.parse_args(argv)
 
@@ -111,7 +112,7 @@ def check_args(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> int:
     if args.list:
-        print(listing())
+        print(describe_sources())
         return 0
     check_args(args)
     data_set = find_data_set(args.name)

@@ -25,7 +25,7 @@ JPEG = [
 ]
 
 Window = tuple[int, int, int, int]  # top, left, bottom, right, half-open
-Labelled = list[tuple[str, np.ndarray]]  # structures and their masks, uint8 {0, 1} [H, W]
+StructureMasks = list[tuple[str, np.ndarray]]  # structures and their masks, uint8 {0, 1} [H, W]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class Picture:
+class LabelledImage:
     """A photograph on its way: RGB uint8 pixels, masks, and where it lies in its file.
 
     window: the part of the original photograph. unchanged: whether the file itself shows just this. components:
@@ -58,7 +58,7 @@ class Picture:
 
     name: str
     pixels: np.ndarray
-    masks: Labelled
+    masks: StructureMasks
     window: Window
     unchanged: bool
     components: dict[str, list[int]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ def convert(sample: Sample, options: Options, out: Path) -> list[dict[str, Any]]
     return rows
 
 
-def _read(sample: Sample, options: Options) -> tuple[Picture, int, int]:
+def _read(sample: Sample, options: Options) -> tuple[LabelledImage, int, int]:
     """The photograph with its masks, cut to its part and its field of view, and the file's height and width."""
     pixels = read_image(sample.image, advice=COPY_AGAIN)
     height, width = pixels.shape[:2]
@@ -99,7 +99,7 @@ def _read(sample: Sample, options: Options) -> tuple[Picture, int, int]:
         pixels = _cut(pixels, crop)
         masks = [(structure, _cut(mask, crop)) for structure, mask in masks]
     unchanged = pixels.shape[:2] == (height, width) and is_plain(sample.image)
-    return Picture(sample.name, pixels, masks, (top, left, bottom, right), unchanged), height, width
+    return LabelledImage(sample.name, pixels, masks, (top, left, bottom, right), unchanged), height, width
 
 
 def _view(sample: Sample, pixels: np.ndarray) -> Window:
@@ -119,7 +119,7 @@ def _cut(array: np.ndarray, window: Window) -> np.ndarray:
     return array[top:bottom, left:right]
 
 
-def _resized(picture: Picture, max_side: int) -> Picture:
+def _resized(picture: LabelledImage, max_side: int) -> LabelledImage:
     """The picture with a longer side of at most max_side; thin and small structures stay (see resize_mask)."""
     height, width = picture.pixels.shape[:2]
     if not max_side or max(height, width) <= max_side:
@@ -142,7 +142,7 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
-def _tiles(picture: Picture, options: Options) -> Iterator[Picture]:
+def _tiles(picture: LabelledImage, options: Options) -> Iterator[LabelledImage]:
     """The picture, or with a tile size its windows that show something of the field of view."""
     if not options.tile:
         yield picture
@@ -164,10 +164,10 @@ def _tiles(picture: Picture, options: Options) -> Iterator[Picture]:
                 right + picture.window[1],
             )
             name = f"{picture.name}_y{top:05d}_x{left:05d}"
-            yield Picture(name, _cut(picture.pixels, window), masks, place, False)
+            yield LabelledImage(name, _cut(picture.pixels, window), masks, place, False)
 
 
-def _write(picture: Picture, source: Path, options: Options, out: Path) -> dict[str, Any]:
+def _write(picture: LabelledImage, source: Path, options: Options, out: Path) -> dict[str, Any]:
     """Write one picture and its masks; their row."""
     height, width = picture.pixels.shape[:2]
     image = _write_image(picture, source, options, out)
@@ -193,7 +193,7 @@ def _write(picture: Picture, source: Path, options: Options, out: Path) -> dict[
     }
 
 
-def _write_image(picture: Picture, source: Path, options: Options, out: Path) -> str:
+def _write_image(picture: LabelledImage, source: Path, options: Options, out: Path) -> str:
     """The photograph's file: the source's own where that shows just this, else JPEG from JPEG, PNG from others."""
     suffix = ".jpg" if source.suffix.lower() in (".jpg", ".jpeg") else ".png"
     target = out / f"images/{picture.name}{suffix}"

@@ -9,7 +9,7 @@ from sam_med2d.data.file_tree import Found, Tree
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, Decoder, MaskSource, Sample
 
-SPLITS = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -41,13 +41,13 @@ class DataSet:
 
     name: str
     title: str
-    citation: str
-    terms: str
-    where: str
-    structures: tuple[str, ...]
     layout: str
-    counts: dict[str, int]
     find: Callable[[Tree, Choice], Offer]
+    citation: str = ""
+    terms: str = ""
+    where: str = ""
+    structures: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
     observers: tuple[str, ...] = ()
     threshold: float | None = None
     has_instances: bool = False
@@ -77,7 +77,7 @@ def collect(
     field_of_view: str = "",
     name: Callable[[Found], str],
     patient: Callable[[Found], str] = lambda _: "",
-    split: Callable[[Found], str] = lambda found: SPLITS.get(found.split.lower(), ""),
+    split: Callable[[Found], str] = lambda found: SPLIT_WORDS.get(found.split.lower(), ""),
 ) -> Offer:
     """Samples of the photographs that match a pattern, with the masks that have the same `keys`.
 

@@ -11,7 +11,8 @@ from typing import Any
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion import splits
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
-from sam_med2d.dataset_conversion.public import GENERIC, TABLE
+from sam_med2d.dataset_conversion.formats import FORMATS
+from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.runtime.reproducibility import versions
@@ -22,7 +23,7 @@ SHOWN = 5  # problems of a source that is not the data set
 
 def find_data_set(name: str) -> DataSet:
     """The data set of this name, whatever its case and punctuation. Raises UsageError with the nearest name."""
-    every = {**TABLE, **GENERIC}
+    every = {**PUBLIC_SETS, **FORMATS}
     plain = {re.sub(r"[^a-z0-9]", "", key): key for key in every}
     plain |= {re.sub(r"[^a-z0-9]", "", entry.title.lower()): key for key, entry in every.items()}
     wanted = re.sub(r"[^a-z0-9]", "", name.lower())
@@ -41,7 +42,7 @@ def choice_of(args: argparse.Namespace, data_set: DataSet) -> Choice:
         raise UsageError(f"--observer {args.observer}: {data_set.title} has {known}")
     if args.threshold is not None and data_set.threshold is None:
         raise UsageError(f"--threshold: the masks of {data_set.title} are not soft; leave it out")
-    every = {flag: _attribute(flag) for form in GENERIC.values() for flag in form.flags}
+    every = {flag: _attribute(flag) for form in FORMATS.values() for flag in form.flags}
     for flag in every.keys() - data_set.flags.keys():
         if getattr(args, every[flag]) is not None:
             raise UsageError(f"{flag} is of no use for {data_set.name}: leave it out")

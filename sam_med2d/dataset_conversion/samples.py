@@ -12,7 +12,7 @@ Decoder = Callable[[Path, tuple[int, int]], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class MaskSource:
-    """One mask of a photograph: its structure, its file, and how the file is read (see decode.py)."""
+    """One mask of a photograph: its structure, its file, and how the file is read (see mask_readers.py)."""
 
     structure: str
     path: Path

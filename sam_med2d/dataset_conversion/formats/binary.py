@@ -21,14 +21,9 @@ def find(tree: Tree, choice: Choice) -> Offer:
 BINARY = DataSet(
     name="binary",
     title="a folder of photographs and one of black and white masks of one structure",
-    citation="",
-    terms="",
-    where="",
-    structures=(),
     layout="""images/eye_1.jpg
 masks/eye_1.png (or masks/eye_1_mask.png)
 or as --images and --mask say; folders named train, val and test are the split""",
-    counts={},
     find=find,
     flags={"--structure": {"metavar": "NAME", "help": "what the masks show (needed)"}, **FLAGS},
 )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import SPLITS, DataSet, Offer, natural
+from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, Offer, natural
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
 from sam_med2d.dataset_conversion.formats.pairing import (
     MISSING,
@@ -61,7 +61,7 @@ class Segments:
 
 
 @dataclass(slots=True)
-class _Photograph:
+class _CocoImage:
     """What the files say of one photograph. masks: (structure, file, what is drawn) of each annotation."""
 
     name: str
@@ -77,8 +77,8 @@ def find(tree: Tree, choice: Choice) -> Offer:
     are passed over if they have no area either. Raises DataError for files that are not COCO's.
     """
     made = Offer([])
-    pictures = _Pictures(tree, choice.options.get("image_root"))
-    photographs: dict[Path, _Photograph] = {}
+    pictures = _ImageFiles(tree, choice.options.get("image_root"))
+    photographs: dict[Path, _CocoImage] = {}
     for name, path, content in _files(tree):
         _add(photographs, content, name, path, pictures, made.problems)
     stems = Counter(stem_of(PurePosixPath(p.name).name).lower() for p in photographs.values())
@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-class _Pictures:
+class _ImageFiles:
     """Where the photographs of COCO files lie."""
 
     def __init__(self, tree: Tree, root: str | Path | None) -> None:
@@ -177,11 +177,11 @@ class _Pictures:
 
 
 def _add(
-    photographs: dict[Path, _Photograph],
+    photographs: dict[Path, _CocoImage],
     content: Mapping[str, Any],
     name: str,
     path: Path,
-    pictures: _Pictures,
+    pictures: _ImageFiles,
     problems: list[str],
 ) -> None:
     """Add what one file says."""
@@ -201,7 +201,7 @@ def _add(
             problems.append(f"{path}: the image {image['file_name']} is not there, or several are (see --image_root)")
             continue
         split = _split(image, name)
-        known = photographs.setdefault(found, _Photograph(image["file_name"].replace("\\", "/"), found, split))
+        known = photographs.setdefault(found, _CocoImage(image["file_name"].replace("\\", "/"), found, split))
         if known.split != split:
             raise DataError(f"{found} is in two splits, {known.split or 'none'} and in {path} {split or 'none'}")
         for structure, segments in _drawn(image, annotations[image["id"]], structures, path, problems):
@@ -211,7 +211,7 @@ def _add(
 def _split(image: Mapping[str, Any], name: str) -> str:
     """What the image says itself (our own export), else the file's name, else its folder."""
     words = [str(image.get("split", "")).lower(), *re.findall("[a-z]+", name.rpartition("/")[2].lower())]
-    return next((SPLITS[word] for word in words if word in SPLITS), split_of(name))
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), split_of(name))
 
 
 # --- annotations ----------------------------------------------------------------------------------------------
@@ -270,13 +270,8 @@ def _polygon(points: object) -> tuple[float, ...]:
 COCO = DataSet(
     name="coco",
     title="COCO files (polygons, run-length encoding)",
-    citation="",
-    terms="",
-    where="",
-    structures=(),
     layout="""annotations.json, or one for each split: annotations/instances_train.json, train/_annotations.coco.json
 images/eye_1.jpg as the file says, beside it, anywhere below SOURCE, or below --image_root""",
-    counts={},
     find=find,
     has_instances=True,
     flags={

@@ -2,7 +2,7 @@
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
-from sam_med2d.dataset_conversion.formats.folder_layout import Picture
+from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, structure_name
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
@@ -21,17 +21,13 @@ def find(tree: Tree, choice: Choice) -> Offer:
     return offer(pairs, choice, _sources)
 
 
-def _sources(mask: Picture) -> list[MaskSource]:
+def _sources(mask: PictureFile) -> list[MaskSource]:
     return [MaskSource(structure_name(mask.structure), mask.path, BLACK_AND_WHITE)]
 
 
 FOLDER = DataSet(
     name="folder",
     title="a folder of photographs and black and white masks",
-    citation="",
-    terms="",
-    where="",
-    structures=(),
     layout="""images/eye_1.jpg
 masks/eye_1_optic_disc.png
 masks/eye_1_haemorrhage_000.png
@@ -40,7 +36,6 @@ or
 photos/eye_1.jpg
 optic_disc/eye_1.png
 or as --images and --mask say; folders named train, val and test are the split""",
-    counts={},
     find=find,
     flags=FLAGS,
 )

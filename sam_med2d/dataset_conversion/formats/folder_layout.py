@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam_med2d.data import photographs
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import SPLITS
+from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS
 from sam_med2d.errors import DataError
 
 IMAGE_WORDS = {
@@ -26,7 +26,7 @@ JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PictureFile:
     """A picture file, and the photograph that it is or belongs to.
 
     name: path in the source. place: words of its folders. label: file name of the photograph without its suffix.
@@ -70,16 +70,16 @@ def place_of(folders: Iterable[str], structure: str = "") -> tuple[str, ...]:
 def _meaning(folder: str) -> tuple[str, str]:
     """(split, word): "Training" -> (train, ""), "test_images" -> (test, images), "Optic Disc" -> ("", optic_disc)."""
     word = re.sub(r"[\W_]+", "_", folder.lower()).strip("_")
-    if word in SPLITS:
-        return SPLITS[word], ""
+    if word in SPLIT_WORDS:
+        return SPLIT_WORDS[word], ""
     parts = word.split("_")
-    rest = "_".join(part for part in parts if part not in SPLITS)
+    rest = "_".join(part for part in parts if part not in SPLIT_WORDS)
     if rest in IMAGE_WORDS | MASK_WORDS:
-        return next((SPLITS[part] for part in parts if part in SPLITS), ""), rest
+        return next((SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS), ""), rest
     return "", word
 
 
-def find_photographs(tree: Tree, names: Sequence[str]) -> list[Picture]:
+def locate_photographs(tree: Tree, names: Sequence[str]) -> list[PictureFile]:
     """Photographs: in folders called images or the like, else in the topmost folder that is not one of masks.
 
     Of pictures in one folder, `<other>_<word>.png` is a mask of `<other>`. Raises DataError where several folders
@@ -92,7 +92,7 @@ def find_photographs(tree: Tree, names: Sequence[str]) -> list[Picture]:
     free = [folder for folder in below if not {*words[folder]} & (MASK_WORDS | VIEW_WORDS)]
     folders = [folder for folder in free if {*words[folder]} & IMAGE_WORDS] or _topmost(free, words)
     return [
-        Picture(name, tree.files[name], place_of(folder), stem_of(name.rpartition("/")[2]), split_of(name))
+        PictureFile(name, tree.files[name], place_of(folder), stem_of(name.rpartition("/")[2]), split_of(name))
         for folder in folders
         for name in _without_masks(below[folder])
     ]
@@ -121,7 +121,9 @@ def _without_masks(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def find_masks(tree: Tree, names: Sequence[str], photographs: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
+def locate_masks(
+    tree: Tree, names: Sequence[str], photographs: Sequence[PictureFile]
+) -> tuple[list[PictureFile], list[str]]:
     """Masks among the pictures that are no photographs, and a sentence for each that belongs to none.
 
     A folder that is not called masks or the like is a structure, unless its files end in different words; else the
@@ -147,7 +149,7 @@ def find_masks(tree: Tree, names: Sequence[str], photographs: Sequence[Picture])
             label, ending = ends[name]
             structure = ending if ending and not (own and len(endings) == 1) else own
             place = place_of(folder.split("/"), own)
-            masks.append(Picture(name, tree.files[name], place, label, split_of(name), structure))
+            masks.append(PictureFile(name, tree.files[name], place, label, split_of(name), structure))
     return masks, problems
 
 

@@ -4,7 +4,7 @@ import re
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
-from sam_med2d.dataset_conversion.formats.folder_layout import Picture
+from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
 from sam_med2d.dataset_conversion.mask_readers import Values
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
@@ -16,7 +16,7 @@ def find(tree: Tree, choice: Choice) -> Offer:
     structures = parse_classes(choice.options.get("classes") or "")
     known = tuple(sorted({0}.union(*structures.values())))
 
-    def sources(mask: Picture) -> list[MaskSource]:
+    def sources(mask: PictureFile) -> list[MaskSource]:
         return [MaskSource(name, mask.path, Values(values, known)) for name, values in structures.items()]
 
     return offer(single(find_pairs(tree, choice, named=False)), choice, sources)
@@ -41,14 +41,9 @@ def parse_classes(text: str) -> dict[str, tuple[int, ...]]:
 LABELMAP = DataSet(
     name="labelmap",
     title="a folder of photographs and one of maps of several classes",
-    citation="",
-    terms="",
-    where="",
-    structures=(),
     layout="""images/eye_1.jpg
 masks/eye_1.png (grey values or palette indices: 0 is background, the others as --classes says)
 or as --images and --mask say; folders named train, val and test are the split""",
-    counts={},
     find=find,
     flags={
         "--classes": {

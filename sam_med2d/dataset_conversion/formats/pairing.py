@@ -15,10 +15,10 @@ from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import Offer, natural
 from sam_med2d.dataset_conversion.formats.folder_layout import (
     VIEW_WORDS,
-    Picture,
-    find_masks,
-    find_photographs,
+    PictureFile,
     is_picture,
+    locate_masks,
+    locate_photographs,
     place_of,
     split_of,
     stem_of,
@@ -53,7 +53,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 class Pairs:
     """Photographs with their mask files, and what has no partner."""
 
-    masks_of: dict[Picture, list[Picture]]
+    masks_of: dict[PictureFile, list[PictureFile]]
     problems: list[str] = field(default_factory=list)
 
 
@@ -71,10 +71,10 @@ def find_pairs(tree: Tree, choice: Choice, *, named: bool) -> Pairs:
     if images:
         photographs = _matches(tree, free, f"--images {images}", images, "")
     else:
-        photographs = find_photographs(tree, free)
+        photographs = locate_photographs(tree, free)
     if masks:
         return _pair(photographs, described, [], strict=bool(images))
-    found, problems = find_masks(tree, names, photographs)
+    found, problems = locate_masks(tree, names, photographs)
     return _pair(photographs, found, problems, strict=False)
 
 
@@ -87,7 +87,7 @@ def single(pairs: Pairs) -> Pairs:
     return pairs
 
 
-def offer(pairs: Pairs, choice: Choice, sources: Callable[[Picture], Sequence[MaskSource]]) -> Offer:
+def offer(pairs: Pairs, choice: Choice, sources: Callable[[PictureFile], Sequence[MaskSource]]) -> Offer:
     """Samples of pairs; `sources` says what a mask file shows."""
     patient = patient_of(choice)
     made = Offer([], list(pairs.problems))
@@ -157,7 +157,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w()+,. -]+", "_", text).lstrip(".") or "_"
 
 
-def _described(tree: Tree, names: Iterable[str], text: str, *, named: bool) -> list[Picture]:
+def _described(tree: Tree, names: Iterable[str], text: str, *, named: bool) -> list[PictureFile]:
     structure, equals, pattern = text.partition("=")
     if not named:
         return _matches(tree, names, f"--mask {text}", text, "")
@@ -166,7 +166,7 @@ def _described(tree: Tree, names: Iterable[str], text: str, *, named: bool) -> l
     return _matches(tree, names, f"--mask {text}", pattern, structure_name(structure))
 
 
-def _matches(tree: Tree, names: Iterable[str], flag: str, pattern: str, structure: str) -> list[Picture]:
+def _matches(tree: Tree, names: Iterable[str], flag: str, pattern: str, structure: str) -> list[PictureFile]:
     """Pictures whose path ends as the pattern says."""
     wanted, pictures = _compiled(flag, pattern), []
     for name in names:
@@ -174,7 +174,7 @@ def _matches(tree: Tree, names: Iterable[str], flag: str, pattern: str, structur
             *folders, last = (hit["before"] + hit["name"]).split("/")
             label = last if hit.end("name") < len(name) else stem_of(last)
             place = place_of(folders)
-            pictures.append(Picture(name, tree.files[name], place, label, split_of(name), structure))
+            pictures.append(PictureFile(name, tree.files[name], place, label, split_of(name), structure))
     if not pictures:
         raise DataError(f"{flag}: no picture is there. Found:\n  {tree.summary()}")
     return pictures
@@ -192,10 +192,12 @@ def _compiled(flag: str, pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?P<before>(?:.*?/)??){body}", re.IGNORECASE)
 
 
-def _pair(photographs: Sequence[Picture], masks: Sequence[Picture], problems: list[str], *, strict: bool) -> Pairs:
+def _pair(
+    photographs: Sequence[PictureFile], masks: Sequence[PictureFile], problems: list[str], *, strict: bool
+) -> Pairs:
     """Masks to the photograph of the same place and stem; unless strict, of the same stem where just one has it."""
-    exact: dict[tuple[tuple[str, ...], str], list[Picture]] = defaultdict(list)
-    by_stem: dict[str, list[Picture]] = defaultdict(list)
+    exact: dict[tuple[tuple[str, ...], str], list[PictureFile]] = defaultdict(list)
+    by_stem: dict[str, list[PictureFile]] = defaultdict(list)
     for picture in photographs:
         exact[picture.place, picture.stem].append(picture)
         by_stem[picture.stem].append(picture)
@@ -214,18 +216,18 @@ def _pair(photographs: Sequence[Picture], masks: Sequence[Picture], problems: li
             pairs.problems.append(f"{mask.path} has no photograph")
     for picture, files in pairs.masks_of.items():
         files.sort(key=lambda mask: natural([mask.name]))
-        equal: dict[tuple[str, str], list[Picture]] = defaultdict(list)
+        equal: dict[tuple[str, str], list[PictureFile]] = defaultdict(list)
         for mask in files:
             equal[mask.structure, stem_of(mask.name.rpartition("/")[2]).lower()].append(mask)
         _refuse_equal(equal.values(), f"are both masks of {picture.path}: keep one, or say with --mask which it is")
     return pairs
 
 
-def _refuse_equal(groups: Iterable[list[Picture]], what: str) -> None:
+def _refuse_equal(groups: Iterable[list[PictureFile]], what: str) -> None:
     if twice := [pictures for pictures in groups if len(pictures) > 1]:
         more = f"\n  ... and {len(twice) - 20} more" if len(twice) > 20 else ""
         raise DataError("\n  ".join(f"{_names(pictures)} {what}" for pictures in twice[:20]) + more)
 
 
-def _names(pictures: Sequence[Picture]) -> str:
+def _names(pictures: Sequence[PictureFile]) -> str:
     return " and ".join(str(picture.path) for picture in pictures[:4])

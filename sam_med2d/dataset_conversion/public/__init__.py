@@ -1,10 +1,6 @@
-"""The data sets that can be prepared, one module each: the public ones, and forms in which a lab has its own."""
+"""The public data sets that can be prepared, one module each."""
 
 from sam_med2d.dataset_conversion.dataset_spec import DataSet
-from sam_med2d.dataset_conversion.formats.binary import BINARY
-from sam_med2d.dataset_conversion.formats.coco import COCO
-from sam_med2d.dataset_conversion.formats.folder import FOLDER
-from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP
 from sam_med2d.dataset_conversion.public.chase import CHASE
 from sam_med2d.dataset_conversion.public.ddr import DDR
 from sam_med2d.dataset_conversion.public.drishti import DRISHTI
@@ -27,5 +23,4 @@ DISCS = (SMDG, REFUGE, DRISHTI, RIMONE_DL, RIMONE_R3, ORIGA, G1020, PAPILA)
 LESIONS = (IDRID, DDR, EOPHTHA)
 VESSELS = (DRIVE, CHASE, STARE, HRF, FIVES, LES_AV)
 
-TABLE: dict[str, DataSet] = {data_set.name: data_set for data_set in (*DISCS, *LESIONS, *VESSELS)}
-GENERIC: dict[str, DataSet] = {form.name: form for form in (FOLDER, BINARY, LABELMAP, COCO)}
+PUBLIC_SETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (*DISCS, *LESIONS, *VESSELS)}

@@ -21,7 +21,8 @@ from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.convert_sample import starts
-from sam_med2d.dataset_conversion.public import GENERIC, TABLE
+from sam_med2d.dataset_conversion.formats import FORMATS
+from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
 from sam_med2d.runtime.journal import Journal
@@ -488,14 +489,14 @@ def test_flags_that_cannot_work_are_named(tmp_path, capsys, flags, says):
 def test_the_list_shows_every_data_set_with_its_terms(capsys):
     assert script.main(["--list"]) == 0
     printed = capsys.readouterr().out
-    for data_set in TABLE.values():
+    for data_set in PUBLIC_SETS.values():
         for fact in (data_set.name, data_set.title, data_set.citation, data_set.terms, data_set.where):
             assert fact and fact in printed
-    assert all(data_set.name in printed for data_set in GENERIC.values())
+    assert all(data_set.name in printed for data_set in FORMATS.values())
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", PUBLIC_SETS)
 def test_an_empty_folder_is_no_data_set(tmp_path, name):
-    data_set = TABLE[name]
+    data_set = PUBLIC_SETS[name]
     assert name == data_set.name
     assert data_set.find(Tree(tmp_path), Choice(next(iter(data_set.observers), ""), data_set.threshold)).samples == []

@@ -5,24 +5,25 @@ from pathlib import Path
 from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.build import Built
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
-from sam_med2d.dataset_conversion.public import GENERIC, TABLE
+from sam_med2d.dataset_conversion.formats import FORMATS
+from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.visualization.tables import markdown_table
 
 
-def listing() -> str:
+def describe_sources() -> str:
     """The table of the data sets, and the details of each."""
-    lines = [[d.name, d.title, ", ".join(d.structures), _counts(d.counts)] for d in TABLE.values()]
+    lines = [[d.name, d.title, ", ".join(d.structures), _counts(d.counts)] for d in PUBLIC_SETS.values()]
     parts = [markdown_table(["NAME", "data set", "structures", "photographs"], lines)]
-    for d in TABLE.values():
+    for d in PUBLIC_SETS.values():
         facts = [f"cite: {d.citation}", f"terms: {d.terms}", f"from: {d.where}"]
         facts += [f"--observer: {', '.join(d.observers)} (default {d.observers[0]})"] if d.observers else []
         facts += [f"--threshold: {d.threshold} by default"] if d.threshold is not None else []
         parts.append("\n".join([f"{d.name}: {d.title}", *(f"  {fact}" for fact in facts), *_indented(d.layout)]))
-    own = [[d.name, d.title] for d in GENERIC.values()]
-    return "\n\n".join([*parts, markdown_table(["NAME", "your own data"], own), *map(_generic, GENERIC.values())])
+    own = [[d.name, d.title] for d in FORMATS.values()]
+    return "\n\n".join([*parts, markdown_table(["NAME", "your own data"], own), *map(_format, FORMATS.values())])
 
 
-def _generic(data_set: DataSet) -> str:
+def _format(data_set: DataSet) -> str:
     return "\n".join([f"{data_set.name}: {data_set.title}", *_indented(data_set.layout)])
 
 
