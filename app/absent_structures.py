@@ -5,12 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sam_med2d.data.index_table import ABSENT, DATA_SET, IMAGE, IndexTable, IndexTables
 from sam_med2d.data.photographs import Photograph
-from sam_med2d.data.records import index_row
 from sam_med2d.errors import DataError
 from sam_med2d.visualization.tables import write_csv
-
-IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"
 
 
 class Absences:
@@ -22,12 +20,16 @@ class Absences:
 
     def __init__(self, out: Path, photographs: Sequence[Photograph], keys: Sequence[str]) -> None:
         self.out, self.keys = out, keys
-        self.path = out / "index.csv"
-        self.columns, self.rows = self._read()
-        own = {os.path.abspath(out / row[IMAGE]): row for row in self.rows if row[IMAGE] and row[DATA_SET]}
-        indexes: dict[Path, dict[str, dict[str, str]]] = {}
+        table, tables = IndexTable.read(out), IndexTables()
+        surplus = any(None in row for row in table.rows)
+        if table.path.is_file() and (surplus or not {IMAGE, DATA_SET} <= set(table.columns)):
+            raise DataError(f"{table.path} is no table of photographs (columns {IMAGE}, {DATA_SET}): rename or mend it")
+        self.path, self.rows = table.path, table.rows
+        self.columns = list(dict.fromkeys((*(table.columns or (IMAGE, DATA_SET)), ABSENT)))
+        own = {place: row for place, row in table.by_image().items() if row[DATA_SET]}
         self.own = [own.get(os.path.abspath(photograph.path)) for photograph in photographs]
-        self.told = [index_row(photograph.path, out, indexes) for photograph in photographs]  # by another table, too
+        # another table may say it, too
+        self.told = [tables.find(photograph.path, out, (DATA_SET,)) for photograph in photographs]
 
     def of(self, number: int) -> list[str]:
         """Structures that are known not to be in a photograph."""
@@ -44,17 +46,3 @@ class Absences:
         rows = [changed if row is own else row for row in self.rows] + [changed] * (own is None)
         write_csv(self.path, self.columns, rows)
         self.rows, self.own[number], self.told[number] = rows, changed, changed
-
-    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """Columns and rows of the table; those of an empty one without it."""
-        if not self.path.is_file():
-            return [IMAGE, DATA_SET, ABSENT], []
-        try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before all
-                header, *lines = [line for line in csv.reader(file, strict=True) if line] or [[]]
-        except (ValueError, csv.Error) as error:
-            raise DataError(f"{self.path} is no table in UTF-8 ({error}): save it as CSV UTF-8") from error
-        if not {IMAGE, DATA_SET} <= set(header) or any(len(line) > len(header) for line in lines):
-            raise DataError(f"{self.path} is no table of photographs (columns {IMAGE}, {DATA_SET}): rename or mend it")
-        columns = [*header, *[ABSENT] * (ABSENT not in header)]
-        return columns, [dict.fromkeys(columns, "") | dict(zip(header, line, strict=False)) for line in lines]

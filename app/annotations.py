@@ -18,7 +18,6 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
 
-SPLITS = ("train", "val", "test")
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure
 
 

@@ -23,9 +23,10 @@ if __package__ in (None, ""):
 
 from filelock import FileLock, Timeout
 
-from app.annotations import SPLITS, Annotations
+from app.annotations import Annotations
 from app.annotator import Annotator
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.data.records import SPLITS
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import run_main, setup_logging
 from sam_med2d.runtime.devices import resolve_device

@@ -1,14 +1,13 @@
 """JSON maps -> records of photographs and their masks: `load_index` reads the map of a split of a folder."""
 
-import csv
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables
 from sam_med2d.errors import DataError, raise_problems
 
 SPLITS = ("train", "val", "test")
@@ -44,9 +43,6 @@ class Record:
     def of(self, structure: str) -> list[int]:
         """Indexes of its masks of a structure."""
         return [i for i, mask in enumerate(self.masks) if mask.structure == structure]
-
-
-# --- maps -----------------------------------------------------------------------------------------------------
 
 
 def _map_names(split: str) -> list[str]:
@@ -147,7 +143,7 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
     """
     path = map_path(Path(folder), split)
     images = read_map(path)
-    indexes: dict[Path, dict[str, dict[str, str]]] = {}
+    tables = IndexTables()
     basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
     records = []
     for image, masks in images.items():
@@ -158,8 +154,8 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
             name = Path(written).name
             key = name if basenames[name] == 1 else written
             refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        about = index_row(image_path, path.parent, indexes)
-        data_set, absent = about.get("dataset") or path.parent.resolve().name, (about.get("absent") or "").split()
+        about = tables.find(image_path, path.parent, (DATA_SET,))
+        data_set, absent = about.get(DATA_SET) or path.parent.resolve().name, about.get(ABSENT, "").split()
         records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
     if not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
@@ -194,35 +190,6 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
     return records
 
 
-def index_row(image: Path, folder: Path, indexes: dict[Path, dict[str, dict[str, str]]]) -> dict[str, str]:
-    """The row of a photograph in index.csv of its map's folder, or of the data set that it lies in; {} without one.
-
-    indexes: what was read of these files so far.
-    """
-    place = os.path.abspath(image)
-    for home in dict.fromkeys((folder, Path(place).parent.parent)):
-        if home not in indexes:
-            indexes[home] = _read_index(home)
-        if row := indexes[home].get(place):
-            return row
-    return {}
-
-
-def _read_index(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of index.csv by their image's absolute path; empty without the file or its columns image, dataset."""
-    path = folder / "index.csv"
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the first column
-            rows = csv.DictReader(file)
-            if not {"image", "dataset"} <= set(rows.fieldnames or ()):
-                return {}
-            return {os.path.abspath(folder / row["image"]): row for row in rows if row["image"] and row["dataset"]}
-    except (ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table in UTF-8 ({error}): save it as CSV UTF-8") from error
-
-
 def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
     """Records of which, for these data sets, each of the structures without a mask is known not to be there.
 
@@ -234,6 +201,3 @@ def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]])
         missing = [name for name in structures.get(record.data_set, ()) if name not in drawn]
         found.append(replace(record, absent=tuple(dict.fromkeys((*record.absent, *missing)))))
     return found
-
-
-# --- files ----------------------------------------------------------------------------------------------------

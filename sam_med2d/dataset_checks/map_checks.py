@@ -1,19 +1,16 @@
 """All maps of a data set -> the photographs that they list, and what is wrong with the maps themselves."""
 
-import csv
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_med2d.data.index_table import DATA_SET, PATIENT, IndexTables
 from sam_med2d.data.records import SPLITS, load_index, parse_map, resolve, structure_of
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.errors import DataError
 
 PREFIXES = ("image2label_", "label2image_")
-PATIENT_COLUMNS = ("patient", "patient_or_image_id")
-Patients = dict[str, tuple[str, str]]  # (data set, patient) by the absolute path of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ def find_maps(folder: Path) -> dict[str, list[Path]]:
 def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Finding]]:
     """Photographs of all splits of the folders, and the faults of their maps. No picture is opened."""
     photographs, findings = [], []
-    indexes: dict[Path, Patients] = {}
+    tables = IndexTables()
     for folder in folders:
         for split, paths in find_maps(folder).items():
             maps, healthy = {}, _healthy(folder, split)
@@ -49,50 +46,14 @@ def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Findin
                 maps[path], faults = _read_map(path, healthy)
                 findings += faults
             findings += _differences(maps)
-            photographs += _photographs(folder, maps, split, indexes, healthy)
+            photographs += _photographs(folder, maps, split, tables, healthy)
     return photographs, findings
 
 
-def read_patients(folder: Path) -> Patients:
-    """Patients that the folder's index.csv names; empty where it does not say. Raises DataError for no table."""
-    path = folder / "index.csv"
-    if not path.is_file():
-        return {}
-    try:
-        return _patients_of(path)
-    except csv.Error as error:
-        raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV UTF-8") from error
-
-
-def _patients_of(path: Path) -> Patients:
-    folder = path.parent
-    # spreadsheets put a mark before the first column
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.DictReader(file)
-        names = rows.fieldnames or ()
-        column = next((name for name in PATIENT_COLUMNS if name in names), None)
-        if column is None or "image" not in names:
-            return {}
-        own = folder.resolve().name
-        return {
-            os.path.abspath(folder / row["image"]): (row.get("dataset") or own, row[column])
-            for row in rows
-            if row["image"] and row[column]
-        }
-
-
-def _patient(image: Path, folder: Path, indexes: dict[Path, Patients]) -> tuple[str, str] | None:
-    """Who a photograph shows: by index.csv of its map's folder, or of the data set that it lies in.
-
-    indexes: what was read of these files so far.
-    """
-    place = os.path.abspath(image)
-    for home in (folder, Path(place).parent.parent):
-        if home not in indexes:
-            indexes[home] = read_patients(home)
-        if patient := indexes[home].get(place):
-            return patient
-    return None
+def _patient(image: Path, folder: Path, tables: IndexTables) -> tuple[str, str] | None:
+    """Who a photograph shows, as (data set, identifier), where index.csv says it."""
+    row = tables.find(image, folder, PATIENT)
+    return (row[DATA_SET], next(row[name] for name in PATIENT if row.get(name))) if row else None
 
 
 def _healthy(folder: Path, split: str) -> set[Path]:
@@ -140,7 +101,7 @@ def _differences(maps: dict[Path, dict[str, list[str]]]) -> Iterator[Finding]:
 
 
 def _photographs(
-    folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, indexes: dict[Path, Patients], healthy: set[Path]
+    folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, tables: IndexTables, healthy: set[Path]
 ) -> Iterator[Photograph]:
     """The photographs of a split; each with the masks that either map gives it."""
     found: dict[Path, dict[Path, str]] = {}
@@ -151,4 +112,4 @@ def _photographs(
             found.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
     for image, masks in found.items():
         if masks or image in healthy:
-            yield Photograph(image, split, tuple(masks.items()), _patient(image, folder, indexes))
+            yield Photograph(image, split, tuple(masks.items()), _patient(image, folder, tables))
