@@ -1,6 +1,5 @@
 """What is known not to be in a photograph: the column `absent` of the data set's index.csv, which training reads."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path

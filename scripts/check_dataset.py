@@ -30,9 +30,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.dataset_checks.check import check
-from sam_med2d.dataset_checks.figures import draw_overlays, draw_sizes
+from sam_med2d.dataset_checks.check_figures import draw_overlays, draw_sizes
+from sam_med2d.dataset_checks.check_report import as_dict, as_text
 from sam_med2d.dataset_checks.map_checks import find_maps
-from sam_med2d.dataset_checks.report import as_dict, as_text
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.cli import run_main
@@ -76,16 +76,16 @@ def check_dataset(args: argparse.Namespace) -> int:
     # the process that starts the others only waits
     workers = max(1, cpu_workers(None) + 1 if args.num_workers is None else cpu_workers(args.num_workers))
     folders, out = check_usage(args)
-    outcome = check(folders, image_size=args.image_size, workers=workers)
-    print(as_text(outcome, args.image_size))
-    json_files.write_summary(out / "check.json", as_dict(outcome) | record(args))
+    result = check(folders, image_size=args.image_size, workers=workers)
+    print(as_text(result, args.image_size))
+    json_files.write_summary(out / "check.json", as_dict(result) | record(args))
     files = ["check.json"]
-    if draw_overlays(out / "overlays.png", outcome.photographs, outcome.findings, seed=args.seed):
+    if draw_overlays(out / "overlays.png", result.photographs, result.findings, seed=args.seed):
         files.append("overlays.png")
-    if draw_sizes(out / "sizes.png", outcome.balance, args.image_size):
+    if draw_sizes(out / "sizes.png", result.balance, args.image_size):
         files.append("sizes.png")
     print(f"results: {out}/{', '.join(files)}")
-    return 0 if outcome.sound else 1
+    return 0 if result.sound else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 
 from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES, MaskFacts
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.dataset_checks.map_checks import Photograph
+from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 
 
 @dataclass(slots=True)
-class Share:
+class StructureShare:
     """Masks of one structure in one split; `covered`: sum over the photographs of the share that they cover."""
 
     masks: int = 0
@@ -23,11 +23,12 @@ class Share:
 
 
 @dataclass(slots=True)
-class Sizes:
+class StructureSizes:
     """Sizes of one structure's masks and of their parts (8-connected components), in the model frame.
 
-    small_parts: below FEW_PIXELS; small_masks: (how bad, file) of masks of which half or more is in such parts;
-    of_masks, of_parts: histograms over SIZE_EDGES of their areas before they are resampled.
+    small_parts: number of parts below FEW_PIXELS.
+    small_masks: (how bad, file) of masks of which half or more is in such parts.
+    of_masks, of_parts: histograms over SIZE_EDGES of their areas before they are resampled, int64.
     """
 
     masks: int = 0
@@ -48,21 +49,21 @@ class Sizes:
             self.small_masks.append((mask.small_share - mask.left, mask.path))
 
 
-class Balance:
+class ClassBalance:
     """Sums over the photographs of a check, which are added one by one."""
 
     def __init__(self) -> None:
-        self.shares: dict[str, dict[str, Share]] = {}  # by structure and split
-        self.sizes: dict[str, Sizes] = {}
+        self.shares: dict[str, dict[str, StructureShare]] = {}  # by structure and split
+        self.sizes: dict[str, StructureSizes] = {}
         self.images: Counter[str] = Counter()  # by split
         self._example: dict[tuple[str, str], Path] = {}
 
-    def add(self, photograph: Photograph, masks: tuple[MaskFacts, ...]) -> None:
+    def add(self, photograph: ListedPhotograph, masks: tuple[MaskFacts, ...]) -> None:
         self.images[photograph.split] += 1
         covered: Counter[str] = Counter()
         for mask in masks:
             covered[mask.structure] += mask.share
-            self.sizes.setdefault(mask.structure, Sizes()).add(mask)
+            self.sizes.setdefault(mask.structure, StructureSizes()).add(mask)
             self._share(mask.structure, photograph.split).masks += 1
             self._example.setdefault((mask.structure, photograph.split), mask.path)
         for structure, share in covered.items():
@@ -70,8 +71,8 @@ class Balance:
             entry.images += 1
             entry.covered += share
 
-    def _share(self, structure: str, split: str) -> Share:
-        return self.shares.setdefault(structure, {}).setdefault(split, Share())
+    def _share(self, structure: str, split: str) -> StructureShare:
+        return self.shares.setdefault(structure, {}).setdefault(split, StructureShare())
 
     def findings(self, image_size: int) -> Iterator[Finding]:
         """Warnings: structures that are hardly seen at --image_size, and those that are not trained."""
@@ -97,7 +98,7 @@ class Balance:
         }
 
 
-def _small(structure: str, sizes: Sizes, image_size: int) -> Finding:
+def _small(structure: str, sizes: StructureSizes, image_size: int) -> Finding:
     worst = [path for _, path in sorted(sizes.small_masks, key=lambda entry: -entry[0])]
     message = (
         f"{structure}: {sizes.small_parts} of {sizes.parts} parts are smaller than {FEW_PIXELS} pixels at --image_size "
@@ -107,11 +108,11 @@ def _small(structure: str, sizes: Sizes, image_size: int) -> Finding:
     return Finding("small_parts", tuple(map(str, worst)), message, warning=True)
 
 
-def _numbers(share: Share) -> dict[str, float]:
+def _numbers(share: StructureShare) -> dict[str, float]:
     return {"masks": share.masks, "images": share.images, "mean_share": share.covered / share.images}
 
 
-def _frame_numbers(sizes: Sizes) -> dict[str, Any]:
+def _frame_numbers(sizes: StructureSizes) -> dict[str, Any]:
     numbers = {"parts": sizes.parts, "small_parts": sizes.small_parts}
     histograms = {"mask_sizes": sizes.of_masks.tolist(), "part_sizes": sizes.of_parts.tolist()}
     return {"masks": sizes.masks, "masks_of_small_parts": len(sizes.small_masks)} | numbers | histograms

@@ -24,40 +24,44 @@ BANDS = ((1, 4), (2, 8), (4, 16), (8, 32), (2, 0))  # differences of Gaussians: 
 # Least correlation in each band. Copies of 440 photographs of 256 to 512 pixels, of 60 % of the size and JPEG quality
 # 40, have at least 0.41, 0.74, 0.92, 0.98, 0.94 and moved by at most 0.006; of 38 million pairs of different
 # photographs one pair, taken within seconds, is as alike. Photographs of one eye at two times moved more.
-COPY = np.array([0.35, 0.65, 0.88, 0.96, 0.93])
+DUPLICATE = np.array([0.35, 0.65, 0.88, 0.96, 0.93])
 SAME_EYE = np.array([0.8, 0.85, 0.85, 0.7, 0.5])
-MOVED_COPY = 0.008  # share of the side
+MOVED_DUPLICATE = 0.008  # share of the side
 MOVED_EYE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """How alike two pictures are once aligned: correlation in each of BANDS, and how far a corner had to move.
+class Similarity:
+    """How alike two pictures are once aligned.
 
-    moved: share of the picture's side, infinite where no alignment was found.
+    correlation: in each of BANDS.
+    moved: how far a corner had to move, as a share of the picture's side; infinite where no alignment was found.
     """
 
     correlation: tuple[float, ...]
     moved: float
 
     @property
-    def copies(self) -> bool:
+    def is_duplicate(self) -> bool:
         """Whether the two are one photograph."""
-        return self.moved <= MOVED_COPY and bool((self.correlation >= COPY).all())
+        return self.moved <= MOVED_DUPLICATE and bool((self.correlation >= DUPLICATE).all())
 
     @property
     def same_eye(self) -> bool:
         """Whether the two show the same eye (or are one photograph)."""
-        return self.copies or (self.moved <= MOVED_EYE and bool((self.correlation >= SAME_EYE).all()))
-
-
-# --- candidates -----------------------------------------------------------------------------------------------
+        return self.is_duplicate or (self.moved <= MOVED_EYE and bool((self.correlation >= SAME_EYE).all()))
 
 
 def thumbnails(image: np.ndarray) -> np.ndarray:
-    """Two float16 vectors [2, THUMBNAIL ** 2] of a photograph, RGB uint8 [H, W, 3]: field of view, whole picture.
+    """Thumbnails of a photograph's field of view and of the whole picture.
 
     The second is 0 where the field of view is a small part of the picture: the dark surround says nothing.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+
+    Returns:
+        float16 [2, THUMBNAIL ** 2], each of length 1 or 0.
     """
     top, left, bottom, right = _field(image)
     small_part = (bottom - top) * (right - left) < SMALL_PART * image.shape[0] * image.shape[1]
@@ -83,37 +87,40 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs (i < j) of photographs that may be one, by `thumbnails` [N, 2, D]: of each the likeliest after it.
+    """Pairs (i < j) of photographs that may be one: of each, the most similar ones after it.
 
     So each of many copies is paired with a later one, and all are joined up to the last one. Works on blocks of
     photographs: memory grows with the pairs alone, and 10,000 photographs take seconds.
+
+    Args:
+        thumbnails: of all photographs, float16 [N, 2, D].
     """
     pairs = set()
     for start in range(0, len(thumbnails), BLOCK):
         rows = thumbnails[start : start + BLOCK].astype(np.float32)
-        likeliest = np.zeros((len(rows), 0), np.float32)
+        most_similar = np.zeros((len(rows), 0), np.float32)
         where = np.zeros((len(rows), 0), int)
         for other in range(start, len(thumbnails), BLOCK):
             columns = thumbnails[other : other + BLOCK].astype(np.float32)
-            likeness = np.maximum(*(rows[:, k] @ columns[:, k].T / CANDIDATE[k] for k in (0, 1)))
+            similarity = np.maximum(*(rows[:, k] @ columns[:, k].T / CANDIDATE[k] for k in (0, 1)))
             if start == other:  # each pair once
-                likeness[np.tril_indices_from(likeness)] = 0
-            numbers = np.broadcast_to(np.arange(other, other + len(columns)), likeness.shape)
-            likeliest, where = (np.hstack(both) for both in ((likeliest, likeness), (where, numbers)))
-            best = np.argpartition(-likeliest, min(MOST_CANDIDATES, likeliest.shape[1]) - 1)[:, :MOST_CANDIDATES]
-            likeliest, where = (np.take_along_axis(kept, best, axis=1) for kept in (likeliest, where))
-        pairs |= {(start + int(i), int(where[i, k])) for i, k in np.argwhere(likeliest >= 1)}
+                similarity[np.tril_indices_from(similarity)] = 0
+            numbers = np.broadcast_to(np.arange(other, other + len(columns)), similarity.shape)
+            most_similar, where = (np.hstack(both) for both in ((most_similar, similarity), (where, numbers)))
+            best = np.argpartition(-most_similar, min(MOST_CANDIDATES, most_similar.shape[1]) - 1)[:, :MOST_CANDIDATES]
+            most_similar, where = (np.take_along_axis(kept, best, axis=1) for kept in (most_similar, where))
+        pairs |= {(start + int(i), int(where[i, k])) for i, k in np.argwhere(most_similar >= 1)}
     return pairs
 
 
-# --- comparison -----------------------------------------------------------------------------------------------
-
-
-def compare(first: np.ndarray, second: np.ndarray) -> Likeness:
-    """How alike two photographs, RGB uint8 [H, W, 3] of any sizes, are.
+def compare(first: np.ndarray, second: np.ndarray) -> Similarity:
+    """How alike two photographs are.
 
     Pictures of one shape are compared as they are; others may be cut differently and are compared within their
     fields of view.
+
+    Args:
+        first, second: RGB uint8 [H, W, 3] of any sizes.
     """
     ratios = [image.shape[1] / image.shape[0] for image in (first, second)]
     if abs(ratios[0] / ratios[1] - 1) > 0.01:
@@ -121,7 +128,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> Likeness:
     a, b = (_shrink(image[..., 1], SIDE) for image in (first, second))
     inside = _inside(first) & _inside(second)
     if not inside.any():
-        return Likeness((0.0,) * len(BANDS), np.inf)
+        return Similarity((0.0,) * len(BANDS), np.inf)
     motion = _alignment(_band(a, *BANDS[0]), _band(b, *BANDS[0]), inside)
     if motion is None:
         motion = np.eye(2, 3, dtype=np.float32)
@@ -130,7 +137,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> Likeness:
     correlation = tuple(_correlation(_band(a, *band)[inside], _band(b, *band)[inside]) for band in BANDS)
     corners = np.array([[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE]])
     moved = np.abs(corners @ (motion[:, :2].T - np.eye(2)) + motion[:, 2]).max() / SIDE
-    return Likeness(correlation, float(moved))
+    return Similarity(correlation, float(moved))
 
 
 def _alignment(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray | None:

@@ -13,8 +13,8 @@ from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.dataset_checks.map_checks import Photograph
-from sam_med2d.dataset_checks.mask_placement import judge
+from sam_med2d.dataset_checks.map_checks import ListedPhotograph
+from sam_med2d.dataset_checks.mask_placement import check_placement
 from sam_med2d.errors import DataError, EmptyMaskError, MissingError, SizeError, UnreadableError, ValuesError
 from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.digest import digest
@@ -35,9 +35,11 @@ SIZE_EDGES = 2.0 ** np.arange(-8, 20.25, 0.5)
 class MaskFacts:
     """Sizes of one mask. Its parts are its 8-connected components.
 
-    pixels, share: area in the photograph, in pixels and as a share of it; left: pixels in the model frame;
-    scale: pixels of the model frame in a pixel of the photograph; small_parts, small_share: parts below FEW_PIXELS of
-    the model frame, and their share of the mask; sizes: histogram of the parts over SIZE_EDGES.
+    pixels, share: area in the photograph, in pixels and as a share of it.
+    left: pixels in the model frame.
+    scale: pixels of the model frame in a pixel of the photograph.
+    small_parts, small_share: number of parts below FEW_PIXELS of the model frame, and their share of the mask.
+    sizes: histogram of the parts over SIZE_EDGES, uint32.
     """
 
     path: Path
@@ -53,7 +55,7 @@ class MaskFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PhotographFacts:
     """What one photograph's files say. digest: of the photograph's bytes, None where they cannot be read."""
 
     digest: str | None = None
@@ -62,8 +64,8 @@ class Facts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def examine(photograph: Photograph, image_size: int) -> Facts:
-    """Read a photograph and its masks, and measure them at --image_size."""
+def check_photograph(photograph: ListedPhotograph, image_size: int) -> PhotographFacts:
+    """Read a photograph and its masks, and measure them in a model frame of image_size pixels a side."""
     findings: list[Finding] = []
     try:
         image = _regular(photograph.image, read_image)
@@ -73,18 +75,18 @@ def examine(photograph: Photograph, image_size: int) -> Facts:
         image = size = None
     masks = _read_masks(photograph, size, findings)
     if image is None:
-        return Facts(findings=findings)
+        return PhotographFacts(findings=findings)
     preprocessing = Preprocessing(image_size)
     frame = preprocessing.frame(image)
     facts = tuple(_measure(path, *mask, preprocessing, frame) for path, mask in masks.items())
-    findings += [finding for mask in facts if (finding := _lost(mask, image_size))]
-    findings += judge(image, {str(path): mask for path, mask in masks.items()})
+    findings += [finding for mask in facts if (finding := _vanishing(mask, image_size))]
+    findings += check_placement(image, {str(path): mask for path, mask in masks.items()})
     own = digest(photograph.image.read_bytes())
-    return Facts(own, thumbnails(image), facts, findings)
+    return PhotographFacts(own, thumbnails(image), facts, findings)
 
 
 def _read_masks(
-    photograph: Photograph, size: tuple[int, int] | None, findings: list[Finding]
+    photograph: ListedPhotograph, size: tuple[int, int] | None, findings: list[Finding]
 ) -> dict[Path, tuple[str, np.ndarray]]:
     """Structure and uint8 {0, 1} [H, W] of each sound mask; the faults of the others are added to `findings`.
 
@@ -112,7 +114,7 @@ def _fault(path: Path, error: DataError) -> Finding:
     return Finding(KINDS[type(error)], (str(path),), str(error))
 
 
-def _lost(mask: MaskFacts, image_size: int) -> Finding | None:
+def _vanishing(mask: MaskFacts, image_size: int) -> Finding | None:
     """A finding for a mask of which the model sees nothing, or less than a pixel."""
     if not mask.left:
         message = (

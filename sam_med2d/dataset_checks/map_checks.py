@@ -14,7 +14,7 @@ PREFIXES = ("image2label_", "label2image_")
 
 
 @dataclass(frozen=True, slots=True)
-class Photograph:
+class ListedPhotograph:
     """A photograph of one split, with its masks and their structures.
 
     patient: who is seen, as (data set, identifier), where index.csv says it.
@@ -35,8 +35,12 @@ def find_maps(folder: Path) -> dict[str, list[Path]]:
     return {split: found[split] for split in order}
 
 
-def read_listing(folders: Sequence[Path]) -> tuple[list[Photograph], list[Finding]]:
-    """Photographs of all splits of the folders, and the faults of their maps. No picture is opened."""
+def read_maps(folders: Sequence[Path]) -> tuple[list[ListedPhotograph], list[Finding]]:
+    """Photographs of all splits of the folders, and the faults of their maps. No picture is opened.
+
+    Raises:
+        DataError: an index.csv is no table.
+    """
     photographs, findings = [], []
     tables = IndexTables()
     for folder in folders:
@@ -102,7 +106,7 @@ def _differences(maps: dict[Path, dict[str, list[str]]]) -> Iterator[Finding]:
 
 def _photographs(
     folder: Path, maps: dict[Path, dict[str, list[str]]], split: str, tables: IndexTables, healthy: set[Path]
-) -> Iterator[Photograph]:
+) -> Iterator[ListedPhotograph]:
     """The photographs of a split; each with the masks that either map gives it."""
     found: dict[Path, dict[Path, str]] = {}
     for images in maps.values():
@@ -112,4 +116,4 @@ def _photographs(
             found.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
     for image, masks in found.items():
         if masks or image in healthy:
-            yield Photograph(image, split, tuple(masks.items()), _patient(image, folder, tables))
+            yield ListedPhotograph(image, split, tuple(masks.items()), _patient(image, folder, tables))

@@ -1,7 +1,7 @@
 """Whether masks lie where their photograph shows the structure.
 
-`judge` looks at one photograph with its masks. It speaks only where the photograph decides: a mask of few pixels, or of
-a structure that hardly shows, passes.
+`check_placement` compares one photograph with its masks. It reports only what the photograph decides: a mask of few
+pixels, or of a structure that hardly shows, passes.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from sam_med2d.dataset_checks.alignment import PLACED, SEARCH_SIDE, SETTLED, WORKING_SIDE, Evidence, Fit, Move, to_side
+from sam_med2d.dataset_checks.alignment import PLACEABLE, SAME_PLACE, SEARCH_SIDE, Fit, Move
+from sam_med2d.dataset_checks.evidence import WORKING_SIDE, Evidence, to_side
 from sam_med2d.dataset_checks.findings import Finding
 from segment_anything.utils.field_of_view import fov_mask
 
@@ -29,17 +30,22 @@ CUP_OUTSIDE_SHARE = 0.03
 # Up to this share of the masks may seem misplaced though they are right (of the train map 2 of 843, of its tiles 4 of
 # 514). Doubts about more of them are no chance, and become faults.
 CHANCE = 0.02
-PLACE = ("flipped", "shifted", "not_seen")
+PLACEMENT_KINDS = ("flipped", "shifted", "not_seen")
 
 # {file name: (structure, share of each pixel that the mask fills, float32 [h, w])}, all with a side of WORKING_SIDE
 Shares = dict[str, tuple[str, np.ndarray]]
 
 
-def judge(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]]) -> list[Finding]:
-    """Faults of the masks of one RGB uint8 photograph [H, W, 3].
+def check_placement(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]]) -> list[Finding]:
+    """Faults of the masks of one photograph.
 
-    masks: {file name: (structure, uint8 {0, 1} [H, W])}, all of the photograph's size. The kinds are "inverted",
-    "outside_field_of_view", "cup_outside_disc", "flipped", "shifted" and "not_seen"; the last three may be warnings.
+    Args:
+        image: RGB uint8 [H, W, 3].
+        masks: {file name: (structure, uint8 {0, 1} [H, W])}.
+
+    Returns:
+        Findings of the kinds "inverted", "outside_field_of_view", "cup_outside_disc", "flipped", "shifted" and
+        "not_seen"; the last three may be warnings.
     """
     small = to_side(image, WORKING_SIDE)
     inside = fov_mask(small)
@@ -62,7 +68,12 @@ def judge(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]]) -> list[F
 
 
 def is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether a mask [h, w] covers everything but a structure; inside: field of view, bool [h, w]."""
+    """Whether a mask covers everything but a structure.
+
+    Args:
+        mask: share of each pixel that it fills, float32 0..1 [h, w].
+        inside: field of view, bool [h, w].
+    """
     if mask.mean() <= INVERTED_SHARE:
         return False
     if 1 - inside.mean() > LEAST_SURROUND:
@@ -73,7 +84,7 @@ def is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
 
 
 def outside(name: str, mask: np.ndarray, inside: np.ndarray) -> Finding | None:
-    """A finding where a relevant part of a mask [h, w] lies outside the field of view, bool [h, w]."""
+    """A finding where a relevant part of a mask lies outside the field of view; arrays as in `is_inverted`."""
     small = mask >= 0.5
     far = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) > RIM_SHARE * WORKING_SIDE
     beyond, whole = int(small[far].sum()), int(small.sum())
@@ -101,13 +112,17 @@ def cups_outside(masks: Shares) -> list[Finding]:
 
 
 def misplaced(evidence: Evidence, masks: Shares, *, scale: float) -> list[Finding]:
-    """A finding for each mask that fits the photograph clearly better after a shift or a mirror, or not at all where it
-    is.
+    """A finding for each mask that fits clearly better after a shift or a mirror, or does not fit where it is.
 
-    A move that one mask shows beyond doubt is tried on the others too: it settles where a round disc came from, and
-    where masks belong that alone are too small to tell. scale: pixels of the photograph per search pixel.
+    A move that one mask shows beyond doubt is tried on the others too: it decides where a round disc came from, and
+    where masks belong that are too small to decide alone.
+
+    Args:
+        evidence: of the photograph.
+        masks: those that are not inverted.
+        scale: pixels of the photograph per search pixel.
     """
-    fits = {name: evidence.fit(structure, mask) for name, (structure, mask) in masks.items() if structure in PLACED}
+    fits = {name: evidence.fit(structure, mask) for name, (structure, mask) in masks.items() if structure in PLACEABLE}
     moves = {name: fit.moves() for name, fit in fits.items()}
     shown = {found[0] for found in moves.values() if len(found) == 1}
     for name, fit in fits.items():
@@ -115,11 +130,11 @@ def misplaced(evidence: Evidence, masks: Shares, *, scale: float) -> list[Findin
         if shared and len(moves[name]) != 1:
             moves[name] = [max(shared, key=fit.score)]
     findings = [
-        describe(name, move, scale, doubtful=fits[name].doubtful(move))
+        _to_move(name, move, scale, doubtful=fits[name].doubtful(move))
         for name, found in moves.items()
         for move in found
     ]
-    return findings + [_not_seen(name, fit) for name, fit in fits.items() if fit.unseen and not moves[name]]
+    return findings + [_not_seen(name, fit) for name, fit in fits.items() if fit.not_visible and not moves[name]]
 
 
 def _not_seen(name: str, fit: Fit) -> Finding:
@@ -127,26 +142,28 @@ def _not_seen(name: str, fit: Fit) -> Finding:
     return Finding("not_seen", (name,), message, warning=True)
 
 
-def settled(findings: Sequence[Finding], judged: int) -> list[Finding]:
-    """The findings of a data set in which the place of `judged` masks was looked at, doubts settled by their number."""
-    doubts = {finding.files[0] for finding in findings if finding.kind in PLACE and finding.warning}
-    if len(doubts) <= CHANCE * judged:
-        return [*findings]
-    return [replace(finding, warning=False) if finding.kind in PLACE else finding for finding in findings]
+def resolve_doubts(findings: Sequence[Finding], checked: int) -> list[Finding]:
+    """The findings of a data set, in which doubts about many masks are no chance: these warnings become faults.
 
-
-def describe(name: str, move: Move, scale: float, *, doubtful: bool) -> Finding:
-    """The finding for a mask that has to be moved; scale: pixels of the photograph per search pixel.
-
-    doubtful: the mask may be right where it is: a warning.
+    Args:
+        findings: of all photographs.
+        checked: number of masks whose placement was checked.
     """
+    doubts = {finding.files[0] for finding in findings if finding.kind in PLACEMENT_KINDS and finding.warning}
+    if len(doubts) <= CHANCE * checked:
+        return [*findings]
+    return [replace(finding, warning=False) if finding.kind in PLACEMENT_KINDS else finding for finding in findings]
+
+
+def _to_move(name: str, move: Move, scale: float, *, doubtful: bool) -> Finding:
+    """The finding for a mask that has to be moved; a warning where it may be right where it is."""
     if move.mirror:
         turned = "rotated" if move.mirror.startswith("by") else "mirrored"
         message = f"{name} seems to be {turned} {move.mirror} against its photograph"
     else:
         across = f"{round(abs(move.right) * scale)} pixels too far to the {'left' if move.right > 0 else 'right'}"
         along = f"{round(abs(move.down) * scale)} pixels too far {'up' if move.down > 0 else 'down'}"
-        parts = [part for part, by in ((across, move.right), (along, move.down)) if abs(by) > SETTLED]
+        parts = [part for part, by in ((across, move.right), (along, move.down)) if abs(by) > SAME_PLACE]
         message = f"{name} seems to lie about {' and '.join(parts)} in its photograph"
     back = "turn it back" if move.mirror else "move it back"
     message += f", but this is a doubt: look at it, {back} if so" if doubtful else f": look at it, then {back}"

@@ -9,42 +9,50 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import read_image
-from sam_med2d.dataset_checks.duplicate_images import Likeness, candidates, compare
+from sam_med2d.dataset_checks.duplicate_images import Similarity, candidates, compare
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.dataset_checks.map_checks import Photograph
+from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.runtime.process_pool import in_processes
 
 Pair = tuple[int, int]  # numbers of two photographs
 
 
-def find_repeated(
-    photographs: Sequence[Photograph], digests: Sequence[str], thumbnails: np.ndarray, workers: int
+def find_near_duplicates(
+    photographs: Sequence[ListedPhotograph], digests: Sequence[str], thumbnails: np.ndarray, workers: int
 ) -> list[Finding]:
-    """Photographs that are there more than once; same eyes in two splits.
+    """Photographs that are there more than once, and the same eye in two splits.
 
-    digests: of the files; thumbnails: [N, 2, D], see `twins.thumbnails`.
+    Args:
+        photographs: N of them, all readable.
+        digests: of their files.
+        thumbnails: float16 [N, 2, D], see `duplicate_images.thumbnails`.
+        workers: processes that compare.
     """
     first: dict[str, int] = {}
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
     different = np.fromiter(first.values(), int, len(first))
     pairs = [(int(different[i]), int(different[j])) for i, j in sorted(candidates(thumbnails[different]))]
     findings, eyes = [], []
-    for (i, j), likeness in _compare_all(photographs, pairs, edges, workers):
-        if likeness is None:
+    for (i, j), similarity in _compare_all(photographs, pairs, edges, workers):
+        if similarity is None:
             names = tuple(str(photographs[k].image) for k in (i, j))
             message = f"{' and '.join(names)} could not be compared (the process died): look at the two files"
             findings.append(Finding("check_failed", names, message))
-        elif likeness.same_eye and not likeness.copies:
+        elif similarity.same_eye and not similarity.is_duplicate:
             eyes.append((i, j))
     group = _groups(len(photographs), edges)
-    findings += _copies(photographs, digests, group)
-    findings += [_eye(photographs[i], photographs[j]) for i, j in eyes if _leaks(photographs[i], photographs[j])]
+    findings += _duplicate_findings(photographs, digests, group)
+    findings += [
+        _same_eye_finding(photographs[i], photographs[j])
+        for i, j in eyes
+        if _is_leakage(photographs[i], photographs[j])
+    ]
     return findings
 
 
-def find_patients(photographs: Sequence[Photograph]) -> Iterator[Finding]:
+def find_patient_leakage(photographs: Sequence[ListedPhotograph]) -> Iterator[Finding]:
     """Patients that index.csv places in more than one split."""
-    by_patient: dict[tuple[str, str], list[Photograph]] = {}
+    by_patient: dict[tuple[str, str], list[ListedPhotograph]] = {}
     for photograph in photographs:
         if photograph.patient:
             by_patient.setdefault(photograph.patient, []).append(photograph)
@@ -58,24 +66,24 @@ def find_patients(photographs: Sequence[Photograph]) -> Iterator[Finding]:
 
 
 def _compare_all(
-    photographs: Sequence[Photograph], pairs: list[Pair], edges: list[Pair], workers: int
-) -> Iterator[tuple[Pair, Likeness | None]]:
+    photographs: Sequence[ListedPhotograph], pairs: list[Pair], edges: list[Pair], workers: int
+) -> Iterator[tuple[Pair, Similarity | None]]:
     """Compare pairs, but for those that copies of copies join already; the pairs of copies are added to `edges`."""
     with tqdm(desc="comparing pictures", total=len(pairs), leave=False, unit="pair") as bar:
         while pairs:
-            chosen, later = _choose(pairs, _groups(len(photographs), edges))
+            chosen, later = _next_pairs(pairs, _groups(len(photographs), edges))
             bar.update(len(pairs) - len(chosen) - len(later))
             files = [(photographs[i].image, photographs[j].image) for i, j in chosen]
             every = in_processes(_compare_files, files, workers, died=_not_compared)
-            for pair, likeness in zip(chosen, every, strict=True):
+            for pair, similarity in zip(chosen, every, strict=True):
                 bar.update()
-                if likeness and likeness.copies:
+                if similarity and similarity.is_duplicate:
                     edges.append(pair)
-                yield pair, likeness
+                yield pair, similarity
             pairs = later
 
 
-def _choose(pairs: Sequence[Pair], group: np.ndarray) -> tuple[list[Pair], list[Pair]]:
+def _next_pairs(pairs: Sequence[Pair], group: np.ndarray) -> tuple[list[Pair], list[Pair]]:
     """Pairs to compare now, a forest that may join the groups [N], and those for later; none inside a group."""
     ends = np.sort(group[np.array(pairs)], axis=1)
     apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
@@ -86,12 +94,12 @@ def _choose(pairs: Sequence[Pair], group: np.ndarray) -> tuple[list[Pair], list[
     return [pairs[k] for k in sorted(now)], [pairs[k] for k in apart if k not in now]
 
 
-def _compare_files(files: tuple[Path, Path]) -> Likeness:
+def _compare_files(files: tuple[Path, Path]) -> Similarity:
     return compare(*map(read_image, files))
 
 
 def _not_compared(files: tuple[Path, Path]) -> None:
-    """Stands for the likeness of two files that killed the process."""
+    """Stands for the similarity of two files that killed the process."""
 
 
 def _groups(count: int, edges: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -102,7 +110,9 @@ def _groups(count: int, edges: Sequence[tuple[int, int]]) -> np.ndarray:
     return connected_components(coo_array((np.ones(len(edges)), tuple(ends)), (count, count)), directed=False)[1]
 
 
-def _copies(photographs: Sequence[Photograph], digests: Sequence[str], group: np.ndarray) -> Iterator[Finding]:
+def _duplicate_findings(
+    photographs: Sequence[ListedPhotograph], digests: Sequence[str], group: np.ndarray
+) -> Iterator[Finding]:
     """A finding for each group of more than one; no fault inside one split."""
     order = np.argsort(group, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
@@ -118,12 +128,12 @@ def _copies(photographs: Sequence[Photograph], digests: Sequence[str], group: np
         yield Finding(kind, tuple(str(copy.image) for copy in copies), message, warning=not several)
 
 
-def _leaks(first: Photograph, second: Photograph) -> bool:
+def _is_leakage(first: ListedPhotograph, second: ListedPhotograph) -> bool:
     """Whether two photographs of one eye are in two splits, and index.csv does not say so anyway."""
     return first.split != second.split and (first.patient is None or first.patient != second.patient)
 
 
-def _eye(first: Photograph, second: Photograph) -> Finding:
+def _same_eye_finding(first: ListedPhotograph, second: ListedPhotograph) -> Finding:
     message = (
         f"{_places([first, second])}: seemingly two photographs of one eye; look at both, and keep a patient in one "
         "split"
@@ -131,5 +141,5 @@ def _eye(first: Photograph, second: Photograph) -> Finding:
     return Finding("same_eye", (str(first.image), str(second.image)), message, warning=True)
 
 
-def _places(photographs: Sequence[Photograph]) -> str:
+def _places(photographs: Sequence[ListedPhotograph]) -> str:
     return ", ".join(f"{photograph.image} ({photograph.split})" for photograph in photographs)

@@ -3,15 +3,14 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, Offer, natural
+from sam_med2d.dataset_conversion.formats.coco_masks import Segments, annotated_masks, united
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
 from sam_med2d.dataset_conversion.formats.pairing import (
     MISSING,
@@ -21,43 +20,14 @@ from sam_med2d.dataset_conversion.formats.pairing import (
     say_what_is_missing,
     structure_name,
 )
-from sam_med2d.dataset_conversion.polygons import rasterize
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.errors import DataError
-from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
 NEEDED = {
     "images": ("id", "file_name"),
     "annotations": ("image_id", "category_id"),
     "categories": ("id", "name"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """A mask in a COCO file: a union of polygons and run-length encodings.
-
-    sizes: each (height, width) that a file gives the photograph. polygons: x0, y0, x1, y1, ...
-    runs: (height, width, compressed runs). where: the annotations, for messages.
-    """
-
-    where: str
-    sizes: tuple[tuple[int, int], ...]
-    polygons: tuple[tuple[float, ...], ...] = ()
-    runs: tuple[tuple[int, int, str], ...] = ()
-
-    def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        for height, width in (*self.sizes, *(runs[:2] for runs in self.runs)):
-            if (height, width) != tuple(size):
-                drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
-                raise DataError(f"{path}, {self.where}: {drawn}")
-        mask = rasterize([np.reshape(polygon, (-1, 2)) for polygon in self.polygons], size)
-        for height, width, counts in self.runs:
-            try:
-                mask |= rle_to_mask({"size": (height, width), "counts": counts})
-            except ValueError as error:
-                raise DataError(f"{path}, {self.where}: {error}") from error
-        return mask
 
 
 @dataclass(slots=True)
@@ -100,20 +70,9 @@ def _sources(masks: Sequence[tuple[str, Path, Segments]], *, each: bool) -> tupl
     for i, (structure, path, segments) in enumerate(masks):
         groups[structure, i if each else 0].append((path, segments))
     return tuple(
-        MaskSource(structure, parts[0][0], _united([part for _, part in parts]))
+        MaskSource(structure, parts[0][0], united([part for _, part in parts]))
         for (structure, _), parts in groups.items()
     )
-
-
-def _united(parts: Sequence[Segments]) -> Segments:
-    polygons = tuple(polygon for part in parts for polygon in part.polygons)
-    runs = tuple(run for part in parts for run in part.runs)
-    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
-    sizes = tuple(dict.fromkeys(size for part in parts for size in part.sizes))
-    return Segments(parts[0].where + more, sizes, polygons, runs)
-
-
-# --- files ----------------------------------------------------------------------------------------------------
 
 
 def _files(tree: Tree) -> list[tuple[str, Path, dict[str, Any]]]:
@@ -204,7 +163,7 @@ def _add(
         known = photographs.setdefault(found, _CocoImage(image["file_name"].replace("\\", "/"), found, split))
         if known.split != split:
             raise DataError(f"{found} is in two splits, {known.split or 'none'} and in {path} {split or 'none'}")
-        for structure, segments in _drawn(image, annotations[image["id"]], structures, path, problems):
+        for structure, segments in annotated_masks(image, annotations[image["id"]], structures, path, problems):
             known.masks.append((structure, path, segments))
 
 
@@ -212,59 +171,6 @@ def _split(image: Mapping[str, Any], name: str) -> str:
     """What the image says itself (our own export), else the file's name, else its folder."""
     words = [str(image.get("split", "")).lower(), *re.findall("[a-z]+", name.rpartition("/")[2].lower())]
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), split_of(name))
-
-
-# --- annotations ----------------------------------------------------------------------------------------------
-
-
-def _drawn(
-    image: Mapping[str, Any],
-    annotations: Sequence[Mapping[str, Any]],
-    structures: Mapping[int, str],
-    path: Path,
-    problems: list[str],
-) -> Iterator[tuple[str, Segments]]:
-    """Structure and mask of each annotation of one image that has one."""
-    size = (image.get("height"), image.get("width"))
-    known = (size,) if all(isinstance(side, int) and side > 0 for side in size) else ()
-    for i, annotation in enumerate(annotations):
-        where = f"image {image['file_name']}, annotation {annotation.get('id', f'number {i + 1}')}"
-        try:
-            if annotation["category_id"] not in structures:
-                raise ValueError(f"there is no category {annotation['category_id']}")
-            polygons, runs = _outline(annotation)
-        except (ValueError, TypeError, OverflowError) as error:
-            problems.append(f"{path}, {where}: {error}")
-            continue
-        if polygons or runs:
-            yield structures[annotation["category_id"]], Segments(where, known, polygons, runs)
-
-
-def _outline(annotation: Mapping[str, Any]) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[int, int, str], ...]]:
-    """Polygons and runs; nothing where the annotation shows nothing. Raises ValueError for what is neither."""
-    drawn = annotation.get("segmentation")
-    if isinstance(drawn, Mapping):
-        size = drawn.get("size")
-        if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-            raise ValueError("a run-length encoding has a size [height, width]")
-        lengths = run_lengths({"counts": drawn.get("counts")})
-        if lengths.sum() != size[0] * size[1]:
-            raise ValueError(f"runs of {lengths.sum()} pixels in a mask of {size[1]} x {size[0]}")
-        return (), (((*size, compress(lengths)),) if lengths[1::2].any() else ())
-    if not drawn:
-        if annotation.get("area") or any((annotation.get("bbox") or [])[2:]):
-            raise ValueError("it has a box and no outline: a mask is needed")
-        return (), ()
-    if not isinstance(drawn, list):
-        raise ValueError("its segmentation is neither polygons nor run lengths")
-    return tuple(_polygon(points) for points in (drawn if isinstance(drawn[0], list) else [drawn])), ()
-
-
-def _polygon(points: object) -> tuple[float, ...]:
-    numbers = np.asarray(points, np.float64)
-    if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2 or not np.isfinite(numbers).all():
-        raise ValueError("a polygon is a list x, y, x, y, ... of three points or more")
-    return tuple(numbers.tolist())
 
 
 COCO = DataSet(

@@ -12,9 +12,9 @@ import pytest
 
 from sam_med2d.data.image_io import read_image
 from sam_med2d.dataset_checks.check import check
-from sam_med2d.dataset_checks.class_balance import Balance
-from sam_med2d.dataset_checks.file_checks import examine
-from sam_med2d.dataset_checks.map_checks import find_maps, read_listing
+from sam_med2d.dataset_checks.class_balance import ClassBalance
+from sam_med2d.dataset_checks.file_checks import check_photograph
+from sam_med2d.dataset_checks.map_checks import find_maps, read_maps
 from scripts import check_dataset
 from segment_anything.preprocessing import Preprocessing
 from tests.helpers.photographs import texture
@@ -282,8 +282,8 @@ def test_all_small_masks_are_named_and_less_than_a_pixel_is_a_fault(data):
 
 def test_sizes_are_those_of_the_model_frame(data):
     data.write_maps()
-    photograph = read_listing([data.folder])[0][0]
-    mask = examine(photograph, 64).masks[0]
+    photograph = read_maps([data.folder])[0][0]
+    mask = check_photograph(photograph, 64).masks[0]
     frame = Preprocessing(64).frame(read_image(photograph.image))
     assert mask.pixels == 144 and mask.parts == 1
     assert mask.pixels * mask.scale == pytest.approx(144 * (64 / frame.crop_size[0]) ** 2, rel=0.02)
@@ -297,10 +297,10 @@ def test_a_structure_that_is_only_tested_is_named(data):
 
 def test_shares_of_several_masks_of_a_structure_add_up(data):
     data.write_maps()
-    photographs = read_listing([data.folder])[0]
-    balance = Balance()
+    photographs = read_maps([data.folder])[0]
+    balance = ClassBalance()
     for photograph in photographs:
-        facts = examine(photograph, 64).masks
+        facts = check_photograph(photograph, 64).masks
         balance.add(photograph, facts * 2)
     share = balance.shares["lesion"]["train"]
     assert (share.masks, share.images) == (6, 3) and share.covered == pytest.approx(6 * 144 / SIZE**2)
@@ -343,16 +343,16 @@ def test_maps_are_found_by_split(data):
 # --- broken files ----------------------------------------------------------------------------------------------------
 
 
-def examine_or_die(photograph, image_size):
-    """`examine`, with a photograph that breaks the decoder."""
+def check_or_die(photograph, image_size):
+    """`check_photograph`, with a photograph that breaks the decoder."""
     if photograph.image.name == "eye1.png":
         os.kill(os.getpid(), signal.SIGKILL)
-    return examine(photograph, image_size)
+    return check_photograph(photograph, image_size)
 
 
 def test_a_file_that_kills_a_process_is_named(data, monkeypatch):
     data.write_maps()
-    monkeypatch.setattr("sam_med2d.dataset_checks.check.examine", examine_or_die)  # processes are forked
+    monkeypatch.setattr("sam_med2d.dataset_checks.check.check_photograph", check_or_die)  # processes are forked
     findings = check([data.folder], image_size=64, workers=1).findings
     assert [finding.kind for finding in findings] == ["check_failed"] and "eye1.png" in findings[0].message
 

@@ -50,35 +50,35 @@ def test_a_copy_is_found(change, seed):
     photograph = texture(seed, SIDE)
     copy = COPIES[change](photograph)
     assert is_candidate(photograph, copy) and is_candidate(copy, photograph)
-    assert compare(photograph, copy).copies and compare(copy, photograph).copies
+    assert compare(photograph, copy).is_duplicate and compare(copy, photograph).is_duplicate
 
 
 def test_other_photographs_are_no_copies():
     photographs = [texture(seed, SIDE) for seed in range(12)]
     assert not candidates(np.stack([thumbnails(p) for p in photographs]))
     for a, b in itertools.combinations(photographs[:6], 2):
-        assert not compare(a, b).copies and not compare(a, b).same_eye
+        assert not compare(a, b).is_duplicate and not compare(a, b).same_eye
 
 
 @pytest.mark.parametrize("share", [0.015, 0.02])
 def test_another_photograph_of_an_eye_is_no_copy(share):
     for seed in range(3):
         photograph = texture(seed, SIDE)
-        likeness = compare(photograph, moved(photograph, share))
-        assert likeness.same_eye and not likeness.copies
-        assert likeness.moved == pytest.approx(share, abs=0.006)
+        similarity = compare(photograph, moved(photograph, share))
+        assert similarity.same_eye and not similarity.is_duplicate
+        assert similarity.moved == pytest.approx(share, abs=0.006)
 
 
 def test_a_mirrored_photograph_is_no_copy():
     photograph = texture(1, SIDE)
-    assert not compare(photograph, np.ascontiguousarray(photograph[:, ::-1])).copies
+    assert not compare(photograph, np.ascontiguousarray(photograph[:, ::-1])).is_duplicate
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (64, 64)])
 def test_pictures_without_content_are_like_nothing(shape):
     plain = np.full((*shape, 3), 70, np.uint8)
     assert not thumbnails(plain).any()
-    assert not compare(plain, texture(0, SIDE)).copies and not compare(plain, plain).copies
+    assert not compare(plain, texture(0, SIDE)).is_duplicate and not compare(plain, plain).is_duplicate
 
 
 @pytest.mark.parametrize("block", [3, 7, BLOCK])
@@ -87,7 +87,7 @@ def test_candidates_are_those_of_all_pairs(monkeypatch, block):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(5, 2, 40))[rng.integers(0, 5, 20)] + 0.3 * rng.normal(size=(20, 2, 40))
     rows = (rows / np.linalg.norm(rows, axis=2, keepdims=True)).astype(np.float16)
-    likeness = np.einsum("ikd,jkd->kij", *[rows.astype(np.float64)] * 2)
-    assert abs(likeness - np.reshape(duplicate_images.CANDIDATE, (2, 1, 1))).min() > 1e-5  # none hangs on rounding
-    wanted = np.logical_or(*(likeness[k] >= duplicate_images.CANDIDATE[k] for k in (0, 1)))
+    similarity = np.einsum("ikd,jkd->kij", *[rows.astype(np.float64)] * 2)
+    assert abs(similarity - np.reshape(duplicate_images.CANDIDATE, (2, 1, 1))).min() > 1e-5  # none hangs on rounding
+    wanted = np.logical_or(*(similarity[k] >= duplicate_images.CANDIDATE[k] for k in (0, 1)))
     assert candidates(rows) == {(int(i), int(j)) for i, j in np.argwhere(wanted) if i < j}

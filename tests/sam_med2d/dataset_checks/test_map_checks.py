@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sam_med2d.dataset_checks.map_checks import Photograph, find_maps, read_listing
+from sam_med2d.dataset_checks.map_checks import ListedPhotograph, find_maps, read_maps
 from sam_med2d.errors import DataError
 
 
@@ -26,13 +26,13 @@ def data(tmp_path) -> Path:
 
 
 def patients(folder: Path) -> list[tuple[str, str] | None]:
-    return [photograph.patient for photograph in read_listing([folder])[0]]
+    return [photograph.patient for photograph in read_maps([folder])[0]]
 
 
 def test_a_photograph_has_its_masks_and_its_patient(data):
     mask = data / "masks/a_vessel_000.png"
-    assert read_listing([data]) == (
-        [Photograph(data / "images/a.png", "train", ((mask, "vessel"),), ("clinic", "7"))],
+    assert read_maps([data]) == (
+        [ListedPhotograph(data / "images/a.png", "train", ((mask, "vessel"),), ("clinic", "7"))],
         [],
     )
 
@@ -40,7 +40,7 @@ def test_a_photograph_has_its_masks_and_its_patient(data):
 def test_both_maps_of_a_split_give_one_photograph(data):
     inverse = {"masks/a_vessel_000.png": "images/a.png", "masks/a_optic_disc_000.png": "images/a.png"}
     write_map(data, "label2image_train.json", inverse)
-    photographs, findings = read_listing([data])
+    photographs, findings = read_maps([data])
     assert [[structure for _, structure in photograph.masks] for photograph in photographs] == [
         ["vessel", "optic_disc"]
     ]
@@ -82,9 +82,9 @@ def test_a_healthy_photograph_is_looked_at_and_no_fault(data, split):
     write_map(data, f"image2label_{split}.json", {"images/a.png": []})
     if split == "test":
         (data / "image2label_train.json").unlink()
-    assert [finding.kind for finding in read_listing([data])[1]] == ["empty_map", "no_mask"]
+    assert [finding.kind for finding in read_maps([data])[1]] == ["empty_map", "no_mask"]
     (data / "index.csv").write_text("image,dataset,patient,absent\nimages/a.png,clinic,7,drusen\n")
-    assert read_listing([data]) == ([Photograph(data / "images/a.png", split, (), ("clinic", "7"))], [])
+    assert read_maps([data]) == ([ListedPhotograph(data / "images/a.png", split, (), ("clinic", "7"))], [])
 
 
 def test_an_index_that_is_no_table_is_named(data):
@@ -96,7 +96,7 @@ def test_an_index_that_is_no_table_is_named(data):
 @pytest.mark.parametrize("content", [[], "text", 3, None])
 def test_a_map_of_another_shape_hides_nothing(data, content):
     write_map(data, "label2image_test.json", content)
-    photographs, findings = read_listing([data])
+    photographs, findings = read_maps([data])
     assert len(photographs) == 1
     assert [(finding.kind, finding.files) for finding in findings] == [
         ("unreadable_map", (str(data / "label2image_test.json"),))
@@ -106,7 +106,7 @@ def test_a_map_of_another_shape_hides_nothing(data, content):
 def test_wrong_entries_leave_the_others(data):
     good = {"images/a.png": ["masks/a_vessel_000.png"]}
     write_map(data, "image2label_train.json", good | {"images/b.png": "masks/b.png", "images/c.png": [1]})
-    photographs, findings = read_listing([data])
+    photographs, findings = read_maps([data])
     assert [photograph.image.name for photograph in photographs] == ["a.png"]
     assert [(finding.kind, finding.files[0]) for finding in findings] == [
         ("wrong_entry", "images/b.png"),

@@ -9,9 +9,9 @@ import pytest
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.records import load_index
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
-from sam_med2d.dataset_checks.alignment import REACH, SPOTS, UNSEEN, Fit, Move
+from sam_med2d.dataset_checks.alignment import LEAST_SCORE, REACH, SPOTS, Fit, Move
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.dataset_checks.mask_placement import PLACE, judge, settled
+from sam_med2d.dataset_checks.mask_placement import PLACEMENT_KINDS, check_placement, resolve_doubts
 
 MIRRORS = {"left-right": np.fliplr, "upside-down": np.flipud, "by 180 degrees": lambda mask: np.rot90(mask, 2)}
 PLANTS = 20
@@ -31,13 +31,13 @@ def shifted(mask, *, right=0, down=0):
 
 def verdict(image, masks, name, mask):
     """Kinds and messages for one file whose mask was replaced."""
-    findings = judge(image, masks | {name: (masks[name][0], np.ascontiguousarray(mask))})
+    findings = check_placement(image, masks | {name: (masks[name][0], np.ascontiguousarray(mask))})
     return {finding.kind: finding.message for finding in findings if finding.files[0] == name}
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_sound_masks_pass(seed):
-    assert judge(*eye(seed)) == []
+    assert check_placement(*eye(seed)) == []
 
 
 @pytest.mark.parametrize("structure", JUDGED)
@@ -78,26 +78,26 @@ def test_a_cup_outside_its_disc_and_one_that_touches_its_edge():
 
 def test_masks_that_moved_together_are_all_named():
     image, masks = eye(5)
-    findings = judge(image, {name: (kind, shifted(mask, right=40)) for name, (kind, mask) in masks.items()})
+    findings = check_placement(image, {name: (kind, shifted(mask, right=40)) for name, (kind, mask) in masks.items()})
     assert {finding.files[0] for finding in findings if finding.kind == "shifted"} == set(masks)
 
 
 def test_a_moved_neighbour_does_not_accuse_sound_masks():
     image, masks = eye(6)
     moved = masks | {"vessel.png": ("vessel", np.ascontiguousarray(np.flipud(masks["vessel.png"][1])))}
-    assert {finding.files[0] for finding in judge(image, moved)} == {"vessel.png"}
+    assert {finding.files[0] for finding in check_placement(image, moved)} == {"vessel.png"}
 
 
 def test_what_cannot_be_judged_passes():
     image, masks = eye(7)
-    assert judge(image, {"new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}) == []
-    assert judge(np.zeros_like(image), masks) == []
+    assert check_placement(image, {"new.png": ("drusen", masks["vessel.png"][1][::-1].copy())}) == []
+    assert check_placement(np.zeros_like(image), masks) == []
 
 
 def test_a_lesion_that_does_not_show_is_a_doubt():
     image, _ = eye(7)
     dot = cv2.circle(np.zeros(image.shape[:2], np.uint8), (300, 240), 4, 1, -1)
-    (finding,) = judge(image, {"ma.png": ("microaneurysm", dot)})
+    (finding,) = check_placement(image, {"ma.png": ("microaneurysm", dot)})
     assert (finding.kind, finding.warning) == ("not_seen", True) and "no microaneurysm" in finding.message
 
 
@@ -107,30 +107,34 @@ def test_what_is_a_doubt_and_what_a_fault():
     shifted[REACH, REACH + 40] = 9.0
 
     def doubtful(right, given, structure="optic_disc"):
-        fit = Fit(structure=structure, lonely=False, radius=25.0, given=given, mirrored={"": 0.0}, shifted=shifted)
+        fit = Fit(
+            structure=structure, single_lesion=False, radius=25.0, given=given, mirrored={"": 0.0}, shifted=shifted
+        )
         return fit.doubtful(Move(right=right))
 
     assert doubtful(24, 0.0) and not doubtful(26, 0.0) and not doubtful(24, 0.0, "vessel")
-    assert not doubtful(40, UNSEEN["optic_disc"] - 0.1) and doubtful(40, UNSEEN["optic_disc"])
+    assert not doubtful(40, LEAST_SCORE["optic_disc"] - 0.1) and doubtful(40, LEAST_SCORE["optic_disc"])
 
 
 def test_more_doubts_than_chance_are_faults():
     doubts = [Finding("shifted", (str(i),), "", warning=True) for i in range(4)]
     other = Finding("small_parts", ("0",), "", warning=True)
-    assert settled([*doubts, other], 200) == [*doubts, other]
-    assert [finding.warning for finding in settled([*doubts, other], 199)] == [False] * 4 + [True]
+    assert resolve_doubts([*doubts, other], 200) == [*doubts, other]
+    assert [finding.warning for finding in resolve_doubts([*doubts, other], 199)] == [False] * 4 + [True]
 
 
 def test_unknown_structures_are_checked_for_inversion_alone():
     image, _ = eye(0)
     fovea = cv2.circle(np.zeros(image.shape[:2], np.uint8), (250, 240), 30, 1, -1)
     field = (image.max(axis=2) > 30).astype(np.uint8)
-    assert [f.kind for f in judge(image, {"a.png": ("fovea", 1 - fovea), "b.png": ("field", field)})] == ["inverted"]
+    assert [f.kind for f in check_placement(image, {"a.png": ("fovea", 1 - fovea), "b.png": ("field", field)})] == [
+        "inverted"
+    ]
 
 
 @pytest.fixture
 def photographs(fundus):
-    """Photographs of the validation map with their masks as `judge` takes them."""
+    """Photographs of the validation map with their masks as `check_placement` takes them."""
     return [
         (read_image(r.image), {mask.key: (mask.structure, read_mask(mask.path)) for mask in r.masks})
         for r in load_index(fundus, "val")
@@ -206,11 +210,11 @@ def test_misplaced_lesions_are_named(photographs, fault):
         mask = fault(masks[name][1], rng, None)
         if mask is not None:
             planted += 1
-            missed += verdict(image, masks, name, mask).keys().isdisjoint(PLACE)
+            missed += verdict(image, masks, name, mask).keys().isdisjoint(PLACEMENT_KINDS)
     assert missed <= 1
 
 
 @pytest.mark.photographs
 def test_sound_photographs_pass(photographs):
-    named = {finding.files[0] for image, masks in photographs for finding in judge(image, masks)}
+    named = {finding.files[0] for image, masks in photographs for finding in check_placement(image, masks)}
     assert len(named) <= 0.01 * sum(len(masks) for _, masks in photographs), named

@@ -116,8 +116,8 @@ def test_planted_faults_are_found_and_nothing_else(fundus, tmp_path):
     trial = Trial(fundus, tmp_path)
     trial.plant_all()
     found: dict[str, set[str]] = {}
-    outcome = check([tmp_path], image_size=256, workers=1)
-    for finding in outcome.findings:
+    result = check([tmp_path], image_size=256, workers=1)
+    for finding in result.findings:
         if not finding.warning and finding.kind not in OTHERS:
             found.setdefault(finding.kind, set()).add(finding.files[0].removeprefix(f"{tmp_path}/"))
     assert {kind: len(files) for kind, files in trial.expected.items()} == {
@@ -127,4 +127,4 @@ def test_planted_faults_are_found_and_nothing_else(fundus, tmp_path):
     missed = {kind: files - found.get(kind, set()) for kind, files in trial.expected.items()}
     false = {kind: files - trial.expected.get(kind, set()) for kind, files in found.items()}
     assert not any(missed.values()), missed
-    assert sum(map(len, false.values())) <= 0.01 * len(outcome.photographs), false
+    assert sum(map(len, false.values())) <= 0.01 * len(result.photographs), false

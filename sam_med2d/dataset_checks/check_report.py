@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from sam_med2d.dataset_checks.check import Outcome
-from sam_med2d.dataset_checks.class_balance import Balance
+from sam_med2d.dataset_checks.check import CheckResult
+from sam_med2d.dataset_checks.class_balance import ClassBalance
 from sam_med2d.dataset_checks.file_checks import FEW_PIXELS, SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.visualization.tables import markdown_table
@@ -42,35 +42,35 @@ MEANINGS = {
 }
 
 
-def as_text(outcome: Outcome, image_size: int) -> str:
+def as_text(result: CheckResult, image_size: int) -> str:
     """The table of problems with the first files of each kind, the balance of the classes, and the verdict."""
-    counts = _counts(outcome)
+    counts = _counts(result)
     parts = []
     if counts:
         lines = [[kind, _severity(warning), str(n), MEANINGS.get(kind, "")] for (kind, warning), n in counts.items()]
         parts.append(markdown_table(["Problem", "", "Number", "Meaning"], lines))
-        parts += [_examples(outcome, kind, warning) for kind, warning in counts]
-    if outcome.balance.shares:
-        parts.append(_balance_table(outcome.balance, image_size))
-    return "\n\n".join([*parts, _verdict(outcome, counts)])
+        parts += [_examples(result, kind, warning) for kind, warning in counts]
+    if result.balance.shares:
+        parts.append(_balance_table(result.balance, image_size))
+    return "\n\n".join([*parts, _verdict(result, counts)])
 
 
-def as_dict(outcome: Outcome) -> dict[str, Any]:
+def as_dict(result: CheckResult) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     return {
-        "sound": outcome.sound,
-        "photographs": dict(Counter(photograph.split for photograph in outcome.photographs)),
-        "faults": {kind: n for (kind, warning), n in _counts(outcome).items() if not warning},
-        "warnings": {kind: n for (kind, warning), n in _counts(outcome).items() if warning},
-        "findings": [_finding(finding) for finding in outcome.findings],
-        "structures": outcome.balance.as_dict(),
+        "sound": result.sound,
+        "photographs": dict(Counter(photograph.split for photograph in result.photographs)),
+        "faults": {kind: n for (kind, warning), n in _counts(result).items() if not warning},
+        "warnings": {kind: n for (kind, warning), n in _counts(result).items() if warning},
+        "findings": [_finding(finding) for finding in result.findings],
+        "structures": result.balance.as_dict(),
         "size_edges": SIZE_EDGES.tolist(),
     }
 
 
-def _counts(outcome: Outcome) -> Counter[tuple[str, bool]]:
+def _counts(result: CheckResult) -> Counter[tuple[str, bool]]:
     """Number of findings of each kind and severity, faults first."""
-    return Counter((finding.kind, finding.warning) for finding in outcome.findings)
+    return Counter((finding.kind, finding.warning) for finding in result.findings)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def _severity(warning: bool) -> str:
     return "warning" if warning else "fault"
 
 
-def _examples(outcome: Outcome, kind: str, warning: bool) -> str:
+def _examples(result: CheckResult, kind: str, warning: bool) -> str:
     """The first messages of a kind."""
-    messages = [f.message for f in outcome.findings if (f.kind, f.warning) == (kind, warning)]
+    messages = [f.message for f in result.findings if (f.kind, f.warning) == (kind, warning)]
     rest = len(messages) - SHOWN
     return "\n".join([f"{kind}:", *(f"  {m}" for m in messages[:SHOWN]), *([f"  ... and {rest} more"] * (rest > 0))])
 
 
-def _balance_table(balance: Balance, image_size: int) -> str:
+def _balance_table(balance: ClassBalance, image_size: int) -> str:
     """Masks, photographs and covered share of each structure by split; how many parts are small."""
     splits = list(balance.images)
     headings = ["Structure", *(f"{split}: masks / images / share" for split in splits)]
@@ -103,15 +103,15 @@ def _balance_table(balance: Balance, image_size: int) -> str:
     return markdown_table(headings, lines)
 
 
-def _share_text(balance: Balance, structure: str, split: str) -> str:
+def _share_text(balance: ClassBalance, structure: str, split: str) -> str:
     share = balance.shares[structure].get(split)
     return f"{share.masks} / {share.images} / {share.covered / share.images:.2%}" if share else "-"
 
 
-def _verdict(outcome: Outcome, counts: Counter[tuple[str, bool]]) -> str:
+def _verdict(result: CheckResult, counts: Counter[tuple[str, bool]]) -> str:
     faults = sum(n for (_, warning), n in counts.items() if not warning)
     warnings = counts.total() - faults
-    size = f"{len(outcome.photographs)} photographs"
+    size = f"{len(result.photographs)} photographs"
     if faults:
         return f"NOT SOUND: {faults} fault(s) and {warnings} warning(s) in {size}. Mend the files named above."
     return f"SOUND: no fault and {warnings} warning(s) in {size}."

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_io import read_image, read_mask
-from sam_med2d.dataset_checks.class_balance import Balance
+from sam_med2d.dataset_checks.class_balance import ClassBalance
 from sam_med2d.dataset_checks.file_checks import SIZE_EDGES
 from sam_med2d.dataset_checks.findings import Finding
-from sam_med2d.dataset_checks.map_checks import Photograph
+from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.errors import DataError
 from sam_med2d.visualization.plot_style import BLACK, COLOURS, new_figure, save_figure, tidy
 from segment_anything.utils.masks import resize_mask
@@ -26,10 +26,19 @@ OF_ONE = 4  # of one finding
 PALETTE = (*(COLOURS[i] for i in (5, 4, 0, 3, 2, 1)), "#F0E442", "#FFFFFF")
 
 
-def draw_overlays(path: Path, photographs: Sequence[Photograph], findings: Sequence[Finding], *, seed: int = 0) -> bool:
-    """Photographs with their masks outlined, up to FAULTY faulty ones first; False where there is none to draw.
+def draw_overlays(
+    path: Path, photographs: Sequence[ListedPhotograph], findings: Sequence[Finding], *, seed: int = 0
+) -> bool:
+    """Draw photographs with their masks outlined: up to FAULTY faulty ones, whose kinds take turns, then sound ones.
 
-    The kinds of faults take turns, so that each is seen. `seed` chooses the sound photographs.
+    Args:
+        path: the picture to write.
+        photographs: of the data set.
+        findings: what is wrong with them.
+        seed: chooses the sound photographs.
+
+    Returns:
+        False where there is none to draw.
     """
     chosen = _choose(photographs, findings, random.Random(seed))
     if not chosen:
@@ -52,19 +61,19 @@ def draw_overlays(path: Path, photographs: Sequence[Photograph], findings: Seque
 
 
 def _choose(
-    photographs: Sequence[Photograph], findings: Sequence[Finding], generator: random.Random
-) -> list[tuple[Photograph, Finding | None]]:
+    photographs: Sequence[ListedPhotograph], findings: Sequence[Finding], generator: random.Random
+) -> list[tuple[ListedPhotograph, Finding | None]]:
     """Photographs to draw with their finding: faults before warnings, the kinds in turn; then sound ones."""
     owner = {str(photograph.image): photograph for photograph in photographs}
     owner |= {str(mask): photograph for photograph in photographs for mask, _ in photograph.masks}
-    wrong: set[Photograph] = set()
-    by_kind: dict[tuple[bool, str], list[tuple[Photograph, Finding]]] = {}
+    wrong: set[ListedPhotograph] = set()
+    by_kind: dict[tuple[bool, str], list[tuple[ListedPhotograph, Finding]]] = {}
     for finding in findings:
         theirs = dict.fromkeys(owner[file] for file in finding.files if file in owner)
         wrong.update(theirs)
         entries = by_kind.setdefault((finding.warning, finding.kind), [])
         entries += [(photograph, finding) for photograph in [*theirs][:OF_ONE]]
-    shown: list[tuple[Photograph, Finding | None]] = []
+    shown: list[tuple[ListedPhotograph, Finding | None]] = []
     for warning in (False, True):
         # a pair stays together
         turns = zip_longest(*(_pairs(entries) for (mild, _), entries in by_kind.items() if mild == warning))
@@ -75,11 +84,11 @@ def _choose(
     return shown + [(photograph, None) for photograph in generator.sample(sound, min(SOUND, len(sound)))]
 
 
-def _pairs(entries: list[tuple[Photograph, Finding]]) -> list[list[tuple[Photograph, Finding]]]:
+def _pairs(entries: list[tuple[ListedPhotograph, Finding]]) -> list[list[tuple[ListedPhotograph, Finding]]]:
     return [entries[i : i + 2] for i in range(0, len(entries), 2)]
 
 
-def _title(photograph: Photograph, finding: Finding | None) -> str:
+def _title(photograph: ListedPhotograph, finding: Finding | None) -> str:
     """The fault, the photograph and, where it is about one, the mask."""
     lines = [finding.kind.replace("_", " ").upper() if finding else "no fault found"]
     lines.append(f"{photograph.image.name} ({photograph.split})")
@@ -88,7 +97,7 @@ def _title(photograph: Photograph, finding: Finding | None) -> str:
     return "\n".join(textwrap.shorten(line, 60) for line in lines)
 
 
-def _tile(photograph: Photograph, colours: dict[str, str]) -> np.ndarray:
+def _tile(photograph: ListedPhotograph, colours: dict[str, str]) -> np.ndarray:
     """The photograph with its masks outlined, RGB uint8, the longer side TILE; grey where it cannot be read."""
     try:
         image = read_image(photograph.image)
@@ -108,7 +117,7 @@ def _tile(photograph: Photograph, colours: dict[str, str]) -> np.ndarray:
     return tile
 
 
-def draw_sizes(path: Path, balance: Balance, image_size: int) -> bool:
+def draw_sizes(path: Path, balance: ClassBalance, image_size: int) -> bool:
     """Histograms of the sizes of masks and of their parts, a panel for each structure; False without a mask.
 
     The unit is the pixel of the model frame, before masks are resampled to it.
