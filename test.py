@@ -34,6 +34,7 @@ from segment_anything.checkpoint import read_checkpoint
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import MASK_RULES
 from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
+from segment_anything.refinement.refine import Refinement
 from segment_anything.refinement.tiling import LARGE, Tiles
 
 logger = logging.getLogger("test")
@@ -226,7 +227,8 @@ def main(args: argparse.Namespace) -> int:
         records = find_records(args, folders, names)
         if by_name:
             refuse_unknown(records, names)
-        evaluator = Evaluator(args, model, records, modes, out, processes, tiles)
+        refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=args.multimask)
+        evaluator = Evaluator(args, model, records, modes, out, processes, refinement)
         return run(args, evaluator, out, processes)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -26,6 +26,8 @@ from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.visualization.overlays import OUTLINES
+from segment_anything.refinement.refine import Refinement
+from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 
 STATIC = Path(__file__).parent / "static"
@@ -46,11 +48,14 @@ class Click(BaseModel):
     foreground: bool = True
 
 
-class Question(BaseModel):
-    """What is asked of a photograph. named: by the structure's name, besides box and clicks, or alone."""
+class PromptRequest(BaseModel):
+    """A prompt for the mask of a structure, and the refinement of its answer.
+
+    structure_prompt: whether the structure itself is a prompt, alone or beside box and clicks.
+    """
 
     structure: str
-    named: bool = False
+    structure_prompt: bool = False
     box: tuple[Finite, Finite, Finite, Finite] | None = None
     clicks: list[Click] = Field([], max_length=100)
     zoom: bool = False
@@ -113,16 +118,26 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
         return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
     @app.post("/api/photographs/{number}/answer")
-    def answer(number: int, question: Question) -> dict[str, Any]:
-        """The mask that is asked for, with its predicted IoU, and by name the probability that it is there."""
-        clicks = tuple((click.x, click.y, int(click.foreground)) for click in question.clicks)
-        prompt = Prompt(_listed(question.structure, annotations), box=question.box, points=clicks)
-        if question.named and question.structure not in known:
-            raise HTTPException(422, f"The weights do not know {question.structure} by name: give a box or a click.")
-        looks = question.model_dump(include={"named", "zoom", "tiles", "mirror"})
-        found = annotator.answer(_existing(number, annotator), prompt, **looks)
-        about = {"predicted_iou": found.predicted_iou, "presence": found.presence, "absent": found.absent}
-        return {"mask": mask_to_rle(found.mask, compressed=False), **about}
+    def answer(number: int, request: PromptRequest) -> dict[str, Any]:
+        """The predicted mask, with its predicted IoU, and for a structure prompt the probability that it is there."""
+        clicks = tuple((click.x, click.y, int(click.foreground)) for click in request.clicks)
+        label = _listed(request.structure, annotations)
+        if request.structure_prompt and label not in known:
+            raise HTTPException(422, f"The weights do not know {label} by name: give a box or a click.")
+        prompt = Prompt(label, structure=request.structure_prompt, box=request.box, points=clicks)
+        refinement = Refinement(
+            mirror=request.mirror,
+            zoom=request.zoom,
+            tiles=Tiles() if request.tiles else None,
+            multimask=annotator.multimask,
+        )
+        prediction = annotator.predict(_existing(number, annotator), prompt, refinement)
+        return {
+            "mask": mask_to_rle(prediction.mask(), compressed=False),
+            "predicted_iou": prediction.predicted_iou,
+            "presence": prediction.presence if prompt.structure else None,
+            "absent": prediction.absent,
+        }
 
 
 def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:

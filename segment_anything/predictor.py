@@ -1,17 +1,17 @@
 """`SamPredictor`: one photograph, any number of prompts, masks at the photograph's size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .modeling import Sam
+from .modeling.mask_decoder import Decoded
 from .modeling.prompt_encoder import STRUCTURE
 from .preprocessing import Frame, FrameTransform, to_tensor
-from .refinement.mirroring import mirrored
-from .refinement.tiling import Tiles, blend_tiles, window_pixels
-from .refinement.zoom import zoom_in
+from .refinement.refine import Refinement, refine
+from .refinement.tiling import Tiles
 from .utils.transforms import ResizeLongestSide
 
 LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
@@ -104,18 +104,27 @@ class SamPredictor:
         return_logits: bool = False,
         zoom: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Masks for one prompt, or for many at once.
+        """Masks for one prompt, or for N at once.
 
-        point_coords: [P, 2] x, y pixels of the photograph, point_labels [P] (1 foreground, 0 background, from 4 on the
-        name of a structure, see `PromptEncoder.label_of`, whose position is ignored), or [N, P, 2] and [N, P] for N
-        prompts. box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels; [1, 4] is one box, as in Segment Anything, and
-        [N, 1, 4] a list of any length.
-        mask_input: `low_res` of an earlier call for one mask, [1, S/4, S/4] or [N, 1, S/4, S/4] logits.
-        Returns masks [M, H, W] (bool; float32 logits with `return_logits`), predicted IoU [M] and low_res
-        logits [M, S/4, S/4], each with N in front where a prompt had it. M is 3 with `multimask_output`,
-        else 1. With `zoom` each prompt is answered once more, from a window around its box, or around its clicks and
-        the mask of the first answer, which the model sees larger; low_res stays that of the first answer. Raises
-        ValueError for prompts that do not fit together or are not finite, RuntimeError without an image.
+        Args:
+            point_coords: [P, 2] or [N, P, 2], x, y in pixels of the photograph.
+            point_labels: [P] or [N, P]: 1 foreground, 0 background, -1 not a point, from 4 on a structure prompt (see
+                `PromptEncoder.label_of`), whose position is ignored.
+            box: [4] or [N, 4], half-open x0, y0, x1, y1 in pixels of the photograph; [1, 4] is one box, as in Segment
+                Anything, and [N, 1, 4] a list of any length.
+            mask_input: logits [1, S/4, S/4] or [N, 1, S/4, S/4]: `low_res` of an earlier call for one mask.
+            multimask_output: whether M = 3 candidates are given, else M = 1.
+            return_logits: float32 logits instead of bool masks.
+            zoom: repeat each prompt in a window around its box, or around its clicks and its first mask, which the
+                model sees larger; low_res stays that of the first answer.
+
+        Returns:
+            masks [M, H, W], bool at the photograph's size; predicted IoU [M]; low_res logits [M, S/4, S/4]; each with
+            N in front where a prompt had it.
+
+        Raises:
+            ValueError: for prompts that do not fit together or are not finite, for zoom after `set_torch_image`.
+            RuntimeError: without an image.
         """
         self._require_image()
         prompts = self._prompts(point_coords, point_labels, box, mask_input)
@@ -123,12 +132,11 @@ class SamPredictor:
             given is not None and np.ndim(given) > single
             for given, single in ((point_coords, 2), (box, 1 if np.shape(box)[:-1] != (1,) else 2), (mask_input, 3))
         )
-        if zoom:
-            self._photograph("zoom")
+        refinement = self._refinement(zoom=zoom, multimask=multimask_output)
         logits, iou = self._decode(**prompts, multimask=multimask_output)
         masks, low_res = self.frame.logits_to_original(logits), self.model.low_res(logits)
-        if zoom:
-            masks, iou = self._zoomed(prompts, masks, iou, logits, multimask_output)
+        if refinement.active and len(masks):
+            masks, iou = self._refined(refinement, prompts, logits, iou)
         masks = masks if return_logits else masks > self.model.mask_threshold
         arrays = [tensor.float().cpu().numpy() for tensor in (iou, low_res)]
         outputs = [(masks.float() if return_logits else masks).cpu().numpy(), *arrays]
@@ -144,8 +152,22 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `predict` for N prompts in model-frame pixels: coords [N, P, 2], labels [N, P], boxes [N, 4],
-        mask_input logits [N, 1, S/4, S/4] -> masks [N, M, H, W], IoU [N, M], logits [N, M, S/4, S/4]."""
+        """As `predict`, for N prompts in pixels of the model frame.
+
+        Args:
+            point_coords: [N, P, 2], x, y.
+            point_labels: [N, P], as in `predict`.
+            boxes: [N, 4], half-open x0, y0, x1, y1.
+            mask_input: logits [N, 1, S/4, S/4].
+            multimask_output: whether M = 3 candidates are given, else M = 1.
+            return_logits: logits instead of bool masks.
+
+        Returns:
+            masks [N, M, H, W], predicted IoU [N, M], low_res logits [N, M, S/4, S/4].
+
+        Raises:
+            RuntimeError: without an image.
+        """
         self._require_image()
         prompts = {"point_coords": point_coords, "point_labels": point_labels, "boxes": boxes, "mask_input": mask_input}
         logits, iou = self._decode(**prompts, multimask=multimask_output)
@@ -162,37 +184,41 @@ class SamPredictor:
         *,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Logits [N, M, s, s] of the model frame, empty for a structure that is held to be absent, and IoU [N, M]."""
+        """Logits [N, M, s, s] of the model frame, empty for a structure that is predicted absent, and IoU [N, M]."""
         points = None if point_coords is None else (point_coords, point_labels)
         prompts = {"points": points, "boxes": boxes, "masks": mask_input}
         return self.model.answer(self.features, **prompts, multimask=multimask, features=self.detail)
 
-    def _zoomed(
-        self, prompts: dict[str, Tensor], masks: Tensor, iou: Tensor, logits: Tensor, multimask: bool
+    def _refined(
+        self, refinement: Refinement, prompts: dict[str, Tensor], logits: Tensor, iou: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Answers from windows: logits [N, M, H, W] and predicted IoU [N, M], the first ones where there is no window.
-
-        prompts: in the model frame; masks, iou, logits: the first answers, of the photograph and of the model frame.
-        """
+        """Logits [N, M, H, W] and predicted IoU [N, M] of prompts in the model frame, from their first answers."""
         given = (prompts["point_coords"], prompts["point_labels"]) if "point_coords" in prompts else None
         points = self.model.prompt_encoder.as_points(given, prompts.get("boxes"))
         if points[0] is None:  # a mask alone
             points = iou.new_zeros(len(iou), 0, 2), iou.new_zeros(len(iou), 0)
-        first = logits[torch.arange(len(iou)), iou.argmax(1)]
-        photographs, frames = [self.image] * len(iou), [self.frame] * len(iou)
-        masks, iou = masks.clone(), iou.clone()
-        for answer in zoom_in(self.model, photographs, frames, points, first, multimask=multimask):
-            masks[answer.index] = answer.frame.logits_to_original(answer.logits[None])[0]
-            iou[answer.index] = answer.iou
-        return masks, iou
+        decoded = Decoded(logits, iou, None)
+        found = list(refine(self.model, refinement, [self.image], [self.frame], decoded, points))
+        masks = torch.cat([one.frame.logits_to_original(one.candidates[None]) for one in found])
+        return masks, torch.stack([one.candidate_iou for one in found])
 
     def predict_structure(
         self, structure: str, *, tiles: bool | Tiles = False, zoom: bool = False, mirror: bool = False
     ) -> tuple[np.ndarray, float]:
-        """Mask of a structure without a click, bool [H, W], empty where it is not in the photograph; predicted IoU.
+        """Mask of a structure prompt: `predict_structures` for a single one.
 
-        Of several structures ask with `predict_structures`, which explains the rest. Raises ValueError for a
-        structure that the weights do not know, RuntimeError without an image.
+        Args:
+            structure: its name.
+            tiles: as in `predict_structures`.
+            zoom: as in `predict_structures`.
+            mirror: as in `predict_structures`.
+
+        Returns:
+            mask, bool [H, W], empty where the structure is predicted absent; predicted IoU.
+
+        Raises:
+            ValueError: for a structure that the weights do not know, for a refinement after `set_torch_image`.
+            RuntimeError: without an image.
         """
         return self.predict_structures([structure], tiles=tiles, zoom=zoom, mirror=mirror)[structure]
 
@@ -206,69 +232,48 @@ class SamPredictor:
         mirror: bool = False,
         multimask_output: bool = True,
     ) -> dict[str, tuple[np.ndarray, float]]:
-        """Masks of several structures without a click: {name: (bool [H, W], predicted IoU)}.
+        """Masks of several structure prompts, refined as `Refinement` says.
 
-        The answer for the whole photograph decides whether a structure is there, and with what IoU; a mask that is not
-        is empty. With `mirror` the mask is that of the mean logits of the photograph and its three mirror images. With
-        `tiles` its probabilities are blended with those of windows all over the photograph, as `Tiles` says, for which
-        True stands for its defaults; all structures share the encodings of the windows, which `mirror` turns as well.
-        With `zoom` what tiles leave to the whole photograph is asked once more in a window around the first answer. The
-        mask is the candidate of the highest predicted IoU, without `multimask_output` the single one (of weights that
-        trained no other). All three need the photograph itself: ValueError after `set_torch_image`.
+        The answer for the whole photograph decides whether a structure is there, and with what IoU. With `zoom` what
+        tiles leave to the whole photograph is repeated in a window around its first mask.
+
+        Args:
+            structures: their names.
+            tiles: blend with windows all over the photograph, as `Tiles` says; True stands for its defaults.
+            zoom: repeat in a window around the first mask.
+            mirror: average over the photograph and its three mirror images; tiles are mirrored as well.
+            multimask_output: take the candidate of the highest predicted IoU, else the single mask, which is right for
+                weights that trained no other.
+
+        Returns:
+            {name: (mask, predicted IoU)}: masks bool [H, W], empty where the structure is predicted absent.
+
+        Raises:
+            ValueError: for a structure that the weights do not know, for a refinement after `set_torch_image`.
+            RuntimeError: without an image.
         """
         self._require_image()
         names = list(dict.fromkeys(structures))
         if not names:
             return {}
         points = self.model.prompt_encoder.structure_points(names)
+        refinement = self._refinement(tiles=tiles, zoom=zoom, mirror=mirror, multimask=multimask_output)
         decoded = self.model.decode_points(self.features, *points, features=self.detail, multimask=multimask_output)
-        whole, ious = (dict(zip(names, x, strict=True)) for x in (decoded.best()[:, 0], decoded.iou.amax(1)))
-        if mirror:
-            pixels = window_pixels(self.model, [self._photograph("mirror")], [self.frame])
-            whole = mirrored(self.model, pixels, whole, multimask=multimask_output)
-        closer = dict(self._closer(whole, ious, tiles, zoom, mirror, multimask_output))
-        masks = {}
-        for name, absent in zip(names, self.model.held_absent(decoded.presence, points[1]), strict=True):
-            if name in closer:
-                logits, iou = closer.pop(name)
-            else:
-                logits, iou = self.frame.logits_to_original(whole[name][None, None])[0, 0], ious[name]
-            masks[name] = ((logits > self.model.mask_threshold) & ~absent).cpu().numpy(), float(iou)
-        return masks
+        found = refine(self.model, refinement, [self.image], [self.frame], decoded, points)
+        threshold = self.model.mask_threshold
+        return {name: (one.mask(threshold), one.predicted_iou) for name, one in zip(names, found, strict=True)}
 
-    def _closer(
-        self,
-        whole: dict[str, Tensor],
-        ious: dict[str, Tensor],
-        tiles: bool | Tiles,
-        zoom: bool,
-        mirror: bool,
-        multimask: bool,
-    ) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-        """Name, logits [H, W] and predicted IoU of the structures that windows answer.
-
-        whole, ious: logits [s, s] and predicted IoU of the whole photograph's answers.
-        """
-        tiled: dict[str, Tensor] = {}
-        if tiles:
-            how = tiles if isinstance(tiles, Tiles) else Tiles()
-            place = self._photograph("tiles"), self.frame
-            tiled = blend_tiles(self.model, *place, whole, how, mirror=mirror, multimask=multimask)
-            yield from ((name, (logits, ious[name])) for name, logits in tiled.items())
-        rest = [name for name in whole if zoom and name not in tiled]
-        if rest:
-            place = [self._photograph("zoom")] * len(rest), [self.frame] * len(rest)
-            points = self.model.prompt_encoder.structure_points(rest)
-            first = torch.stack([whole[name] for name in rest])
-            for answer in zoom_in(self.model, *place, points, first, multimask=multimask):
-                logits, iou = answer.best()
-                yield rest[answer.index], (answer.frame.logits_to_original(logits[None, None])[0, 0], iou)
-
-    def _photograph(self, what: str) -> np.ndarray:
-        """RGB uint8 [H, W, 3]; ValueError where only the encoder's input was given."""
-        if self.image is None:
-            raise ValueError(f"{what} needs the photograph itself: give it to set_image, not to set_torch_image.")
-        return self.image
+    def _refinement(
+        self, *, tiles: bool | Tiles = False, zoom: bool = False, mirror: bool = False, multimask: bool
+    ) -> Refinement:
+        """The settings. Raises ValueError for a refinement where only the encoder's input was given."""
+        own = tiles if isinstance(tiles, Tiles) else Tiles() if tiles else None
+        refinement = Refinement(mirror=bool(mirror), zoom=bool(zoom), tiles=own, multimask=bool(multimask))
+        if refinement.active and self.image is None:
+            raise ValueError(
+                f"{refinement.active[0]} needs the photograph itself: give it to set_image, not to set_torch_image."
+            )
+        return refinement
 
     def _require_image(self) -> None:
         if self.features is None:

@@ -36,7 +36,7 @@ const view = new View($("view"), (context, unit) => {
 });
 
 function noPrompt() {
-  return { named: false, box: null, clicks: [] };
+  return { structure_prompt: false, box: null, clicks: [] };
 }
 
 const current = () => project.structures[structure];
@@ -355,7 +355,7 @@ $("view").addEventListener("wheel", (event) => {
 // --- keys and buttons ---------------------------------------------------------------------------------------------
 
 const ACTIONS = {
-  name: () => !$("name").disabled && ask({ ...prompt, named: true }),
+  name: () => !$("name").disabled && ask({ ...prompt, structure_prompt: true }),
   undo: takeBack,
   clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
   save,

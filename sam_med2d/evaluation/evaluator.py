@@ -35,13 +35,12 @@ from sam_med2d.runtime.reproducibility import record
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
-from segment_anything.refinement.tiling import AT_ONCE, Tiles
+from segment_anything.refinement.refine import Refinement
 from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("test")
-# flags that decide the numbers of a run, beside model, data and prompts
-BINDING = ("metrics", "point_num", "seed", "use_amp", "multimask", "nsd_tolerance", "save_pred", "save_prob")
-BINDING += ("mirror", "zoom", "ceiling")
+# flags that decide the numbers of a run, beside model, data, prompts and refinement
+BINDING = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
 
 
 class Evaluator:
@@ -55,9 +54,9 @@ class Evaluator:
         modes: Sequence[Mode],
         out: Path,
         processes: Processes,
-        tiles: Tiles | None = None,
+        refinement: Refinement,
     ) -> None:
-        self.tiles = tiles
+        self.refinement = refinement
         self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
         self.out, self.work = out, Unfinished(out)
         self.workers = cpu_workers(args.num_workers, here=processes.here)
@@ -121,7 +120,7 @@ class Evaluator:
         data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in self.records)
         return {
             **{f"--{name}": getattr(self.args, name) for name in BINDING},
-            "--tiles": self.tiles and self.tiles.as_dict(self.model.image_size),
+            **{f"--{name}": value for name, value in self.refinement.as_dict(self.model.image_size).items()},
             "--prompts": [mode.name for mode in self.modes],
             "--prompt_path": digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
             "preprocessing": self.model.preprocessing.as_dict(),
@@ -134,8 +133,8 @@ class Evaluator:
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
     def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
-        windows = bool(self.args.zoom or self.tiles)
-        return FundusDataset(records, self.model.preprocessing, keep_truth=True, keep_photograph=windows, **options)
+        options |= {"keep_truth": True, "keep_photograph": bool(self.refinement.active)}
+        return FundusDataset(records, self.model.preprocessing, **options)
 
     def _share_of_the_rest(self, lines: Journal, numbers: Iterable[int]) -> list[int]:
         """What this process has to do of `numbers`, but for those that are in `lines`."""
@@ -227,8 +226,8 @@ class Evaluator:
         dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
-            more = {AT_ONCE} if self.args.zoom or self.tiles else set()
-            more |= {1} if self.args.mirror else set()
+            more = {self.refinement.windows_at_once} if self.refinement.uses_windows else set()
+            more |= {1} if self.refinement.mirror else set()
             for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *more} - {0}:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
@@ -267,17 +266,8 @@ class Evaluator:
     def _predictions(self, batch: Batch, prompts: Prompts) -> list[list[Prediction]]:
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
-            return predict_batch(
-                self.model,
-                batch,
-                prompts,
-                self.modes,
-                seed=self.args.seed,
-                multimask=self.args.multimask,
-                zoom=self.args.zoom,
-                tiles=self.tiles,
-                mirror=self.args.mirror,
-            )
+            settings = {"seed": self.args.seed, "refinement": self.refinement}
+            return predict_batch(self.model, batch, prompts, self.modes, **settings)
 
     @torch.no_grad()
     def _encode_nothing(self, count: int) -> None:
@@ -307,7 +297,7 @@ class Evaluator:
             "failed": self._failures(),
             "fps": running.images / self.seconds,
             "fps_covers": self._fps_covers(),
-            "windows": report.describe_refinement(self.args, self.tiles, self.model.image_size),
+            "windows": self.refinement.describe(self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self._settings(),
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -324,8 +314,8 @@ class Evaluator:
         device, count, batch = self.model.device, self.processes.count, self.args.batch_size
         precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-        what = "encoding and decoding of all prompts" + " and windows" * bool(self.args.zoom or self.tiles)
-        what += " and mirror images" * self.args.mirror
+        what = "encoding and decoding of all prompts" + " and windows" * self.refinement.uses_windows
+        what += " and mirror images" * self.refinement.mirror
         processes = f", {count} processes" * (count > 1)
         return (
             f"images per second of one process, {what}, batch {batch}, {device.type}{threads}, {precision}{processes}"

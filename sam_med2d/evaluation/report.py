@@ -12,7 +12,6 @@ from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.plot_style import heading
 from sam_med2d.visualization.tables import markdown_table, write_csv
-from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.atomic import write_text
 
 TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 in pixels", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
@@ -98,13 +97,6 @@ def _with_interval(entry: dict[str, Any], metric: str) -> str:
 def number(value: float, metric: str) -> str:
     """A score as it stands in a table: in percent, but for those of PLAIN."""
     return "-" if math.isnan(value) else f"{value if metric in PLAIN else 100 * value:.2f}"
-
-
-def describe_refinement(args: argparse.Namespace, tiles: Tiles | None, image_size: int) -> str:
-    """What a reader must know of mirror images and windows; nothing where photographs were seen once, as a whole."""
-    mirrored = "Mirrored: structures were answered from three mirror images, too." * args.mirror
-    zoomed = "Zoom: each prompt was answered once more from a window around it." * args.zoom
-    return " ".join(filter(None, (mirrored, zoomed, tiles.describe(image_size) if tiles else "")))
 
 
 def write_report(path: Path, summary: dict[str, Any], args: argparse.Namespace, pictures: Sequence[str]) -> None:

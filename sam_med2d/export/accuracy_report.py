@@ -26,6 +26,7 @@ from sam_med2d.prompts.prompt_file import make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.preprocessing import to_tensor
+from segment_anything.refinement.refine import Refinement
 
 SPLITS_TO_TEST = ("val", "test", "train")
 TIMED_ROUNDS = 7
@@ -186,6 +187,6 @@ def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: boo
         batch: Batch = collate([dataset[i]])
         prompts = make_prompts(batch, point_num=1, seed=0)
         for name, model in models.items():
-            found = predict_batch(model, batch, prompts, MODES, seed=0, multimask=multimask)
+            found = predict_batch(model, batch, prompts, MODES, seed=0, refinement=Refinement(multimask=multimask))
             totals[name] += [row.scores["dice"] for rows in score_batch(batch, found, ["dice"]) for row in rows]
     return {name: float(np.mean(values)) for name, values in totals.items()}, len(totals[next(iter(models))])

@@ -18,7 +18,7 @@ from sam_med2d.data.image_io import COPY_AGAIN, read_image
 from sam_med2d.data.photographs import Photograph
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.embedding_cache import EmbeddingCache
-from sam_med2d.inference.photograph_prediction import Encoded, answers
+from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
 from sam_med2d.inference.pipeline import Pipeline
 from sam_med2d.inference.prompt_sources import Prompts
 from sam_med2d.inference.result_files import FAILED, Outputs
@@ -28,6 +28,8 @@ from sam_med2d.runtime.journal import differences
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Frame, to_tensor
+from segment_anything.refinement.refine import Refinement
+from segment_anything.refinement.tiling import Tiles
 
 logger = logging.getLogger("predict")
 BINDING = ("zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
@@ -65,7 +67,9 @@ class Run:
         multimask: bool = True,
     ) -> None:
         self.args, self.model, self.photographs, self.prompts = args, model, photographs, prompts
-        self.processes, self.workers, self.multimask = processes, workers, multimask
+        self.processes, self.workers = processes, workers
+        tiles = Tiles() if args.tiles else None
+        self.refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=multimask)
         self.outputs = Outputs(args.out, overlays=args.overlays)
         self.settings = self._settings(prompt_digest)
         self.cache = self._cache()
@@ -168,9 +172,9 @@ class Run:
     @torch.no_grad()
     def _finish(self, task: Task) -> str:
         """Decode, and write the results; what went wrong, "" for nothing."""
-        photograph, asked = task.photograph, self.prompts[task.photograph.name]
+        photograph, prompts = task.photograph, self.prompts[task.photograph.name]
         size = task.image.shape[:2] if task.image is not None else (0, 0)
-        for prompt in asked:
+        for prompt in prompts:
             wrong = prompt.outside(size) if prompt.frame == "photograph" and not task.message else None
             task.message = f"{photograph.path}: {wrong} lies outside ({size[1]} x {size[0]})" if wrong else task.message
         if task.message:
@@ -180,8 +184,7 @@ class Run:
             if self.cache and task.fresh:
                 self.cache.put(task.key, task.embedding)
             encoded = Encoded(task.image, task.frame, task.embedding, task.detail)
-            looks = {"zoom": self.args.zoom, "tiles": self.args.tiles, "mirror": self.args.mirror}
-            found = answers(self.model, encoded, asked, **looks, multimask=self.multimask) if asked else ()
+            found = predict_prompts(self.model, encoded, prompts, self.refinement) if prompts else ()
             self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
         return ""
 

@@ -1,4 +1,4 @@
-"""A photograph's embedding and prompts -> masks at the photograph's size, one after the other."""
+"""A photograph's embedding and prompts -> predictions, whose masks are made at the photograph's size one by one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,19 +9,25 @@ from torch import Tensor
 
 from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
-from segment_anything.modeling.sam import ABSENT_LOGIT
+from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.preprocessing import Frame, to_tensor
-from segment_anything.refinement.mirroring import mirrored
-from segment_anything.refinement.tiling import Tiles, blend_tiles, window_pixels
-from segment_anything.refinement.zoom import zoom_in
+from segment_anything.refinement.mask_prediction import MaskPrediction
+from segment_anything.refinement.refine import NO_REFINEMENT, Refinement, refine
+from segment_anything.refinement.tiling import window_pixels
 
-AT_ONCE = 64  # prompts that go through the decoder together
+PROMPTS_AT_ONCE = 64  # that go through the decoder together
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A photograph, RGB uint8 [H, W, 3], its place in the model frame, its embedding [1, C, s, s] and what the detail
-    head sees of it [1, 16, S, S], None without one."""
+    """A photograph and what the decoder wants of it.
+
+    Attributes:
+        image: RGB uint8 [H, W, 3].
+        frame: its place in the model frame.
+        embedding: [1, C, S/16, S/16].
+        detail: what the detail head sees of it, [1, 16, S, S]; None without one.
+    """
 
     image: np.ndarray
     frame: Frame
@@ -29,124 +35,95 @@ class Encoded:
     detail: Tensor | None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A prompt's mask, bool [H, W], and predicted IoU; of a structure also the probability that it is there.
-
-    number: the prompt's place among those of its photograph. absent: it is held not to be there, the mask is empty.
-    """
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PromptPrediction(MaskPrediction):
+    """The prediction of a prompt, which is the one of this `number` among those of its photograph."""
 
     number: int
     prompt: Prompt
-    mask: np.ndarray
-    predicted_iou: float
-    presence: float | None = None
-    absent: bool = False
 
 
 @torch.no_grad()
 def encode(model: Sam, image: np.ndarray) -> Encoded:
-    """A photograph, RGB uint8 [H, W, 3], encoded."""
+    """Encode a photograph, RGB uint8 [H, W, 3]."""
     frame = model.preprocessing.frame(image)
     embedding, detail = model.encode_all(window_pixels(model, [image], [frame]))
     return Encoded(image, frame, embedding, detail)
 
 
 @torch.no_grad()
-def answers(
-    model: Sam,
-    encoded: Encoded,
-    prompts: Sequence[Prompt],
-    *,
-    zoom: bool = False,
-    tiles: bool = False,
-    mirror: bool = False,
-    multimask: bool = True,
-) -> Iterator[Answer]:
-    """Answers to the prompts; those alike in their number of points come together.
+def predict_prompts(
+    model: Sam, encoded: Encoded, prompts: Sequence[Prompt], refinement: Refinement = NO_REFINEMENT
+) -> Iterator[PromptPrediction]:
+    """Predict each prompt by itself, all its points at once.
 
-    The mask of highest predicted IoU is taken. Masks of full size are made one by one, as they are asked for. With
-    `zoom` each is found again in a window, see `SamPredictor.predict`; with `mirror` structures come from mirror
-    images, too, with `tiles` from windows all over the photograph, see `SamPredictor.predict_structures`, and then
-    their logits are all made at once.
+    Args:
+        model: in evaluation mode.
+        encoded: the photograph.
+        prompts: what to predict.
+        refinement: of the first answers; structures that are predicted absent are not refined.
+
+    Yields:
+        A prediction for each prompt; prompts of one kind come together, in their order. Nothing is of the photograph's
+        size but the structures that tiles answer, until a prediction's `mask` is called.
+
+    Raises:
+        ValueError: for a structure prompt that the weights do not know.
     """
-    groups: dict[tuple[bool, int], list[int]] = {}
+    groups: dict[tuple[bool, bool, int], list[int]] = {}
     for number, prompt in enumerate(prompts):
-        groups.setdefault((prompt.box is not None, max(len(prompt.points), prompt.structure)), []).append(number)
+        kind = prompt.structure, prompt.box is not None, len(prompt.points)
+        groups.setdefault(kind, []).append(number)
     for numbers in groups.values():
-        for start in range(0, len(numbers), AT_ONCE):
-            some = numbers[start : start + AT_ONCE]
-            points = _points(model, encoded.frame, [prompts[i] for i in some])
-            decoded = model.decode_points(encoded.embedding, *points, multimask=multimask, features=encoded.detail)
-            logits = dict(zip(some, decoded.best()[:, 0], strict=True))
-            whole = {prompts[i].label: low for i, low in logits.items() if prompts[i].structure}
-            if mirror and whole:
-                pixels = window_pixels(model, [encoded.image], [encoded.frame])
-                whole = mirrored(model, pixels, whole, multimask=multimask)
-                logits |= {i: whole[prompts[i].label] for i in some}
-            place, looks = (encoded.image, encoded.frame), {"mirror": mirror, "multimask": multimask}
-            tiled = blend_tiles(model, *place, whole, Tiles(), **looks) if tiles else {}
-            presence = [None] * len(some) if decoded.presence is None else decoded.presence.float().sigmoid().tolist()
-            for row, (number, iou) in enumerate(zip(some, decoded.iou.amax(1).tolist(), strict=True)):
-                prompt, low = prompts[number], logits[number]
-                there = presence[row] if prompt.structure else None
-                absent = there is not None and there < model.prompt_encoder.presence_thresholds[prompt.label]
-                full = tiled.get(prompt.label) if prompt.structure else None
-                if absent:
-                    full = low.new_full(encoded.frame.original, ABSENT_LOGIT)
-                elif full is None and zoom:
-                    full, iou = _closer(model, encoded, tuple(part[row, None] for part in points), low, multimask, iou)
-                elif full is None:
-                    full = encoded.frame.logits_to_original(low[None, None])[0, 0]
-                yield Answer(number, prompt, (full > model.mask_threshold).cpu().numpy(), iou, there, absent)
+        for start in range(0, len(numbers), PROMPTS_AT_ONCE):
+            some = numbers[start : start + PROMPTS_AT_ONCE]
+            points = _points(model, encoded.frame, [prompts[number] for number in some])
+            decoded = _decode(model, encoded, points, refinement)
+            for number, prediction in zip(some, _refine(model, encoded, points, decoded, refinement), strict=True):
+                yield PromptPrediction(number=number, prompt=prompts[number], **vars(prediction))
 
 
 @torch.no_grad()
-def refined(
-    model: Sam, encoded: Encoded, prompt: Prompt, *, named: bool = False, zoom: bool = False, multimask: bool = True
-) -> Answer:
-    """Answer to a box, a name or a first click, and to the clicks after it, one after the other.
+def predict_click_sequence(
+    model: Sam, encoded: Encoded, prompt: Prompt, refinement: Refinement = NO_REFINEMENT
+) -> PromptPrediction:
+    """Predict a prompt click by click, as in training and testing (see `click_loop.run`).
 
-    The prompt opens with its box, with its label as a name (`named`), or with both; without them with its first click.
-    Each click that follows is asked together with all before it and with the probabilities of the mask that was shown,
-    as in training and testing (see `interactive.run`): that is what the decoder has learnt. With `zoom` the last mask
-    is found again in a window, see `SamPredictor.predict`. Raises ValueError for a prompt that asks for nothing.
+    The first prompt is the box, the structure or both; without them it is the first click. Each click that follows
+    is decoded with all prompts before it and, as mask prompt, the probabilities of the mask so far.
+
+    Args:
+        model: in evaluation mode.
+        encoded: the photograph.
+        prompt: the clicks in the order in which they were made.
+        refinement: of the last answer; a structure that is predicted absent is not refined.
+
+    Returns:
+        The prediction after the last click.
+
+    Raises:
+        ValueError: for a prompt without box, click and structure, and for a structure that the weights do not know.
     """
-    first = 0 if named or prompt.box is not None else 1
+    first = 0 if prompt.structure or prompt.box is not None else 1
     if first > len(prompt.points):
         raise ValueError("The prompt has neither a box nor a click nor a name.")
-    shown = None
+    mask = None
     for count in range(first, len(prompt.points) + 1):
-        so_far = replace(prompt, points=prompt.points[:count])
-        points = _points(model, encoded.frame, [so_far], named=named)
-        decoded = model.decode_points(encoded.embedding, *points, shown, multimask=multimask, features=encoded.detail)
-        low = decoded.best()
-        shown = low.sigmoid()
-    iou = float(decoded.iou.amax())
-    absent = bool(model.held_absent(decoded.presence, points[1]))
-    if absent:
-        full = low.new_full(encoded.frame.original, ABSENT_LOGIT)
-    elif zoom:
-        full, iou = _closer(model, encoded, points, low[0, 0], multimask, iou)
-    else:
-        full = encoded.frame.logits_to_original(low)[0, 0]
-    presence = float(decoded.presence.sigmoid()) if named and decoded.presence is not None else None
-    return Answer(0, prompt, (full > model.mask_threshold).cpu().numpy(), iou, presence, absent)
+        points = _points(model, encoded.frame, [replace(prompt, points=prompt.points[:count])])
+        decoded = _decode(model, encoded, points, refinement, mask)
+        mask = decoded.best().sigmoid()
+    (prediction,) = _refine(model, encoded, points, decoded, refinement)
+    return PromptPrediction(number=0, prompt=prompt, **vars(prediction))
 
 
-def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt], *, named: bool = False) -> tuple[Tensor, Tensor]:
-    """Prompts alike in shape as labelled points of the model frame: coords [N, P, 2] and labels [N, P].
-
-    named: with their labels as names, besides boxes and clicks.
-    """
-    if prompts[0].structure:
-        return model.prompt_encoder.structure_points([prompt.label for prompt in prompts])
+def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+    """Prompts of one kind as labelled points of the model frame: coords [N, P, 2] and labels [N, P]."""
     boxes, coords, labels = zip(*(prompt.placed(frame) for prompt in prompts), strict=True)
     coords, labels = frame.points_to_model(np.stack(coords)), np.stack(labels)
-    if named:  # their positions are ignored
-        names = [[model.prompt_encoder.label_of(prompt.label)] for prompt in prompts]
+    if prompts[0].structure:  # its position is ignored
+        structures = [[model.prompt_encoder.label_of(prompt.label)] for prompt in prompts]
         coords = np.concatenate((coords, np.zeros((len(prompts), 1, 2))), axis=1)
-        labels = np.concatenate((labels, names), axis=1)
+        labels = np.concatenate((labels, structures), axis=1)
     points, corners = None, None
     if labels.shape[1]:
         points = tuple(to_tensor(part.astype(np.float32), model.device) for part in (coords, labels))
@@ -155,15 +132,20 @@ def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt], *, named: bool 
     return model.prompt_encoder.as_points(points, corners)
 
 
-def _closer(
-    model: Sam, encoded: Encoded, points: tuple[Tensor, Tensor], first: Tensor, multimask: bool, iou: float
-) -> tuple[Tensor, float]:
-    """Logits [H, W] and predicted IoU of a prompt's answer from a window; those of the first one where there is none.
+def _decode(
+    model: Sam,
+    encoded: Encoded,
+    points: tuple[Tensor, Tensor],
+    refinement: Refinement,
+    mask: Tensor | None = None,
+) -> Decoded:
+    """First answers to prompts, with the probabilities of an earlier mask [1, 1, s, s] or without."""
+    settings = {"multimask": refinement.multimask, "features": encoded.detail}
+    return model.decode_points(encoded.embedding, *points, mask, **settings)
 
-    points: the prompt, coords [1, P, 2] and labels [1, P]; first, iou: its first answer, logits [s, s].
-    """
-    place = [encoded.image], [encoded.frame]
-    for answer in zoom_in(model, *place, points, first[None], multimask=multimask):
-        logits, quality = answer.best()
-        return answer.frame.logits_to_original(logits[None, None])[0, 0], float(quality)
-    return encoded.frame.logits_to_original(first[None, None])[0, 0], iou
+
+def _refine(
+    model: Sam, encoded: Encoded, points: tuple[Tensor, Tensor], decoded: Decoded, refinement: Refinement
+) -> Iterator[MaskPrediction]:
+    """The predictions of prompts from their first answers."""
+    return refine(model, refinement, [encoded.image], [encoded.frame], decoded, points, skip_absent=True)

@@ -27,11 +27,15 @@ FRAMES = (MODEL, PHOTOGRAPH)
 
 @dataclass(frozen=True)
 class Prompt:
-    """One mask that is asked for.
+    """The prompt of one mask.
 
-    label: what it is called. structure: whether the label alone is asked for. box: half-open x0, y0, x1, y1; points:
-    x, y, label 1 or 0; both in pixels of the photograph, or of the model frame where `frame` is "model". score: what
-    a detector said of the box.
+    Attributes:
+        label: what the mask is called.
+        structure: whether the label is a structure prompt, alone or beside box and points.
+        box: half-open x0, y0, x1, y1.
+        points: x, y, and 1 (foreground) or 0 (background).
+        frame: whose pixels box and points are in, PHOTOGRAPH or MODEL (the model frame).
+        score: what a detector said of the box.
     """
 
     label: str

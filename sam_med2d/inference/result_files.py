@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.errors import UsageError
-from sam_med2d.inference.photograph_prediction import Answer, Encoded
+from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction
 from sam_med2d.inference.prompt_sources import Prompt, Prompts
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from sam_med2d.visualization.tables import write_csv
@@ -67,27 +67,35 @@ class Outputs:
     # --- one photograph -------------------------------------------------------------------------------------------
 
     def write(
-        self, photograph: Photograph, encoded: Encoded, answers: Iterable[Answer], thresholds: dict[str, float]
+        self,
+        photograph: Photograph,
+        encoded: Encoded,
+        predictions: Iterable[PromptPrediction],
+        thresholds: dict[str, float],
     ) -> None:
         """Write the masks as they come, then the overlay, then that it is done.
 
-        thresholds: of the structures' presence.
+        Args:
+            photograph: where it lies and what it is called.
+            encoded: its pixels and their place in the model frame.
+            predictions: whose masks are made, and dropped, one after the other.
+            thresholds: presence thresholds of the structures.
         """
         overlay = Overlay(encoded.image) if self.overlays else None
         counts: Counter[str] = Counter()
         rows, rles = {}, {}
-        for answer in answers:
-            prompt, frame = answer.prompt, encoded.frame
+        for prediction in predictions:
+            prompt, mask = prediction.prompt, prediction.mask()
             slug = _slug(prompt.label)
             path = Path(MASKS, photograph.name, _mask_name(photograph, slug, counts[slug.casefold()]))
-            write_picture(self.out / path, answer.mask.astype(np.uint8) * 255)
-            rle = mask_to_rle(answer.mask)
-            row = _row(answer, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
-            rows[answer.number], rles[answer.number] = row, rle
+            write_picture(self.out / path, mask.astype(np.uint8) * 255)
+            rle = mask_to_rle(mask)
+            row = _row(prediction, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
+            rows[prediction.number], rles[prediction.number] = row, rle
             counts[slug.casefold()] += 1
             if overlay:
-                title = f"{prompt.label} (absent)" if answer.absent else prompt.label
-                overlay.add(title, answer.mask, *_marks(prompt, frame))
+                title = f"{prompt.label} (absent)" if prediction.absent else prompt.label
+                overlay.add(title, mask, *_marks(prompt, encoded.frame))
         if overlay:
             write_picture(self.out / OVERLAYS / f"{photograph.name}.png", overlay.picture())
         numbers = sorted(rows)
@@ -195,20 +203,20 @@ def _identity(photograph: Photograph) -> dict[str, Any]:
     return {"path": str(photograph.path), "bytes": about.st_size, "changed": about.st_mtime_ns}
 
 
-def _row(answer: Answer, rle: dict[str, Any], thresholds: dict[str, float]) -> Row:
-    """An answer's columns; a box of an empty mask is left out."""
+def _row(prediction: PromptPrediction, rle: dict[str, Any], thresholds: dict[str, float]) -> Row:
+    """A prediction's columns; a box of an empty mask is left out."""
     x, y, width, height = box_from_rle(rle)
-    state = ABSENT if answer.absent else FOUND if width else EMPTY
-    row: Row = {"label": answer.prompt.label, "state": state, "area": area_from_rle(rle)}
+    state = ABSENT if prediction.absent else FOUND if width else EMPTY
+    row: Row = {"label": prediction.prompt.label, "state": state, "area": area_from_rle(rle)}
     if width:
         row |= {"x0": x, "y0": y, "x1": x + width, "y1": y + height}
-    row["predicted_iou"] = round(answer.predicted_iou, 4)
-    if answer.presence is not None:
-        row |= {"presence": round(answer.presence, 4), "presence_threshold": thresholds[answer.prompt.label]}
-    if answer.prompt.score is not None:
-        row["score"] = answer.prompt.score
-    if answer.absent:
-        row["message"] = f"{answer.prompt.label} is held not to be in this photograph"
+    row["predicted_iou"] = round(prediction.predicted_iou, 4)
+    if prediction.prompt.structure:
+        row |= {"presence": round(prediction.presence, 4), "presence_threshold": thresholds[prediction.prompt.label]}
+    if prediction.prompt.score is not None:
+        row["score"] = prediction.prompt.score
+    if prediction.absent:
+        row["message"] = f"{prediction.prompt.label} is held not to be in this photograph"
     return row
 
 

@@ -14,6 +14,7 @@ from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.prompts.prompt_file import Prompts, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Preprocessing
+from segment_anything.refinement.refine import Refinement
 
 VALIDATION_PROMPTS = ("box", "1", "3", "5")
 PICTURED_PROMPTS = ("box", "3")
@@ -82,7 +83,7 @@ class Validation:
         for batch in self.loader:
             batch = batch.to(self.device)
             predictions = predict_batch(
-                model, batch, self.prompts, self.modes, seed=self.seed, multimask=self.multimask
+                model, batch, self.prompts, self.modes, seed=self.seed, refinement=Refinement(multimask=self.multimask)
             )
             rows += [row for own in score_batch(batch, predictions, self.metrics) for row in own]
             tiles |= self._draw(batch, predictions)

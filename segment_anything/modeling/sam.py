@@ -83,7 +83,7 @@ class Sam(nn.Module):
         multimask: bool,
         features: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits [N, M, s, s], empty for a structure that is held to be absent, and predicted IoU [N, M].
+        """Logits [N, M, s, s], empty for a structure that is predicted absent, and predicted IoU [N, M].
 
         As `decode`, but masks are logits, `low_res` of an earlier answer, whatever the model is used to. Raises
         ValueError for points without labels.
@@ -146,25 +146,25 @@ class Sam(nn.Module):
         )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Logits [N, M, s, s] that are empty where a structure was asked for and is held to be absent.
+        """Logits [N, M, s, s] that are empty where a structure is predicted absent.
 
         presence: logits [N] of the decoder; labels: [N, P] of the prompts. A click on the structure or a box says that
         it is there. The thresholds are those of `prompt_encoder.presence_thresholds`.
         """
         if presence is None:
             return logits
-        return torch.where(self.held_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
+        return torch.where(self.is_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
 
-    def held_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Which prompts ask for a structure that is held to be absent: bool [N]; see `withhold_absent`."""
+    def is_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
+        """Which prompts ask for a structure that is predicted absent: bool [N]; see `withhold_absent`."""
         names = self.prompt_encoder.structures
         if presence is None or not names:
             return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         levels = torch.tensor([self.prompt_encoder.presence_thresholds[name] for name in names], device=labels.device)
-        named = (labels >= STRUCTURE) & (labels < STRUCTURE + len(names))
-        level = torch.where(named, levels[(labels.long() - STRUCTURE).clamp(0, len(names) - 1)], 0).amax(1)
+        of_structure = (labels >= STRUCTURE) & (labels < STRUCTURE + len(names))
+        level = torch.where(of_structure, levels[(labels.long() - STRUCTURE).clamp(0, len(names) - 1)], 0).amax(1)
         shown = ((labels >= FOREGROUND) & (labels < STRUCTURE)).any(1)
-        return named.any(1) & ~shown & (presence.sigmoid() < level)
+        return of_structure.any(1) & ~shown & (presence.sigmoid() < level)
 
     def preprocess(self, x: Tensor) -> Tensor:
         """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""

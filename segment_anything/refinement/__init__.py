@@ -1,1 +1,1 @@
-"""Answers from several views of a photograph: mirror images, windows, tiles."""
+"""Test-time refinement: predictions from several views of a photograph (mirror images, zoom windows, tiles)."""

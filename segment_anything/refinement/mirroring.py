@@ -1,6 +1,6 @@
-"""Structures asked for in mirror images too: the mean of four answers is better than one, at four times the price.
+"""Test-time augmentation by mirroring, for structure prompts: the mean of four predictions, at four times the price.
 
-Mirroring at test time, as nnU-Net does it (Isensee et al. 2021).
+Isensee et al. 2021, "nnU-Net".
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,24 @@ from torch import Tensor
 
 from ..modeling import Sam
 
-MIRRORS = ((-1,), (-2,), (-2, -1))  # the axes that are turned around: left and right, top and bottom, both
+MIRRORS = ((-1,), (-2,), (-2, -1))  # the axes that are flipped: left and right, top and bottom, both
 
 
 @torch.no_grad()
 def mirrored(model: Sam, pixels: Tensor, whole: Mapping[str, Tensor], *, multimask: bool = True) -> dict[str, Tensor]:
-    """Mean of the answers to a photograph and to its three mirror images: {name: logits float32 [s, s]}.
+    """Mean of the logits for a photograph and for its three mirror images.
 
-    pixels: the photograph as the encoder takes it, float [1, 3, S, S]; whole: its own answer for each structure that is
-    asked for, at least one, logits [s, s]. Raises ValueError for a structure that the weights do not know.
+    Args:
+        model: that predicts.
+        pixels: the photograph as the encoder takes it, float [1, 3, S, S].
+        whole: logits [s, s] for the photograph itself, of at least one structure, by its name.
+        multimask: whether the best of three candidates is taken, else the single mask.
+
+    Returns:
+        {structure: logits float32 [s, s]}.
+
+    Raises:
+        ValueError: for a structure that the weights do not know.
     """
     points = model.prompt_encoder.structure_points(list(whole))
     total = torch.stack(list(whole.values())).float()

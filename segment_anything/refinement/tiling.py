@@ -1,4 +1,4 @@
-"""Overlapping windows all over a photograph (tiles), whose probabilities are blended without a seam.
+"""Tiles: overlapping windows all over a photograph, whose probabilities are blended without a seam.
 
 Windows go through the encoder a few at a time, so that memory does not grow with their number.
 """
@@ -26,12 +26,16 @@ LARGE = MappingProxyType({"optic_disc": 1.0, "optic_cup": 1.0})  # seen best in 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How structures are answered from windows all over a photograph.
+    """How structure prompts are predicted from windows all over a photograph.
 
-    side: of the square windows, in pixels of the photograph; None for the model's S, so that nothing is enlarged.
-    overlap: share of their side that neighbours have in common at least. whole: share of the whole photograph's
-    answer in the blend, 0 to 1, the windows have the rest; shares: the same of single structures, by name, where 1
-    means no windows at all. Raises ValueError for values out of range.
+    Attributes:
+        side: of the square windows, in pixels of the photograph; None for the model's S, so that nothing is enlarged.
+        overlap: share of their side that neighbouring windows have in common at least.
+        whole: weight of the whole photograph's prediction in the blend, 0 to 1; the windows have the rest.
+        shares: the same of single structures, by their names, where 1 means no windows at all.
+
+    Raises:
+        ValueError: for values out of range.
     """
 
     side: int | None = None
@@ -49,11 +53,21 @@ class Tiles:
                 raise ValueError(f"{name}={share}: give a share from 0 to 1.")
 
     def share_of(self, structure: str) -> float:
-        """Share of the whole photograph's answer for a structure."""
+        """Weight of the whole photograph's prediction for a structure."""
         return self.shares.get(structure, self.whole)
 
     def side_for(self, image_size: int) -> int:
-        """Side of the windows for a model of this S. Raises ValueError where it would be enlarged too much."""
+        """Side of the windows.
+
+        Args:
+            image_size: S of the model.
+
+        Returns:
+            Pixels of the photograph.
+
+        Raises:
+            ValueError: where windows would be enlarged more than MOST_ENLARGED times.
+        """
         side = self.side or image_size
         if side * MOST_ENLARGED < image_size:
             raise ValueError(
@@ -63,30 +77,42 @@ class Tiles:
         return side
 
     def as_dict(self, image_size: int) -> dict[str, Any]:
-        """The values, with the side that a model of this S gets."""
+        """The values for JSON, with the side that a model of this `image_size` S gets."""
         values = {"side": self.side_for(image_size), "overlap": self.overlap, "whole": self.whole}
         return values | {"shares": dict(sorted(self.shares.items()))}
 
     def describe(self, image_size: int) -> str:
-        """One sentence for a report."""
+        """One sentence for a report, for a model of this `image_size` S."""
         single = "".join(f", {share:g} for {name}" for name, share in self.as_dict(image_size)["shares"].items())
         return (
-            f"Tiles: structures were answered from windows of {self.side_for(image_size)} pixels that overlap by at "
-            f"least {100 * self.overlap:g} %; weight of the whole photograph's answer {self.whole:g}{single}."
+            f"Tiles: structures were predicted in windows of {self.side_for(image_size)} pixels that overlap by at "
+            f"least {100 * self.overlap:g} %; weight of the whole photograph's prediction {self.whole:g}{single}."
         )
 
 
 def window_pixels(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> Tensor:
-    """Windows of photographs, uint8 RGB [H, W, 3] each, as the encoder takes them: float32 [B, 3, S, S]."""
+    """Parts of photographs as the encoder takes them.
+
+    Args:
+        model: whose preprocessing is used.
+        photographs: B photographs, RGB uint8 [H, W, 3].
+        frames: the part of each.
+
+    Returns:
+        float32 [B, 3, S, S] on the model's device.
+    """
     images = [model.preprocessing.image(*pair) for pair in zip(photographs, frames, strict=True)]
     return to_tensor(np.stack(images), model.device)
 
 
-# --- tiles --------------------------------------------------------------------------------------------------------
-
-
 def starts(length: int, side: int, overlap: float) -> list[int]:
-    """First pixels of the windows along an axis: evenly spread, from one end to the other."""
+    """First pixels of the windows along an axis: evenly spread, from one end to the other.
+
+    Args:
+        length: of the axis, in pixels.
+        side: of the windows, in pixels.
+        overlap: share of the side that neighbours have in common at least.
+    """
     if length <= side:
         return [0]
     steps = math.ceil((length - side) / (side * (1 - overlap)))
@@ -94,9 +120,17 @@ def starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
-    """Weight of each window at each of its pixels along an axis: float32 [n, side], their sum is 1 at each pixel.
+    """Weight of each window at each of its pixels along an axis; at each pixel the weights sum to 1.
 
-    They fall to almost nothing at a border inside, so that no seam shows.
+    They fall to almost nothing at a border inside, so that no seam shows: sin^2, a Hann window.
+
+    Args:
+        firsts: first pixels of the n windows.
+        length: of the axis, in pixels.
+        side: of the windows, in pixels.
+
+    Returns:
+        float32 [n, side].
     """
     side = min(side, length)
     rise = torch.sin(math.pi * (torch.arange(side, dtype=torch.float64) + 0.5) / side) ** 2
@@ -117,7 +151,13 @@ class Tile(NamedTuple):
 
 
 def tiles_of(frame: Frame, side: int, overlap: float) -> list[Tile]:
-    """The windows of the part of a photograph that `frame` uses: one, the frame itself, where it is small enough."""
+    """The windows of the part of a photograph that `frame` uses: one, the frame itself, where it is small enough.
+
+    Args:
+        frame: of the photograph.
+        side: of the windows, in pixels of the photograph.
+        overlap: share of the side that neighbours have in common at least.
+    """
     (top, left, _, _), (height, width) = frame.crop, frame.crop_size
     rows, columns = (starts(length, side, overlap) for length in (height, width))
     down, across = weights(rows, height, side), weights(columns, width, side)
@@ -132,7 +172,12 @@ def tiles_of(frame: Frame, side: int, overlap: float) -> list[Tile]:
 
 
 def tiled_frame(frame: Frame, side: int) -> Frame:
-    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4."""
+    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4.
+
+    Args:
+        frame: of the photograph.
+        side: of the windows, in pixels of the photograph.
+    """
     longer = max(frame.crop_size)
     return window_frame(replace(frame, image_size=4 * round(longer * frame.image_size / side / 4)), frame.crop)
 
@@ -149,12 +194,22 @@ def blend_tiles(
     multimask: bool = True,
     at_once: int = AT_ONCE,
 ) -> dict[str, Tensor]:
-    """Structures of a photograph, uint8 RGB [H, W, 3], answered from windows: {name: logits float32 [H, W]}.
+    """Predict structures in windows, and average their probabilities with those of the whole photograph.
 
-    whole: logits [s, s] of the whole photograph's answer for each structure that is asked for. All share the encodings
-    of the windows, and their probabilities are averaged; with `mirror` also with those of the windows' mirror images.
-    Left out, so that the whole photograph's answer stands, are structures whose share is 1, and all where there is only
-    one window.
+    Args:
+        model: that predicts.
+        photograph: RGB uint8 [H, W, 3].
+        frame: of the photograph.
+        whole: logits [s, s] of the whole photograph's prediction of each structure, by its name. All structures share
+            the encodings of the windows.
+        tiles: windows and weights.
+        mirror: average over the mirror images of the windows, too.
+        multimask: whether the best of three candidates is taken, else the single mask.
+        at_once: windows that go through the encoder together.
+
+    Returns:
+        {structure: logits float32 [H, W]}, without structures whose whole photograph has the weight 1, and without any
+        where there is only one window.
     """
     names = [name for name in whole if tiles.share_of(name) < 1]
     windows = tiles_of(frame, tiles.side_for(model.image_size), tiles.overlap)
@@ -189,6 +244,3 @@ def _join(frame: Frame, whole: Tensor, windows: Tensor, share: float) -> Tensor:
     lowest, highest = math.exp(OUTSIDE_LOGIT), 1 - 2**-24
     logits = torch.logit(probability.clamp(lowest, highest))
     return F.pad(logits, frame.margins, value=OUTSIDE_LOGIT)
-
-
-# --- zoom ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A window around a prompt, which the model sees larger."""
+"""Zoom: a prompt is repeated in a window around it, which the model sees larger."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,17 +14,19 @@ from .tiling import AT_ONCE, window_pixels
 
 
 class Zoomed(NamedTuple):
-    """The answer to prompt `index` from its window: candidates' logits [M, s, s] and predicted IoU [M]."""
+    """The answer to prompt `index` in its window.
+
+    Attributes:
+        index: of the prompt.
+        frame: of the window.
+        logits: of the candidates, [M, s, s].
+        iou: their predicted IoU, [M].
+    """
 
     index: int
     frame: Frame
     logits: Tensor
     iou: Tensor
-
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Logits float32 [s, s] and predicted IoU of the candidate with the highest one."""
-        index = self.iou.argmax()
-        return self.logits[index].float(), self.iou[index]
 
 
 @torch.no_grad()
@@ -38,11 +40,21 @@ def zoom_in(
     multimask: bool = True,
     at_once: int = AT_ONCE,
 ) -> Iterator[Zoomed]:
-    """Ask N prompts once more, each in a window around its box, or around its clicks and its first answer.
+    """Repeat N prompts, each in a window around its box, or around its clicks and its first mask.
 
-    photographs, frames: of each prompt, uint8 RGB [H, W, 3]; points: coords [N, P, 2] and labels [N, P] in the model
-    frame, padded as `PromptEncoder.embed_points` wants them; first: logits [N, s, s] of the first answers. Prompts
-    whose window would not be smaller than the used part, or that are nowhere, are left out.
+    Args:
+        model: that predicts.
+        photographs: of each prompt, RGB uint8 [H, W, 3].
+        frames: model frame of each prompt's photograph.
+        points: the prompts in the model frames, coords [N, P, 2] (x, y) and labels [N, P], padded as
+            `PromptEncoder.embed_points` wants them.
+        first: logits [N, s, s] of the first masks.
+        multimask: whether three candidates are predicted, else the single mask.
+        at_once: windows that go through the encoder together.
+
+    Yields:
+        Answers in the order of the prompts, without those whose window would not be smaller than the used part of the
+        photograph, and those of prompts without a place.
     """
     places = prompt_places(points, first, model.image_size)
     windows = [
@@ -62,8 +74,16 @@ def zoom_in(
 
 
 def prompt_places(points: tuple[Tensor, Tensor], first: Tensor, image_size: int) -> np.ndarray:
-    """Boxes x0, y0, x1, y1 in the model frame, float64 [N, 4]: a prompt's own box, or what holds its foreground clicks
-    and its first answer, logits [N, s, s]; NaN where there is none of them."""
+    """Where prompts are: their own box, or the smallest one around their foreground clicks and their first mask.
+
+    Args:
+        points: the prompts in the model frame, coords [N, P, 2] (x, y) and labels [N, P].
+        first: logits [N, s, s] of the first masks.
+        image_size: S.
+
+    Returns:
+        Boxes x0, y0, x1, y1 in the model frame, float64 [N, 4]; NaN where a prompt has no place.
+    """
     coords, labels = (part.cpu().numpy() for part in points)
     positive = first > 0
     columns, rows = positive.any(1).cpu().numpy(), positive.any(2).cpu().numpy()

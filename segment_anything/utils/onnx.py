@@ -41,7 +41,7 @@ class OnnxDecoder(nn.Module):
     Outputs: masks [N, M, H, W], logits; iou_predictions [N, M]; low_res_masks [N, M, S/4, S/4]; with
     `return_extra_metrics`, before the last, stability_scores [N, M] and areas [N, M] of the masks. M is 3, the
     candidates (1 for weights whose candidates were not trained), or with `return_single_mask` 1: the candidate of the
-    highest predicted IoU. A structure that is held to be absent comes back empty.
+    highest predicted IoU. A structure that is predicted absent comes back empty.
     """
 
     def __init__(

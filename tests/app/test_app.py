@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -27,13 +28,14 @@ from app.web import build
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.errors import DataError, UsageError
-from sam_med2d.inference.photograph_prediction import encode, refined
+from sam_med2d.inference.photograph_prediction import encode, predict_click_sequence
 from sam_med2d.inference.prompt_sources import Prompt
 from sam_med2d.prompts.click_loop import ClickPolicy, run
 from sam_med2d.prompts.simulation import box_points, pad_points
 from sam_med2d.runtime import cli
 from segment_anything.build_sam import build_sam
 from segment_anything.modeling import Sam
+from segment_anything.refinement.refine import Refinement
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 from tests.helpers.photographs import photograph
 from tests.helpers.predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
@@ -94,15 +96,15 @@ def opening_of(kind: str, model: Sam) -> tuple[Prompt, tuple[torch.Tensor, torch
     if kind == "box":
         corners = torch.tensor(frame.boxes_to_model(np.array([[20.0, 15, 60, 50]])), dtype=torch.float32)
         return Prompt("optic_disc", box=(20, 15, 60, 50)), box_points(corners)
-    if kind == "name":
-        return Prompt("optic_disc"), model.prompt_encoder.structure_points(["optic_disc"])
+    if kind == "structure":
+        return Prompt("optic_disc", structure=True), model.prompt_encoder.structure_points(["optic_disc"])
     coords = torch.tensor(frame.points_to_model(np.array([[30.0, 30]])), dtype=torch.float32)
     return Prompt("optic_disc", points=((30, 30, 1),)), pad_points((coords[None], torch.ones(1, 1).long()))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("multimask", [False, True])
-@pytest.mark.parametrize("kind", ["box", "name", "click"])
+@pytest.mark.parametrize("kind", ["box", "structure", "click"])
 def test_clicks_are_answered_as_in_testing(model, kind, multimask):
     """Given the clicks that the click loop draws, the app shows the loop's mask after each of them."""
     image, truth = photograph(*SIZE), torch.zeros(1, 1, 64, 64, dtype=torch.bool)
@@ -125,25 +127,25 @@ def test_clicks_are_answered_as_in_testing(model, kind, multimask):
         drawn = zip(result.points[0][0, known:], result.points[1][0, known:], strict=True)
         clicks = [(*encoded.frame.points_to_original(xy.numpy()), int(label)) for xy, label in drawn]
         assert len(clicks) == number
-        later = Prompt(prompt.label, box=prompt.box, points=(*prompt.points, *clicks))
-        answer = refined(model, encoded, later, named=kind == "name", multimask=multimask)
+        later = replace(prompt, points=(*prompt.points, *clicks))
+        answer = predict_click_sequence(model, encoded, later, Refinement(multimask=multimask))
         expected = encoded.frame.logits_to_original(result.low_res)[0, 0] > 0
         assert expected.any() and not expected.all()
-        assert (answer.mask != expected.numpy()).mean() < 1e-3  # sums in another order
+        assert (answer.mask() != expected.numpy()).mean() < 1e-3  # sums in another order
         assert answer.predicted_iou == pytest.approx(float(result.predicted_iou), abs=1e-5)
 
 
 def test_a_prompt_that_asks_for_nothing(model):
     with pytest.raises(ValueError, match="neither a box nor a click nor a name"):
-        refined(model, encode(model, photograph(*SIZE)), Prompt("optic_disc"))
+        predict_click_sequence(model, encode(model, photograph(*SIZE)), Prompt("optic_disc"))
 
 
 def test_answers_are_the_predictors(client, weights, folder):
-    """By name, with and without closer looks, and by a box: masks and predicted IoU of SamPredictor."""
+    """Structure prompts, refined or not, and a box: masks and predicted IoU of SamPredictor."""
     predictor = predictor_of(weights, folder / "left/eye.png")
-    for looks in ({}, {"mirror": True}, {"tiles": True, "mirror": True}, {"zoom": True}):
-        answer = ask(client, 0, "vessel", named=True, **looks).json()
-        mask, iou = predictor.predict_structures(["vessel"], multimask_output=False, **looks)["vessel"]
+    for settings in ({}, {"mirror": True}, {"tiles": True, "mirror": True}, {"zoom": True}):
+        answer = ask(client, 0, "vessel", structure_prompt=True, **settings).json()
+        mask, iou = predictor.predict_structures(["vessel"], multimask_output=False, **settings)["vessel"]
         assert (rle_to_mask(answer["mask"]) == mask).all() and mask.any()
         assert answer["predicted_iou"] == pytest.approx(iou) and 0 < answer["presence"] < 1 and not answer["absent"]
     answer = ask(client, 0, box=[20, 15, 60, 50], zoom=True).json()
@@ -153,9 +155,9 @@ def test_answers_are_the_predictors(client, weights, folder):
 
 
 def test_an_absent_structure_comes_back_empty_until_it_is_clicked_on(client):
-    answer = ask(client, 0, "drusen", named=True).json()
+    answer = ask(client, 0, "drusen", structure_prompt=True).json()
     assert answer["absent"] and not rle_to_mask(answer["mask"]).any()
-    answer = ask(client, 0, "drusen", named=True, clicks=[{"x": 30, "y": 30}]).json()
+    answer = ask(client, 0, "drusen", structure_prompt=True, clicks=[{"x": 30, "y": 30}]).json()
     assert not answer["absent"] and rle_to_mask(answer["mask"]).any()
     assert answer["presence"] is not None
 
@@ -177,7 +179,7 @@ def test_the_last_photographs_stay_encoded(model, folder, monkeypatch):
         ({"box": [20, 15, 20, 50]}, 422, "box 20, 15, 20, 50 lies outside"),
         ({}, 422, "neither a box nor a click nor a name"),
         ({"structure": "fovea", "clicks": [{"x": 3, "y": 3}]}, 404, "--structures fovea"),
-        ({"structure": "drawn", "named": True}, 422, "do not know drawn by name"),
+        ({"structure": "drawn", "structure_prompt": True}, 422, "do not know drawn by name"),
         ({"clicks": [{"x": "NaN", "y": 3}]}, 422, "finite"),
         ({"box": [1, 2, 3]}, 422, "box"),
     ],
@@ -192,7 +194,7 @@ def test_photographs_are_shown_upright_and_missing_ones_named(client, folder):
     picture = client.get("/api/photographs/0/image")
     assert cv2.imdecode(np.frombuffer(picture.content, np.uint8), 1).shape == (*SIZE, 3)
     (folder / "third.png").write_bytes(b"no picture")
-    for response in (client.get("/api/photographs/2/image"), ask(client, 2, named=True)):
+    for response in (client.get("/api/photographs/2/image"), ask(client, 2, structure_prompt=True)):
         assert response.status_code == 409 and "third.png" in response.json()["detail"]
     assert client.get("/api/photographs/3/image").status_code == 404
     write_picture(folder / "third.png", np.zeros((70_000, 1, 3), np.uint8))

@@ -127,14 +127,14 @@ def test_several_boxes_with_zoom(folder, weights):
 
 
 @pytest.mark.parametrize(
-    "looks", [("tiles",), ("mirror",), ("tiles", "mirror"), pytest.param(("zoom", "mirror"), marks=pytest.mark.slow)]
+    "flags", [("tiles",), ("mirror",), ("tiles", "mirror"), pytest.param(("zoom", "mirror"), marks=pytest.mark.slow)]
 )
-def test_structures_with_more_looks(folder, weights, looks):
+def test_refined_structures(folder, weights, flags):
     picture = folder / "third.png"
-    assert run(picture, weights, "--structures", "all", *(f"--{name}" for name in looks), out="../out") == 0
+    assert run(picture, weights, "--structures", "all", *(f"--{name}" for name in flags), out="../out") == 0
     rows = {row["label"]: row for row in rows_of(folder.parent / "out")}
     predictor = predictor_of(weights, picture)
-    expected = predictor.predict_structures(list(rows), **dict.fromkeys(looks, True))
+    expected = predictor.predict_structures(list(rows), **dict.fromkeys(flags, True))
     plain = predictor.predict_structures(list(rows))
     for label, row in rows.items():
         np.testing.assert_array_equal(mask_of(folder.parent / "out", row), expected[label][0])

@@ -19,6 +19,7 @@ from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
 from segment_anything.refinement.mirroring import mirrored
+from segment_anything.refinement.refine import Refinement
 from segment_anything.refinement.tiling import Tiles, blend_tiles, starts, tiles_of, weights, window_pixels
 from segment_anything.refinement.zoom import prompt_places, zoom_in
 from tests.helpers.cases import check_all
@@ -201,7 +202,7 @@ def test_windows_are_not_enlarged_too_much():
         Tiles(side=63).side_for(256)
 
 
-# --- by name, in the predictor ------------------------------------------------------------------------------------
+# --- structure prompts in the predictor ---------------------------------------------------------------------------
 
 
 def test_the_predictor_answers_several_structures_at_once(predictor):
@@ -297,7 +298,7 @@ def test_the_mirrored_answer_is_the_mean_of_four():
     for name in TILED_STRUCTURES:
         four = torch.stack([whole[name], *(own[name].flip(axes) for axes, own in turned.items())])
         torch.testing.assert_close(found[name], four.mean(0), atol=1e-4, rtol=1e-4)
-        assert four.std(0).max() > 0.01  # one look is not like the other
+        assert four.std(0).max() > 0.01  # the views differ
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_the_mirrored_answer_is_the_mean_of_four():
 )
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_turned_photograph_has_the_turned_answer(tiles, axis):
-    """All four looks are the same for it; without mirror images its answer differs."""
+    """Its four views are the same; without mirror images its answer differs."""
     predictor, image = SamPredictor(large_logits_model()), photograph(128, 128, 0)
 
     def answers(seen: np.ndarray, mirror: bool) -> dict[str, np.ndarray]:
@@ -321,12 +322,12 @@ def test_a_turned_photograph_has_the_turned_answer(tiles, axis):
     assert any((np.flip(back[name], axis) != mask).mean() > 0.01 for name, mask in given.items())
 
 
-def test_more_looks_need_the_photograph_itself(predictor):
+def test_refinement_needs_the_photograph_itself(predictor):
     pixels = torch.zeros(1, 3, 64, 64)
     predictor.set_torch_image(pixels, (64, 64))
-    for looks in ("mirror", "tiles", "zoom"):
-        with pytest.raises(ValueError, match=f"{looks} needs the photograph itself"):
-            predictor.predict_structures(["vessel"], **{looks: True})
+    for name in ("mirror", "tiles", "zoom"):
+        with pytest.raises(ValueError, match=f"{name} needs the photograph itself"):
+            predictor.predict_structures(["vessel"], **{name: True})
 
 
 # --- the evaluation and the predictor are one ---------------------------------------------------------------------
@@ -347,18 +348,19 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
     batch = collate([dataset[0]])
     modes = [parse_mode(name) for name in ("box", "structure")]
     tiles = Tiles(whole=0.3)
-    looks = {"tiles": tiles, "zoom": True, "mirror": mirror}
-    found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0, **looks)
-    by_name = predictor.predict_structures(TILED_STRUCTURES, **looks)
+    settings = {"tiles": tiles, "zoom": True, "mirror": mirror}
+    prompts = make_prompts(batch, point_num=1, seed=0)
+    found = predict_batch(model, batch, prompts, modes, seed=0, refinement=Refinement(**settings))
+    structures = predictor.predict_structures(TILED_STRUCTURES, **settings)
     for i, ref in enumerate([*refs, refs[0]]):
         box = predictor.frame.boxes_to_original(batch.box[i].int().numpy())
         masks, iou, _ = predictor.predict(box=box, zoom=True)
-        expected = np.stack((masks[iou.argmax()], by_name[ref.structure][0]))
+        expected = np.stack((masks[iou.argmax()], structures[ref.structure][0]))
         answers = masks_at_original_size(batch, i, found[i])
         assert (answers != expected).mean() < 1e-3 and 0 < expected[0].mean() < 1
         assert found[i][0].predicted_iou == pytest.approx(iou.max(), abs=1e-4)
         assert (found[i][1].blended is None) == (ref.structure == "optic_disc")
-    assert found[3][1] is found[0][1]  # one question for all masks of a structure
+    assert found[3][1] is found[0][1]  # one prompt for all masks of a structure
 
 
 def test_each_photograph_of_a_batch_has_its_own_answers(predictor, tmp_path):
@@ -374,11 +376,12 @@ def test_each_photograph_of_a_batch_has_its_own_answers(predictor, tmp_path):
         records.append(Record(folder / "eye.png", (ref,)))
     dataset = FundusDataset(records, model.preprocessing, keep_truth=True, keep_photograph=True)
     batch = collate([dataset[0], dataset[1]])
-    looks = {"tiles": Tiles(side=80, whole=0.3), "mirror": True}
+    settings = {"tiles": Tiles(side=80, whole=0.3), "mirror": True}
     prompts = make_prompts(batch, point_num=1, seed=0)
-    found = predict_batch(model, batch, prompts, [parse_mode("structure")], seed=0, **looks)
+    modes = [parse_mode("structure")]
+    found = predict_batch(model, batch, prompts, modes, seed=0, refinement=Refinement(**settings))
     for i, record in enumerate(records):
         predictor.set_image(batch.photographs[i])
-        mask, _ = predictor.predict_structure(record.masks[0].structure, **looks)
+        mask, _ = predictor.predict_structure(record.masks[0].structure, **settings)
         (answer,) = masks_at_original_size(batch, i, found[i])
         assert (answer != mask).mean() < 1e-3 and 0 < mask.mean() < 1
