@@ -4,6 +4,7 @@
 # make lint: ruff's rules and its format.
 # make notebook: execute the example notebook on the weights that it names, and store its outputs.
 # make onnx WEIGHTS=FILE: export weights to workdir/onnx and segment the demo photograph with the files.
+# make test-lowest: the same tests as make test with the lowest versions that the requirements allow, in .venv-lowest.
 # All install into .venv once, and again only when the requirements change.
 
 PYTHON ?= python3
@@ -13,10 +14,13 @@ FUNDUS ?=
 DEMO := workdir/models/demo
 WEIGHTS ?= pretrain_model/fundus_vit_t.safetensors
 ONNX := workdir/onnx
+# without an NVIDIA driver a CPU build of PyTorch is preferred
+CONSTRAINT := $(if $(wildcard /proc/driver/nvidia),,--constraint constraints-cpu.txt)
+LOWEST := .venv-lowest
 PYTEST := $(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal --limit-seconds 3 \
   $(if $(FUNDUS),--fundus=$(FUNDUS))
 
-.PHONY: demo test test-slow test-all lint notebook onnx clean
+.PHONY: demo test test-slow test-all test-lowest lint notebook onnx clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO) workdir/retina
@@ -36,6 +40,12 @@ test-slow: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(PYTEST) --durations 25
 
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed -nE 's/^([A-Za-z0-9_.-]+)>=([0-9.]+).*/\1==\2/p' requirements*.txt > workdir/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --requirement requirements-dev.txt --constraint workdir/lowest.txt
+	$(LOWEST)/bin/python -m pytest -q tests -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
+
 onnx: $(INSTALLED)
 	$(BIN)/python scripts/export_onnx_encoder_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/encoder.onnx
 	$(BIN)/python scripts/export_onnx_model.py --sam_checkpoint $(WEIGHTS) --output $(ONNX)/decoder.onnx
@@ -50,11 +60,11 @@ notebook: $(INSTALLED)
 	$(BIN)/python scripts/run_notebook.py examples/predictor_example.ipynb
 
 clean:
-	rm -rf .venv workdir/* .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) workdir/* .pytest_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dev.txt constraints-cpu.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt $(CONSTRAINT)
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "- GPU" if torch.cuda.is_available() else "- CPU")'
 	@if $(BIN)/pip list 2>/dev/null | grep -q '^nvidia-' && ! [ -e /proc/driver/nvidia ]; then \
 	  echo "note: pip installed CUDA packages, which this machine has no use for (see docs/getting-started.md)"; fi
