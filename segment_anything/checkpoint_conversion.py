@@ -24,13 +24,13 @@ from .checkpoint import (
     WEIGHTS_NAME,
     Checkpoint,
     CheckpointError,
-    digest,
     listing,
     read_checkpoint,
     read_tensors,
     resize_positions,
     resize_relative,
     save_weights,
+    tensor_digest,
 )
 from .utils.atomic import atomic_path, write_text
 
@@ -186,7 +186,7 @@ def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], 
         for key, value in checkpoint.state.items()
         if key not in encoder or value.dtype != encoder[key].dtype or not torch.equal(value, encoder[key])
     }
-    about = {"digest": digest(checkpoint.state), "order": list(checkpoint.state)}
+    about = {"digest": tensor_digest(checkpoint.state), "order": list(checkpoint.state)}
     about["tables"] = {key: list(value.shape) for key, value in checkpoint.state.items() if _is_table(key)}
     return state, {**checkpoint.metadata, BASE: about}
 
@@ -198,7 +198,7 @@ def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
         shapes = {key: torch.empty(shape, device="meta") for key, shape in about["tables"].items()}
         state = {**base.state, **_encoder(base, shapes), **trained.state}
         state = {key: state[key] for key in about["order"]}
-        whole = about["digest"] == digest(state)
+        whole = about["digest"] == tensor_digest(state)
     except KeyError as error:
         raise CheckpointError(f"--base {base.path} has no tensor {error}: {trained.path} has another base.") from error
     except TypeError as error:
