@@ -45,7 +45,7 @@ def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dic
     for ref in record.masks:
         try:
             mask = read_mask(ref.path, may_be_empty=may_be_empty).astype(bool)
-            check_size(record, ref, mask.shape, image.shape[:2])
+            check_size(ref.path, mask.shape, record.image, image.shape[:2])
         except DataError as error:
             problems.append(str(error))
         else:

@@ -95,7 +95,7 @@ def _annotations(
     found = []
     for ref in sorted(record.masks, key=lambda ref: (ref.structure, ref.key)):
         mask = read_mask(ref.path)
-        check_size(record, ref, mask.shape, size)
+        check_size(ref.path, mask.shape, record.image, size)
         rle = mask_to_rle(mask)
         outline = [polygon.ravel().tolist() for polygon in outlines(mask)] if polygons else rle
         about = {"area": area_from_rle(rle), "bbox": list(box_from_rle(rle)), "iscrowd": 0}

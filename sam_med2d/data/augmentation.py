@@ -21,7 +21,7 @@ MARGIN = 0.1  # of the window, that stays around the structure it was made for
 
 
 class Augmentation:
-    """Changes what a model will see; the strengths keep structures and their colours recognisable.
+    """Changes the model's input; the strengths keep structures and their colours recognisable.
 
     `zoom` chooses the part of the photograph before it is resized, so that a closer view has more detail. The
     call then changes the image in the model frame, by albumentations on 8-bit RGB: its blur and colour
@@ -52,7 +52,13 @@ class Augmentation:
         )
 
     def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
-        """The frame, or one of a window that shows a part of one of the masks [H, W] of original size."""
+        """The frame, or one of a window that shows a part of one of the masks.
+
+        Args:
+            frame: of the whole photograph.
+            masks: uint8 {0, 1} [H, W] of the photograph's size.
+            rng: decides.
+        """
         if not self._zooms or not len(masks) or rng.random() >= ZOOMED:
             return frame
         return zoom_window(frame, masks[rng.integers(len(masks))], rng)
@@ -60,10 +66,15 @@ class Augmentation:
     def __call__(
         self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Change an image, float32 [3, S, S] as preprocessed, and masks, uint8 {0, 1} [M, S, S].
+        """Change an image and its masks; nothing is changed if none of the masks would be left.
 
-        Returns the image, the masks that still show something, and their indexes. If of several masks none would be
-        left, nothing is changed.
+        Args:
+            image: float32 [3, S, S], preprocessed.
+            masks: uint8 {0, 1} [M, S, S].
+            rng: decides.
+
+        Returns:
+            The image; the masks that still show something, [K, S, S]; their indexes, int [K].
         """
         photograph = (image != self._surround).any(0)
         # not set_random_seed: it gives every transform the same seed, and all are applied together or none
@@ -87,9 +98,14 @@ class Augmentation:
 
 
 def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame:
-    """Frame of a square window around a random pixel of the mask [H, W]; the pixel keeps off the window's border.
+    """Frame of a square window around a random pixel of the mask; the pixel keeps off the window's border.
 
     The window lies in the part of the photograph that `frame` uses. A mask outside that part changes nothing.
+
+    Args:
+        frame: of the photograph.
+        mask: uint8 {0, 1} [H, W] of the photograph's size.
+        rng: decides.
     """
     top, left, bottom, right = frame.crop
     height, width = frame.crop_size

@@ -1,7 +1,7 @@
 """Records -> datasets -> batches.
 
-`FundusDataset` turns a record (see maps.py) into arrays in the model frame, and `collate` joins images that carry any
-number of masks: `image_index` tells which image a mask belongs to.
+`FundusDataset` turns a record (see records.py) into arrays in the model frame, and `collate` joins images with any
+number of masks each: `image_index` says which image a mask belongs to.
 """
 
 import atexit
@@ -29,7 +29,7 @@ from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.masks import bounding_box, largest_component
 
 BOXES = ("component", "mask")
-STRUCTURE_SHARE = 0.5  # share of the masks, and of the structures known to be absent, that training asks for by name
+STRUCTURE_SHARE = 0.5  # of the masks, and of the structures known to be absent, that get a structure prompt in training
 TENSORS = ("image", "mask", "box", "image_index", "structure_label")
 
 
@@ -37,21 +37,36 @@ TENSORS = ("image", "mask", "box", "image_index", "structure_label")
 class FundusDataset(Dataset):
     """Photographs with masks in the model frame; the item of a `Draw` is the same whatever process makes it.
 
-    Each item: `image` float32 [3, S, S] normalised; `mask` bool [M, 1, S, S]; `box` float32 [M, 4] half-open
-    x0, y0, x1, y1 in model-frame pixels (zeros for a mask that vanished there); `frame`; `record`; `chosen`, the M
-    indexes into `record.masks` (-1 for a structure that is not there); `refs`, the M masks' files;
-    `structure_label`, int64 [M]: the point label of a structure prompt, -1 for boxes and clicks; `seeds`, M integers
-    for the clicks on each mask; and, with `keep_truth`, `truth`: M uint8 {0, 1} masks of original size; with
-    `keep_fov`, `inside`: bool [H, W], its field of view; with `keep_photograph`, `photograph`: RGB uint8 [H, W, 3].
+    S is the side of the model frame in pixels, H and W are the photograph's, M is the number of targets: masks to click
+    on or box, and structures for a structure prompt. Keys of an item:
 
-    mask_num: at most so many masks of a photograph, drawn without replacement; None takes all. balance: draw
-    them with probability proportional to 1 / (masks of that structure in the data set). drop_vanished: leave
-    out masks that vanished in the model frame, as long as another one is there.
+        image: float32 [3, S, S], normalised; RGB or BGR as the preprocessing says.
+        mask: bool [M, 1, S, S].
+        box: float32 [M, 4], x0, y0, x1, y1, half-open, in model-frame pixels; zeros for a mask that vanished there.
+        structure_label: int64 [M], the point label of a structure prompt; -1 for boxes and clicks.
+        seeds: M integers from 0 to 2**63 - 1, for the clicks on each mask.
+        chosen: int64 [M], indexes into `record.masks`; -1 for a structure that is not there.
+        refs: M `MaskRef`, the masks' files.
+        frame: `Frame`, the way from the photograph to the model frame and back.
+        record: `Record`.
+        truth: M masks, uint8 {0, 1} [H, W], in the photograph's pixels; with `keep_truth`.
+        inside: bool [H, W], the field of view; with `keep_fov`.
+        photograph: uint8 [H, W, 3], RGB; with `keep_photograph`.
 
-    structures: names that are asked for, besides clicks: a mask is turned into the question for its whole structure
-    with the probability STRUCTURE_SHARE, and so are structures that are known not to be there (of a photograph
-    without a mask at least one of them). With `every_absent`, for testing, all masks are clicked on, and all these
-    structures are asked for.
+    Args:
+        records: photographs and their masks.
+        preprocessing: the way to the model frame.
+        mask_num: at most so many masks of a photograph, drawn without replacement; None takes all.
+        balance: draw them with probability proportional to 1 / (masks of that structure in the data set).
+        augmentation: random changes; None for none.
+        box_of: "component", the largest 8-connected component of a mask, or "mask".
+        keep_truth, keep_fov, keep_photograph: keys to add to an item.
+        drop_vanished: leave out masks that vanished in the model frame, as long as another one is there.
+        structures: names with a structure prompt. With the probability STRUCTURE_SHARE a mask gives way to the prompt
+            for its whole structure, and a structure that is known not to be there is prompted for (of a photograph
+            without a mask at least one).
+        every_absent: for testing: boxes and clicks on all masks, and prompts for all structures that are not there.
+        seed: of all that is random.
     """
 
     records: Sequence[Record]
@@ -88,22 +103,29 @@ class FundusDataset(Dataset):
             frame = self.augmentation.zoom(frame, [mask for mask in truth if mask.any()], rng)
         image = self.preprocessing.image(photograph, frame)
         masks = np.array([self.preprocessing.mask(mask, frame) for mask in truth], np.uint8)
-        masks = masks.reshape(len(truth), *image.shape[1:])  # in a test without names there may be none
-        empty = ~masks.any((1, 2))
-        # what was asked for and is not in view is not there
-        unseen = np.flatnonzero(empty & np.array([target.structure_label >= 0 for target in targets], bool))
-        if self.augmentation:
-            seen = np.setdiff1d(np.arange(len(masks)), unseen)
-            image, changed, kept = self.augmentation(image, masks[seen], rng)
-            masks[seen[kept]] = changed
-            kept = np.union1d(seen[kept], unseen)
-        else:
-            kept = np.arange(len(masks))
-        if self.drop_vanished and len(seen := kept[masks[kept].any((1, 2)) | np.isin(kept, unseen)]):
-            kept = seen
+        masks = masks.reshape(len(truth), *image.shape[1:])  # in a test with structure prompts alone there may be none
+        prompted = np.array([target.structure_label >= 0 for target in targets], bool)
+        image, kept = self._augmented(image, masks, prompted & ~masks.any((1, 2)), rng)
         return self._item(record, frame, image, masks[kept], [targets[i] for i in kept], rng) | self._originals(
             photograph, [truth[i] for i in kept]
         )
+
+    def _augmented(
+        self, image: np.ndarray, masks: np.ndarray, absent: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The image changed, the masks changed in place, and the indexes of those to keep.
+
+        absent: bool [M], empty masks of a structure prompt, which stay: what is not in view is not there.
+        """
+        kept = np.arange(len(masks))
+        if self.augmentation:
+            others = np.flatnonzero(~absent)
+            image, changed, left = self.augmentation(image, masks[others], rng)
+            masks[others[left]] = changed
+            kept = np.sort(np.concatenate([others[left], np.flatnonzero(absent)]))
+        if self.drop_vanished and len(there := kept[(masks.any((1, 2)) | absent)[kept]]):
+            kept = there
+        return image, kept
 
     def _item(
         self,
@@ -132,7 +154,7 @@ class FundusDataset(Dataset):
         return kept | ({"truth": truth} if self.keep_truth else {})
 
     def _targets(self, record: Record, rng: np.random.Generator) -> list["Target"]:
-        """The masks that are clicked on; and, with structures, what is asked for by name."""
+        """The masks for boxes and clicks; and, with `structures`, those of structure prompts."""
         chosen = [Target((int(i),), record.masks[i]) for i in self._choose(record, rng)]
         if not self.structures:
             return chosen
@@ -160,7 +182,7 @@ class FundusDataset(Dataset):
         union = np.zeros(size, np.uint8)
         for i in target.masks:
             mask = read_mask(record.masks[i].path)
-            check_size(record, record.masks[i], mask.shape, size)
+            check_size(record.masks[i].path, mask.shape, record.image, size)
             union |= mask
         return union
 
@@ -179,9 +201,11 @@ class FundusDataset(Dataset):
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be segmented: masks of a record, as one (none: the structure is not there), and how it is asked for.
+    """What is to be segmented.
 
-    structure_label: the point label of its structure, -1 for boxes and clicks.
+    masks: indexes into the record's masks, whose union it is; none where the structure is not there.
+    ref: its file; of several masks the first one's.
+    structure_label: the point label of its structure prompt, -1 for boxes and clicks.
     """
 
     masks: tuple[int, ...]
@@ -191,12 +215,19 @@ class Target:
 
 @dataclass
 class Batch:
-    """B images with N masks in all.
+    """B images with N masks in all; S is the side of the model frame in pixels.
 
-    image: float32 [B, 3, S, S]; mask: bool [N, 1, S, S]; box: float32 [N, 4]; image_index: int64 [N], the
-    image of each mask; structure_label: int64 [N], see FundusDataset; refs: the N masks' files; seeds: N integers
-    for the clicks on each; frames and records: one per image; truth: N original masks or None; inside and
-    photographs: one field of view and one photograph per image, or None.
+    image: float32 [B, 3, S, S], normalised.
+    mask: bool [N, 1, S, S].
+    box: float32 [N, 4], x0, y0, x1, y1, half-open, in model-frame pixels.
+    image_index: int64 [N], the image of each mask.
+    structure_label: int64 [N], the point label of a structure prompt, -1 for boxes and clicks.
+    refs: the N masks' files.
+    seeds: N integers for the clicks on each mask.
+    frames, records: one for each image.
+    truth: N masks, uint8 {0, 1} [H, W] in their photograph's pixels, or None.
+    inside: a field of view for each image, bool [H, W], or None.
+    photographs: one for each image, RGB uint8 [H, W, 3], or None.
     """
 
     image: Tensor
@@ -251,7 +282,18 @@ def make_loader(
     batches: EpochBatches | None = None,
     join: Callable[[Sequence[Any]], Any] = collate,
 ) -> DataLoader:
-    """`batches`, else all items in order and `batch_size` at a time, read ahead by `num_workers` processes."""
+    """A loader of batches.
+
+    Args:
+        dataset: what is loaded.
+        batch_size: items of a batch where there are no `batches`; they then come in order.
+        num_workers: processes that read ahead; 0 reads in this one.
+        batches: the draws of each batch.
+        join: makes a batch of items.
+
+    Returns:
+        A loader whose processes end with this one.
+    """
     cv2.setNumThreads(0)  # worker processes are forked: a thread pool made before would hang in them
     return _Loader(
         dataset,

@@ -33,11 +33,17 @@ class Found:
 class Tree:
     """All files below some folders, by their paths relative to these.
 
-    folders: the source, and the folders its archives were unpacked to. Symbolic links to folders are followed; those
-    that lead to a folder twice are a DataError. Hidden files and what macOS and Windows leave behind are skipped.
+    Symbolic links to folders are followed. Hidden files and what macOS and Windows leave behind are skipped.
     """
 
     def __init__(self, *folders: Path) -> None:
+        """
+        Args:
+            folders: the source, and the folders its archives were unpacked to.
+
+        Raises:
+            DataError: a folder cannot be read, or is a link to one that it lies in.
+        """
         self.folders = folders
         self.files = {name: path for folder in folders for name, path in sorted(_files(folder))}
 
@@ -53,7 +59,8 @@ class Tree:
     def unique(self, pattern: str, *keys: str) -> dict[tuple[str, ...], Found]:
         """Files that match, by the values of these groups (lower case; "id" if none are given).
 
-        Raises DataError that names the files where two have the same values.
+        Raises:
+            DataError: two files have the same values; names them.
         """
         found: defaultdict[tuple[str, ...], list[Found]] = defaultdict(list)
         for hit in self.match(pattern):

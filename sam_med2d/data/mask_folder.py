@@ -16,11 +16,16 @@ def records_in(folder: Path) -> list[Record]:
 
 
 def with_masks(records: Sequence[Record], folder: Path) -> tuple[list[Record], list[Path]]:
-    """Records with the masks of a folder, and of the folders in it, instead of their own; files that belong to none.
+    """Records with the masks of a folder, and of the folders in it, instead of their own.
 
     A file is taken for a mask under the name by which `test.py --save_pred` saves one of the records' own masks; as
-    `<image>_<structure>_<nnn>.png`; or with its photograph's own name in a folder named as its structure. Raises
-    DataError where it is not clear which photograph is meant, or which of several files of one name.
+    `<image>_<structure>_<nnn>.png`; or with its photograph's own name in a folder named as its structure.
+
+    Returns:
+        The records, and the files that belong to none.
+
+    Raises:
+        DataError: it is not clear which photograph is meant, or which of several files of one name.
     """
     own = {os.path.abspath(record.image) for record in records}
     names = _Names(records)

@@ -45,11 +45,17 @@ def photographs_in(folder: Path, *, below: bool = True) -> list[Path]:
 
 
 def find_photographs(inputs: Sequence[str], results: Sequence[Path] = ()) -> list[Photograph]:
-    """The photographs of files, folders (with those inside) and patterns such as "clinic/*.png", in order of names.
+    """The photographs of files, folders (with those inside) and patterns, in order of their names.
 
     A name is the path from the folder that all inputs have in common; two files that differ in their suffix alone keep
-    it. Pictures in the folders `results`, of an earlier run, are photographs only where a file is named itself. Raises
-    UsageError for an input without photographs.
+    it.
+
+    Args:
+        inputs: paths, or patterns such as "clinic/*.png".
+        results: folders of an earlier run, whose pictures are photographs only where a file is named itself.
+
+    Raises:
+        UsageError: an input has no photograph.
     """
     found: dict[Path, None] = {}
     roots, own = [], {os.path.abspath(folder) for folder in results}

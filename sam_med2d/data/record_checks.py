@@ -11,7 +11,7 @@ import cv2
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import CHECK_MAP, read_bytes, read_image, read_mask
-from sam_med2d.data.records import MaskRef, Record, load_index, promptable
+from sam_med2d.data.records import Record, load_index, promptable
 from sam_med2d.errors import DataError, SizeError, raise_problems
 from segment_anything.utils.digest import digest
 
@@ -26,8 +26,9 @@ def check_data_sets(names: Iterable[str], records: Sequence[Record]) -> None:
 def load_checked(folder: str | Path, split: str, *, without_masks: bool = False) -> list[Record]:
     """Records of a split as `load_index` returns them, of which every file was opened.
 
-    Raises one DataError that lists missing and unreadable files, masks of another size than their photograph, values
-    other than {0, 1} or {0, 255}, and empty masks.
+    Raises:
+        DataError: lists missing and unreadable files, masks of another size than their photograph, values other than
+            {0, 1} or {0, 255}, and empty masks.
     """
     records = load_index(folder, split, without_masks=True)
     check_records(records)
@@ -35,7 +36,11 @@ def load_checked(folder: str | Path, split: str, *, without_masks: bool = False)
 
 
 def check_records(*splits: Sequence[Record]) -> None:
-    """Open every file of the splits. Raises one DataError that lists all problems, masks listed twice too."""
+    """Open every file of the splits.
+
+    Raises:
+        DataError: lists all problems, masks listed twice too.
+    """
     cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
     records = list(dict.fromkeys(record for split in splits for record in split))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -66,17 +71,17 @@ def errors_of(record: Record) -> dict[Path, DataError]:
         errors[record.image] = error
     for mask in record.masks:
         try:
-            check_size(record, mask, read_mask(mask.path).shape, size)
+            check_size(mask.path, read_mask(mask.path).shape, record.image, size)
         except DataError as error:
             errors[mask.path] = error
     return errors
 
 
-def check_size(record: Record, mask: MaskRef, shape: tuple[int, int], size: tuple[int, int] | None) -> None:
-    """Raise DataError for a mask of another [H, W] than its photograph's, if that is known."""
+def check_size(mask: Path, shape: tuple[int, int], image: Path, size: tuple[int, int] | None) -> None:
+    """Raise SizeError for a mask of another shape [H, W] than its photograph's size (height, width), if it is known."""
     if size and shape != size:
         raise SizeError(
-            f"{mask.path} is {shape[1]} x {shape[0]} pixels, its image {record.image} {size[1]} x {size[0]}: "
+            f"{mask} is {shape[1]} x {shape[0]} pixels, its image {image} {size[1]} x {size[0]}: "
             "make the mask from the same picture"
         )
 

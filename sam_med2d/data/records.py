@@ -15,8 +15,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class MaskRef:
-    """One mask: its file, a key that is unique in its map, the structure it shows.
+    """One mask.
 
+    path: its file.
+    key: unique in its map.
+    structure: what it shows.
     folder: name of its map's folder where several are used together, else "".
     """
 
@@ -33,7 +36,13 @@ class MaskRef:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One photograph, its masks, the data set that it comes from, and structures that are known not to be there."""
+    """One photograph.
+
+    image: its file.
+    masks: what is drawn in it.
+    data_set: the source that it comes from.
+    absent: structures that are known not to be there.
+    """
 
     image: Path
     masks: tuple[MaskRef, ...]
@@ -53,7 +62,10 @@ def _map_names(split: str) -> list[str]:
 def map_path(folder: Path, split: str) -> Path:
     """The map of a split: image2label_<split>.json or label2image_<split>.json, whichever is there.
 
-    Training prefers the first, testing the second. Raises DataError when neither exists.
+    Training prefers the first, testing the second.
+
+    Raises:
+        DataError: neither exists.
     """
     names = _map_names(split)
     for name in reversed(names) if split == "test" else names:
@@ -68,16 +80,27 @@ def has_map(folder: str | Path, split: str) -> bool:
 
 
 def read_map(path: Path) -> dict[str, list[str]]:
-    """Read a map of either direction as {image: [masks]}, paths as written. Raises DataError on another shape."""
+    """Read a map of either direction.
+
+    Returns:
+        {image: [masks]}, paths as written.
+
+    Raises:
+        DataError: lists all entries that have another form.
+    """
     images, problems = parse_map(path)
     raise_problems(list(problems.values()))
     return images
 
 
 def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """What can be used of a map, as {image: [masks]}, and {key: what is wrong} of its other entries.
+    """Read what can be used of a map of either direction.
 
-    Raises DataError for a file that is no JSON object.
+    Returns:
+        {image: [masks]}, paths as written, and {key: what is wrong} of the other entries.
+
+    Raises:
+        DataError: the file is no JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)  # a dict hides repeated keys
@@ -105,8 +128,14 @@ def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 def resolve(name: str, folder: Path) -> Path:
     """A path of a map: against the current folder if it exists there, else against the map's folder.
 
-    Back-slashes are read as separators where no file has the name as written. Raises DataError for a name that is too
-    long.
+    Back-slashes are read as separators where no file has the name as written.
+
+    Args:
+        name: the path as written.
+        folder: that of the map.
+
+    Raises:
+        DataError: the name is too long.
     """
     spellings = dict.fromkeys([name, name.replace("\\", "/")])
     candidates = [path for spelling in spellings for path in (Path(spelling), folder / spelling)]
@@ -137,9 +166,15 @@ def saved_name(mask: str) -> str:
 
 
 def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -> list[Record]:
-    """Records of a split, in the map's order; photographs without a mask are among them only if `without_masks`.
+    """Records of a split, in the map's order. No photograph and no mask is opened (see `record_checks.load_checked`).
 
-    No photograph and no mask is opened: `record_checks.load_checked` does that, too.
+    Args:
+        folder: the data set.
+        split: "train", "val" or "test".
+        without_masks: whether photographs without a mask are among them.
+
+    Raises:
+        DataError: the map is missing, has entries of another form, or lists no mask.
     """
     path = map_path(Path(folder), split)
     images = read_map(path)
@@ -163,7 +198,7 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
 
 
 def promptable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:
-    """The records with a mask, or without one of these structures that are asked for by name, as a healthy eye is."""
+    """The records with a mask, or of which one of these structures (for structure prompts) is known to be absent."""
     return [record for record in records if record.masks or not set(structures).isdisjoint(record.absent)]
 
 
@@ -173,7 +208,11 @@ def structures_in(records: Sequence[Record]) -> set[str]:
 
 
 def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
-    """Records of a split of several folders, with and without masks, unchecked; folders tell masks of one key apart."""
+    """Records of a split of several folders, with and without masks; `MaskRef.folder` tells masks of one key apart.
+
+    Raises:
+        DataError: as `load_index`, and where a folder is given twice.
+    """
     if len(folders) == 1:
         return load_index(folders[0], split, without_masks=True)
     paths = [Path(folder).resolve() for folder in folders]
@@ -193,7 +232,9 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
 def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
     """Records of which, for these data sets, each of the structures without a mask is known not to be there.
 
-    structures: {data set: structures that its authors looked for in every photograph}.
+    Args:
+        records: of any data sets.
+        structures: {data set: structures that its authors looked for in every photograph}.
     """
     found = []
     for record in records:

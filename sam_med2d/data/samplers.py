@@ -51,8 +51,18 @@ class EpochBatches(Sampler[list[Draw]]):
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        """`batch_size`: of each process. `weights`: [size], none negative. Raises ValueError for unusable ones,
-        and for fewer photographs than processes."""
+        """
+        Args:
+            size: photographs in the data.
+            batch_size: of each process.
+            seed: of the order.
+            weights: how often each photograph is drawn, float [size], none negative.
+            rank: of this process among `processes`.
+            processes: that share a batch.
+
+        Raises:
+            ValueError: the weights cannot be used, or there are fewer photographs than processes.
+        """
         if size < processes:
             raise ValueError(f"{size} photographs cannot be divided among {processes} processes: start fewer.")
         if weights is not None and not _usable(weights, size):
@@ -104,6 +114,14 @@ def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) 
     """`count` indexes, in order; each comes floor or ceil of count * w / sum(w) times, that on average.
 
     Systematic resampling (Kitagawa 1996): equally spaced marks with one random start, on the cumulated weights.
+
+    Args:
+        weights: w, float [N].
+        count: of the draws.
+        rng: decides.
+
+    Returns:
+        int64 [count].
     """
     edges = np.cumsum(weights, dtype=np.float64)
     marks = (rng.random() + np.arange(count)) * (edges[-1] / count)
@@ -112,10 +130,16 @@ def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) 
 
 
 def structure_weights(structures: Sequence[Sequence[str]]) -> np.ndarray:
-    """How often to draw each photograph so that rare structures come more often: float64, of sum 1.
+    """How often to draw each photograph so that rare structures come more often.
 
-    structures: of each photograph's masks. A photograph's weight is the mean over its masks of 1 / (masks of that
-    structure in all the data); one without a mask has the mean weight of the others.
+    A photograph's weight is the mean over its masks of 1 / (masks of that structure in all the data); one without a
+    mask has the mean weight of the others.
+
+    Args:
+        structures: of the masks of each of N photographs.
+
+    Returns:
+        float64 [N], of sum 1.
     """
     counts = Counter(name for names in structures for name in names)
     rarity = [float(np.mean([1 / counts[name] for name in names])) for names in structures if names]

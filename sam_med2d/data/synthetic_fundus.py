@@ -29,8 +29,17 @@ def synthetic_fundus(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Draw one eye.
 
-    Returns an RGB uint8 picture [H,W,3] and {structure: bool mask [H,W]}. A mask holds the pixels that the
-    structure covers by half or more. The dictionary has no empty masks: a healthy eye has no lesion keys.
+    Args:
+        height, width: of the picture in pixels, MIN_SIDE to MAX_SIDE.
+        seed: decides everything.
+        lesions: whether there are any.
+
+    Returns:
+        The photograph, RGB uint8 [H, W, 3], and {structure: bool mask [H, W]}: the pixels that the structure covers by
+        half or more. There are no empty masks: a healthy eye has no lesion keys.
+
+    Raises:
+        ValueError: a side is out of range.
     """
     frame = make_frame(height, width)
     eye_rng, tree_rng, lesion_rng, colour_rng, noise_rng = np.random.default_rng(seed).spawn(5)

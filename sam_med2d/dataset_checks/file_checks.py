@@ -10,7 +10,6 @@ import numpy as np
 
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
-from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
@@ -96,7 +95,7 @@ def _read_masks(
     for path, structure in photograph.masks:
         try:
             mask = _regular(path, read_mask)
-            check_size(Record(photograph.image, ()), MaskRef(path, path.name, structure), mask.shape, size)
+            check_size(path, mask.shape, photograph.image, size)
             masks[path] = structure, mask
         except DataError as error:
             findings.append(_fault(path, error))

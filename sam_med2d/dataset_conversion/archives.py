@@ -49,7 +49,14 @@ def unpacked(source: Path, scratch: Path) -> Tree:
 
     A file's name in the tree begins with its archive's path without the suffix. An archive beside a folder of its
     name is taken for unpacked; one that was wholly unpacked before, of the same size and time, is not again. A .json
-    stands for itself and the files in its folder. Raises DataError that names the archive and the member.
+    stands for itself and the files in its folder.
+
+    Args:
+        source: a folder, an archive or a .json file.
+        scratch: a folder for what is unpacked; made where it is missing.
+
+    Raises:
+        DataError: names an archive that cannot be unpacked, and its member.
     """
     if source.suffix.lower() == ".json" and source.is_file():
         tree = Tree(source.parent)

@@ -32,10 +32,13 @@ StructureMasks = list[tuple[str, np.ndarray]]  # structures and their masks, uin
 class Options:
     """What happens to the pixels.
 
-    fov_crop: cut to the field of view. max_side: longer side in pixels, 0 keeps the size. instances: each
-    8-connected component is a mask. min_area: components (with instances) and masks of fewer pixels are left out.
-    tile, overlap: windows of this side and overlap, in pixels, 0 for whole photographs. keep_empty: also tiles
-    without any mask. link: symbolic links to photographs that need no change.
+    fov_crop: cut to the field of view.
+    max_side: longer side in pixels, 0 keeps the size.
+    instances: each 8-connected component is a mask.
+    min_area: components (with instances) and masks of fewer pixels are left out.
+    tile, overlap: windows of this side and overlap, in pixels, 0 for whole photographs.
+    keep_empty: also tiles without any mask.
+    link: symbolic links to photographs that need no change.
     """
 
     fov_crop: bool = False
@@ -50,10 +53,14 @@ class Options:
 
 @dataclass(slots=True)
 class LabelledImage:
-    """A photograph on its way: RGB uint8 pixels, masks, and where it lies in its file.
+    """A photograph on its way.
 
-    window: the part of the original photograph. unchanged: whether the file itself shows just this. components:
-    8-connected ones of each structure before and after resizing.
+    name: begins the names of its files.
+    pixels: RGB uint8 [H, W, 3].
+    masks: of its structures.
+    window: the part of the original photograph, in its pixels.
+    unchanged: whether the file itself shows just this.
+    components: number of 8-connected ones of each structure before and after resizing.
     """
 
     name: str
@@ -65,9 +72,20 @@ class LabelledImage:
 
 
 def convert(sample: Sample, options: Options, out: Path) -> list[dict[str, Any]]:
-    """Write a sample's files below `out`; one row for the photograph, or for each of its tiles.
+    """Write a sample's files below `out`.
 
-    Raises DataError that names a file that cannot be used.
+    Args:
+        sample: the photograph and its masks.
+        options: what happens to the pixels.
+        out: folder of the data set, with images/ and masks/.
+
+    Returns:
+        A row for the photograph, or for each of its tiles: image and masks (paths from `out`), structures, absent,
+        size and original [width, height], window [x0, y0, x1, y1], and lost, number of masks left out by structure;
+        in the first row components, [before, after] resizing by structure.
+
+    Raises:
+        DataError: names a file that cannot be used.
     """
     picture, height, width = _read(sample, options)
     cut = Counter(structure for structure, mask in picture.masks if not mask.any())

@@ -18,9 +18,11 @@ SPLIT_WORDS = {
 
 @dataclass(slots=True)
 class Offer:
-    """Samples found in a source, what is missing, and what a person should know.
+    """Samples found in a source.
 
-    problems: a sentence for each photograph or mask without the other. notes: other sentences.
+    samples: the photographs with their masks.
+    problems: a sentence for each photograph or mask without the other.
+    notes: what else a person should know.
     """
 
     samples: list[Sample]
@@ -30,13 +32,18 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """One row of the table.
+    """A public data set, or a format.
 
-    where: how a person gets it. layout: its official tree, a path a line, for people. counts: photographs expected
-    for each split, "" where there is no official one. observers: who drew the masks; the first is the default.
-    threshold: default for soft masks, None where there are none. has_instances: its own objects are the instances,
-    which Choice.options["instances"] asks for. flags: those of a generic source, as
-    {flag: keywords of add_argument}; their values come in Choice.options.
+    name, title: for the command line and for people.
+    layout: its official tree, a path a line, for people.
+    find: what a source in that layout holds.
+    citation, terms, where: of a public set: what to cite, its terms of use, how a person gets it.
+    structures: that have masks.
+    counts: photographs expected for each split, "" where there is no official one.
+    observers: who drew the masks; the first is the default.
+    threshold: default for soft masks, None where there are none.
+    has_instances: its own objects are the instances, for which Choice.options["instances"] is set.
+    flags: those of a format, {flag: keywords of add_argument}; their values come in Choice.options.
     """
 
     name: str
@@ -56,10 +63,13 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Where a structure's masks lie: a pattern with the same groups as the photographs' (see Tree.match).
+    """Where a structure's masks lie.
 
+    structure: what they show.
+    pattern: of their paths, with the same groups as the photographs' (see Tree.match).
+    decode: how they are read.
     missing: what it means when a photograph has none: "problem", "absent" (looked for, not there) or "unknown" (not
-    annotated).
+        annotated).
     """
 
     structure: str
@@ -81,8 +91,16 @@ def collect(
 ) -> Offer:
     """Samples of the photographs that match a pattern, with the masks that have the same `keys`.
 
-    field_of_view: pattern of its mask files. name, patient, split: these of a photograph, from its match. Raises
-    DataError where two files have the same keys.
+    Args:
+        tree: the source.
+        photographs: pattern of their paths.
+        masks: of each structure.
+        keys: named groups of the patterns that tell photographs apart.
+        field_of_view: pattern of its mask files, "" for none.
+        name, patient, split: these of a photograph, from its match.
+
+    Raises:
+        DataError: two files have the same keys.
     """
     pictures = tree.unique(photographs, *keys)
     files = [(kind, tree.unique(kind.pattern, *keys)) for kind in masks]

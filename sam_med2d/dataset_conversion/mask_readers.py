@@ -15,10 +15,12 @@ from sam_med2d.errors import DataError
 class White:
     """Grey values from a share of white on: 255 is white, or 1 where no value is higher, or 65535 with 16 bits.
 
-    A file of black and one other value has that for its white. share: 0.5 for a drawn mask; with `soft` the file's
-    values are shares of experts who agree, and >= counts. Colours, those of a palette too, are read by their
+    A file of black and one other value has that for its white. Colours, those of a palette too, are read by their
     brightest channel. Raises DataError where white and black have no majority, or where nothing is white and not all
     black (a map of several classes, a photograph), unless soft.
+
+    share: of white, from which on a pixel counts; 0.5 for a drawn mask.
+    soft: whether the file's values are shares of experts who agree.
     """
 
     share: float = 0.5
@@ -94,7 +96,14 @@ class Outline:
 
 
 def read_points(path: Path) -> np.ndarray:
-    """The numbers of a text file, two a line, float64 [n, 2]. Raises DataError unless there are three lines or more."""
+    """The numbers of a text file, two a line.
+
+    Returns:
+        float64 [n, 2], n from 3.
+
+    Raises:
+        DataError: names a file that is not of this kind.
+    """
     numbers = re.findall(r"[-+.\deE]+", read_bytes(path).decode("ascii", errors="replace"))
     try:
         points = np.array(numbers, np.float64).reshape(-1, 2)
@@ -106,7 +115,15 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def fill(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Union of polygons, points x, y in pixels [n, 2], as bool [height, width]; to 1/16 of a pixel."""
+    """Union of polygons with their outlines, to 1/16 of a pixel; (0, 0) is the middle of the top-left pixel.
+
+    Args:
+        polygons: points x, y in pixels, float [n, 2].
+        size: (height, width).
+
+    Returns:
+        bool [height, width].
+    """
     canvas = np.zeros(size, np.uint8)
     for polygon in polygons:
         cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 1, lineType=cv2.LINE_8, shift=4)

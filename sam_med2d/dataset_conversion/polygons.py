@@ -7,9 +7,14 @@ import numpy as np
 
 
 def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Union of polygons, points x, y [n, 2], as bool [height, width]: the pixels whose middle lies inside.
+    """Union of polygons: the pixels whose middle lies inside, by the even-odd rule.
 
-    Inside is by the even-odd rule. Polygons may leave the picture; what is outside is cut off.
+    Args:
+        polygons: points x, y, float [n, 2]; they may leave the picture, what is outside is cut off.
+        size: (height, width).
+
+    Returns:
+        bool [height, width].
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
@@ -34,9 +39,15 @@ def _one(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Polygons, points x, y int [n, 2], that follow the pixels' sides: `rasterize` gives the mask [H, W] back exactly.
+    """Polygons that follow the pixels' sides, one for each 8-connected component; `rasterize` gives the mask back.
 
-    One for each 8-connected component; a hole is joined to its outer side by a line there and back.
+    A hole is joined to its component's outer side by a line there and back.
+
+    Args:
+        mask: bool or uint8 {0, 1} [H, W].
+
+    Returns:
+        Points x, y, int [n, 2], of each polygon.
     """
     # Twice as large, no component is thinner than two pixels, and pixels of its border tell left sides from right.
     large = np.repeat(np.repeat(mask.astype(np.uint8), 2, axis=0), 2, axis=1)

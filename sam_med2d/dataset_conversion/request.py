@@ -1,4 +1,4 @@
-"""What is asked of a conversion: the data set, its files, its splits."""
+"""What the command line requests of a conversion: the data set, its files, its splits."""
 
 import argparse
 import difflib
@@ -56,7 +56,17 @@ def _attribute(flag: str) -> str:
 
 
 def offer_of(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) -> Offer:
-    """What a source offers. Raises DataError for another data set, and for missing files unless leave_out."""
+    """What a source offers.
+
+    Args:
+        data_set: what the source should be.
+        tree: its files.
+        choice: among observers, thresholds and flags.
+        leave_out: whether missing files are let through.
+
+    Raises:
+        DataError: it is another data set, or files are missing.
+    """
     offer = data_set.find(tree, choice)
     if not any(sample.masks for sample in offer.samples):
         raise DataError(
@@ -83,7 +93,12 @@ def _mask_names(sample: Sample) -> set[str]:
 
 
 def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[list[str], str]:
-    """A split for each sample, and how it came about in words."""
+    """A split for each sample, and in words how it came about.
+
+    Raises:
+        UsageError: --split or --val cannot be used.
+        DataError: there is an official val, and --val asks for one.
+    """
     drawn = f"by {args.by}, seed {args.seed}"
     official = [sample.split for sample in samples]
     if args.split or not any(official):

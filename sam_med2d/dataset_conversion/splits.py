@@ -12,7 +12,8 @@ from sam_med2d.errors import DataError
 def parse_shares(text: str) -> dict[str, float]:
     """ "70/10/20" -> shares of train, val and test that add up to 1; "80/20" is train and test.
 
-    Raises ValueError that names the text.
+    Raises:
+        ValueError: the text is no split.
     """
     try:
         parts = [float(part) for part in text.split("/")]
@@ -26,10 +27,16 @@ def parse_shares(text: str) -> dict[str, float]:
 
 
 def divide(samples: Sequence[Sample], shares: dict[str, float], *, by: str, seed: int) -> list[str]:
-    """A split for each sample: shares of each kind of photograph (its source and structures), drawn by seed.
+    """A split for each sample, drawn from each kind of photograph (its source and structures).
 
-    by: "patient" keeps a patient's photographs together, "image" does not. Shares are met as closely as whole
-    patients allow; a split with a share gets at least one patient where there are enough.
+    Shares are met as closely as whole patients allow; a split with a share gets at least one patient where there are
+    enough.
+
+    Args:
+        samples: the photographs.
+        shares: of each split, adding up to 1.
+        by: "patient" keeps a patient's photographs together, "image" does not.
+        seed: of the drawing.
     """
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):
@@ -53,7 +60,11 @@ def divide(samples: Sequence[Sample], shares: dict[str, float], *, by: str, seed
 
 
 def carve(samples: Sequence[Sample], splits: Sequence[str], share: float, *, by: str, seed: int) -> list[str]:
-    """The splits, with a share of the training photographs moved to val. Raises DataError where val has its own."""
+    """The splits, with a share of the training photographs moved to val; arguments as for `divide`.
+
+    Raises:
+        DataError: there is an official val.
+    """
     if "val" in splits:
         raise DataError("--val: this data set has an official validation part; leave the flag out")
     training = [i for i, split in enumerate(splits) if split == "train"]

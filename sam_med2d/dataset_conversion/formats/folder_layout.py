@@ -29,8 +29,12 @@ JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 class PictureFile:
     """A picture file, and the photograph that it is or belongs to.
 
-    name: path in the source. place: words of its folders. label: file name of the photograph without its suffix.
-    split: "train", "val", "test" or "". structure: what a mask shows, "" where nothing says so.
+    name: path in the source.
+    path: on the disk.
+    place: words of its folders.
+    label: file name of the photograph without its suffix.
+    split: "train", "val", "test" or "".
+    structure: what a mask shows, "" where nothing says so.
     """
 
     name: str
@@ -82,8 +86,14 @@ def _meaning(folder: str) -> tuple[str, str]:
 def locate_photographs(tree: Tree, names: Sequence[str]) -> list[PictureFile]:
     """Photographs: in folders called images or the like, else in the topmost folder that is not one of masks.
 
-    Of pictures in one folder, `<other>_<word>.png` is a mask of `<other>`. Raises DataError where several folders
-    could hold them.
+    Of pictures in one folder, `<other>_<word>.png` is a mask of `<other>`.
+
+    Args:
+        tree: the source.
+        names: of the pictures in it.
+
+    Raises:
+        DataError: several folders could hold them.
     """
     below: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in names:

@@ -60,8 +60,13 @@ class Pairs:
 def find_pairs(tree: Tree, choice: Choice, *, named: bool) -> Pairs:
     """Photographs and their masks, by the patterns given in --images and --mask, or by their names.
 
-    named: whether each --mask names its structure. Raises DataError for patterns that cannot work and for
-    photographs that are not told apart.
+    Args:
+        tree: the source.
+        choice: holds the patterns.
+        named: whether each --mask names its structure.
+
+    Raises:
+        DataError: a pattern cannot work, or photographs are not told apart.
     """
     images, masks = choice.options.get("images"), choice.options.get("mask") or []
     names = [name for name in tree.files if is_picture(name)]
