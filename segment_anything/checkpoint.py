@@ -319,10 +319,10 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     Returns:
         32 hexadecimal digits.
     """
-    return digest(_parts(tensors))
+    return digest(_described(tensors))
 
 
-def _parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
+def _described(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
     """The description and the values of each tensor, one after the other."""
     for name, tensor in tensors.items():
         yield f"{name} {tensor.dtype} {list(tensor.shape)}".encode()

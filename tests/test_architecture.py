@@ -173,3 +173,13 @@ def test_tests_share_helpers_alone():
     for path in (path for path in FILES if path.relative_to(ROOT).parts[0] == "tests"):
         wrong += [f"{path}: {n}" for n in ours(path) if within(n, "tests") and n != "tests" and not within(n, HELPERS)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_module_defines_each_function_and_class_once():
+    """A second definition of a name silently replaces the first one, also for the code above it."""
+    wrong = []
+    for path in FILES:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+        wrong += [f"{path}: {name}" for name in sorted(set(names)) if names.count(name) > 1]
+    assert not wrong, "\n".join(wrong)
