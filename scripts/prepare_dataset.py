@@ -22,7 +22,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.dataset_conversion.archives import unpacked
-from sam_med2d.dataset_conversion.build import Unfinished, build, refuse_output
+from sam_med2d.dataset_conversion.build import DatasetInProgress, build, refuse_output
 from sam_med2d.dataset_conversion.conversion_report import describe_sources, summary
 from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.formats import FORMATS
@@ -118,7 +118,7 @@ def prepare(args: argparse.Namespace) -> int:
     data_set = find_data_set(args.name)
     choice = choice_of(args, data_set)
     refuse_output(args.out, args.source, overwrite=args.overwrite)
-    unfinished = Unfinished(args.out)
+    unfinished = DatasetInProgress(args.out)
     try:
         tree = unpacked(args.source, unfinished.scratch)
         if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):

@@ -6,7 +6,6 @@ same command goes on with it: a photograph whose files and options have not chan
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,8 @@ from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.convert_sample import Options, convert
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError, raise_problems
-from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.process_pool import in_processes
+from sam_med2d.runtime.run_store import RunStore
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.digest import digest
 
@@ -35,7 +34,16 @@ Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
 
 @dataclass(slots=True)
 class Built:
-    """What was made: photographs of each split, masks and vanished masks of each structure, files left out."""
+    """What was made.
+
+    Attributes:
+        photographs: number of each split.
+        masks: number of each structure.
+        lost: masks of each structure without a pixel at the new size.
+        merged: parts of masks, of each structure, that the new size joined.
+        empty: masks of each structure that are empty in the source.
+        left_out: files that could not be used, with the reason.
+    """
 
     photographs: Counter[str]
     masks: Counter[str]
@@ -50,36 +58,54 @@ class Built:
         return {**{name: dict(sorted(getattr(self, name).items())) for name in counts}, "left_out": self.left_out}
 
 
-class Unfinished:
-    """The folder in which a data set is made."""
+class DatasetInProgress:
+    """The folder in which a data set is made.
+
+    Attributes:
+        out: where the finished data set goes.
+        folder: the folder in which it is made.
+        data: the data set, as far as it is made.
+        scratch: what archives held.
+        done: journal of the samples that are converted: their number, stamp and rows.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.parent / f".{out.name}.unfinished"
+        self._store = RunStore(out.parent / f".{out.name}.unfinished")
+        self.folder, self.done = self._store.folder, self._store.journal("done")
         self.data, self.scratch = self.folder / "data", self.folder / "unpacked"
-        self.done = Journal(self.folder / "done")
 
     def rows(self, stamps: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Numbers and rows of the samples that are done, as they are now."""
+        """The samples that are done, as they are now.
+
+        Args:
+            stamps: of all samples.
+
+        Returns:
+            Number and rows of each one whose stamp is the same.
+        """
         return ((number, value["rows"]) for number, value in self.done.values() if _is_current(stamps, number, value))
 
     def forget_others(self, stamps: Sequence[str]) -> None:
-        """Samples that were done otherwise are not done: their files are about to be written over."""
+        """Samples that were done otherwise are not done: their files are about to be written over.
+
+        Args:
+            stamps: of all samples, as they are now.
+        """
         self.done.keep(partial(_is_current, stamps))
 
     def drop_if_nothing_is_done(self) -> None:
         """Remove the folder unless it holds work."""
-        if not any(True for _ in self.done.entries()):
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.done.is_empty:
+            self._store.remove()
 
     def finish(self) -> None:
         """Put the data in place of `out`, which is removed if it is there."""
         os.sync()
-        old = self.folder / "old"
         if self.out.exists():
-            self.out.rename(old)
+            self.out.rename(self.folder / "old")
         self.data.rename(self.out)
-        shutil.rmtree(self.folder)
+        self._store.remove()
 
 
 def _is_current(stamps: Sequence[str], number: int, value: dict[str, Any]) -> bool:
@@ -88,7 +114,16 @@ def _is_current(stamps: Sequence[str], number: int, value: dict[str, Any]) -> bo
 
 
 def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:
-    """Raise DataError where `out` cannot be made without loss."""
+    """Refuse a folder that cannot be made without loss.
+
+    Args:
+        out: where the data set goes.
+        source: what it is made of.
+        overwrite: whether an earlier data set may be replaced.
+
+    Raises:
+        DataError: says why it cannot be, and what to do.
+    """
     if out.name in ("", "..") or out.is_mount():
         raise DataError(f"{out} cannot be replaced as a whole: give a folder in it, such as {out / 'data'}")
     inside, around = out.resolve().is_relative_to(source.resolve()), source.resolve().is_relative_to(out.resolve())
@@ -106,15 +141,28 @@ def build(
     samples: Sequence[Sample],
     splits: Sequence[str],
     options: Options,
-    unfinished: Unfinished,
+    unfinished: DatasetInProgress,
     *,
     about: dict[str, Any],
     workers: int,
     leave_out: bool,
 ) -> Built:
-    """Convert the samples and write the data set. Raises DataError that lists the files that cannot be used.
+    """Convert the samples and write the data set.
 
-    about: goes into the record; holds "name". leave_out: make it without those files, and list them.
+    Args:
+        samples: photographs with their masks.
+        splits: split of each sample.
+        options: how they are converted.
+        unfinished: where the data set is made; what is done there already is kept.
+        about: goes into the record; holds "name".
+        workers: processes that convert.
+        leave_out: make the data set without files that cannot be used, and list them.
+
+    Returns:
+        What was made.
+
+    Raises:
+        DataError: lists the files that cannot be used, unless they are left out.
     """
     (unfinished.data / "images").mkdir(parents=True, exist_ok=True)
     (unfinished.data / "masks").mkdir(exist_ok=True)
@@ -135,7 +183,7 @@ def build(
     rows = ((samples[number], splits[number], row) for number, found in unfinished.rows(stamps) for row in found)
     built = _write_maps(rows, unfinished.data, about["name"])
     built.left_out = problems
-    _drop_strangers(unfinished, stamps)
+    _remove_unknown(unfinished, stamps)
     record = {**about, "options": asdict(options), **built.as_record()}
     (unfinished.data / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     unfinished.finish()
@@ -209,7 +257,7 @@ def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> Non
     built.empty += Counter(set(row["absent"]) - set(sample.absent))
 
 
-def _drop_strangers(unfinished: Unfinished, stamps: Sequence[str]) -> None:
+def _remove_unknown(unfinished: DatasetInProgress, stamps: Sequence[str]) -> None:
     """Remove files of an earlier, interrupted run that this one did not write."""
     known = {name for _, rows in unfinished.rows(stamps) for row in rows for name in (row["image"], *row["masks"])}
     for folder in ("images", "masks"):

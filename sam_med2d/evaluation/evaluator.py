@@ -25,13 +25,13 @@ from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
-from sam_med2d.evaluation.unfinished_run import Unfinished
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
-from sam_med2d.runtime.journal import Journal, differences
+from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.reproducibility import record
+from sam_med2d.runtime.run_store import RunStore, refuse_other_settings
 from sam_med2d.visualization import overlays
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
@@ -58,7 +58,8 @@ class Evaluator:
     ) -> None:
         self.refinement = refinement
         self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
-        self.out, self.work = out, Unfinished(out)
+        self.out, self.store = out, RunStore(out / "unfinished")
+        self.checked, self.cases = self.store.journal("checked"), self.store.journal("cases")
         self.workers = cpu_workers(args.num_workers, here=processes.here)
         self.unreadable: dict[int, dict[str, str]] = {}
         self.prompts: Prompts | None = None
@@ -79,13 +80,13 @@ class Evaluator:
             self._check()
         except DataError:
             self.processes.wait()
-            if self.processes.first and not self.work.has_cases:
-                self.work.end()
+            if self.processes.first and self.cases.is_empty:
+                self.store.remove()
             raise
         self._predict()
         if self.processes.first:
             self._report()
-            self.work.end()
+            self.store.remove()
         self.processes.wait()
         return 1 if self.unreadable else 0
 
@@ -99,11 +100,12 @@ class Evaluator:
         settings, summary = self._settings(), self.out / "summary.json"
         code = None
         if self.processes.first:
-            if self.work.has_cases and not self.args.resume:
+            if not self.cases.is_empty and not self.args.resume:
                 raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
-            if self.args.resume and self.work.exists:
-                _refuse_other(self.out, self.work.settings(), settings)
-                done = [len(lines.numbers()) for lines in (self.work.checked, self.work.cases)]
+            if self.args.resume and (old := self.store.settings()) is not None:
+                _refuse_other(self.out, old, settings)
+                self.store.tidy(*(self.out / folder for mode in self.modes for folder in _folders(mode)))
+                done = [len(journal.numbers()) for journal in (self.checked, self.cases)]
                 logger.info(f"going on with {self.out}: {done[0]} images are checked, {done[1]} done")
             elif self.args.resume and summary.is_file():
                 old = json.loads(summary.read_text(encoding="utf-8"))
@@ -112,7 +114,8 @@ class Evaluator:
                 code = 1 if old["failed"] else 0
             else:
                 summary.unlink(missing_ok=True)  # of an earlier run
-                self.work.begin(settings)
+                self.store.remove()
+                self.store.begin(settings)
         return self.processes.gather(code)[0]
 
     def _settings(self) -> dict[str, Any]:
@@ -148,12 +151,12 @@ class Evaluator:
 
     def _check(self) -> None:
         """Read every file once: unusable data ends the run, unreadable files are left out; prompts are written."""
-        todo = self._share_of_the_rest(self.work.checked, range(len(self.records)))
+        todo = self._share_of_the_rest(self.checked, range(len(self.records)))
         dataset = self._dataset([self.records[number] for number in todo])
         openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
         loader = make_loader(openings, num_workers=self.workers, join=itemgetter(0))
         problems: list[str] = []
-        with self.work.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
+        with self.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
                 found = [*checked.problems, *self._missing_prompts(checked.prompts)]
                 if found:
@@ -162,15 +165,15 @@ class Evaluator:
                     lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
-        self.unreadable = {number: u for number, entry in self.work.checked.values() if (u := entry["unreadable"])}
+        self.unreadable = {number: u for number, entry in self.checked.values() if (u := entry["unreadable"])}
         if problems or not any(self._readable(number) for number in range(len(self.records))):
             raise_problems([*(why for files in self.unreadable.values() for why in files.values()), *problems])
-        self._refuse_incomplete(self.work.checked, range(len(self.records)))
+        self._refuse_incomplete(self.checked, range(len(self.records)))
         for line in self._failures() if self.processes.first else ():
             logger.error(f"left out: {line}")
         if self.processes.first and self.prompts is None:
             path = Path(self.args.work_dir) / f"{self.model.image_size}_prompt.json"
-            write_prompts(path, (entry["prompts"] for _, entry in self.work.checked.values()))
+            write_prompts(path, (entry["prompts"] for _, entry in self.checked.values()))
             logger.info(f"prompts written to {path}")
         self.processes.wait()
 
@@ -189,7 +192,7 @@ class Evaluator:
         odd = [number for number in expected if found[number] != 1]
         if odd:
             raise UsageError(
-                f"{self.work.folder} has not one result for each of {len(odd)} photographs, such as "
+                f"{self.store.folder} has not one result for each of {len(odd)} photographs, such as "
                 f"{self.records[odd[0]].image}: does another run write there, or do the machines see different folders "
                 "under --work_dir? Remove it and start again."
             )
@@ -219,7 +222,7 @@ class Evaluator:
     def _predict(self) -> None:
         """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
         readable = [number for number in range(len(self.records)) if self._readable(number)]
-        todo = self._share_of_the_rest(self.work.cases, readable)
+        todo = self._share_of_the_rest(self.cases, readable)
         keep_fov = any(name in SOFT for name in self.args.metrics)
         by_name = any(mode.opening == STRUCTURE for mode in self.modes)
         names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
@@ -232,7 +235,7 @@ class Evaluator:
                 self._encode_nothing(size)
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
-        with self.work.cases.writer() as lines, self._bar(len(todo), "test") as bar:
+        with self.cases.writer() as lines, self._bar(len(todo), "test") as bar:
             for numbers, batch in zip(batches, loader, strict=True):
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
                 how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
@@ -278,18 +281,18 @@ class Evaluator:
 
     def _save(self, row: CaseRow, mask: np.ndarray, probability: np.ndarray) -> None:
         """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
-        folder = next(mode.folder for mode in self.modes if mode.name == row.prompt)
+        masks, probabilities = next(_folders(mode) for mode in self.modes if mode.name == row.prompt)
         name = saved_name(row.mask)
         if self.args.save_pred:
-            overlays.write_picture(self.out / folder / name, mask.astype(np.uint8) * 255)
+            overlays.write_picture(self.out / masks / name, mask.astype(np.uint8) * 255)
         if self.args.save_prob:
-            overlays.write_picture(self.out / f"{folder}_prob" / name, np.rint(probability * 65535).astype(np.uint16))
+            overlays.write_picture(self.out / probabilities / name, np.rint(probability * 65535).astype(np.uint16))
 
     # --- results ----------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
-        self._refuse_incomplete(self.work.cases, (n for n in range(len(self.records)) if self._readable(n)))
+        self._refuse_incomplete(self.cases, (n for n in range(len(self.records)) if self._readable(n)))
         running = RunningSummary([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._summarised_rows(running))
         summary = running.summary() | {
@@ -323,7 +326,7 @@ class Evaluator:
 
     def _summarised_rows(self, running: RunningSummary) -> Iterator[CaseRow]:
         """All rows, in the order of the data; the summary takes them in on the way."""
-        for number, entries in self.work.cases.values():
+        for number, entries in self.cases.values():
             if not entries:  # nothing in the photograph can be asked for
                 continue
             rows = [CaseRow.from_columns(entry) for entry in entries]
@@ -364,5 +367,9 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
 
 def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise UsageError that names what differs between a run and its continuation."""
-    if differing := differences(old, new):
-        raise UsageError(f"--resume: {out} was computed with other {', '.join(differing)}: give another --run_name.")
+    refuse_other_settings(old, new, what=f"--resume: {out} was computed with", cure="give another --run_name")
+
+
+def _folders(mode: Mode) -> tuple[str, str]:
+    """Where masks and probabilities of a mode are saved, below the run's folder."""
+    return mode.folder, f"{mode.folder}_prob"

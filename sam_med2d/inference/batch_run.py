@@ -24,7 +24,6 @@ from sam_med2d.inference.prompt_sources import Prompts
 from sam_med2d.inference.result_files import FAILED, Outputs
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
-from sam_med2d.runtime.journal import differences
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Frame, to_tensor
@@ -118,14 +117,11 @@ class Run:
     def _begin(self) -> list[Photograph]:
         """This process's share of what is not done. Raises UsageError where --out holds masks of other settings."""
         if self.processes.first:
-            if old := self.outputs.settings():
-                if differing := differences(old, self.settings):
-                    raise UsageError(
-                        f"--out {self.args.out} holds results with other {', '.join(differing)}: give another folder, "
-                        "or remove it."
-                    )
+            store, what = self.outputs.store, f"--out {self.args.out} holds results with"
+            if store.settings() is not None:
+                store.refuse_other(self.settings, what=what, cure="give another folder, or remove it")
                 self.outputs.tidy()
-            self.outputs.begin(self.settings)
+            store.begin(self.settings)
         self.processes.wait()
         rest = [photograph for photograph in self.photographs if not self.outputs.is_done(photograph)]
         if self.processes.first and len(rest) < len(self.photographs):

@@ -14,10 +14,11 @@ from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction
 from sam_med2d.inference.prompt_sources import Prompt, Prompts
+from sam_med2d.runtime.run_store import RunStore
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.preprocessing import Frame
-from segment_anything.utils.atomic import atomic_path, write_text
+from segment_anything.utils.atomic import atomic_path
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
@@ -34,35 +35,19 @@ class Outputs:
 
     def __init__(self, out: Path, *, overlays: bool) -> None:
         self.out, self.overlays = out, overlays
-        self._settings = out / STATE / "settings.json"
-
-    # --- what is there already ------------------------------------------------------------------------------------
-
-    def settings(self) -> dict[str, Any] | None:
-        """What decided the masks that are there; None before the first run."""
-        return json.loads(self._settings.read_text(encoding="utf-8")) if self._settings.is_file() else None
-
-    def begin(self, settings: dict[str, Any]) -> None:
-        """Write down what decides the masks of this run."""
-        write_text(self._settings, json.dumps(settings, indent=1) + "\n")
+        self.store = RunStore(out / STATE)
 
     def tidy(self) -> None:
         """Remove the temporary files of a run that was killed. Only while no other process writes."""
-        for folder in (MASKS, OVERLAYS, STATE):
-            for left in (self.out / folder).rglob(".*.*"):
-                if left.is_file():
-                    left.unlink(missing_ok=True)
+        self.store.tidy(self.out / MASKS, self.out / OVERLAYS)
 
     def is_done(self, photograph: Photograph) -> bool:
         """Whether the photograph's results are there, of the file as it is now."""
         try:
-            entry = json.loads(self._place(photograph).read_text(encoding="utf-8"))
+            entry = self.store.read(DONE, photograph.name)
             return entry["file"] == _identity(photograph) and not entry["failed"]
         except (OSError, ValueError, KeyError):
             return False
-
-    def _place(self, photograph: Photograph) -> Path:
-        return self.out / STATE / DONE / f"{photograph.name}.json"
 
     # --- one photograph -------------------------------------------------------------------------------------------
 
@@ -117,7 +102,7 @@ class Outputs:
         failed: bool = False,
     ) -> None:
         entry = {"file": _identity(photograph), "failed": failed, "size": size, "rows": rows, "rles": rles}
-        write_text(self._place(photograph), json.dumps(entry) + "\n")
+        self.store.write(DONE, photograph.name, entry)
 
     # --- all of them ----------------------------------------------------------------------------------------------
 
@@ -139,7 +124,7 @@ class Outputs:
 
     def _entries(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Photograph, dict[str, Any]]]:
         for photograph in photographs:
-            yield photograph, json.loads(self._place(photograph).read_text(encoding="utf-8"))
+            yield photograph, self.store.read(DONE, photograph.name)
 
     def _write_coco(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> None:
         """Photographs that failed are left out; empty masks are no annotation."""

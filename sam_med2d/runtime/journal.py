@@ -1,4 +1,4 @@
-"""Journal of JSON that several processes append to, so that a run can go on where it was interrupted."""
+"""Lines of JSON that several processes append to, so that a run can go on where it was interrupted."""
 
 import heapq
 import json
@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from segment_anything.utils.atomic import write_text
 
@@ -18,7 +18,17 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
+        """The journal in a folder, which need not exist yet.
+
+        Args:
+            folder: of its files, *.jsonl.
+        """
         self.folder = folder
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no whole line."""
+        return next(self.entries(), None) is None
 
     def numbers(self) -> set[int]:
         """Numbers of all whole lines."""
@@ -30,13 +40,17 @@ class Journal:
             yield from _whole_lines(path)
 
     def values(self) -> Iterator[tuple[int, Any]]:
-        """All numbers and values in ascending order of the numbers, read as they are asked for."""
+        """All numbers and values in ascending order of the numbers, each read when it is needed."""
         files = [_whole_lines(path) for path in self._paths()]
         for number, line in heapq.merge(*files, key=lambda entry: entry[0]):
             yield number, json.loads(line)[1]
 
     def keep(self, wanted: Callable[[int, Any], bool]) -> None:
-        """Remove the lines of which `wanted`, of number and value, is not true; while no process writes."""
+        """Remove some lines; only while no process writes.
+
+        Args:
+            wanted: of number and value, whether the line stays.
+        """
         for path in self._paths():
             lines = [line for _, line in _whole_lines(path)]
             kept = [line for line in lines if wanted(*json.loads(line))]
@@ -44,11 +58,12 @@ class Journal:
                 write_text(path, b"".join(kept).decode())
 
     def writer(self) -> "JournalWriter":
-        """A new file to write to."""
+        """A new file to append to, for one process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return JournalWriter(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
 
     def _paths(self) -> list[Path]:
+        """The files of all processes."""
         return sorted(self.folder.glob("*.jsonl"))
 
 
@@ -58,14 +73,22 @@ class JournalWriter:
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor, self._path = descriptor, path
 
-    def __enter__(self) -> "JournalWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     def add(self, number: int, value: Any) -> None:
-        """Append a value; the system has it when this returns. Raises OSError that names the file."""
+        """Append a value; the system has it when this returns.
+
+        Args:
+            number: not below those of this writer's earlier lines.
+            value: JSON value.
+
+        Raises:
+            OSError: it could not be written; names the file.
+        """
         line = f"{json.dumps([number, value])}\n".encode()
         try:
             while line:
@@ -80,13 +103,3 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         for line in file:
             if line.endswith(b"\n"):
                 yield int(line[1 : line.index(b",")]), line
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the settings of a run and of its continuation, each with both values.
-
-    A switch that is newer than the run was off in it.
-    """
-    new = json.loads(json.dumps(new))
-    known = {name: old.get(name, False if isinstance(new[name], bool) else None) for name in new}
-    return [f"{name} ({known[name]} there, {new[name]} now)" for name in new if known[name] != new[name]]

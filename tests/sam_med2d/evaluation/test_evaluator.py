@@ -179,6 +179,20 @@ def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data,
     assert run(checkpoint, data, "cut", "--resume") == 0 and len(done) == 8  # there is nothing left to do
 
 
+def test_what_a_killed_run_was_writing_is_tidied(checkpoint, data, tmp_path, monkeypatch):
+    def interrupted(self, cases):
+        raise KeyboardInterrupt
+
+    flags = ("--prompts", "box", "--save_pred")
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
+        assert run(checkpoint, data, "out", *flags) == 130
+    masks = sorted((tmp_path / "out/boxes_prompt").iterdir())
+    (tmp_path / "out/boxes_prompt/.data_0_vessel_000.x1y2.png").write_bytes(b"half a picture")
+    assert run(checkpoint, data, "out", *flags, "--resume") == 0
+    assert sorted((tmp_path / "out/boxes_prompt").iterdir()) == masks != []
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data, tmp_path):
     assert run(checkpoint, data, "whole", "--metrics", "dice", "iou", "hd95", "vcdr") == 0

@@ -5,8 +5,7 @@ import os
 
 import pytest
 
-from sam_med2d.evaluation.unfinished_run import Unfinished
-from sam_med2d.runtime.journal import Journal, differences
+from sam_med2d.runtime.journal import Journal
 
 
 def test_lines_of_several_writers_come_in_order(tmp_path):
@@ -52,24 +51,3 @@ def test_a_full_disk_is_named_and_keeps_what_was_written(tmp_path, monkeypatch):
             writer.add(1, "long" * 20)
         monkeypatch.undo()
     assert list(journal.values()) == [(0, "short")]
-
-
-def test_an_unfinished_run_remembers_its_settings_until_it_ends(tmp_path):
-    work = Unfinished(tmp_path)
-    assert not work.has_cases
-    work.begin({"--seed": 3})
-    assert not work.has_cases and work.settings() == {"--seed": 3}
-    with work.cases.writer() as writer:
-        writer.add(0, [])
-    assert work.has_cases
-    work.begin({"--seed": 4})
-    assert not work.has_cases and work.settings() == {"--seed": 4}
-    work.end()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_switch_that_a_run_did_not_know_was_off_in_it():
-    old = {"--zoom": False, "--tiles": None}
-    assert not differences(old, old | {"--mirror": False})
-    assert differences(old, old | {"--mirror": True}) == ["--mirror (False there, True now)"]
-    assert differences({}, {"--point_num": 0}) == ["--point_num (None there, 0 now)"]
