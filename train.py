@@ -28,9 +28,9 @@ from sam_med2d.runtime.distributed import Processes, join_processes, leave_proce
 from sam_med2d.runtime.reproducibility import prepare_training, record
 from sam_med2d.runtime.run_folder import make_run_folder, resume_command
 from sam_med2d.training.data_splits import folders_of
-from sam_med2d.training.losses import LOSSES, TEACHERS
+from sam_med2d.training.losses import LOSSES
 from sam_med2d.training.optimizer import SCHEDULES
-from sam_med2d.training.step import ENCODER_MODES, UPDATES, select_trainable
+from sam_med2d.training.step import ENCODER_MODES, select_trainable
 from sam_med2d.training.trainer import Interrupted, Trainer
 from segment_anything.build_sam import MODEL_SPECS, build_sam
 from segment_anything.checkpoint import read_checkpoint
@@ -94,18 +94,12 @@ def _add_prompt_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks a round may give"
     )
-    group.add_argument(
-        "--teach", choices=TEACHERS, default="best", help="candidate that learns: of the best true or predicted IoU"
-    )
 
 
 def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--epochs", type=int, default=15, help="passes over the training images")
     group.add_argument("--batch_size", type=int, default=2, help="images in a step")
     group.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
-    group.add_argument(
-        "--update", choices=UPDATES, default="round", help="optimizer steps: one a round, or one a batch for all rounds"
-    )
     group.add_argument(
         "--loss",
         choices=LOSSES,

@@ -227,7 +227,7 @@ def dice_loss(logits: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
 
 def iou_loss(logits: Tensor, mask: Tensor, predicted: Tensor, eps: float = 1e-7) -> Tensor:
     """Squared error of the predicted IoU, the soft IoU of the batch being the truth."""
-    p = logits.detach().sigmoid()
+    p = logits.sigmoid()
     overlap = (p * mask).sum()
     return ((overlap + eps) / (p.sum() + mask.sum() - overlap + eps) - predicted).square().mean()
 

@@ -22,25 +22,20 @@ from sam_med2d.training.optimizer import (
     factor_adapters,
     make_optimizer,
 )
-from sam_med2d.training.step import (
-    StepPolicy,
-    objectives,
-    select_trainable,
-)
+from sam_med2d.training.step import StepPolicy, round_losses, select_trainable
 from segment_anything.modeling import Sam
 
 
 def fast_step(
     model: Sam, optimizer: torch.optim.Optimizer, batch: Batch, rounds: int, generator: torch.Generator
 ) -> None:
-    """A step of this project, as trainer.py makes it by default: an update for each round."""
+    """A step of this project, as trainer.py makes it: an update for each round."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    policy = StepPolicy(corrective_rounds=rounds, update="round")
+    policy = StepPolicy(corrective_rounds=rounds)
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
-    remaining = objectives(model, *inputs, policy=policy, clicks=policy.draw(generator), randomness=generator)
-    for _ in range(policy.updates):
-        objective, _ = next(remaining)
-        objective.backward()
+    click_policy = policy.draw(generator)
+    for loss in round_losses(model, *inputs, policy=policy, click_policy=click_policy, randomness=generator):
+        loss.total.backward()
         gradients = Gradients(parameters)
         gradients.clip(1.0)
         gradients.update(optimizer.step)

@@ -486,7 +486,7 @@ def read_step(last: Path) -> int:
     ("flags", "parts"),
     [
         ("--model_type vit_b", ["--model_type vit_b (was vit_t)"]),
-        ("--lr 0.5 --teach predicted", ["--lr 0.5 (was 0.0001)", "--teach predicted (was best)"]),
+        ("--lr 0.5 --loss bce", ["--lr 0.5 (was 0.0001)", "--loss bce (was focal)"]),
         ("--accumulate 2", ["--accumulate 2 (was 1)"]),
     ],
 )

@@ -1,13 +1,13 @@
 """Batches -> a prediction of each mask under each prompt mode. An image is encoded once for all modes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from sam_med2d.data.dataset import Batch
 from sam_med2d.data.records import MaskRef
-from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, click_rounds
 from sam_med2d.prompts.prompt_file import Prompts, stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points
 from segment_anything.modeling import Sam
@@ -89,6 +89,7 @@ def predict_batch(
     *,
     seed: int,
     refinement: Refinement = NO_REFINEMENT,
+    withhold_absent: bool = True,
 ) -> list[list[Prediction]]:
     """Predict each mask under each mode, from one encoding of each image.
 
@@ -102,6 +103,7 @@ def predict_batch(
         modes: what to predict.
         seed: of the corrective clicks.
         refinement: of each prediction at test time. Clicks are drawn before it.
+        withhold_absent: without it no prediction is `absent`, whatever the presence thresholds.
 
     Returns:
         Predictions of each of the N masks, in the order of the modes.
@@ -118,10 +120,11 @@ def predict_batch(
             points = _openings(prompts, refs, opening, model)
             streams = [stream(seed, ref.key, "clicks") for ref in refs]
             masks = batch.image_index[rows], batch.mask[rows]
-            rounds = run(model, embedding, *masks, points, policy, streams, features=features)
+            rounds = click_rounds(model, embedding, *masks, points, policy, streams, features=features)
             for number, result in enumerate(rounds, start=1):
                 if mode := wanted.get(number):
                     found = _predictions(model, refinement, batch, rows, mode, result)
+                    found = found if withhold_absent else (replace(prediction, absent=False) for prediction in found)
                     results.setdefault(mode.name, {}).update(zip(rows, found, strict=True))
     if STRUCTURE in results:
         results[STRUCTURE] = {i: results[STRUCTURE][first] for i, first in _structure_rows(model, batch).items()}

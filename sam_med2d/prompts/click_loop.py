@@ -70,12 +70,12 @@ class Round:
         return upsample(self.low_res, self.image_size)
 
 
-def run(
+def click_rounds(
     model: Sam,
     embedding: Tensor,
     image_index: Tensor,
     mask: Tensor,
-    opening: Points,
+    points: Points,
     policy: ClickPolicy,
     randomness: Randomness,
     *,
@@ -83,12 +83,23 @@ def run(
 ) -> Iterator[Round]:
     """Yield the rounds of one click sequence, lazily: a caller may run a backward pass between two of them.
 
-    embedding: [B, C, h, w]; image_index: int64 [N], the image of each mask, in order; mask: bool [N, 1, S, S], the
-    truth that corrective clicks are drawn from; opening: coords [N, P, 2] and labels [N, P]. Each later round
-    sees all clicks so far and, as mask prompt, the sigmoid of the previous round's chosen logits, without
-    gradient between rounds. features: [B, 16, S, S] for the detail head, see `Sam.features`.
+    Each later round sees all clicks so far and, as mask prompt, the probabilities of the last round's chosen candidate,
+    without gradient between rounds. Only the first round's gradient reaches embedding and features, as in SAM-Med2D.
+
+    Args:
+        model: The model that answers.
+        embedding: float [B, C, h, w].
+        image_index: int64 [N], the image of each mask, in order.
+        mask: bool [N, 1, S, S], the truth that corrective clicks are drawn from.
+        points: The first prompts, coords [N, P, 2] in model-frame pixels (x, y) and labels [N, P].
+        policy: How many rounds, and what each is given.
+        randomness: One random stream, or one for each mask.
+        features: float [B, 16, S, S] for the detail head, see `Sam.features`.
+
+    Yields:
+        What each round gave.
     """
-    points, mask_prompt = opening, None
+    mask_prompt = None
     for index in range(policy.rounds):
         coords, labels = (part[:, :0] for part in points) if index in policy.mask_only else points
         decoded = model.decode_points(
@@ -102,6 +113,7 @@ def run(
         )
         result = Round(decoded.logits, decoded.iou, points, model.image_size, decoded.presence)
         yield result
+        embedding, features = embedding.detach(), None if features is None else features.detach()
         mask_prompt = result.low_res.detach().sigmoid()
         if index + 1 < policy.rounds and index + 1 not in policy.mask_only:
             predicted = result.logits().detach()[:, 0] > 0

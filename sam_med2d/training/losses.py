@@ -13,11 +13,9 @@ from segment_anything.utils.upsampling import upsample
 
 FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
-EXPLORATION = 1 / 16
-REDUCTIONS = ("mask", "batch")
+RELAXATION = 1 / 16  # share of the masks that a random candidate learns
 LOSSES = {"focal": FOCAL_WEIGHT, "bce": 1.0, "area": 0.5}  # weight of the pixel loss beside the Dice loss
 SMALLEST_SHARE = 0.01  # of the pixels, that the "area" loss takes a mask to have
-TEACHERS = ("best", "predicted")
 
 
 def _sums(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,12 +69,18 @@ class _PixelAndDice(torch.autograd.Function):
 def segmentation_losses(
     logits: Tensor, mask: Tensor, *, smooth: float = 1.0, kind: str = "focal"
 ) -> tuple[Tensor, Tensor]:
-    """Pixel loss (mean over pixels) and Dice loss (1 - soft Dice) of each output.
+    """Pixel loss (mean over pixels) and Dice loss (1 - soft Dice) of each output; finite for any finite logit.
 
-    kind: "focal" is the focal loss (alpha 0.25, gamma 2), "bce" the binary cross entropy, which pulls harder at thin
-    structures, "area" the binary cross entropy per pixel of the mask, at least 1 % of all pixels: a small lesion then
-    pulls as hard as a disc. logits: [N, M, H, W]; mask: [N, 1, H, W], bool or {0, 1}. Returns two float32 [N, M];
-    finite for any finite logit.
+    Args:
+        logits: float [N, M, H, W].
+        mask: bool or {0, 1} [N, 1, H, W], the truth.
+        smooth: Added to the overlap and to the areas of the Dice loss.
+        kind: "focal" is the focal loss (alpha 0.25, gamma 2), "bce" the binary cross entropy, which pulls harder at
+            thin structures, "area" the binary cross entropy per pixel of the mask, at least 1 % of all pixels: a small
+            lesion then pulls as hard as a disc.
+
+    Returns:
+        The pixel loss and the Dice loss, float32 [N, M] each.
     """
     logits, mask = logits.float(), mask.float()
     pixel, dice = _PixelAndDice.apply(logits, mask, smooth, kind == "focal")
@@ -86,38 +90,35 @@ def segmentation_losses(
 
 
 def presence_loss(presence: Tensor, mask: Tensor, structure_label: Tensor) -> Tensor:
-    """Binary cross entropy of whether a structure is there, mean over the N masks; 0 for those that were clicked on.
+    """Binary cross entropy of whether a structure is there; 0 for masks that were boxed or clicked on.
 
-    presence: logits [N]; mask: [N, 1, S, S]; structure_label: int64 [N], -1 where no structure was asked for.
+    Args:
+        presence: float [N], logits.
+        mask: bool [N, 1, S, S]; an empty one is of a structure that is not there.
+        structure_label: int64 [N], -1 for masks without a structure prompt.
+
+    Returns:
+        Scalar, the mean over the N masks.
     """
     there = mask.flatten(1).any(1).float()
     each = F.binary_cross_entropy_with_logits(presence.float(), there, reduction="none")
     return (each * (structure_label >= 0)).mean()
 
 
-@torch.no_grad()
 def soft_iou(logits: Tensor, mask: Tensor, *, eps: float = 1e-7) -> Tensor:
-    """IoU of probabilities and mask, the target of the IoU head: [N, M, H, W] and [N, 1, H, W] -> [N, M]."""
+    """IoU of probabilities and mask, the target of the IoU head.
+
+    Args:
+        logits: float [N, M, H, W].
+        mask: bool or {0, 1} [N, 1, H, W].
+        eps: Added to intersection and union.
+
+    Returns:
+        float32 [N, M].
+    """
     mask = mask.float()
     total, overlap = _sums(logits.float().sigmoid(), mask)
     return (overlap + eps) / (total + mask.sum((-2, -1)) - overlap + eps)
-
-
-def segmentation_loss(logits: Tensor, mask: Tensor, predicted_iou: Tensor, *, reduction: str = "mask") -> Tensor:
-    """20 focal + dice + squared error of the predicted IoU, one output per mask, as a scalar.
-
-    logits and mask: [N, 1, S, S]; predicted_iou: [N, 1]. "mask" averages over masks, so that a small one
-    counts as much as a large one; "batch" sums Dice and IoU over the batch first, as SAM-Med2D does. Raises
-    ValueError for another reduction.
-    """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction!r} is unknown: choose one of {', '.join(REDUCTIONS)}.")
-    if reduction == "batch":
-        whole = (1, 1, -1, logits.shape[-1])
-        logits, mask = logits.reshape(whole), mask.reshape(whole)
-    focal, dice = segmentation_losses(logits, mask)
-    iou = (predicted_iou.float() - soft_iou(logits, mask)).square()
-    return FOCAL_WEIGHT * focal.mean() + dice.mean() + iou.mean()
 
 
 def candidate_loss(
@@ -125,20 +126,27 @@ def candidate_loss(
     mask: Tensor,
     predicted_iou: Tensor,
     *,
-    teach: str = "best",
-    exploration: Tensor | None = None,
+    relaxation: Tensor | None = None,
     kind: str = "focal",
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of the decoder's M outputs, averaged over masks, and its detached parts.
+    """Loss of the decoder's M outputs, averaged over masks, taken at S x S.
 
-    low_res: logits [N, M, s, s]; mask: [N, 1, S, S]; predicted_iou: [N, M]. The losses are taken at
-    S x S. Every output learns its IoU. Of the three candidates one learns the mask: with teach "best" that
-    of the best IoU, whatever IoU it predicts (Kirillov et al. 2023, "Making the model ambiguity-aware"), with
-    "predicted" that of the best predicted IoU, as in SAM-Med2D. An empty mask, of a structure that is not there,
-    teaches no IoU, and the candidate that would be shown to be empty: else one would be empty always, and be chosen
-    for its IoU of 1. `exploration`, random numbers in [0, 1) [N, 2], gives one mask in sixteen to a random candidate,
-    so that none starves (relaxed winner-takes-all, Rupprecht et al. 2017). M is 3, or 4 with the single-mask output in
-    front, which learns every mask, or 1, that output alone.
+    Every output learns its IoU (squared error). Of the three candidates one learns the mask: that of the best IoU,
+    whatever IoU it predicts (Kirillov et al. 2023, "Making the model ambiguity-aware"). An empty mask, of a structure
+    that is not there, teaches no IoU, and the candidate that would be shown (of the best predicted IoU) to be empty:
+    else one would be empty always, and be chosen for its IoU of 1.
+
+    Args:
+        low_res: float [N, M, s, s], logits. M is 3, or 4 with the single-mask output in front, which learns every
+            mask, or 1, that output alone.
+        mask: bool or {0, 1} [N, 1, S, S], the truth.
+        predicted_iou: float [N, M].
+        relaxation: float [N, 2], random numbers in [0, 1): they give one mask in sixteen to a random candidate, so
+            that none starves (relaxed winner-takes-all, Rupprecht et al. 2017); None: none.
+        kind: The pixel loss, see `segmentation_losses`.
+
+    Returns:
+        The loss, a scalar, and its detached parts: "loss", `kind`, "dice", "iou".
     """
     there = mask.flatten(1).any(1, keepdim=True)
     with torch.no_grad():
@@ -146,9 +154,9 @@ def candidate_loss(
     single = list(range(low_res.shape[1] % 3))
     index = torch.tensor([single] * len(low_res), device=low_res.device, dtype=torch.int64)
     if low_res.shape[1] > 1:
-        merit = torch.where(there, target, predicted_iou) if teach == "best" else predicted_iou
+        merit = torch.where(there, target, predicted_iou)
         best = merit[:, len(single) :].argmax(dim=1, keepdim=True)
-        index = torch.cat((index, len(single) + _explore(best, exploration)), dim=1)
+        index = torch.cat((index, len(single) + _relaxed(best, relaxation)), dim=1)
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
     pixel, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask, kind=kind)
     iou = ((predicted_iou.float() - target).square() * there).mean()
@@ -157,9 +165,9 @@ def candidate_loss(
     return loss, {name: value.detach() for name, value in parts.items()}
 
 
-def _explore(best: Tensor, exploration: Tensor | None) -> Tensor:
+def _relaxed(best: Tensor, relaxation: Tensor | None) -> Tensor:
     """The index [N, 1] of the best of three candidates, now and then of any."""
-    if exploration is None:
+    if relaxation is None:
         return best
-    explores, other = exploration.to(best.device).split(1, dim=1)
-    return torch.where(explores < EXPLORATION, (3 * other).long(), best)
+    chance, other = relaxation.to(best.device).split(1, dim=1)
+    return torch.where(chance < RELAXATION, (3 * other).long(), best)

@@ -45,12 +45,6 @@ def _start_moments(optimizer: torch.optim.AdamW) -> None:
             optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
 
 
-def of_image(name: str) -> bool:
-    """Whether a parameter of the model sees each image once, whatever the prompts: encoder and detail head's stem."""
-    prompted = tuple(f"mask_decoder.detail.{part}." for part in ("weights", "under_prompts", "named"))
-    return name.startswith(IMAGE_PARTS) and not name.startswith(prompted)
-
-
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:
     """Share of the highest learning rate at a step of `total`.
 
@@ -120,7 +114,7 @@ class Gradients:
             p.grad = None
 
 
-class Average:
+class WeightAverage:
     """Exponential moving average of the trainable parameters (Polyak and Juditsky 1992).
 
     The decay grows with the steps up to `decay`, so that early weights are forgotten quickly. With decay 0
@@ -139,7 +133,7 @@ class Average:
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """For the time of the context, whatever ends it, the model's parameters are their average."""
         self._swap()
         try:

@@ -1,54 +1,77 @@
-"""One training step: encode once, decode round after round; the weights are updated after each round or once."""
+"""One training step, from a batch of images to the losses of its rounds.
 
-from collections.abc import Callable, Iterator, Sequence
+For B images with N masks, S the side of the input, s the side of the logits (S/4, or S with a detail head), M the
+decoder's outputs (4: the single mask and three candidates; 1 without the candidates), h = w = S/16:
+
+1. `StepPolicy.draw`  the step's rounds: how many corrective clicks precede each one, which see the mask prompt alone.
+2. encode             image [B, 3, S, S] -> embedding [B, C, h, w], features [B, 16, S, S] for a detail head; once.
+3. `random_openings`  mask [N, S, S] -> the first prompt, a jittered box, a click or a structure: coords [N, 2, 2] in
+                      model-frame pixels (x, y), labels [N, 2].
+4. `click_rounds`     for each round: embedding, all prompts so far and the last round's probabilities [N, 1, s, s] ->
+                      logits [N, M, s, s], predicted IoU [N, M], presence [N]; then clicks where the chosen candidate
+                      and the mask differ are appended to the prompts.
+5. `candidate_loss`   of each round, at S x S: a scalar, which is multiplied by N, so that it is a sum over masks.
+6. backward           the caller's: the first round's gradient goes through decoder, embedding and encoder, that of a
+                      later round ends at the embedding. A round's graph is freed before the next round starts.
+7. update             the caller's, after each round: clip the gradients, step the optimizer.
+
+`round_losses` does 2 to 5 lazily, one round each time it is asked for the next; `training.trainer` does 1, 6 and 7.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from sam_med2d.prompts.click_loop import ClickPolicy, random_mask_only, run
+from sam_med2d.prompts.click_loop import ClickPolicy, click_rounds, random_mask_only
 from sam_med2d.prompts.simulation import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 from sam_med2d.training.losses import candidate_loss, presence_loss
-from sam_med2d.training.optimizer import of_image
 from segment_anything.modeling import Sam
 from segment_anything.modeling.prompt_encoder import PADDING
 
 ENCODER_MODES = ("adapter", "full", "none")
-UPDATES = ("batch", "round")
 
 
 @dataclass(frozen=True)
 class StepPolicy:
-    """corrective_rounds: prompts after the opening one. clicks: how many corrective clicks a round may
-    give, drawn for each round. multimask: train the three candidates beside the single mask. teach: which
-    candidate learns, see `candidate_loss`. update: after each "round", or once a "batch". loss: the pixel loss, see
-    `segmentation_losses`."""
+    """What the rounds of every training step have in common.
+
+    Attributes:
+        corrective_rounds: Rounds after the first one.
+        clicks: How many corrective clicks a round may give; one of these is drawn for each round.
+        multimask: Train the three candidates beside the single mask.
+        loss: The pixel loss, a key of `losses.LOSSES`.
+    """
 
     corrective_rounds: int = 8
     clicks: tuple[int, ...] = (1, 3, 5, 9)
     multimask: bool = True
-    teach: str = "best"
-    update: str = "batch"
     loss: str = "focal"
 
     @property
-    def updates(self) -> int:
-        """Updates of the weights in a step."""
-        return 1 + self.corrective_rounds if self.update == "round" else 1
+    def rounds(self) -> int:
+        """Rounds of a step, each of which ends with an update of the weights."""
+        return 1 + self.corrective_rounds
 
     def draw(self, generator: torch.Generator) -> ClickPolicy:
         """The rounds of one step: how many clicks each gives, and which see the mask alone."""
-        rounds = 1 + self.corrective_rounds
-        drawn = torch.randint(len(self.clicks), (rounds,), generator=generator).tolist()
+        drawn = torch.randint(len(self.clicks), (self.rounds,), generator=generator).tolist()
         clicks = tuple(self.clicks[i] for i in drawn)
-        return ClickPolicy(rounds, clicks, random_mask_only(rounds, generator), None if self.multimask else False)
+        mask_only = random_mask_only(self.rounds, generator)
+        return ClickPolicy(self.rounds, clicks, mask_only, None if self.multimask else False)
 
 
 def select_trainable(model: Sam, encoder: str) -> None:
-    """Freeze what does not train: `encoder` is "adapter" (its adapters train), "full" or "none".
+    """Set `requires_grad` of all parameters; prompt encoder and mask decoder always train.
 
-    Raises ValueError for another value, or for "adapter" on a model without adapters.
+    Args:
+        model: The model to train.
+        encoder: What trains in the image encoder: "adapter" (its adapters alone), "full" or "none".
+
+    Raises:
+        ValueError: For another value of `encoder`, or for "adapter" with a model without adapters.
     """
     if encoder not in ENCODER_MODES:
         raise ValueError(f"train_encoder={encoder!r} is unknown: choose one of {', '.join(ENCODER_MODES)}.")
@@ -63,10 +86,19 @@ def select_trainable(model: Sam, encoder: str) -> None:
 
 
 def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, structure_label: Tensor | None = None) -> Points:
-    """Opening prompt of each mask: a jittered box or one click, with equal chance; or the structure's name.
+    """First prompt of each mask: a jittered box or one click, with equal chance, or a structure prompt.
 
-    mask: bool [N, S, S]; box: float [N, 4]; structure_label: int64 [N], the point label of a structure or -1.
     All kinds are two labelled points, so they share a batch.
+
+    Args:
+        mask: bool [N, S, S], the truth.
+        box: float [N, 4], half-open x0, y0, x1, y1 in model-frame pixels.
+        randomness: One random stream, or one for each mask.
+        structure_label: int64 [N], the point label of a structure to prompt by, -1 for boxes and clicks; None: no
+            structure prompts.
+
+    Returns:
+        coords float [N, 2, 2] (x, y in model-frame pixels) and labels int64 [N, 2].
     """
     jittered = box_points(jitter_boxes(box, mask.shape[-1], randomness))
     clicked = pad_points(first_points(mask, 1, randomness))
@@ -75,11 +107,23 @@ def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, structure
     labels = torch.where(use_box, jittered[1], clicked[1])
     if structure_label is None:
         return coords, labels
-    named = torch.stack((structure_label, torch.full_like(structure_label, PADDING)), dim=1)
-    return coords, torch.where(structure_label[:, None] >= 0, named, labels)
+    structure = torch.stack((structure_label, torch.full_like(structure_label, PADDING)), dim=1)
+    return coords, torch.where(structure_label[:, None] >= 0, structure, labels)
 
 
-def objectives(
+class RoundLoss(NamedTuple):
+    """The loss of one round, summed over its N masks.
+
+    Attributes:
+        total: Scalar, to call `backward` on.
+        parts: The detached loss and its parts, scalars: "loss", the pixel loss by its name, "dice", "iou", "presence".
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def round_losses(
     model: Sam,
     image: Tensor,
     mask: Tensor,
@@ -87,112 +131,58 @@ def objectives(
     image_index: Tensor,
     *,
     policy: StepPolicy,
-    clicks: ClickPolicy,
+    click_policy: ClickPolicy,
     randomness: Randomness,
-    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
     structure_label: Tensor | None = None,
-) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Yield `policy.updates` objectives: scalars to call `backward` on, and the loss with its parts.
+) -> Iterator[RoundLoss]:
+    """Losses of a step's rounds, one after the other: see the head of this file.
 
-    image: [B, 3, S, S]; mask: bool [N, 1, S, S]; box: [N, 4]; image_index: [N]; clicks: from `policy.draw`;
-    structure_label: see `random_openings`, None for a model without structures.
-    The gradient of an objective is that of the loss, summed over the N masks and averaged over its rounds, and
-    multiplied by what `scale` multiplies with; its value means nothing. The loss and its parts are sums over
-    masks, too.
+    A round is computed when it is asked for, with the weights of that moment: call `backward` and update in between.
 
-    The graph of a round is freed before the next one starts: the rounds' gradients meet in the decoder's
-    parameters and in the embedding, and go from there through the encoder once. With update "round" every
-    round is an objective, and only the first reaches the encoder, as in SAM-Med2D.
+    Args:
+        model: The model to train.
+        image: float [B, 3, S, S], normalised.
+        mask: bool [N, 1, S, S], the truth.
+        box: float [N, 4], half-open x0, y0, x1, y1 in model-frame pixels.
+        image_index: int64 [N], the image of each mask, in order.
+        policy: What all steps have in common.
+        click_policy: The rounds of this step, from `policy.draw`.
+        randomness: One random stream, or one for each mask.
+        structure_label: As in `random_openings`; None for a model without structures.
+
+    Yields:
+        The loss of each round.
     """
-    opening = random_openings(mask[:, 0], box, randomness, structure_label)
+    points = random_openings(mask[:, 0], box, randomness, structure_label)
     truth = mask.float()
-    encoded = [x for x in model.encode_all(image) if x is not None]
-    in_rows = encoded[0].contiguous(memory_format=torch.channels_last)  # as the decoder's tokens lie, once for all
-    leaves = [x.detach().requires_grad_(x.requires_grad) for x in (in_rows, *encoded[1:])]
-    head = [p for p in _decoder_parameters(model) if p.requires_grad]
-    reached, sources = [*head, *encoded], [*head, *leaves]
-    share = policy.updates / clicks.rounds
-    collected = Collected()
-    features = leaves[1] if len(leaves) > 1 else None
-    for result in run(model, leaves[0], image_index, mask, opening, clicks, randomness, features=features):
-        explore = uniform(len(mask), 2, randomness)
+    embedding, features = model.encode_all(image)
+    embedding = embedding.contiguous(memory_format=torch.channels_last)  # as the decoder's tokens lie, once for all
+    for result in click_rounds(
+        model, embedding, image_index, mask, points, click_policy, randomness, features=features
+    ):
         loss, parts = candidate_loss(
-            result.candidates, truth, result.candidate_iou, teach=policy.teach, exploration=explore, kind=policy.loss
+            result.candidates,
+            truth,
+            result.candidate_iou,
+            relaxation=uniform(len(mask), 2, randomness),
+            kind=policy.loss,
         )
         if structure_label is not None:
             parts["presence"] = presence_loss(result.presence, mask, structure_label)
             loss = loss + parts["presence"]
-        factor = share * len(mask)
-        parts = {name: factor * value.detach() for name, value in parts.items()}
-        collected.add(_gradients(scale(factor * loss), sources), parts)
-        if policy.update == "round":
-            yield collected.objective(reached), collected.parts
-            collected = Collected()
-            for leaf in leaves:
-                leaf.requires_grad_(False)  # SAM-Med2D's later rounds do not reach the encoder
-    if policy.update == "batch":
-        yield collected.objective(reached), collected.parts
+        yield RoundLoss(len(mask) * loss, {name: len(mask) * value.detach() for name, value in parts.items()})
 
 
-def _decoder_parameters(model: Sam) -> Iterator[nn.Parameter]:
-    """Parameters that each round's graph reaches by itself: those of the detail head's stem come with its features."""
-    return (parameter for name, parameter in model.named_parameters() if not of_image(name))
+class NextRound(nn.Module):
+    """Computing a step's next round as a module's forward pass, which DistributedDataParallel can wrap.
 
-
-def _gradients(loss: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
-    """Gradient of `loss` with respect to each source; None for those that need none or are not reached."""
-    wanted = [source for source in sources if source.requires_grad]
-    with torch.autocast(loss.device.type, enabled=False):  # each product goes back in the precision it came in
-        found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
-    return [next(found) if source.requires_grad else None for source in sources]
-
-
-class Collected:
-    """Sums of gradients and of losses over rounds."""
-
-    def __init__(self) -> None:
-        self.gradients: list[Tensor | None] = []
-        self.parts: dict[str, Tensor] = {}
-
-    def add(self, gradients: list[Tensor | None], parts: dict[str, Tensor]) -> None:
-        """Add those of a round."""
-        pairs = zip(self.gradients or [None] * len(gradients), gradients, strict=True)
-        self.gradients = [new if old is None else old if new is None else old + new for old, new in pairs]
-        self.parts = {name: self.parts.get(name, 0) + value for name, value in parts.items()}
-
-    def objective(self, reached: Sequence[Tensor]) -> Tensor:
-        """A scalar whose gradients with respect to `reached` are the collected ones, which it takes away."""
-        pairs = [(t, g) for t, g in zip(reached, self.gradients, strict=True) if g is not None and t.requires_grad]
-        self.gradients = []
-        tensors, gradients = zip(*pairs, strict=True)
-        return _Objective.apply(gradients, *tensors)
-
-
-class _Objective(torch.autograd.Function):
-    """A scalar zero that has the given gradients with respect to its tensors."""
-
-    @staticmethod
-    def forward(ctx, gradients: Sequence[Tensor], *tensors: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return tensors[0].new_zeros(())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, scale: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, ()  # where nothing else holds one, it becomes `.grad` without a copy
-        return None, *(gradients if scale == 1 else [scale * gradient for gradient in gradients])
-
-
-class Objectives(nn.Module):
-    """The next objective of a step as a module's forward pass, which DistributedDataParallel can wrap.
-
-    Its backward pass then averages gradients over processes.
+    The backward pass of its result then averages gradients over processes.
     """
 
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, remaining: Iterator[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The next of `remaining`, which must come from `objectives` of this model."""
-        return next(remaining)
+    def forward(self, rounds: Iterator[RoundLoss]) -> RoundLoss:
+        """The next of `rounds`, which must come from `round_losses` of this model."""
+        return next(rounds)

@@ -31,9 +31,15 @@ from sam_med2d.runtime.run_folder import refuse_other_run
 from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
 from sam_med2d.training.data_splits import load_splits
-from sam_med2d.training.optimizer import Average, Gradients, factor_adapters, learning_rate_factor, make_optimizer
+from sam_med2d.training.optimizer import (
+    Gradients,
+    WeightAverage,
+    factor_adapters,
+    learning_rate_factor,
+    make_optimizer,
+)
 from sam_med2d.training.run_log import RunLog
-from sam_med2d.training.step import Objectives, StepPolicy, objectives
+from sam_med2d.training.step import NextRound, RoundLoss, StepPolicy, round_losses
 from sam_med2d.training.validation import Validation, merge
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
@@ -42,7 +48,8 @@ logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed
 FREE_ON_RESUME = {"resume", "work_dir", "run_name", "device", "num_workers", "save_every", "keep", "patience"}
 FREE_ON_RESUME |= {"save_pth", "tensorboard", "grad_checkpointing", "data_path"}  # a digest knows the data
-POSITION = ("epoch", "done", "step", "stale", "seconds", "best", "sums", "history")
+# where a run stands: attributes of the trainer that a checkpoint keeps
+POSITION = ("epoch", "epoch_step", "step", "since_best", "seconds", "best", "loss_sums", "history")
 
 
 class Interrupted(Exception):
@@ -61,13 +68,11 @@ class Trainer:
     ) -> None:
         self.args, self.model, self.device, self.folder, self.processes = args, model, device, folder, processes
         self.optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay, encoder_lr=args.encoder_lr)
-        self.average = Average(model, args.ema)
-        self.policy = StepPolicy(
-            args.iter_point, tuple(args.point_list), args.multimask, args.teach, args.update, args.loss
-        )
+        self.average = WeightAverage(model, args.ema)
+        self.policy = StepPolicy(args.iter_point, tuple(args.point_list), args.multimask, args.loss)
         self.dtype = autocast_dtype(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
-        self.module = self._parallel(Objectives(model))
+        self.next_round = self._parallel(NextRound(model))
         if processes.count == 1 and not self.scaler.is_enabled():
             factor_adapters(model)
         train, val = load_splits(args, model.prompt_encoder.structures)
@@ -81,19 +86,18 @@ class Trainer:
         self.validation = self._make_validation(val) if val else None
         self.epoch_steps = math.ceil(len(self.batches) / args.accumulate)
         self.total_steps = args.epochs * self.epoch_steps
-        self.epoch = self.done = self.step = self.stale = 0
+        self.epoch = self.epoch_step = self.step = self.since_best = 0
         self.seconds = 0.0
         self.best = -1.0
-        self.sums: dict[str, float] = {}
+        self.loss_sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self.log: RunLog | None = None
         self.stop = StopSignals()
 
-    def _parallel(self, module: Objectives) -> torch.nn.Module:
+    def _parallel(self, module: NextRound) -> torch.nn.Module:
         if self.processes.count == 1:
             return module
-        some_unused = self.policy.update == "round" or not self.policy.multimask or not self.policy.corrective_rounds
-        return DistributedDataParallel(module, find_unused_parameters=some_unused)
+        return DistributedDataParallel(module, find_unused_parameters=True)  # no round reaches all of them
 
     def _make_loader(self, records: list[Record]) -> None:
         args, preprocessing = self.args, self.model.preprocessing
@@ -155,20 +159,20 @@ class Trainer:
                     self.log.close()
 
     def _out_of_patience(self) -> bool:
-        if self.args.patience and self.stale >= self.args.patience:
-            logger.info(f"no better validation for {self.stale} validations: stopping early (--patience)")
+        if self.args.patience and self.since_best >= self.args.patience:
+            logger.info(f"no better validation for {self.since_best} validations: stopping early (--patience)")
             return True
         return False
 
     def _train_epoch(self) -> None:
         self.model.train()
-        self.batches.set_position(self.epoch, skip=self.done * self.args.accumulate)
+        self.batches.set_position(self.epoch, skip=self.epoch_step * self.args.accumulate)
         batches = iter(self.loader)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
         hidden = not self.processes.first
-        with tqdm(desc=title, unit="step", total=self.epoch_steps, initial=self.done, disable=hidden) as bar:
+        with tqdm(desc=title, unit="step", total=self.epoch_steps, initial=self.epoch_step, disable=hidden) as bar:
             started = time.perf_counter()
-            while self.done < self.epoch_steps:
+            while self.epoch_step < self.epoch_steps:
                 loss, stop = self._train_step(list(islice(batches, self.args.accumulate)))
                 self.seconds += time.perf_counter() - started
                 bar.update()
@@ -181,51 +185,48 @@ class Trainer:
         return tqdm.format_interval(self.seconds / self.step * (self.total_steps - self.step))
 
     def _train_step(self, micro_batches: list[Batch]) -> tuple[float, bool]:
-        """A step, which is an update for each round or one for all: its mean loss, and whether a process shall stop."""
+        """A step (see training/step.py), an update for each round: its mean loss, and whether a process shall stop."""
         factor = learning_rate_factor(
             self.step, self.total_steps, warmup=self.args.warmup_steps, schedule=self.args.lr_scheduler
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest_lr"] * factor
-        clicks = self.policy.draw(step_stream(self.args.seed, self.step))
+        click_policy = self.policy.draw(step_stream(self.args.seed, self.step))
         moved = [batch.to(self.device) for batch in micro_batches]
-        objectives_of = [self._objectives(batch, clicks) for batch in moved]
+        steps = [self._round_losses(batch, click_policy) for batch in moved]
         losses = []
-        for _ in range(self.policy.updates):
-            parts = [self._backward(each, communicate=each is objectives_of[-1]) for each in objectives_of]
+        for _ in range(self.policy.rounds):
+            parts = [self._backward(rounds, communicate=rounds is steps[-1]) for rounds in steps]
             means, stop = self._update(parts, moved)
             losses.append(means["loss"])
             for name, value in means.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value / self.policy.updates
+                self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value / self.policy.rounds
         self.step += 1
-        self.done += 1
+        self.epoch_step += 1
         self.average.update(self.step)
         return mean(losses), stop
 
-    def _objectives(self, batch: Batch, clicks: ClickPolicy) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        return objectives(
+    def _round_losses(self, batch: Batch, click_policy: ClickPolicy) -> Iterator[RoundLoss]:
+        return round_losses(
             self.model,
             batch.image,
             batch.mask,
             batch.box,
             batch.image_index,
             policy=self.policy,
-            clicks=clicks,
+            click_policy=click_policy,
             randomness=[torch.Generator().manual_seed(seed) for seed in batch.seeds],
-            scale=self.scaler.scale,
             structure_label=batch.structure_label if self.model.prompt_encoder.structures else None,
         )
 
-    def _backward(
-        self, remaining: Iterator[tuple[Tensor, dict[str, Tensor]]], *, communicate: bool
-    ) -> dict[str, Tensor]:
-        """Add the gradient of the next objective; with `communicate`, average over processes what was added."""
+    def _backward(self, rounds: Iterator[RoundLoss], *, communicate: bool) -> dict[str, Tensor]:
+        """Add the gradient of the next round's loss; with `communicate`, average over processes what was added."""
         together = self.processes.count == 1 or communicate
-        with nullcontext() if together else self.module.no_sync():
+        with nullcontext() if together else self.next_round.no_sync():
             with torch.autocast(self.device.type, self.dtype, enabled=self.args.use_amp):
-                objective, parts = self.module(remaining)
-            objective.backward()
-        return parts
+                loss = self.next_round(rounds)
+            self.scaler.scale(loss.total).backward()
+        return loss.parts
 
     def _update(self, parts: list[dict[str, Tensor]], batches: list[Batch]) -> tuple[dict[str, float], bool]:
         """Update the weights with the mean gradient over the masks of all processes; the mean losses, and a stop."""
@@ -267,7 +268,7 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Validate where it is due, write history and checkpoint."""
-        losses = {name: value / self.done for name, value in self.sums.items()}
+        losses = {name: value / self.epoch_step for name, value in self.loss_sums.items()}
         epoch = self.epoch + 1
         rate = self.optimizer.param_groups[-1]["lr"]
         entry = {"epoch": epoch, "step": self.step, "seconds": round(self.seconds, 1), "lr": rate} | losses
@@ -278,11 +279,11 @@ class Trainer:
             prompts = self.validate(epoch)["overall"]
             entry |= {f"val_dice_{prompt}": means["dice"] for prompt, means in prompts.items()}
             entry["val_dice"] = mean([means["dice"] for means in prompts.values()])
-            self.stale += 1
+            self.since_best += 1
             if entry["val_dice"] > self.best:
-                self.best, self.stale = entry["val_dice"], 0
+                self.best, self.since_best = entry["val_dice"], 0
                 links.append("best")
-        self.epoch, self.done, self.sums = epoch, 0, {}
+        self.epoch, self.epoch_step, self.loss_sums = epoch, 0, {}
         self.history.append(entry)
         logger.info("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
         if self.log:
@@ -290,17 +291,20 @@ class Trainer:
         self.save(links)
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Means of the averaged weights over the validation masks, by structure and prompt, from fixed prompts.
+        """Validate the averaged weights, and choose the presence thresholds from what was found.
 
-        No mask is withheld in them; from when on they will be is chosen from them, for structures that are in them.
+        A structure without a validation photograph keeps its threshold.
+
+        Args:
+            epoch: Epochs that are done.
+
+        Returns:
+            Mean scores by structure and by prompt, see `evaluation.summary.summarise`.
         """
-        thresholds = self.model.prompt_encoder.presence_thresholds
-        before = dict(thresholds)
-        thresholds |= dict.fromkeys(thresholds, 0.0)
         self.model.eval()
-        with self.average.in_place():
+        with self.average.applied():
             rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
-        thresholds |= before | presence_thresholds(rows)
+        self.model.prompt_encoder.presence_thresholds |= presence_thresholds(rows)
         summary = summarise(rows, self.args.metrics)
         if self.log:
             self.log.picture(epoch, tiles, step=self.step)

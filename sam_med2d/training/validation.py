@@ -73,17 +73,29 @@ class Validation:
 
     @torch.no_grad()
     def run(self, model: Sam) -> tuple[list[CaseRow], Tiles]:
-        """Rows of this process's masks and prompts, and the tiles of its pictured cases by the case's number.
+        """Predict and score this process's photographs.
 
-        The model is taken as it is: the caller has put it in evaluation mode and chosen its weights. A case has
-        a tile for each of PICTURED_PROMPTS, RGB uint8.
+        No structure is withheld, whatever the presence thresholds: they are chosen from these rows.
+
+        Args:
+            model: Taken as it is, and left so: the caller has put it in evaluation mode and chosen its weights.
+
+        Returns:
+            A row for each mask and prompt, and the tiles of the pictured cases by the case's number: one for each of
+            PICTURED_PROMPTS, RGB uint8.
         """
         rows: list[CaseRow] = []
         tiles: Tiles = {}
         for batch in self.loader:
             batch = batch.to(self.device)
             predictions = predict_batch(
-                model, batch, self.prompts, self.modes, seed=self.seed, refinement=Refinement(multimask=self.multimask)
+                model,
+                batch,
+                self.prompts,
+                self.modes,
+                seed=self.seed,
+                refinement=Refinement(multimask=self.multimask),
+                withhold_absent=False,
             )
             rows += [row for own in score_batch(batch, predictions, self.metrics) for row in own]
             tiles |= self._draw(batch, predictions)

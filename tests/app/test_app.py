@@ -30,7 +30,7 @@ from sam_med2d.data.record_checks import load_checked
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.photograph_prediction import encode, predict_click_sequence
 from sam_med2d.inference.prompt_sources import Prompt
-from sam_med2d.prompts.click_loop import ClickPolicy, run
+from sam_med2d.prompts.click_loop import ClickPolicy, click_rounds
 from sam_med2d.prompts.simulation import box_points, pad_points
 from sam_med2d.runtime import cli
 from segment_anything.build_sam import build_sam
@@ -112,7 +112,7 @@ def test_clicks_are_answered_as_in_testing(model, kind, multimask):
     encoded = encode(model, image)
     prompt, opening = opening_of(kind, model)
     randomness = [torch.Generator().manual_seed(0)]
-    rounds = run(
+    rounds = click_rounds(
         model,
         encoded.embedding,
         torch.zeros(1, dtype=torch.int64),

@@ -5,7 +5,7 @@ import csv
 import importlib.util
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 import train
 from sam_med2d.training import trainer
-from sam_med2d.training.step import StepPolicy, objectives
+from sam_med2d.training.step import StepPolicy, round_losses
 from segment_anything.modeling import Sam
 from tests.helpers.paths import ROOT
 
@@ -88,15 +88,26 @@ def streams(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def backward(
-    model: Sam, batch: Discs, policy: StepPolicy, *, seed: int = 0, masks: Sequence[int] | None = None, **options
+    model: Sam,
+    batch: Discs,
+    policy: StepPolicy,
+    *,
+    seed: int = 0,
+    masks: Sequence[int] | None = None,
+    scale: float = 1.0,
+    after_round: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
-    """Add the gradients of one step on a batch; the sums of its losses. `masks`: the seeds of their streams."""
-    clicks = policy.draw(torch.Generator().manual_seed(seed))
+    """Add the gradients of one step's rounds on a batch; the sums of their losses.
+
+    `masks`: the seeds of their streams; `scale` multiplies the gradients; `after_round` is called after each round.
+    """
+    click_policy = policy.draw(torch.Generator().manual_seed(seed))
     randomness = streams(range(1000 * seed, 1000 * seed + len(batch[1])) if masks is None else masks)
     sums: dict[str, float] = {}
-    for objective, parts in objectives(model, *batch, policy=policy, clicks=clicks, randomness=randomness, **options):
-        objective.backward()
-        sums = {name: sums.get(name, 0.0) + float(value) for name, value in parts.items()}
+    for loss in round_losses(model, *batch, policy=policy, click_policy=click_policy, randomness=randomness):
+        (scale * loss.total).backward()
+        sums = {name: sums.get(name, 0.0) + float(value) for name, value in loss.parts.items()}
+        after_round()
     return sums
 
 

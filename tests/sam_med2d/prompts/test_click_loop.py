@@ -15,7 +15,7 @@ from sam_med2d.errors import DataError
 from sam_med2d.evaluation import batch_prediction
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import masks_at_original_size
-from sam_med2d.prompts.click_loop import ClickPolicy, Round, random_mask_only, run
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, click_rounds, random_mask_only
 from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
 from sam_med2d.prompts.simulation import box_points, first_points, pad_points
 from segment_anything.preprocessing import Preprocessing
@@ -60,7 +60,12 @@ def play(model, policy, *, box=False, seed=0):
     boxes = torch.tensor([bounding_box(m[0].numpy()) for m in mask], dtype=torch.float32)
     opening = box_points(boxes) if box else pad_points(first_points(mask[:, 0], 1, generator(seed)))
     with torch.no_grad():
-        return mask, embedding, opening, list(run(model, embedding, INDEX, mask, opening, policy, generator(seed)))
+        return (
+            mask,
+            embedding,
+            opening,
+            list(click_rounds(model, embedding, INDEX, mask, opening, policy, generator(seed))),
+        )
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------
@@ -137,7 +142,7 @@ def test_gradients_stay_within_a_round(tiny_model):
     mask = squares()
     opening = pad_points(first_points(mask[:, 0], 1, generator()))
     embedding = torch.randn(2, 256, 4, 4, generator=generator(5))
-    for result in run(tiny_model, embedding, INDEX, mask, opening, ClickPolicy(3), generator()):
+    for result in click_rounds(tiny_model, embedding, INDEX, mask, opening, ClickPolicy(3), generator()):
         tiny_model.zero_grad()
         result.logits().mean().backward()  # a graph shared between rounds would be freed by now
         assert tiny_model.mask_decoder.mask_tokens.weight.grad.abs().sum() > 0

@@ -79,9 +79,7 @@ def test_only_the_first_process_writes(two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "flags", ["--accumulate 2 --update batch", "--accumulate 2 --update round", "--multimask False --iter_point 0"]
-)
+@pytest.mark.parametrize("flags", ["--accumulate 2", "--multimask False --iter_point 0"])
 def test_two_processes_train_as_one(tmp_path, tiny_type, flags):
     processes = fork_together(2, train_words(tmp_path / "two", *HALF, *flags.split()), tmp_path / "log")
     train_alone(tmp_path / "one", *flags.split())

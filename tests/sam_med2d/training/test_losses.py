@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sam_med2d.training import losses
 from tests.helpers import paths
+from utils import DiceLoss, FocalDiceloss_IoULoss, FocalLoss, MaskIoULoss
 
 GOLDEN = paths.GOLDEN / "golden_losses_transforms.npz"
 
@@ -18,12 +19,15 @@ def golden():
 
 
 @pytest.mark.parametrize("case", ["c0", "c1", "c2"])
-def test_batch_reduction_matches_public_implementation(golden, case):
+def test_losses_over_the_batch_match_the_public_implementation(golden, case):
     logits, mask, iou = (golden[f"{case}_{name}"] for name in ("logits", "mask", "pred_iou"))
+    torch.testing.assert_close(FocalLoss()(logits, mask), golden[f"{case}_focal"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(DiceLoss()(logits, mask), golden[f"{case}_dice_loss"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(MaskIoULoss()(logits, mask, iou), golden[f"{case}_iou_loss"], atol=1e-5, rtol=0)
+    total = FocalDiceloss_IoULoss()(logits, mask, iou)
+    torch.testing.assert_close(total, golden[f"{case}_total"], atol=1e-4, rtol=0)
     focal, _ = losses.segmentation_losses(logits, mask)
     torch.testing.assert_close(focal.mean(), golden[f"{case}_focal"], atol=1e-5, rtol=0)
-    total = losses.segmentation_loss(logits, mask, iou, reduction="batch")
-    torch.testing.assert_close(total, golden[f"{case}_total"], atol=1e-4, rtol=0)
 
 
 # --- plain formulas -------------------------------------------------------------------------------------------
@@ -64,25 +68,27 @@ def test_losses_equal_the_plain_formulas(n, m, height, width, seed):
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-4)
 
 
-def test_mask_reduction_is_the_mean_of_single_masks():
-    logits, mask = random_case(4, 1, 12, 7)
+def test_the_loss_is_the_mean_of_single_masks():
+    logits, mask = random_case(4, 1, 12, 12)
+    mask[0, :, :3] = True
     predicted = torch.rand(4, 1)
-    total = losses.segmentation_loss(logits, mask, predicted)
-    single = [losses.segmentation_loss(*(x[i : i + 1] for x in (logits, mask, predicted))) for i in range(4)]
+    total, _ = losses.candidate_loss(logits, mask, predicted)
+    single = [losses.candidate_loss(*(x[i : i + 1] for x in (logits, mask, predicted)))[0] for i in range(4)]
     by_hand = [slow_losses(logits[i, 0].numpy(), mask[i, 0].numpy()) for i in range(4)]
     error = predicted[:, 0].numpy() - [iou for _, _, iou in by_hand]
     expected = np.mean([20 * focal + dice for focal, dice, _ in by_hand]) + np.mean(error**2)
     assert float(total) == pytest.approx(float(sum(single) / 4), abs=1e-6) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("loss_of", [lambda *case: losses.candidate_loss(*case)[0], FocalDiceloss_IoULoss()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("level", [1e4, -1e4])
 @pytest.mark.parametrize("truth", [True, False])
-def test_extreme_logits_give_finite_losses_and_gradients(dtype, level, truth):
+def test_extreme_logits_give_finite_losses_and_gradients(loss_of, dtype, level, truth):
     logits = torch.full((2, 1, 16, 16), level, dtype=dtype, requires_grad=True)
     mask = torch.full((2, 1, 16, 16), truth)
     predicted = torch.full((2, 1), 0.5, dtype=dtype, requires_grad=True)
-    loss = losses.segmentation_loss(logits, mask, predicted)
+    loss = loss_of(logits, mask, predicted)
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite()
     assert logits.grad.isfinite().all() and predicted.grad.isfinite().all()
@@ -90,51 +96,49 @@ def test_extreme_logits_give_finite_losses_and_gradients(dtype, level, truth):
     assert (float(loss.detach()) < 0.3) == right and (logits.grad.abs().sum() > 0) != right
 
 
-def test_unknown_reduction_is_named():
-    with pytest.raises(ValueError, match="reduction='sum' is unknown"):
-        losses.segmentation_loss(*random_case(2, 1, 4, 4), torch.zeros(2, 1), reduction="sum")
-
-
 # --- repairs --------------------------------------------------------------------------------------------------
 
 
-def cost_of_a_miss(side: int, reduction: str, monkeypatch) -> tuple[float, float]:
+def of_each_mask(logits, mask):
+    """Dice loss, and squared error of the predicted IoU 1, means over masks."""
+    return losses.segmentation_losses(logits, mask)[1].mean(), (1 - losses.soft_iou(logits, mask)).square().mean()
+
+
+def of_the_batch(logits, mask):
+    """The same with sums over the batch."""
+    return DiceLoss()(logits, mask), MaskIoULoss()(logits, mask, torch.ones(len(mask), 1))
+
+
+def cost_of_a_miss(side: int, losses_of) -> tuple[float, float]:
     """How much Dice and how much IoU loss it costs to miss a square in a batch of four, the other three found."""
-    monkeypatch.setattr(losses, "FOCAL_WEIGHT", 0.0)
     mask = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
     mask[:3, :, 8:40, 8:40] = mask[3, :, 8 : 8 + side, 8 : 8 + side] = True
     found = torch.where(mask, 50.0, -50.0)
     missed = found.clone()
     missed[3] = -50
-    total = [losses.segmentation_loss(x, mask, torch.ones(4, 1), reduction=reduction) for x in (missed, found)]
-    shape = (1, 1, -1, 64) if reduction == "batch" else mask.shape
-    exact = [losses.soft_iou(x.reshape(shape), mask.reshape(shape)) for x in (missed, found)]  # no IoU loss then
-    dice_only = [
-        losses.segmentation_loss(x, mask, y, reduction=reduction) for x, y in zip((missed, found), exact, strict=True)
-    ]
-    dice = float(dice_only[0] - dice_only[1])
-    return dice, float(total[0] - total[1]) - dice
+    return tuple(float(a - b) for a, b in zip(losses_of(missed, mask), losses_of(found, mask), strict=True))
 
 
-def test_a_missed_pixel_costs_as_much_as_a_missed_disc(monkeypatch):
-    small, large = (cost_of_a_miss(side, "mask", monkeypatch) for side in (1, 32))
+def test_a_missed_pixel_costs_as_much_as_a_missed_disc():
+    small, large = (cost_of_a_miss(side, of_each_mask) for side in (1, 32))
     assert large == pytest.approx((0.25, 0.25), abs=1e-3)
     assert small == pytest.approx((0.125, 0.25), abs=1e-3)  # the smoothing term of 1 stands for half of one pixel
-    assert cost_of_a_miss(5, "mask", monkeypatch) == pytest.approx((0.25, 0.25), abs=0.01)
-    assert max(cost_of_a_miss(1, "batch", monkeypatch)) < 0.008
+    assert cost_of_a_miss(5, of_each_mask) == pytest.approx((0.25, 0.25), abs=0.01)
+    assert max(cost_of_a_miss(1, of_the_batch)) < 0.008
 
 
 def test_iou_target_gets_no_gradient():
     logits, mask = random_case(3, 1, 8, 8)
+    mask[0, :, :3] = True
     logits.requires_grad_()
     predicted = torch.zeros(3, 1, requires_grad=True)
-    losses.segmentation_loss(logits, mask, predicted).backward()
+    losses.candidate_loss(logits, mask, predicted)[0].backward()
     with_iou = logits.grad.clone()
     logits.grad = None
     focal, dice = losses.segmentation_losses(logits, mask)
     (20 * focal + dice).mean().backward()
     torch.testing.assert_close(with_iou, logits.grad)
-    torch.testing.assert_close(predicted.grad, -2 * losses.soft_iou(logits, mask) / 3)
+    torch.testing.assert_close(predicted.grad, -2 * losses.soft_iou(logits.detach(), mask) / 3)
 
 
 # --- candidates -----------------------------------------------------------------------------------------------
@@ -227,27 +231,24 @@ def learning_candidates(predicted: torch.Tensor, **options) -> tuple[torch.Tenso
     return learns.int().argmax(1), losses.soft_iou(full, mask).argmax(1)
 
 
-def test_the_teacher_is_the_best_iou_or_the_best_predicted_one():
+def test_the_candidate_of_the_best_iou_learns():
     predicted = torch.rand(6000, 3, generator=torch.Generator().manual_seed(0))
-    for teach in ("best", "predicted"):
-        learns, best = learning_candidates(predicted, teach=teach)
-        assert torch.equal(learns, best if teach == "best" else predicted.argmax(1))
+    learns, best = learning_candidates(predicted)
+    assert torch.equal(learns, best) and not torch.equal(best, predicted.argmax(1))
 
 
-@pytest.mark.parametrize("teach", ["best", "predicted"])
-def test_exploration_lets_one_mask_in_sixteen_teach_a_random_candidate(teach):
-    exploration = torch.rand(6000, 2, generator=torch.Generator().manual_seed(0))
+def test_one_mask_in_sixteen_teaches_a_random_candidate():
+    relaxation = torch.rand(6000, 2, generator=torch.Generator().manual_seed(0))
     predicted = torch.rand(6000, 3, generator=torch.Generator().manual_seed(1))
-    learns, best = learning_candidates(predicted, teach=teach, exploration=exploration)
-    usual = best if teach == "best" else predicted.argmax(1)
-    explores = exploration[:, 0] < 1 / 16
-    assert torch.equal(learns[~explores], usual[~explores])
-    assert torch.equal(learns[explores], (3 * exploration[explores, 1]).long())
-    assert explores.float().mean() == pytest.approx(1 / 16, abs=0.01)
-    assert torch.bincount(learns[explores], minlength=3).min() > explores.sum() / 5
+    learns, best = learning_candidates(predicted, relaxation=relaxation)
+    at_random = relaxation[:, 0] < 1 / 16
+    assert torch.equal(learns[~at_random], best[~at_random])
+    assert torch.equal(learns[at_random], (3 * relaxation[at_random, 1]).long())
+    assert at_random.float().mean() == pytest.approx(1 / 16, abs=0.01)
+    assert torch.bincount(learns[at_random], minlength=3).min() > at_random.sum() / 5
 
 
 def test_the_highest_random_number_names_the_last_candidate():
     highest = torch.tensor([[0.0, 1 - 2**-24]]).expand(6000, 2)
-    learns, _ = learning_candidates(torch.zeros(6000, 3), exploration=highest)
+    learns, _ = learning_candidates(torch.zeros(6000, 3), relaxation=highest)
     assert (learns == 2).all()

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from sam_med2d.prompts.click_loop import ClickPolicy, Round, run
+from sam_med2d.prompts.click_loop import ClickPolicy, Round, click_rounds
 from sam_med2d.prompts.simulation import append_points, box_points, error_points, uniform
 from sam_med2d.training import losses
 from sam_med2d.training.losses import candidate_loss, soft_iou
 from sam_med2d.training.optimizer import make_optimizer
-from sam_med2d.training.step import StepPolicy, objectives, random_openings, select_trainable
+from sam_med2d.training.step import StepPolicy, random_openings, round_losses, select_trainable
 from segment_anything.utils.upsampling import upsample
 from tests.helpers.tiny_models import make_tiny_model
 from tests.helpers.training_runs import backward, gradients, streams, two_discs
@@ -63,37 +63,35 @@ def test_every_trainable_parameter_learns_and_no_frozen_one_does(encoder):
 def test_a_round_without_points_leaves_their_embeddings_alone():
     """Zero gradients would let momentum and weight decay move them."""
     model = make_tiny_model().train()
-    policy = StepPolicy(corrective_rounds=1, clicks=(1,), update="round")  # the later round sees the mask alone
-    clicks = policy.draw(generator())
-    for objective, _ in objectives(model, *two_discs(), policy=policy, clicks=clicks, randomness=generator()):
+    policy = StepPolicy(corrective_rounds=1, clicks=(1,))  # the later round sees the mask alone
+    drawn = policy.draw(generator())
+    for loss in round_losses(model, *two_discs(), policy=policy, click_policy=drawn, randomness=generator()):
         model.zero_grad()
-        objective.backward()
+        loss.total.backward()
     embeddings = [*model.prompt_encoder.point_embeddings, model.prompt_encoder.not_a_point_embed]
     assert all(embedding.weight.grad is None for embedding in embeddings)
     assert model.mask_decoder.iou_token.weight.grad is not None
 
 
-@pytest.mark.parametrize("update", ["batch", "round"])
-def test_frozen_parameters_do_not_move_under_momentum_and_weight_decay(update):
+def test_frozen_parameters_do_not_move_under_momentum_and_weight_decay():
     model = make_tiny_model(encoder_adapter=True).train()
     select_trainable(model, "adapter")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = make_optimizer(model, lr=0.01, weight_decay=0.5)
-    policy = StepPolicy(corrective_rounds=4, clicks=(1, 2), update=update)
-    for step in range(3):
-        clicks = policy.draw(generator(step))
+
+    def update():
+        optimizer.step()
         optimizer.zero_grad()
-        for objective, _ in objectives(model, *two_discs(), policy=policy, clicks=clicks, randomness=generator(step)):
-            objective.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+
+    for step in range(3):
+        backward(model, two_discs(), POLICY, seed=step, after_round=update)
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 8])
 def test_each_step_reaches_every_parameter(rounds):
-    """DistributedDataParallel waits for every parameter, whatever prompts were drawn."""
+    """All rounds together, whatever prompts were drawn."""
     model = make_tiny_model().train()
     for seed in range(6):
         model.zero_grad()
@@ -114,7 +112,9 @@ def test_one_batch_is_learnt_by_heart():
         optimizer.step()
     image, mask, box, index = batch
     with torch.no_grad():
-        rounds = run(model, model.encode(image), index, mask, box_points(box), ClickPolicy(rounds=1), generator())
+        rounds = click_rounds(
+            model, model.encode(image), index, mask, box_points(box), ClickPolicy(rounds=1), generator()
+        )
         predicted = next(rounds).logits() > 0
     dice = 2 * (predicted & mask).sum() / (predicted.sum() + mask.sum())
     assert dice > 0.9
@@ -124,17 +124,16 @@ def test_one_batch_is_learnt_by_heart():
 
 
 def plain_rounds(model, batch, policy, clicks, randomness):
-    """Loss of each round, summed over masks, in one graph that reaches the encoder; lazily, as one click loop."""
+    """Loss of each round, summed over masks, of which the first reaches the encoder; lazily, as one click loop."""
     image, mask, box, index = batch
     points, previous = random_openings(mask[:, 0], box, randomness), None
     embedding = model.encode(image)
     for number in range(clicks.rounds):
-        if policy.update == "round" and number:
+        if number:
             embedding = embedding.detach()
         coords, labels = (part[:, :0] for part in points) if number in clicks.mask_only else points
         logits, iou, _ = model.decode_points(embedding[index], coords, labels, previous, multimask=clicks.multimask)
-        exploration = uniform(len(mask), 2, randomness)
-        yield len(mask) * candidate_loss(logits, mask, iou, teach=policy.teach, exploration=exploration)[0]
+        yield len(mask) * candidate_loss(logits, mask, iou, relaxation=uniform(len(mask), 2, randomness))[0]
         result = Round(logits.detach(), iou.detach(), points, model.image_size)
         previous = result.low_res.sigmoid()
         if number + 1 < clicks.rounds and number + 1 not in clicks.mask_only:
@@ -143,23 +142,22 @@ def plain_rounds(model, batch, policy, clicks, randomness):
 
 
 @pytest.mark.parametrize("multimask", [True, False])
-@pytest.mark.parametrize("teach", ["best", "predicted"])
-def test_rounds_meet_in_the_encoder_as_in_one_graph(teach, multimask):
-    """Backward passes round by round give the gradient of the rounds' mean, and report that loss."""
+def test_gradients_of_the_rounds_add_up_to_those_of_one_graph(multimask):
+    """Backward passes round by round, without an update between them, and the losses that they report."""
     model = make_tiny_model().train()
-    policy = StepPolicy(corrective_rounds=3, clicks=(1, 2), teach=teach, multimask=multimask)
+    policy = StepPolicy(corrective_rounds=3, clicks=(1, 2), multimask=multimask)
     sums = backward(model, five_discs(), policy, seed=3, masks=range(5))
     found = gradients(model)
     model.zero_grad()
     rounds = list(plain_rounds(model, five_discs(), policy, policy.draw(generator(3)), streams(range(5))))
-    assert len(rounds) == 4
-    mean = sum(rounds) / 4
-    mean.backward()
-    assert sums["loss"] == pytest.approx(mean.item(), rel=1e-5) and sums.keys() == LAST
+    assert len(rounds) == policy.rounds == 4
+    total = sum(rounds)
+    total.backward()
+    assert sums["loss"] == pytest.approx(total.item(), rel=1e-5) and sums.keys() == LAST
     expected = gradients(model)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name] / 5, gradient / 5, atol=1e-5, rtol=1e-3, msg=name)
+        torch.testing.assert_close(found[name] / 20, gradient / 20, atol=1e-5, rtol=1e-3, msg=name)
 
 
 @pytest.mark.slow
@@ -167,19 +165,17 @@ def test_an_update_of_each_round_is_the_plain_schedule():
     """As SAM-Med2D: an optimizer step after every round, of which only the first reaches the encoder."""
     model = make_tiny_model().train()
     plain = copy.deepcopy(model)
-    policy = StepPolicy(corrective_rounds=3, clicks=(1, 2), update="round")
+    policy = StepPolicy(corrective_rounds=3, clicks=(1, 2))
     reached = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    clicks = policy.draw(generator(1))
-    for objective, parts in objectives(
-        model, *five_discs(), policy=policy, clicks=clicks, randomness=streams(range(5))
-    ):
-        optimizer.zero_grad()
-        objective.backward()
+
+    def update():
         reached.append(any(name.startswith("image_encoder.") for name in gradients(model)))
         optimizer.step()
-        assert parts.keys() == LAST
-    assert reached == [True, False, False, False] and policy.updates == 4
+        optimizer.zero_grad()
+
+    sums = backward(model, five_discs(), policy, seed=1, masks=range(5), after_round=update)
+    assert reached == [True, False, False, False] and sums.keys() == LAST
 
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01)
     for loss in plain_rounds(plain, five_discs(), policy, policy.draw(generator(1)), streams(range(5))):
@@ -192,10 +188,9 @@ def test_an_update_of_each_round_is_the_plain_schedule():
         torch.testing.assert_close(dict(model.named_parameters())[name], parameter, atol=1e-5, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("teach", ["best", "predicted"])
-def test_the_candidate_that_learns(teach, monkeypatch):
-    """That of the best IoU or of the best predicted IoU; the two differ for some mask of some round here."""
-    monkeypatch.setattr(losses, "EXPLORATION", 0.0)
+def test_the_candidate_of_the_best_iou_learns(monkeypatch):
+    """Not that of the best predicted IoU: the two differ for some mask of some round here."""
+    monkeypatch.setattr(losses, "RELAXATION", 0.0)
     model, batch = make_tiny_model().train(), five_discs()
     decode, rounds, learns = model.decode_points, [], []
 
@@ -207,13 +202,10 @@ def test_the_candidate_that_learns(teach, monkeypatch):
         return decoded
 
     monkeypatch.setattr(model, "decode_points", watched)
-    backward(model, batch, StepPolicy(corrective_rounds=4, clicks=(1,), teach=teach), seed=2)
-    merits = {
-        "best": [soft_iou(upsample(logits, 64), batch[1])[:, 1:].argmax(1) for logits, _ in rounds],
-        "predicted": [iou[:, 1:].argmax(1) for _, iou in rounds],
-    }
-    assert not torch.equal(torch.cat(merits["best"]), torch.cat(merits["predicted"]))
-    for found, expected in zip(learns, merits[teach], strict=True):
+    backward(model, batch, StepPolicy(corrective_rounds=4, clicks=(1,)), seed=2)
+    best = [soft_iou(upsample(logits, 64), batch[1])[:, 1:].argmax(1) for logits, _ in rounds]
+    assert not torch.equal(torch.cat(best), torch.cat([iou[:, 1:].argmax(1) for _, iou in rounds]))
+    for found, expected in zip(learns, best, strict=True):
         assert torch.equal(found, torch.nn.functional.one_hot(expected, 3).bool())
 
 
@@ -260,15 +252,14 @@ def test_gradient_checkpointing_changes_memory_and_no_gradient(encoder):
         torch.testing.assert_close(found[1][name], gradient, msg=name)
 
 
-@pytest.mark.parametrize("update", ["batch", "round"])
-def test_the_scale_is_that_of_the_gradients_alone(update):
+def test_the_scale_is_that_of_the_gradients_alone():
     """A power of two scales floats without rounding."""
     model = make_tiny_model().train()
-    policy = StepPolicy(corrective_rounds=2, clicks=(1,), update=update)
+    policy = StepPolicy(corrective_rounds=2, clicks=(1,))
     plain_sums = backward(model, two_discs(), policy)
     plain = gradients(model)
     model.zero_grad()
-    assert backward(model, two_discs(), policy, scale=lambda loss: 1024 * loss) == plain_sums
+    assert backward(model, two_discs(), policy, scale=1024) == plain_sums
     for name, gradient in gradients(model).items():
         assert torch.equal(gradient, 1024 * plain[name]), name
 
@@ -292,4 +283,10 @@ def test_extreme_logits_under_autocast_give_finite_losses_and_gradients(dtype, l
 
 def test_iou_target_has_no_gradient():
     logits = torch.randn(1, 3, 8, 8, requires_grad=True)
-    assert not soft_iou(logits, torch.ones(1, 1, 8, 8)).requires_grad
+    gradients_of = []
+    for weight in (0.0, 1.0):  # of the squared error: the predicted IoU is right, or far from it
+        predicted = (soft_iou(logits, torch.ones(1, 1, 8, 8)) + weight).detach().requires_grad_()
+        loss, _ = candidate_loss(logits, torch.ones(1, 1, 8, 8), predicted)
+        gradients_of.append(torch.autograd.grad(loss, [logits, predicted]))
+    assert torch.equal(gradients_of[0][0], gradients_of[1][0])
+    assert not gradients_of[0][1].any() and gradients_of[1][1].all()

@@ -76,19 +76,12 @@ def test_replayed_prompts_give_the_same_numbers(tmp_path, tiny_type):
 
 
 @pytest.mark.parametrize(
-    ("interrupted_at", "update"),
-    [
-        (1, "round"),
-        pytest.param(2, "round", marks=pytest.mark.slow),
-        pytest.param(3, "round", marks=pytest.mark.slow),
-        pytest.param(1, "batch", marks=pytest.mark.slow),
-    ],
-    ids=str,
+    "interrupted_at", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at, update):
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, tiny_type, monkeypatch, capsys, interrupted_at):
     """Stopped in the middle of an epoch, at its end, and in a later one."""
-    assert train.main(train_args(tmp_path / "whole", "--update", update)) == 0
-    stop_and_go_on(tmp_path / "cut", monkeypatch, interrupted_at, "--update", update)
+    assert train.main(train_args(tmp_path / "whole")) == 0
+    stop_and_go_on(tmp_path / "cut", monkeypatch, interrupted_at)
     assert "--resume" in capsys.readouterr().out
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
@@ -128,6 +121,32 @@ def test_a_resumed_run_keeps_the_presence_thresholds(tmp_path, tiny_type, monkey
     files = [tmp_path / name / "models/tiny/step-0000006/model.safetensors" for name in ("whole", "cut")]
     assert read_checkpoint(files[0]).metadata["presence_thresholds"] == {"optic_cup": 0.375, "vessel": 0.5}
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_validation_that_fails_leaves_the_presence_thresholds(tmp_path, tiny_type, monkeypatch):
+    """What was learnt until then is saved, with thresholds that still withhold."""
+
+    def lost(*_):
+        raise DataError("eye.png cannot be opened")
+
+    monkeypatch.setattr(trainer.Validation, "run", lost)
+    flags = ["--structures", "optic_cup", "vessel", "--epochs", "1"]
+    assert run_main(train.main, train_args(tmp_path, *flags)) == 2
+    saved = read_checkpoint(tmp_path / "models/tiny/last").metadata
+    assert saved["presence_thresholds"] == {"optic_cup": 0.5, "vessel": 0.5}
+
+
+def test_a_structure_without_validation_cases_keeps_its_threshold(tmp_path, tiny_type, monkeypatch):
+    run = trainer.Validation.run
+
+    def without_vessels(self, model):
+        rows, tiles = run(self, model)
+        return [row for row in rows if row["structure"] != "vessel"], tiles
+
+    monkeypatch.setattr(trainer.Validation, "run", without_vessels)
+    assert train.main(train_args(tmp_path, "--structures", "optic_cup", "vessel", "--epochs", "1")) == 0
+    saved = read_checkpoint(tmp_path / "models/tiny/last").metadata
+    assert saved["presence_thresholds"] == {"optic_cup": 0.0, "vessel": 0.5}  # the cup is in every photograph
 
 
 def healthy_demo(folder: Path) -> Path:

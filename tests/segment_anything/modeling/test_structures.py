@@ -15,7 +15,7 @@ from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.presence import presence_thresholds
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.losses import presence_loss, segmentation_losses
-from sam_med2d.training.step import StepPolicy, objectives, random_openings
+from sam_med2d.training.step import StepPolicy, random_openings, round_losses
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.prompt_encoder import STRUCTURE
@@ -285,19 +285,19 @@ def learn(model, image, mask, asked, steps: int, lr: float = 2e-3) -> None:
     generator = torch.Generator().manual_seed(0)
     index, box = torch.arange(len(image)), torch.zeros(len(image), 4)
     for _ in range(steps):
-        for objective, _ in objectives(
+        for loss in round_losses(
             model,
             image,
             mask,
             box,
             index,
             policy=policy,
-            clicks=policy.draw(generator),
+            click_policy=policy.draw(generator),
             randomness=generator,
             structure_label=asked,
         ):
             optimizer.zero_grad()
-            objective.backward()
+            loss.total.backward()
             optimizer.step()
 
 
@@ -310,18 +310,18 @@ def test_every_new_weight_gets_a_gradient():
     policy = StepPolicy(corrective_rounds=1, clicks=(1,), loss="bce")
     generator = torch.Generator().manual_seed(0)
     model.zero_grad()
-    for objective, _ in objectives(
+    for loss in round_losses(
         model,
         image,
         mask,
         torch.zeros(3, 4),
         torch.arange(3),
         policy=policy,
-        clicks=policy.draw(generator),
+        click_policy=policy.draw(generator),
         randomness=generator,
         structure_label=asked,
     ):
-        objective.backward()
+        loss.total.backward()
     new = {
         name: p.grad
         for name, p in model.named_parameters()
