@@ -141,7 +141,7 @@ def test_a_structure_without_validation_cases_keeps_its_threshold(tmp_path, tiny
 
     def without_vessels(self, model):
         rows, tiles = run(self, model)
-        return [row for row in rows if row["structure"] != "vessel"], tiles
+        return [row for row in rows if row.structure != "vessel"], tiles
 
     monkeypatch.setattr(trainer.Validation, "run", without_vessels)
     assert train.main(train_args(tmp_path, "--structures", "optic_cup", "vessel", "--epochs", "1")) == 0
