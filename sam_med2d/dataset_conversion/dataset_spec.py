@@ -1,11 +1,14 @@
 """The description of a data set, and the common way from its files to samples."""
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sam_med2d.data.file_tree import Found, Tree
+from sam_med2d.data.image_io import read_bytes
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, Decoder, MaskSource, Sample
 
@@ -123,6 +126,15 @@ def collect(
         offer.problems += [f"{path} has no photograph" for path in dict.fromkeys(lost)]
     offer.problems = list(dict.fromkeys(offer.problems))
     return offer
+
+
+def read_table(tree: Tree, *patterns: str) -> list[dict[str, str]]:
+    """Rows of the first table (CSV in UTF-8) in a source that matches one of the patterns; [] where there is none."""
+    found = next((hit for pattern in patterns for hit in tree.match(pattern)), None)
+    if found is None:
+        return []
+    text = read_bytes(found.path).decode("utf-8-sig", errors="replace")
+    return list(csv.DictReader(io.StringIO(text), restval=""))
 
 
 def natural(words: Iterable[str]) -> list[list[tuple[int, int | str]]]:

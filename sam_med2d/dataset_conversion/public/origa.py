@@ -4,7 +4,6 @@ Masks hold 0 for background, 1 for the disc's rim and 2 for the cup: as PNG file
 copy has only these. The table names the official halves: set A trains, set B tests. Patients are not named.
 """
 
-import csv
 import io
 import zlib
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_bytes
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect, read_table
 from sam_med2d.dataset_conversion.mask_readers import Values, sized
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
@@ -69,10 +68,9 @@ def find(tree: Tree, choice: Choice) -> Offer:
 def _halves(tree: Tree) -> dict[str, str]:
     """Splits of the photographs, by number, from the table; its file names may stand in quotes."""
     halves = {}
-    for found in tree.match(TABLES)[:1]:
-        for line in csv.DictReader(io.StringIO(read_bytes(found.path).decode("utf-8-sig", errors="replace"))):
-            row = {(key or "").strip().lower(): str(value).strip(" '\"") for key, value in line.items()}
-            halves[Path(row.get("filename", "")).stem] = HALVES.get(row.get("set", "").upper(), "")
+    for line in read_table(tree, TABLES):
+        row = {(key or "").strip().lower(): str(value).strip(" '\"") for key, value in line.items()}
+        halves[Path(row.get("filename", "")).stem] = HALVES.get(row.get("set", "").upper(), "")
     return halves
 
 

@@ -6,14 +6,11 @@ The table beside the photographs names the patient of a PAPILA eye and the origi
 begins with the patient's number; patients of other sources are unknown. "Not Visible" in it is an absent structure.
 """
 
-import csv
-import io
 import re
 from dataclasses import replace
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_io import read_bytes
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect, read_table
 from sam_med2d.dataset_conversion.mask_readers import White
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -33,7 +30,7 @@ NAME = r"(?P<id>[^/]+)\.png"
 def find(tree: Tree, choice: Choice) -> Offer:
     masks = [Masks(kind, f"{folder}/{NAME}", RESIZED, missing="unknown") for kind, (folder, _) in KINDS.items()]
     offer = collect(tree, f"full-fundus/{NAME}", masks, name=lambda found: found.id)
-    rows = _table(tree)
+    rows = {row.get("names", ""): row for row in read_table(tree, *TABLES)}
     if offer.samples and not rows:
         offer.notes.append("there is no 'metadata - standardized.csv': eyes of one person can come into two splits")
     for i, sample in enumerate(offer.samples):
@@ -43,15 +40,6 @@ def find(tree: Tree, choice: Choice) -> Offer:
         absent = tuple(sorted(unseen - drawn))
         offer.samples[i] = replace(sample, data_set=source, patient=_patient(source, row), absent=absent)
     return offer
-
-
-def _table(tree: Tree) -> dict[str, dict[str, str]]:
-    """Rows of the table by the photographs' names; empty where there is no table."""
-    for pattern in TABLES:
-        for found in tree.match(pattern)[:1]:
-            text = read_bytes(found.path).decode("utf-8-sig", errors="replace")
-            return {row.get("names") or "": row for row in csv.DictReader(io.StringIO(text))}
-    return {}
 
 
 def _patient(source: str, row: dict[str, str]) -> str:
