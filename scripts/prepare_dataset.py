@@ -32,7 +32,7 @@ from sam_med2d.dataset_conversion.request import (
     choice_of,
     describe,
     find_data_set,
-    offer_of,
+    find_samples,
     split_samples,
 )
 from sam_med2d.errors import DataError, UsageError
@@ -123,7 +123,7 @@ def prepare(args: argparse.Namespace) -> int:
         tree = unpacked(args.source, unfinished.scratch)
         if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
             raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
-        offer = offer_of(data_set, tree, choice, leave_out=args.leave_out)
+        offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
         placed, how = split_samples(offer.samples, args)
         options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
         if data_set.has_instances:

@@ -203,9 +203,10 @@ class FundusDataset(Dataset):
 class Target:
     """What is to be segmented.
 
-    masks: indexes into the record's masks, whose union it is; none where the structure is not there.
-    ref: its file; of several masks the first one's.
-    structure_label: the point label of its structure prompt, -1 for boxes and clicks.
+    Attributes:
+        masks: indexes into the record's masks, whose union it is; none where the structure is not there.
+        ref: its file; of several masks the first one's.
+        structure_label: the point label of its structure prompt, -1 for boxes and clicks.
     """
 
     masks: tuple[int, ...]
@@ -217,17 +218,18 @@ class Target:
 class Batch:
     """B images with N masks in all; S is the side of the model frame in pixels.
 
-    image: float32 [B, 3, S, S], normalised.
-    mask: bool [N, 1, S, S].
-    box: float32 [N, 4], x0, y0, x1, y1, half-open, in model-frame pixels.
-    image_index: int64 [N], the image of each mask.
-    structure_label: int64 [N], the point label of a structure prompt, -1 for boxes and clicks.
-    refs: the N masks' files.
-    seeds: N integers for the clicks on each mask.
-    frames, records: one for each image.
-    truth: N masks, uint8 {0, 1} [H, W] in their photograph's pixels, or None.
-    inside: a field of view for each image, bool [H, W], or None.
-    photographs: one for each image, RGB uint8 [H, W, 3], or None.
+    Attributes:
+        image: float32 [B, 3, S, S], normalised.
+        mask: bool [N, 1, S, S].
+        box: float32 [N, 4], x0, y0, x1, y1, half-open, in model-frame pixels.
+        image_index: int64 [N], the image of each mask.
+        structure_label: int64 [N], the point label of a structure prompt, -1 for boxes and clicks.
+        refs: the N masks' files.
+        seeds: N integers for the clicks on each mask.
+        frames, records: one for each image.
+        truth: N masks, uint8 {0, 1} [H, W] in their photograph's pixels, or None.
+        inside: a field of view for each image, bool [H, W], or None.
+        photographs: one for each image, RGB uint8 [H, W, 3], or None.
     """
 
     image: Tensor

@@ -44,8 +44,9 @@ _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # of Pillo
 class DecodedImage:
     """Pixels of a file, upright and as stored.
 
-    values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, uint8, uint16, int32 or float32.
-    alpha: [H, W], opaque where highest; None for a file without a channel of transparency.
+    Attributes:
+        values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, uint8, uint16, int32 or float32.
+        alpha: [H, W], opaque where highest; None for a file without a channel of transparency.
     """
 
     values: np.ndarray

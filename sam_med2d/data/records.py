@@ -17,10 +17,11 @@ SPLITS = ("train", "val", "test")
 class MaskRef:
     """One mask.
 
-    path: its file.
-    key: unique in its map.
-    structure: what it shows.
-    folder: name of its map's folder where several are used together, else "".
+    Attributes:
+        path: its file.
+        key: unique in its map.
+        structure: what it shows.
+        folder: name of its map's folder where several are used together, else "".
     """
 
     path: Path
@@ -38,10 +39,11 @@ class MaskRef:
 class Record:
     """One photograph.
 
-    image: its file.
-    masks: what is drawn in it.
-    data_set: the source that it comes from.
-    absent: structures that are known not to be there.
+    Attributes:
+        image: its file.
+        masks: what is drawn in it.
+        data_set: the source that it comes from.
+        absent: structures that are known not to be there.
     """
 
     image: Path

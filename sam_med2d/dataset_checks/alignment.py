@@ -99,11 +99,12 @@ class Move:
 class Fit:
     """Scores of one mask.
 
-    single_lesion: whether it is a mask of less than LEAST_LESIONS lesions.
-    radius: of a disc of the mask's area, in search pixels.
-    given: score in its place.
-    mirrored: score with each of MIRRORS undone.
-    shifted: scores of all shifts, float [2 R + 1, 2 R + 1] (row, column), R = REACH.
+    Attributes:
+        single_lesion: whether it is a mask of less than LEAST_LESIONS lesions.
+        radius: of a disc of the mask's area, in search pixels.
+        given: score in its place.
+        mirrored: score with each of MIRRORS undone.
+        shifted: scores of all shifts, float [2 R + 1, 2 R + 1] (row, column), R = REACH.
     """
 
     structure: str

@@ -26,9 +26,10 @@ class StructureShare:
 class StructureSizes:
     """Sizes of one structure's masks and of their parts (8-connected components), in the model frame.
 
-    small_parts: number of parts below FEW_PIXELS.
-    small_masks: (how bad, file) of masks of which half or more is in such parts.
-    of_masks, of_parts: histograms over SIZE_EDGES of their areas before they are resampled, int64.
+    Attributes:
+        small_parts: number of parts below FEW_PIXELS.
+        small_masks: (how bad, file) of masks of which half or more is in such parts.
+        of_masks, of_parts: histograms over SIZE_EDGES of their areas before they are resampled, int64.
     """
 
     masks: int = 0

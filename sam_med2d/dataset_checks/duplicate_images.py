@@ -34,8 +34,9 @@ MOVED_EYE = 0.1
 class Similarity:
     """How alike two pictures are once aligned.
 
-    correlation: in each of BANDS.
-    moved: how far a corner had to move, as a share of the picture's side; infinite where no alignment was found.
+    Attributes:
+        correlation: in each of BANDS.
+        moved: how far a corner had to move, as a share of the picture's side; infinite where no alignment was found.
     """
 
     correlation: tuple[float, ...]

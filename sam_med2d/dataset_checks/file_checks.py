@@ -34,11 +34,12 @@ SIZE_EDGES = 2.0 ** np.arange(-8, 20.25, 0.5)
 class MaskFacts:
     """Sizes of one mask. Its parts are its 8-connected components.
 
-    pixels, share: area in the photograph, in pixels and as a share of it.
-    left: pixels in the model frame.
-    scale: pixels of the model frame in a pixel of the photograph.
-    small_parts, small_share: number of parts below FEW_PIXELS of the model frame, and their share of the mask.
-    sizes: histogram of the parts over SIZE_EDGES, uint32.
+    Attributes:
+        pixels, share: area in the photograph, in pixels and as a share of it.
+        left: pixels in the model frame.
+        scale: pixels of the model frame in a pixel of the photograph.
+        small_parts, small_share: number of parts below FEW_PIXELS of the model frame, and their share of the mask.
+        sizes: histogram of the parts over SIZE_EDGES, uint32.
     """
 
     path: Path

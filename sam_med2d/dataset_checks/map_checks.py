@@ -17,7 +17,8 @@ PREFIXES = ("image2label_", "label2image_")
 class ListedPhotograph:
     """A photograph of one split, with its masks and their structures.
 
-    patient: who is seen, as (data set, identifier), where index.csv says it.
+    Attributes:
+        patient: who is seen, as (data set, identifier), where index.csv says it.
     """
 
     image: Path

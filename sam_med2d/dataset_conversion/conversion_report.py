@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.build import Built
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats import FORMATS
 from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.visualization.tables import markdown_table
@@ -35,7 +35,7 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {split}".strip() for split, count in counts.items())
 
 
-def summary(data_set: DataSet, built: Built, how: str, offer: Offer, out: Path) -> str:
+def summary(data_set: DataSet, built: Built, how: str, offer: FoundSamples, out: Path) -> str:
     """What was made, what is missing, and what to do next."""
     found = {split: built.photographs[split] for split in SPLITS if built.photographs[split]}
     lines = [f"{data_set.title}: {_counts(found)} photographs, split {how}"]

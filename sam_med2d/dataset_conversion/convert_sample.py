@@ -32,13 +32,14 @@ StructureMasks = list[tuple[str, np.ndarray]]  # structures and their masks, uin
 class Options:
     """What happens to the pixels.
 
-    fov_crop: cut to the field of view.
-    max_side: longer side in pixels, 0 keeps the size.
-    instances: each 8-connected component is a mask.
-    min_area: components (with instances) and masks of fewer pixels are left out.
-    tile, overlap: windows of this side and overlap, in pixels, 0 for whole photographs.
-    keep_empty: also tiles without any mask.
-    link: symbolic links to photographs that need no change.
+    Attributes:
+        fov_crop: cut to the field of view.
+        max_side: longer side in pixels, 0 keeps the size.
+        instances: each 8-connected component is a mask.
+        min_area: components (with instances) and masks of fewer pixels are left out.
+        tile, overlap: windows of this side and overlap, in pixels, 0 for whole photographs.
+        keep_empty: also tiles without any mask.
+        link: symbolic links to photographs that need no change.
     """
 
     fov_crop: bool = False
@@ -55,12 +56,13 @@ class Options:
 class LabelledImage:
     """A photograph on its way.
 
-    name: begins the names of its files.
-    pixels: RGB uint8 [H, W, 3].
-    masks: of its structures.
-    window: the part of the original photograph, in its pixels.
-    unchanged: whether the file itself shows just this.
-    components: number of 8-connected ones of each structure before and after resizing.
+    Attributes:
+        name: begins the names of its files.
+        pixels: RGB uint8 [H, W, 3].
+        masks: of its structures.
+        window: the part of the original photograph, in its pixels.
+        unchanged: whether the file itself shows just this.
+        components: number of 8-connected ones of each structure before and after resizing.
     """
 
     name: str

@@ -20,12 +20,13 @@ SPLIT_WORDS = {
 
 
 @dataclass(slots=True)
-class Offer:
+class FoundSamples:
     """Samples found in a source.
 
-    samples: the photographs with their masks.
-    problems: a sentence for each photograph or mask without the other.
-    notes: what else a person should know.
+    Attributes:
+        samples: the photographs with their masks.
+        problems: a sentence for each photograph or mask without the other.
+        notes: what else a person should know.
     """
 
     samples: list[Sample]
@@ -37,22 +38,23 @@ class Offer:
 class DataSet:
     """A public data set, or a format.
 
-    name, title: for the command line and for people.
-    layout: its official tree, a path a line, for people.
-    find: what a source in that layout holds.
-    citation, terms, where: of a public set: what to cite, its terms of use, how a person gets it.
-    structures: that have masks.
-    counts: photographs expected for each split, "" where there is no official one.
-    observers: who drew the masks; the first is the default.
-    threshold: default for soft masks, None where there are none.
-    has_instances: its own objects are the instances, for which Choice.options["instances"] is set.
-    flags: those of a format, {flag: keywords of add_argument}; their values come in Choice.options.
+    Attributes:
+        name, title: for the command line and for people.
+        layout: its official tree, a path a line, for people.
+        find: what a source in that layout holds.
+        citation, terms, where: of a public set: what to cite, its terms of use, how a person gets it.
+        structures: that have masks.
+        counts: photographs expected for each split, "" where there is no official one.
+        observers: who drew the masks; the first is the default.
+        threshold: default for soft masks, None where there are none.
+        has_instances: its own objects are the instances, for which Choice.options["instances"] is set.
+        flags: those of a format, {flag: keywords of add_argument}; their values come in Choice.options.
     """
 
     name: str
     title: str
     layout: str
-    find: Callable[[Tree, Choice], Offer]
+    find: Callable[[Tree, Choice], FoundSamples]
     citation: str = ""
     terms: str = ""
     where: str = ""
@@ -68,11 +70,12 @@ class DataSet:
 class Masks:
     """Where a structure's masks lie.
 
-    structure: what they show.
-    pattern: of their paths, with the same groups as the photographs' (see Tree.match).
-    decode: how they are read.
-    missing: what it means when a photograph has none: "problem", "absent" (looked for, not there) or "unknown" (not
-        annotated).
+    Attributes:
+        structure: what they show.
+        pattern: of their paths, with the same groups as the photographs' (see Tree.match).
+        decode: how they are read.
+        missing: what it means when a photograph has none: "problem", "absent" (looked for, not there) or "unknown" (not
+            annotated).
     """
 
     structure: str
@@ -91,7 +94,7 @@ def collect(
     name: Callable[[Found], str],
     patient: Callable[[Found], str] = lambda _: "",
     split: Callable[[Found], str] = lambda found: SPLIT_WORDS.get(found.split.lower(), ""),
-) -> Offer:
+) -> FoundSamples:
     """Samples of the photographs that match a pattern, with the masks that have the same `keys`.
 
     Args:
@@ -108,7 +111,7 @@ def collect(
     pictures = tree.unique(photographs, *keys)
     files = [(kind, tree.unique(kind.pattern, *keys)) for kind in masks]
     views = tree.unique(field_of_view, *keys) if field_of_view else {}
-    offer = Offer([])
+    offer = FoundSamples([])
     for key, picture in sorted(pictures.items(), key=lambda item: natural(item[0])):
         sources, absent = [], []
         for kind, found in files:

@@ -19,8 +19,9 @@ class White:
     brightest channel. Raises DataError where white and black have no majority, or where nothing is white and not all
     black (a map of several classes, a photograph), unless soft.
 
-    share: of white, from which on a pixel counts; 0.5 for a drawn mask.
-    soft: whether the file's values are shares of experts who agree.
+    Attributes:
+        share: of white, from which on a pixel counts; 0.5 for a drawn mask.
+        soft: whether the file's values are shares of experts who agree.
     """
 
     share: float = 0.5
@@ -80,9 +81,10 @@ class Colours:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A closed contour in a text file, two numbers a line, filled.
+    """A closed contour in a text file, two numbers a line, filled. Raises DataError on other content.
 
-    yx: whether the lines hold y before x. Pixel (0, 0) is the top-left one. Raises DataError on other content.
+    Attributes:
+        yx: whether the lines hold y before x; (0, 0) is the top-left pixel.
     """
 
     yx: bool = False

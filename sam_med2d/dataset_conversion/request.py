@@ -10,7 +10,7 @@ from typing import Any
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion import splits
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats import FORMATS
 from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.dataset_conversion.samples import Choice, Sample
@@ -55,7 +55,7 @@ def _attribute(flag: str) -> str:
     return flag.lstrip("-")
 
 
-def offer_of(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) -> Offer:
+def find_samples(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bool) -> FoundSamples:
     """What a source offers.
 
     Args:

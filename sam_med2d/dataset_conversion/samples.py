@@ -23,17 +23,18 @@ class MaskSource:
 class Sample:
     """One photograph.
 
-    name: unique in the data set, begins the names of its files.
-    image: its file.
-    masks: those that are drawn.
-    split: the official one ("train", "val", "test"), "" where there is none.
-    patient: photographs of one patient never come into two splits; "" is unknown, and the photograph is then taken
-        for its own patient.
-    absent: structures that were looked for and are not there; one neither here nor in masks was not annotated.
-    part: which part of the picture is the photograph, as fractions left, top, right, bottom (one half of a stereo
-        pair).
-    data_set: where a collection names its source.
-    field_of_view: a mask file of it, where the data set has one.
+    Attributes:
+        name: unique in the data set, begins the names of its files.
+        image: its file.
+        masks: those that are drawn.
+        split: the official one ("train", "val", "test"), "" where there is none.
+        patient: photographs of one patient never come into two splits; "" is unknown, and the photograph is then taken
+            for its own patient.
+        absent: structures that were looked for and are not there; one neither here nor in masks was not annotated.
+        part: which part of the picture is the photograph, as fractions left, top, right, bottom (one half of a stereo
+            pair).
+        data_set: where a collection names its source.
+        field_of_view: a mask file of it, where the data set has one.
     """
 
     name: str
@@ -51,9 +52,10 @@ class Sample:
 class Choice:
     """What a person chooses among what a data set offers.
 
-    observer: one of the data set's observers.
-    threshold: share of the experts, or of white, from which on a soft mask counts; None is the data set's own.
-    options: flags of the formats, by name.
+    Attributes:
+        observer: one of the data set's observers.
+        threshold: share of the experts, or of white, from which on a soft mask counts; None is the data set's own.
+        options: flags of the formats, by name.
     """
 
     observer: str = ""

@@ -1,21 +1,21 @@
 """Black and white masks of one structure: a folder of photographs and a folder of masks."""
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
-from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
+from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, single, structure_name
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """One mask a photograph, or as many as --mask PATTERN finds."""
     if not choice.options.get("structure"):
         raise DataError("binary needs --structure NAME: what the masks show, such as vessel")
     structure = structure_name(choice.options["structure"])
-    pairs = find_pairs(tree, choice, named=False)
+    pairs = find_pairs(tree, choice, by_structure=False)
     pairs = pairs if choice.options.get("mask") else single(pairs)
-    return offer(pairs, choice, lambda mask: [MaskSource(structure, mask.path, BLACK_AND_WHITE)])
+    return samples_of_pairs(pairs, choice, lambda mask: [MaskSource(structure, mask.path, BLACK_AND_WHITE)])
 
 
 BINARY = DataSet(

@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, Offer, natural
+from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples, natural
 from sam_med2d.dataset_conversion.formats.coco_masks import Segments, annotated_masks, united
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
 from sam_med2d.dataset_conversion.formats.pairing import (
     MISSING,
     PATIENT,
+    apply_missing,
     file_name,
     patient_of,
-    say_what_is_missing,
     structure_name,
 )
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
@@ -40,13 +40,13 @@ class _CocoImage:
     masks: list[tuple[str, Path, Segments]] = field(default_factory=list)
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Annotations of one category are one mask, or with the option `instances` each is a mask of its own.
 
     Crowds are drawn like others (many programs call every run-length encoding a crowd); annotations without outline
     are passed over if they have no area either. Raises DataError for files that are not COCO's.
     """
-    made = Offer([])
+    made = FoundSamples([])
     pictures = _ImageFiles(tree, choice.options.get("image_root"))
     photographs: dict[Path, _CocoImage] = {}
     for name, path, content in _files(tree):
@@ -61,7 +61,7 @@ def find(tree: Tree, choice: Choice) -> Offer:
         masks = _sources(photograph.masks, each=bool(choice.options.get("instances")))
         of = patient(photograph.name, made.problems)
         made.samples.append(Sample(title, photograph.path, masks, split=photograph.split, patient=of))
-    return say_what_is_missing(made, choice)
+    return apply_missing(made, choice)
 
 
 def _sources(masks: Sequence[tuple[str, Path, Segments]], *, each: bool) -> tuple[MaskSource, ...]:

@@ -16,10 +16,11 @@ from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 class Segments:
     """A mask in a COCO file: a union of polygons and run-length encodings.
 
-    where: the annotations, for messages.
-    sizes: each (height, width) that a file gives the photograph.
-    polygons: x0, y0, x1, y1, ... of each.
-    runs: (height, width, compressed runs) of each.
+    Attributes:
+        where: the annotations, for messages.
+        sizes: each (height, width) that a file gives the photograph.
+        polygons: x0, y0, x1, y1, ... of each.
+        runs: (height, width, compressed runs) of each.
     """
 
     where: str

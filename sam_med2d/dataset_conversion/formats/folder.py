@@ -1,24 +1,24 @@
 """A folder of one's own: photographs, and black and white masks of any number of structures."""
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
-from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, structure_name
+from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, structure_name
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Several masks of one structure and photograph (numbered files) stay several masks."""
-    pairs = find_pairs(tree, choice, named=True)
+    pairs = find_pairs(tree, choice, by_structure=True)
     nameless = [mask for masks in pairs.masks_of.values() for mask in masks if not mask.structure]
     if nameless:
         raise DataError(
             f"{nameless[0].path}: neither its folder nor its name says which structure it shows; say it with --mask "
             "STRUCTURE=PATTERN, or use binary --structure"
         )
-    return offer(pairs, choice, _sources)
+    return samples_of_pairs(pairs, choice, _sources)
 
 
 def _sources(mask: PictureFile) -> list[MaskSource]:

@@ -29,12 +29,13 @@ JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 class PictureFile:
     """A picture file, and the photograph that it is or belongs to.
 
-    name: path in the source.
-    path: on the disk.
-    place: words of its folders.
-    label: file name of the photograph without its suffix.
-    split: "train", "val", "test" or "".
-    structure: what a mask shows, "" where nothing says so.
+    Attributes:
+        name: path in the source.
+        path: on the disk.
+        place: words of its folders.
+        label: file name of the photograph without its suffix.
+        split: "train", "val", "test" or "".
+        structure: what a mask shows, "" where nothing says so.
     """
 
     name: str

@@ -3,15 +3,15 @@
 import re
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
-from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, offer, single, structure_name
+from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, single, structure_name
 from sam_med2d.dataset_conversion.mask_readers import Values
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """A mask for each class that --classes lists; any other value, but 0, is an error."""
     structures = parse_classes(choice.options.get("classes") or "")
     known = tuple(sorted({0}.union(*structures.values())))
@@ -19,7 +19,7 @@ def find(tree: Tree, choice: Choice) -> Offer:
     def sources(mask: PictureFile) -> list[MaskSource]:
         return [MaskSource(name, mask.path, Values(values, known)) for name, values in structures.items()]
 
-    return offer(single(find_pairs(tree, choice, named=False)), choice, sources)
+    return samples_of_pairs(single(find_pairs(tree, choice, by_structure=False)), choice, sources)
 
 
 def parse_classes(text: str) -> dict[str, tuple[int, ...]]:

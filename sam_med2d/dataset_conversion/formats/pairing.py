@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import Offer, natural
+from sam_med2d.dataset_conversion.dataset_spec import FoundSamples, natural
 from sam_med2d.dataset_conversion.formats.folder_layout import (
     VIEW_WORDS,
     PictureFile,
@@ -57,20 +57,20 @@ class Pairs:
     problems: list[str] = field(default_factory=list)
 
 
-def find_pairs(tree: Tree, choice: Choice, *, named: bool) -> Pairs:
+def find_pairs(tree: Tree, choice: Choice, *, by_structure: bool) -> Pairs:
     """Photographs and their masks, by the patterns given in --images and --mask, or by their names.
 
     Args:
         tree: the source.
         choice: holds the patterns.
-        named: whether each --mask names its structure.
+        by_structure: whether each --mask names its structure.
 
     Raises:
         DataError: a pattern cannot work, or photographs are not told apart.
     """
     images, masks = choice.options.get("images"), choice.options.get("mask") or []
     names = [name for name in tree.files if is_picture(name)]
-    described = [mask for text in masks for mask in _described(tree, names, text, named=named)]
+    described = [mask for text in masks for mask in _described(tree, names, text, by_structure=by_structure)]
     taken = {mask.name for mask in described}
     free = [name for name in names if name not in taken]
     if images:
@@ -92,10 +92,12 @@ def single(pairs: Pairs) -> Pairs:
     return pairs
 
 
-def offer(pairs: Pairs, choice: Choice, sources: Callable[[PictureFile], Sequence[MaskSource]]) -> Offer:
+def samples_of_pairs(
+    pairs: Pairs, choice: Choice, sources: Callable[[PictureFile], Sequence[MaskSource]]
+) -> FoundSamples:
     """Samples of pairs; `sources` says what a mask file shows."""
     patient = patient_of(choice)
-    made = Offer([], list(pairs.problems))
+    made = FoundSamples([], list(pairs.problems))
     stems = Counter(picture.stem for picture in pairs.masks_of)
     for picture, files in sorted(pairs.masks_of.items(), key=lambda item: natural([item[0].name])):
         views = [mask.path for mask in files if mask.structure in VIEW_WORDS]
@@ -104,11 +106,11 @@ def offer(pairs: Pairs, choice: Choice, sources: Callable[[PictureFile], Sequenc
         about = {"split": picture.split, "patient": patient(picture.name, made.problems)}
         about["field_of_view"] = views[0] if views else None
         made.samples.append(Sample(file_name(name), picture.path, tuple(masks), **about))
-    return say_what_is_missing(made, choice)
+    return apply_missing(made, choice)
 
 
-def say_what_is_missing(made: Offer, choice: Choice) -> Offer:
-    """The offer, where structures that some photographs lack are what --missing says they are.
+def apply_missing(made: FoundSamples, choice: Choice) -> FoundSamples:
+    """The samples, where structures that some photographs lack are what --missing says they are.
 
     A photograph without any mask is a problem, unless all its structures are absent.
     """
@@ -162,9 +164,9 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w()+,. -]+", "_", text).lstrip(".") or "_"
 
 
-def _described(tree: Tree, names: Iterable[str], text: str, *, named: bool) -> list[PictureFile]:
+def _described(tree: Tree, names: Iterable[str], text: str, *, by_structure: bool) -> list[PictureFile]:
     structure, equals, pattern = text.partition("=")
-    if not named:
+    if not by_structure:
         return _matches(tree, names, f"--mask {text}", text, "")
     if not equals:
         raise DataError(f"--mask {text}: write STRUCTURE=PATTERN, such as optic_disc=masks/{{name}}_disc.png")

@@ -5,7 +5,7 @@ children 01-10 and 11-14.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 EYE = r"Image_(?P<id>(?P<child>\d\d)[LR])"
@@ -13,7 +13,7 @@ OBSERVERS = {"first": "1stHO", "second": "2ndHO"}
 TRAIN_CHILDREN = 10
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     return collect(
         tree,
         rf"{EYE}\.jpg",

@@ -4,7 +4,7 @@ Every photograph has four mask files; one without any white pixel says that the 
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 PART = "(?P<split>train|valid|test)"
@@ -12,7 +12,7 @@ LABELS = "(segmentation[ _])?labels?"  # "segmentation label" in valid, "label" 
 LESIONS = {"microaneurysm": "MA", "haemorrhage": "HE", "hard_exudate": "EX", "soft_exudate": "SE"}
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     lesions = [
         Masks(structure, rf"{PART}/{LABELS}/{folder}/(?P<id>[^/]+)\.tif") for structure, folder in LESIONS.items()
     ]

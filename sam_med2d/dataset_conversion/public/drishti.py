@@ -13,7 +13,7 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import White, read_points, sized
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
@@ -90,7 +90,7 @@ def _scaled(path: Path, size: tuple[int, int], mask: np.ndarray) -> np.ndarray:
     return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     share = MAJORITY if choice.threshold is None else choice.threshold
     decode = SoftMap(share) if choice.observer == "softmap" else AverageBoundary()
     pattern = OBSERVERS[choice.observer]

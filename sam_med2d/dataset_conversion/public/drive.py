@@ -1,7 +1,7 @@
 """DRIVE: 40 photographs, vessels by two observers (the second for the test part only)."""
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 # The second observer drew the test part only; training keeps the first one's masks.
@@ -9,18 +9,18 @@ OBSERVERS = {"first": ("1st_manual", "manual1"), "second": ("2nd_manual", "manua
 TRAINING, TEST = "training", "test"
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Both parts. The challenge gives the test part out without masks: it is then left out, and one problem says so."""
     training = _part(tree, TRAINING, *OBSERVERS["first"])
     folder, suffix = OBSERVERS[choice.observer]
     test = _part(tree, TEST, folder, suffix)
     if test.samples and not any(sample.masks for sample in test.samples):
         said = f"test/{folder} has no *_{suffix}.gif: the test part's {len(test.samples)} photographs are left out"
-        return Offer(training.samples, [*training.problems, said])
-    return Offer(training.samples + test.samples, training.problems + test.problems)
+        return FoundSamples(training.samples, [*training.problems, said])
+    return FoundSamples(training.samples + test.samples, training.problems + test.problems)
 
 
-def _part(tree: Tree, part: str, folder: str, suffix: str) -> Offer:
+def _part(tree: Tree, part: str, folder: str, suffix: str) -> FoundSamples:
     return collect(
         tree,
         rf"{part}/images/(?P<id>\d\d)_{part}\.tif",

@@ -8,7 +8,7 @@ these folders are read too.
 from collections import defaultdict
 
 from sam_med2d.data.file_tree import Found, Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer, natural
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, natural
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 
@@ -18,12 +18,12 @@ MASKS = r"Annotation_{part}/((?P<patient>[^/]+)/)?(?P<id>[^/]+?)(_{part})?\.png"
 PARTS = {"EX": "hard_exudate", "MA": "microaneurysm"}
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     masks = {part: tree.unique(MASKS.replace("{part}", part), *KEYS) for part in PARTS}
     photographs: defaultdict[tuple[str, ...], dict[str, Found]] = defaultdict(dict)
     for found in tree.match(PHOTOGRAPHS):
         photographs[tuple(found.groups.get(key, "").lower() for key in KEYS)][_part(found)] = found
-    offer = Offer([])
+    offer = FoundSamples([])
     for key, parts in sorted(photographs.items(), key=lambda item: natural(item[0])):
         _add(offer, parts, {part: masks[part][key] for part in PARTS if key in masks[part]})
     for found in (hit for hits in masks.values() for key, hit in hits.items() if key not in photographs):
@@ -39,7 +39,7 @@ def _part(found: Found) -> str:
     return name if name in PARTS else ""
 
 
-def _add(offer: Offer, parts: dict[str, Found], masks: dict[str, Found]) -> None:
+def _add(offer: FoundSamples, parts: dict[str, Found], masks: dict[str, Found]) -> None:
     """The sample of one photograph, from the parts in which it lies and those in which it has a mask."""
     first = parts[min(parts)]
     sources = tuple(MaskSource(PARTS[part], found.path, BLACK_AND_WHITE) for part, found in masks.items())

@@ -4,7 +4,7 @@ Numbers start again in the test part: train/10_A and test/10_A are different pho
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 PART = "(?P<split>train|test)"
@@ -12,7 +12,7 @@ NAME = r"(?P<id>\d+_[ADGN])\.png"
 MASKS = "Groun?d[ _]truth"  # "Groud truth" in some copies
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     return collect(
         tree,
         f"{PART}/Original/{NAME}",

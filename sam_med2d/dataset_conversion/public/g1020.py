@@ -6,7 +6,7 @@ of one: a random split does not keep them apart.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import Values
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -14,7 +14,7 @@ MASKS = r"Masks/image_(?P<id>\d+)\.png"
 BACKGROUND, RIM, CUP = CLASSES = (0, 1, 2)
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     return collect(
         tree,
         r"Images/image_(?P<id>\d+)\.jpg",

@@ -6,14 +6,14 @@ two are of one person is not stated, so patients are unknown.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>(?P<number>\d\d)_(dr|g|h))"
 TRAIN_OF_EACH = 5
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Folders do not matter: the data set comes as one archive with three folders, or as nine flat ones."""
     return collect(
         tree,

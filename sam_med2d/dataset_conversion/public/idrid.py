@@ -5,7 +5,7 @@ here and three in the other parts of IDRiD, which are passed over.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 PART = r"[ab]\. ?(?P<split>Training|Testing) Set"
@@ -13,7 +13,7 @@ PHOTOGRAPHS = rf"1\. ?Original Images/{PART}/IDRiD_(?P<id>\d\d)\.jpg"
 LESIONS = {"microaneurysm": "MA", "haemorrhage": "HE", "hard_exudate": "EX", "soft_exudate": "SE"}
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     lesions = [Masks(structure, _masks(suffix), missing="absent") for structure, suffix in LESIONS.items()]
     return collect(
         tree,

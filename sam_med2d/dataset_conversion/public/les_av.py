@@ -5,7 +5,7 @@ of unknown kind, which belongs to neither. There is no official split, and patie
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import Colours
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -14,7 +14,7 @@ NAME = r"(?P<id>\d+)"
 COLOURED = rf"arteries-and-veins/{NAME}\.png"
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Copies without the coloured map have a black and white one for each kind, crossings in both."""
     if tree.match(COLOURED):
         kinds = [Masks("artery", COLOURED, Colours((RED, GREEN))), Masks("vein", COLOURED, Colours((BLUE, GREEN)))]

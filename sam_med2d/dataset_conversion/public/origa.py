@@ -13,7 +13,7 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_bytes
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect, read_table
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect, read_table
 from sam_med2d.dataset_conversion.mask_readers import Values, sized
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
@@ -47,7 +47,7 @@ class MatlabValues:
         return np.isin(labels, self.values)
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     if tree.match(PICTURES):
         pattern, disc, cup = PICTURES, Values((RIM, CUP), CLASSES), Values((CUP,), CLASSES)
     else:

@@ -5,7 +5,7 @@ OS the right and the left eye. There is no official split.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import Outline
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -13,7 +13,7 @@ NAME = r"(?P<id>RET(?P<patient>\d{3})O[DS])"
 OBSERVERS = {"expert1": "exp1", "expert2": "exp2"}
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     expert = OBSERVERS[choice.observer]
     return collect(
         tree,

@@ -6,7 +6,7 @@ Patients are not named.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import Values
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -19,7 +19,7 @@ SPLITS = {"g": "train", "n": "train", "v": "val", "t": "test"}
 CUP, RIM, BACKGROUND = CLASSES = (0, 128, 255)
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     return collect(
         tree,
         PHOTOGRAPHS,

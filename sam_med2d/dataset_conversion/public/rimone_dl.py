@@ -5,7 +5,7 @@ where it is alone. The set is made from RIM-ONE r1, r2 and r3: it overlaps them.
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 PARTITIONS = ("partitioned_randomly", "partitioned_by_hospital")
@@ -13,7 +13,7 @@ NAME = r"(?P<id>r[123]_[^/]+?)"
 IN_PARTITION = rf"(?P<split>training|test)_set/(?:glaucoma|normal)/{NAME}\.png"
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     partition = next((p for p in PARTITIONS if tree.match(f"{p}/{IN_PARTITION}")), PARTITIONS[0])
     return collect(
         tree,

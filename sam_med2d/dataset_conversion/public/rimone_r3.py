@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
@@ -42,7 +42,7 @@ class LeftHalf:
         return mask[:, :width]
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     pattern = OBSERVERS[choice.observer]
     masks = [
         Masks("optic_disc", pattern.format("Disc"), LeftHalf()),

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect, read_table
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect, read_table
 from sam_med2d.dataset_conversion.mask_readers import White
 from sam_med2d.dataset_conversion.samples import Choice
 
@@ -27,7 +27,7 @@ RESIZED = White(soft=True)  # masks were resized with their photographs: their e
 NAME = r"(?P<id>[^/]+)\.png"
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     masks = [Masks(kind, f"{folder}/{NAME}", RESIZED, missing="unknown") for kind, (folder, _) in KINDS.items()]
     offer = collect(tree, f"full-fundus/{NAME}", masks, name=lambda found: found.id)
     rows = {row.get("names", ""): row for row in read_table(tree, *TABLES)}

@@ -4,7 +4,7 @@ There is no official split. The other photographs of the full set (397) have no 
 """
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, Offer, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
 from sam_med2d.dataset_conversion.samples import Choice
 
 NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
@@ -14,7 +14,7 @@ OBSERVERS = ("ah", "vk")  # A. Hoover, V. Kouznetsova
 SAME_EYE = ("0235", "0236")
 
 
-def find(tree: Tree, choice: Choice) -> Offer:
+def find(tree: Tree, choice: Choice) -> FoundSamples:
     return collect(
         tree,
         NAME + SUFFIX,

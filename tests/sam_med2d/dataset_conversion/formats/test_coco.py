@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.archives import unpacked
-from sam_med2d.dataset_conversion.dataset_spec import Offer
+from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
 from sam_med2d.dataset_conversion.formats.coco import COCO, find
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
@@ -48,7 +48,7 @@ def coco_file(path: Path, *segmentations: Any, image: dict | None = None, **more
     return path
 
 
-def found(source: Path, **options: Any) -> Offer:
+def found(source: Path, **options: Any) -> FoundSamples:
     return find(unpacked(source, source / ".scratch"), Choice(options=options))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.record_checks import load_checked
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.binary import BINARY
 from sam_med2d.dataset_conversion.formats.folder import FOLDER
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP, parse_classes
@@ -47,16 +47,16 @@ def make(folder: Path, *names: str) -> None:
         put(folder / name.rstrip("*"), drawn() if name.endswith("*") else None)
 
 
-def find(data_set: DataSet, source: Path, **options: Any) -> Offer:
+def find(data_set: DataSet, source: Path, **options: Any) -> FoundSamples:
     return data_set.find(Tree(source), Choice(options=options))
 
 
-def layout(offer: Offer) -> dict[str, list[tuple[str, str]]]:
+def layout(offer: FoundSamples) -> dict[str, list[tuple[str, str]]]:
     """{sample: [(structure, mask's path below its two last folders)]}"""
     return {s.name: [(m.structure, "/".join(m.path.parts[-2:])) for m in s.masks] for s in offer.samples}
 
 
-def structures(offer: Offer) -> dict[str, list[str]]:
+def structures(offer: FoundSamples) -> dict[str, list[str]]:
     return {sample.name: [mask.structure for mask in sample.masks] for sample in offer.samples}
 
 
@@ -233,7 +233,7 @@ def test_folders_that_say_nothing(tmp_path):
 
 def test_nothing_there(tmp_path):
     for data_set, options in ((FOLDER, {}), (BINARY, {"structure": "vessel"}), (LABELMAP, {"classes": "1=disc"})):
-        assert find(data_set, tmp_path, **options) == Offer([])
+        assert find(data_set, tmp_path, **options) == FoundSamples([])
 
 
 # --- patterns -------------------------------------------------------------------------------------------------

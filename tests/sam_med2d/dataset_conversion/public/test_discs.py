@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_image
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.public.drishti import DRISHTI
 from sam_med2d.dataset_conversion.public.g1020 import G1020
 from sam_med2d.dataset_conversion.public.origa import ORIGA
@@ -53,13 +53,13 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def look(data_set: DataSet, folder: Path, **choice: object) -> Offer:
+def look(data_set: DataSet, folder: Path, **choice: object) -> FoundSamples:
     """What the data set finds, with its own choices where none are given, as the script makes them."""
     defaults = {"observer": next(iter(data_set.observers), ""), "threshold": data_set.threshold}
     return data_set.find(Tree(folder), Choice(**{**defaults, **choice}))
 
 
-def named(offer: Offer) -> dict[str, Sample]:
+def named(offer: FoundSamples) -> dict[str, Sample]:
     assert len({sample.name for sample in offer.samples}) == len(offer.samples)
     return {sample.name: sample for sample in offer.samples}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import read_image, read_values
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, Offer
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
 from sam_med2d.dataset_conversion.public.chase import CHASE
 from sam_med2d.dataset_conversion.public.ddr import DDR
@@ -303,7 +303,7 @@ def made(tmp_path_factory) -> dict[str, tuple[Path, Truth]]:
     return {name: (folder, CASES[name].make(folder)) for name, folder in folders.items()}
 
 
-def offered(data_set: DataSet, *folders: Path, observer: str = "") -> Offer:
+def offered(data_set: DataSet, *folders: Path, observer: str = "") -> FoundSamples:
     observer = observer or (data_set.observers[0] if data_set.observers else "")
     return data_set.find(Tree(*folders), Choice(observer=observer))
 
@@ -312,7 +312,7 @@ def decoded(sample: Sample) -> dict[str, np.ndarray]:
     return {source.structure: source.decode(source.path, SIZE) for source in sample.masks}
 
 
-def assert_shows(offer: Offer, truth: Truth) -> None:
+def assert_shows(offer: FoundSamples, truth: Truth) -> None:
     """Same names, and the masks as drawn."""
     assert {sample.name for sample in offer.samples} == truth.keys()
     for sample in offer.samples:
@@ -323,7 +323,7 @@ def assert_shows(offer: Offer, truth: Truth) -> None:
             np.testing.assert_array_equal(mask, truth[sample.name][structure], err_msg=f"{sample.name} {structure}")
 
 
-def by_name(offer: Offer) -> dict[str, Sample]:
+def by_name(offer: FoundSamples) -> dict[str, Sample]:
     return {sample.name: sample for sample in offer.samples}
 
 
@@ -349,7 +349,7 @@ def test_the_official_tree_is_read(made, name):
 def test_no_other_tree_is_taken_for_it(made, name):
     for other in NAMES:
         if other != name:
-            assert offered(CASES[name].data_set, made[other][0]) == Offer([]), other
+            assert offered(CASES[name].data_set, made[other][0]) == FoundSamples([]), other
 
 
 @pytest.mark.parametrize("name", NAMES)
