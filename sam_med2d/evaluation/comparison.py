@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sam_med2d.errors import UsageError
-from sam_med2d.evaluation import report
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
 from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.evaluation.summary import LOWER_IS_BETTER
 from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.plot_style import heading
+from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
 from sam_med2d.visualization.tables import markdown_table
 
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
@@ -110,7 +109,7 @@ class Differences:
     """
 
     def __init__(self, metric: str) -> None:
-        self.scale = 1 if metric in evaluation_plots.PIXELS else 100
+        self.scale = 1 if metric in IN_PIXELS else 100
         self.better = -1 if metric in LOWER_IS_BETTER else 1  # sign of a difference that is an improvement
         self.bootstrap = Bootstrap()
         self.counts: dict[Place, Counter[str]] = {}
@@ -197,7 +196,7 @@ def comparison(runs: Runs, metric: str) -> dict[str, Any]:
     return {
         "runs": names if names[0] != names[1] else [str(run) for run in runs],
         "metric": metric,
-        "unit": "pixels" if metric in evaluation_plots.PIXELS else "points",
+        "unit": "pixels" if metric in IN_PIXELS else "points",
         "lower_is_better": metric in LOWER_IS_BETTER,
         "cases": dict(differences.cases),
         "differing_settings": differing_settings(runs),
@@ -216,7 +215,7 @@ def differences_table(found: dict[str, Any]) -> str:
             difference = f"{entry['difference']:+.2f} {interval}"
             marked = f"**{difference}**" if entry["excludes_0"] else difference
             counts = [str(entry[count]) for count in ("better", "equal", "worse", "pairs", "photographs")]
-            lines.append([name, heading(prompt), marked, *counts])
+            lines.append([name, prompt_heading(prompt), marked, *counts])
     headings = ["Structure", "Prompt", f"Difference, {found['unit']}", "Better", "Equal", "Worse"]
     return markdown_table([*headings, "Pairs", "Photographs"], lines)
 
@@ -225,7 +224,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     """The table, what belongs to reading it, and how the runs differ."""
     first, second = found["runs"]
     direction = "lower is better" if found["lower_is_better"] else "higher is better"
-    title = report.TITLES.get(found["metric"], found["metric"])
+    title = metric_title(found["metric"]) + " in pixels" * (found["metric"] in IN_PIXELS)
     parts = [
         f"# {second} minus {first}: {title}",
         *(f"Warning: {line}" for line in _warnings(found)),
@@ -281,6 +280,5 @@ def draw(path: Path, found: dict[str, Any]) -> bool:
         name: {p: (entry["difference"], *entry["ci95"], entry["pairs"]) for p, entry in prompts.items()}
         for name, prompts in rows.items()
     }
-    title = report.TITLES.get(found["metric"], found["metric"]).removesuffix(" in pixels")
-    title += " (lower is better)" * found["lower_is_better"]
+    title = metric_title(found["metric"]) + " (lower is better)" * found["lower_is_better"]
     return evaluation_plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))

@@ -311,7 +311,7 @@ class Evaluator:
         if cases := running.representative_cases():
             overlays.write_picture(self.out / "overlay.png", self._contact_sheet(cases))
             pictures.append("overlay.png")
-        report.write_report(self.out / "report.md", summary, self.args, pictures)
+        report.write_report(self.out / "report.md", summary, pictures)
 
     def _fps_covers(self) -> str:
         device, count, batch = self.model.device, self.processes.count, self.args.batch_size

@@ -14,7 +14,8 @@ from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import Ceilings
 from sam_med2d.evaluation.metrics import SCORES, SOFT, MaskPair, score
-from sam_med2d.visualization import overlays, plot_style
+from sam_med2d.visualization import overlays
+from sam_med2d.visualization.labels import prompt_heading
 from segment_anything.preprocessing import OUTSIDE_LOGIT
 
 METRICS = (*SCORES, VCDR)
@@ -195,6 +196,6 @@ def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) ->
     for prediction, mask in zip(predictions, masks_at_original_size(batch, i, predictions), strict=True):
         coords, labels = (part.cpu().numpy() for part in prediction.points)
         dice = score(MaskPair(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[i].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        caption = f"{batch.refs[i].structure} {prompt_heading(prediction.mode.name)}: Dice {dice:.2f}"
         tiles.append(overlays.draw_case(image, truth, mask, frame.points_to_original(coords), labels, caption))
     return tiles

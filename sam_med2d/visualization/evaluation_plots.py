@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from sam_med2d.visualization.plot_style import BLACK, COLOURS, heading, line_style, new_figure, save_figure, tidy
+from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
+from sam_med2d.visualization.plot_style import BLACK, COLOURS, line_style, new_figure, save_figure, tidy
 
 MAX_STRUCTURES = 40  # in one plot
 MAX_HEIGHT = 60  # inches
 LINES_IN_PANEL = 5
-TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 (pixels)", "nsd": "NSD", "cldice": "clDice"}
-PIXELS = ("hd95",)  # metrics without an upper bound; the others lie in [0, 1]
 
 
 def quantile(counts: np.ndarray, q: float) -> float:
@@ -65,7 +64,7 @@ def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metr
     for i, prompt in enumerate(prompts):
         boxes = {place: box_statistics(counts) for place, counts in _column(rows, prompts, prompt).items()}
         panel.bxp(list(boxes.values()), positions=list(boxes), **_box_style(i, 0.72 * _step(prompts)))
-        panel.plot([], [], label=heading(prompt), color=line_style(i)["color"], linewidth=9, **_mean_marker(i))
+        panel.plot([], [], label=prompt_heading(prompt), color=line_style(i)["color"], linewidth=9, **_mean_marker(i))
     panel.set_xlabel(f"{metric} (box: quartiles; marker: mean; whiskers: up to 1.5 interquartile ranges)")
     panel.set_xlim(-0.01, 1.01)
     _finish_rows(figure, panel, len(prompts))
@@ -121,7 +120,7 @@ def plot_differences(
         dots, style = _column(rows, prompts, prompt), line_style(i)
         for place, (_, low, high, _) in dots.items():
             panel.plot([low, high], [place, place], color=style["color"], linewidth=1.8)
-        style |= {"linestyle": "", "label": heading(prompt)}
+        style |= {"linestyle": "", "label": prompt_heading(prompt)}
         panel.plot([mean for mean, *_ in dots.values()], list(dots), **style)
     panel.axvline(0, color=BLACK, linewidth=1, zorder=1)
     first, second = (_literal(run) for run in runs)
@@ -188,7 +187,7 @@ def plot_clicks(path: Path, summary: dict[str, Any], metric: str = "dice") -> bo
             _plot_scores(panel, moved, _scores(structures[name], metric), label=label, **line_style(i))
         panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     low, high = panels[0].get_ylim()
-    panels[0].set_ylim(max(-0.01, low), high if metric in PIXELS else min(1.01, high))
+    panels[0].set_ylim(max(-0.01, low), high if metric in IN_PIXELS else min(1.01, high))
     figure.suptitle(_part(names, sizes), fontsize="medium")
     save_figure(figure, path)
     return True
@@ -229,10 +228,10 @@ def _click_panels(count: int, places: dict[str, float], metric: str) -> tuple[An
     panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).ravel())
     for panel in panels[count:]:
         panel.remove()
-    ticks = _ticks(places)
+    ticks, title = _ticks(places), metric_title(metric) + " (pixels)" * (metric in IN_PIXELS)
     for panel in panels[:count]:
         panel.set_xticks(list(ticks.values()), list(ticks))
-        panel.set(xlabel="clicks", ylabel=f"{TITLES.get(metric, metric)}, mean over masks, with 95 % interval")
+        panel.set(xlabel="clicks", ylabel=f"{title}, mean over masks, with 95 % interval")
         tidy(panel)
     return figure, panels[:count]
 

@@ -12,11 +12,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: a pair r
 DPI = 150
 
 
-def heading(prompt: str) -> str:
-    """A prompt mode's name in tables and pictures: "Bbox", "structure", "1 pt", "3 pts"."""
-    return {"box": "Bbox", "structure": "structure", "1": "1 pt"}.get(prompt, f"{prompt} pts")
-
-
 def new_figure(width: float, height: float) -> Any:
     """An empty figure of this size in inches. Unlike pyplot's it belongs to nobody else and needs no display."""
     from matplotlib.figure import Figure  # takes half a second to import

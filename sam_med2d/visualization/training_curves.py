@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.visualization.plot_style import BLACK, heading, line_style, new_figure, save_figure, tidy
+from sam_med2d.visualization.labels import prompt_heading
+from sam_med2d.visualization.plot_style import BLACK, line_style, new_figure, save_figure, tidy
 
 LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
 LOSSES |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": "presence"}
@@ -43,7 +44,7 @@ def _plot_validation(panel: Any, validated: Sequence[dict[str, Any]]) -> None:
     prompts = [name.removeprefix("val_dice_") for name in validated[0] if name.startswith("val_dice_")]
     _plot_epochs(panel, validated, "val_dice", "mean", {"color": BLACK, "marker": "o", "linewidth": 2.5})
     for i, prompt in enumerate(prompts):
-        _plot_epochs(panel, validated, f"val_dice_{prompt}", heading(prompt), line_style(i))
+        _plot_epochs(panel, validated, f"val_dice_{prompt}", prompt_heading(prompt), line_style(i))
     best = max(validated, key=lambda entry: -1.0 if math.isnan(entry["val_dice"]) else entry["val_dice"])
     panel.axvline(best["epoch"], color="grey", linestyle="--", linewidth=1, zorder=0)
     panel.plot(best["epoch"], best["val_dice"], "*", color=BLACK, markersize=13)

@@ -106,7 +106,7 @@ def test_a_run_with_windows_says_so_and_is_not_taken_up_without(checkpoint, tmp_
     text = (tmp_path / "near" / "report.md").read_text()
     assert "Zoom: each prompt" in text and "windows of 32 pixels" in text and "1 for optic_disc" in text
     assert "Mirrored: structures" in text
-    assert "all prompts and windows and mirror images" in text and "| Ceiling |" in text
+    assert "all prompts and windows and mirror images" in text and "| Resolution limit |" in text
     rows = [{(r["mask"], r["prompt"]): r for r in cases(tmp_path / name)} for name in ("near", "far")]
     vessel = [own["data_1_vessel_000.png", "structure"] for own in rows]
     assert vessel[0]["predicted_area"] != vessel[1]["predicted_area"] and vessel[0]["aupr"] != vessel[1]["aupr"]

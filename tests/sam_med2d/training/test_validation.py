@@ -16,7 +16,8 @@ from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_siz
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
-from sam_med2d.visualization import overlays, plot_style
+from sam_med2d.visualization import overlays
+from sam_med2d.visualization.labels import prompt_heading
 from tests.helpers.tiny_models import make_tiny_model
 
 RECORDS = load_index("data_demo", "train")
@@ -141,7 +142,7 @@ def test_a_case_has_a_tile_for_the_box_and_one_for_three_clicks(model, monkeypat
     scores = by_mask(rows)
     numbers = {number: key for key, number in made.cases.items()}
     expected = [
-        f"{scores[key, prompt]['structure']} {plot_style.heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
+        f"{scores[key, prompt]['structure']} {prompt_heading(prompt)}: Dice {scores[key, prompt]['dice']:.2f}"
         for key in (numbers[number] for number in tiles)
         for prompt in ("box", "3")
     ]
@@ -161,7 +162,7 @@ def test_a_tile_shows_photograph_outlines_and_prompts(model):
     for tile, prediction, mask in zip(tiles, predictions[last], masks, strict=True):
         points = batch.frames[1].points_to_original(prediction.points[0].numpy())
         dice = score(MaskPair(mask, truth), ["dice"])["dice"]
-        caption = f"{batch.refs[last].structure} {plot_style.heading(prediction.mode.name)}: Dice {dice:.2f}"
+        caption = f"{batch.refs[last].structure} {prompt_heading(prediction.mode.name)}: Dice {dice:.2f}"
         expected = overlays.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
         assert tile.shape == (overlays.TILE + 22, overlays.TILE, 3) and np.array_equal(tile, expected)
     assert not np.array_equal(*tiles)

@@ -1,0 +1,22 @@
+"""What prompts and metrics are called in tables and pictures."""
+
+METRIC_TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
+METRIC_TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}
+IN_PIXELS = ("hd95",)  # metrics without an upper bound; the others lie in [0, 1]
+
+
+def prompt_heading(prompt: str) -> str:
+    """A prompt mode's name in tables and pictures.
+
+    Args:
+        prompt: "box", "structure", or a number of clicks.
+
+    Returns:
+        "Bbox", "structure", "1 pt", "3 pts".
+    """
+    return {"box": "Bbox", "structure": "structure", "1": "1 pt"}.get(prompt, f"{prompt} pts")
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name in headings and pictures, such as "Dice"; without its unit."""
+    return METRIC_TITLES.get(metric, metric.capitalize())
