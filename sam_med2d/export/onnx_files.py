@@ -111,6 +111,8 @@ def _move_weights(model: onnx.ModelProto, target: Path, source: Path | None) -> 
         for tensor in model.graph.initializer:
             if uses_external_data(tensor):
                 load_external_data_for_tensor(tensor, str(source))
+                tensor.data_location = onnx.TensorProto.DEFAULT  # else onnx 1.20 saves it to a file again
+                del tensor.external_data[:]
             if len(tensor.raw_data) >= SMALLEST_OUTSIDE:
                 file.write(bytes(-file.tell() % PAGE))
                 set_external_data(tensor, target.name, offset=file.tell(), length=len(tensor.raw_data))
