@@ -1,20 +1,22 @@
-// The page: what is annotated, what the user does, and what the server is asked.
+// The page: what is annotated, what the user does, and what is sent to the server.
 
-import { Mask } from "./mask.js";
+import { listenToKeys } from "./keyboard.js";
 import { isBegun, listPhotographs, listStructures } from "./lists.js";
-import { ask as askServer, changeAbsent, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { Mask } from "./mask.js";
+import { Mouse } from "./mouse.js";
+import { changeAbsent, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
 
 const STEPS = 50; // that can be undone
-const DRAG = 5; // screen pixels from which on a press is a box
+const REFINEMENTS = ["zoom", "tiles", "mirror"];
 const $ = (id) => document.getElementById(id);
 
 let project = { photographs: [], structures: [] };
 let number = 0, structure = 0, image = null;
 let saved = new Map(); // structure -> layer of its saved mask
 let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
-let prompt = noPrompt(), answered = prompt; // what is asked for, and what the mask answers
-let steps = [], asked = 0, gesture = null, pointer = null, space = false;
+let prompt = noPrompt(), predicted = prompt; // the prompt now, and the one that the mask was predicted from
+let steps = [], requests = 0;
 let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
 let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
@@ -29,12 +31,21 @@ const view = new View($("view"), (context, unit) => {
       drawLayer(context, layer, 0.5);
     }
   }
-  drawPrompt(context, unit, gesture?.box ? { ...prompt, box: gesture.box } : prompt);
-  if (pointer && $("brush").checked) {
-    drawBrush(context, unit, pointer, radius());
+  drawPrompt(context, unit, mouse.box ? { ...prompt, box: mouse.box } : prompt);
+  if (mouse.pointer && $("brush").checked) {
+    drawBrush(context, unit, mouse.pointer, radius());
   }
 });
+const mouse = new Mouse(view, {
+  mayBegin: () => image && ready,
+  isBrush: () => $("brush").checked,
+  beginStroke,
+  stroke,
+  box: (box) => predict({ ...prompt, box }),
+  click: (click) => predict({ ...prompt, clicks: [...prompt.clicks, click] }),
+});
 
+// As the server takes it, beside the structure.
 function noPrompt() {
   return { structure_prompt: false, box: null, clicks: [] };
 }
@@ -60,29 +71,29 @@ function tell(text, error = false) {
   $("status").classList.toggle("error", error);
 }
 
-async function ask(next) {
+async function predict(next) {
   remember();
   prompt = next;
-  if (!(await showAnswer())) {
+  if (!(await showPrediction())) {
     undo();
   }
 }
 
-// The mask that the prompt asks for; false where there is none, and the user has not gone on meanwhile.
-async function showAnswer() {
+// The mask of the prompt; false where there is none, and the user has not gone on meanwhile.
+async function showPrediction() {
   view.redraw();
-  const turn = ++asked, begin = performance.now();
+  const turn = ++requests, begin = performance.now();
   tell("…");
-  const looks = Object.fromEntries(["zoom", "tiles", "mirror"].map((name) => [name, $(name).checked]));
+  const refinement = Object.fromEntries(REFINEMENTS.map((name) => [name, $(name).checked]));
   const own = prompt;
-  const answer = await attempt(() => askServer(number, { structure: current().name, ...own, ...looks }));
-  if (turn !== asked || !answer) {
-    return turn !== asked;
+  const answer = await attempt(() => predictMask(number, { structure: current().name, ...own, ...refinement }));
+  if (turn !== requests || !answer) {
+    return turn !== requests;
   }
-  answered = own;
+  predicted = own;
   draw(Mask.fromRle(answer.mask));
   const presence = answer.presence === null ? "" : `, present with ${Math.round(100 * answer.presence)} %`;
-  const found = answer.absent ? "held not to be in this photograph" : `predicted IoU ${answer.predicted_iou.toFixed(2)}`;
+  const found = answer.absent ? "predicted absent" : `predicted IoU ${answer.predicted_iou.toFixed(2)}`;
   tell(`${current().name}: ${found}${presence} (${Math.round(performance.now() - begin)} ms)`);
   return true;
 }
@@ -133,7 +144,7 @@ function absent() {
       const photograph = project.photographs[number];
       photograph.absent = changed(photograph.absent, name, isNow);
       startOver();
-      tell(`${name}: ${isNow ? "is not in this photograph" : "not known"}`);
+      tell(`${name}: ${isNow ? "marked as absent" : "not known"}`);
       await showSaved();
     }
   });
@@ -150,40 +161,40 @@ function draw(next) {
 }
 
 function remember() {
-  steps.push({ prompt, mask, answered });
+  steps.push({ prompt, mask, predicted });
   steps = steps.slice(-STEPS);
 }
 
-// Take back a step. Where the user went on before its answer came, that is asked for now.
+// Undo a step. Where the user went on before its mask came, that is predicted now.
 function takeBack() {
   if (steps.length) {
     undo();
     tell("");
-    if (prompt !== answered) {
-      showAnswer();
+    if (prompt !== predicted) {
+      showPrediction();
     }
   }
 }
 
 function undo() {
-  asked++;
-  ({ prompt, answered } = steps.at(-1));
+  requests++;
+  ({ prompt, predicted } = steps.at(-1));
   draw(steps.pop().mask);
 }
 
 function startOver() {
-  asked++;
+  requests++;
   shown++;
   ready = false;
   tell("");
-  prompt = answered = noPrompt();
+  prompt = predicted = noPrompt();
   [steps, kept] = [[], null];
   draw(null);
   showLists();
 }
 
 // Whether what is not saved may go.
-const mayLeave = () => !gesture && (!isDirty() || confirm(`What was changed in the mask of ${current().name} is not saved. Go on without it?`));
+const mayLeave = () => !mouse.gesture && (!isDirty() || confirm(`What was changed in the mask of ${current().name} is not saved. Go on without it?`));
 
 async function choose(index) {
   await saving;
@@ -260,7 +271,7 @@ function showLists() {
 }
 
 function showButtons() {
-  $("name").disabled = !image || !ready || !current().known;
+  $("structure_prompt").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
   $("save").disabled = !mask || !isDirty();
   $("remove").disabled = !isListed(current().name);
@@ -269,138 +280,60 @@ function showButtons() {
   view.redraw();
 }
 
-// --- mouse --------------------------------------------------------------------------------------------------------
+// --- brush --------------------------------------------------------------------------------------------------------
 
-const isInside = ({ x, y }) => x >= 0 && y >= 0 && x < image.width && y < image.height;
-
-function boxOf(from, to) {
-  const clamp = (value, most) => Math.min(most, Math.max(0, value));
-  const xs = [from.x, to.x].map((x) => clamp(x, image.width)), ys = [from.y, to.y].map((y) => clamp(y, image.height));
-  return [Math.floor(Math.min(...xs)), Math.floor(Math.min(...ys)), Math.ceil(Math.max(...xs)), Math.ceil(Math.max(...ys))];
+function beginStroke() {
+  remember();
+  requests++;
+  tell("");
+  draw(mask ? mask.copy() : new Mask(image.width, image.height));
 }
 
-function press(event) {
-  if (!image || !ready || gesture) {
-    return;
-  }
-  $("view").focus();
-  $("view").setPointerCapture(event.pointerId);
-  const from = view.place(event), erases = event.button === 2 || event.altKey;
-  if (space || event.button === 1) {
-    gesture = { kind: "move" };
-  } else if ($("brush").checked) {
-    remember();
-    asked++;
-    tell("");
-    draw(mask ? mask.copy() : new Mask(image.width, image.height));
-    gesture = { kind: "stroke", value: erases ? 0 : 1, last: from };
-    stroke(from);
-  } else {
-    gesture = { kind: "prompt", from, foreground: !erases, start: [event.offsetX, event.offsetY] };
-  }
-}
-
-function stroke(to) {
-  const { last, value } = gesture, distance = Math.hypot(to.x - last.x, to.y - last.y);
+function stroke(from, to, value) {
+  const distance = Math.hypot(to.x - from.x, to.y - from.y);
   const count = Math.max(1, Math.ceil(distance / Math.max(1, radius() / 3)));
   for (let i = 1; i <= count; i++) {
-    const part = mask.paint(last.x + (to.x - last.x) * i / count, last.y + (to.y - last.y) * i / count, radius(), value);
+    const part = mask.paint(from.x + (to.x - from.x) * i / count, from.y + (to.y - from.y) * i / count, radius(), value);
     mask.drawInto(layer, current().colour, part);
   }
-  gesture.last = to;
   view.redraw();
-}
-
-function drag(event) {
-  pointer = image && view.place(event);
-  if (gesture?.kind === "move") {
-    view.move(event.movementX, event.movementY);
-  } else if (gesture?.kind === "stroke") {
-    stroke(pointer);
-  } else if (gesture?.kind === "prompt" && gesture.foreground) {
-    const [x, y] = gesture.start;
-    if (gesture.box || Math.hypot(event.offsetX - x, event.offsetY - y) >= DRAG) {
-      gesture.box = boxOf(gesture.from, pointer);
-    }
-  }
-  view.redraw();
-}
-
-function release() {
-  const done = gesture;
-  gesture = null;
-  if (done?.kind !== "prompt") {
-    return;
-  }
-  const [x0, y0, x1, y1] = done.box ?? [0, 0, 0, 0];
-  if (x0 < x1 && y0 < y1) {
-    ask({ ...prompt, box: done.box });
-  } else if (!done.box && isInside(done.from)) {
-    const click = { x: Math.floor(done.from.x), y: Math.floor(done.from.y), foreground: done.foreground };
-    ask({ ...prompt, clicks: [...prompt.clicks, click] });
-  }
-}
-
-$("view").addEventListener("pointerdown", press);
-$("view").addEventListener("pointermove", drag);
-$("view").addEventListener("pointerup", release);
-$("view").addEventListener("lostpointercapture", () => { gesture = null; });
-$("view").addEventListener("pointerleave", () => { pointer = null; view.redraw(); });
-$("view").addEventListener("contextmenu", (event) => event.preventDefault());
-$("view").addEventListener("wheel", (event) => {
-  event.preventDefault();
-  view.zoom(Math.exp(-event.deltaY / 400), event);
-}, { passive: false });
-
-// --- keys and buttons ---------------------------------------------------------------------------------------------
-
-const ACTIONS = {
-  name: () => !$("name").disabled && ask({ ...prompt, structure_prompt: true }),
-  undo: takeBack,
-  clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
-  save,
-  remove,
-  absent,
-};
-const KEYS = { n: "name", z: "undo", s: "save", a: "absent", Delete: "remove", Escape: "clear" };
-
-for (const [id, action] of Object.entries(ACTIONS)) {
-  $(id).addEventListener("click", () => gesture || action());
-}
-for (const id of ["shown", "prompt", "brush", "radius"]) {
-  $(id).addEventListener("input", view.redraw);
 }
 
 function widen(by) {
   $("radius").value = radius() + by;
 }
 
-document.addEventListener("keydown", (event) => {
-  const control = event.ctrlKey || event.metaKey;
-  const slides = event.target.matches("input[type=range]") && event.key.startsWith("Arrow");
-  if (gesture || slides || event.altKey || (control && !"zs".includes(event.key))) {
-    return;
-  }
-  const others = {
-    b: () => { $($("brush").checked ? "prompt" : "brush").checked = true; },
-    v: () => { $("shown").checked = !$("shown").checked; },
-    "[": () => widen(-1),
-    "]": () => widen(1),
-    ArrowLeft: () => open(number - 1),
-    ArrowRight: () => open(number + 1),
-    " ": () => { space = true; },
-  };
-  const action = ACTIONS[KEYS[event.key]] ?? others[event.key];
-  const inView = event.target === $("view") || event.target === document.body;
-  if (/^[1-9]$/.test(event.key)) {
-    choose(Number(event.key) - 1);
-  } else if (action && (inView || event.key !== " ")) {
-    event.preventDefault();
-    action();
-    view.redraw();
-  }
-});
-document.addEventListener("keyup", (event) => { space = space && event.key !== " "; });
+// --- buttons and keys ---------------------------------------------------------------------------------------------
+
+const ACTIONS = {
+  structure_prompt: () => !$("structure_prompt").disabled && predict({ ...prompt, structure_prompt: true }),
+  undo: takeBack,
+  clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
+  save,
+  remove,
+  absent,
+};
+
+for (const [id, action] of Object.entries(ACTIONS)) {
+  $(id).addEventListener("click", () => mouse.gesture || action());
+}
+for (const id of ["shown", "prompt", "brush", "radius"]) {
+  $(id).addEventListener("input", view.redraw);
+}
+listenToKeys(mouse, {
+  n: ACTIONS.structure_prompt,
+  z: ACTIONS.undo,
+  s: ACTIONS.save,
+  a: ACTIONS.absent,
+  Delete: ACTIONS.remove,
+  Escape: ACTIONS.clear,
+  b: () => { $($("brush").checked ? "prompt" : "brush").checked = true; },
+  v: () => { $("shown").checked = !$("shown").checked; },
+  "[": () => widen(-1),
+  "]": () => widen(1),
+  ArrowLeft: () => open(number - 1),
+  ArrowRight: () => open(number + 1),
+}, (digit) => choose(digit - 1));
 window.addEventListener("beforeunload", (event) => isDirty() && event.preventDefault());
 
 project = (await attempt(readProject)) ?? project;

@@ -1,4 +1,4 @@
-// What the server is asked. Of each mask it is told which version was seen last, so that no other is replaced unseen.
+// Requests to the server. Of each mask it is told which version was seen last, so that no other is replaced unseen.
 
 let key = null; // of the project that the page shows; a server of other photographs answers nothing else
 const versions = new Map(); // place of a mask -> its version on the disk
@@ -22,7 +22,7 @@ export async function readProject() {
   return project;
 }
 
-export const ask = async (number, question) => (await send(`/api/photographs/${number}/answer`, "POST", question)).json();
+export const predictMask = async (number, request) => (await send(`/api/photographs/${number}/answer`, "POST", request)).json();
 
 export async function readMask(number, name) {
   const response = await send(place(number, name));

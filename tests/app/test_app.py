@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import signal
 import struct
-import subprocess
 import time
 import zlib
 from dataclasses import replace
@@ -618,27 +616,3 @@ def test_bad_flags(folder, weights, tmp_path, tiny_type, capsys, words, told):
     common = [str(folder), "--sam_checkpoint", str(weights), "--out", str(tmp_path / "out"), "--port", "0"]
     assert cli.run_main(server.main, server.parse_args([*common, *words])) == 2
     assert told in capsys.readouterr().err
-
-
-# --- the page -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not shutil.which("node"), reason="NO NODE: the page's script is not run")
-def test_the_page_reads_and_writes_masks_as_python_does():
-    mask = some_mask(1, (7, 5))
-    rle = mask_to_rle(mask, compressed=False)
-    script = Path(server.__file__).parent / "static/mask.js"
-    code = f"""
-        import {{ Mask }} from "{script.as_uri()}";
-        const mask = Mask.fromRle({json.dumps(rle)});
-        const again = mask.toRle(), rows = [...mask.values];
-        const part = mask.paint(2, 3, 1.5, 1);
-        console.log(JSON.stringify({{ again, rows, part, painted: [...mask.values], empty: new Mask(3, 2).toRle() }}));
-    """
-    words = ["node", "--input-type=module", "--eval", code]
-    told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-    assert (rle_to_mask(told["again"]) == mask).all() and told["again"]["size"] == [7, 5]
-    assert np.reshape(told["rows"], (7, 5)).tolist() == mask.astype(int).tolist()
-    y, x = np.mgrid[:7, :5] + 0.5
-    assert np.reshape(told["painted"], (7, 5)).tolist() == (mask | (np.hypot(x - 2, y - 3) <= 1.5)).astype(int).tolist()
-    assert told["empty"] == {"size": [2, 3], "counts": [6]}
