@@ -12,7 +12,6 @@ Needs `pip install -r requirements-app.txt`.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +20,11 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from filelock import FileLock, Timeout
-
-from app.annotations import Annotations
-from app.annotator import Annotator
-from sam_med2d.data.photographs import add_max_pixels, check_max_pixels, find_photographs
+from sam_med2d.data.photographs import add_max_pixels, check_max_pixels
 from sam_med2d.data.records import SPLITS
 from sam_med2d.errors import UsageError
-from sam_med2d.runtime.cli import run_main, setup_logging
-from sam_med2d.runtime.devices import resolve_device
-from sam_med2d.runtime.model_loading import add_model_flags, load_model
-from sam_med2d.runtime.run_folder import make_folder
-
-logger = logging.getLogger("app")
+from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--structures", nargs="+", default=[], metavar="NAME", help="to annotate, besides those the weights know"
     )
-    add_model_flags(parser)
+    add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
     run.add_argument("--port", type=int, default=8000, help="on this machine (default: 8000); 0: a free one")
     run.add_argument("--device", help="default: the best one present")
@@ -52,28 +43,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(args: argparse.Namespace) -> int:
-    setup_logging()
-    try:
-        from app.web import build, serve
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed: pip install -r requirements-app.txt") from error
+def check_args(args: argparse.Namespace) -> None:
+    """Raise UsageError for values that cannot work."""
     check_max_pixels(args.max_pixels)
     if not 0 <= args.port < 2**16:
         raise UsageError(f"--port {args.port}: give 1 to 65535, or 0 for a free one.")
-    photographs = find_photographs(args.inputs, [args.out / "masks"])  # those of an earlier start are none
-    lock = FileLock(make_folder(args.out, "--out") / ".annotating.lock")
-    try:
-        with lock.acquire(timeout=0):
-            model, multimask = load_model(args, resolve_device(args.device))
-            structures = (*model.prompt_encoder.structures, *args.structures)
-            annotations = Annotations(args.out, args.split, photographs, structures)
-            if args.multimask is None and model.prompt_encoder.structures:
-                multimask = False  # trained here: the single mask has learnt from every prompt, and is better by clicks
-            annotator = Annotator(model, photographs, multimask=multimask, max_pixels=args.max_pixels)
-            return serve(build(annotator, annotations), args.port)
-    except Timeout as error:
-        raise UsageError(f"--out {args.out}: another server annotates there: end it, or give another.") from error
+
+
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0 when the server was ended."""
+    check_args(args)
+    from app.command import annotate  # PyTorch takes seconds to import
+
+    return annotate(args)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.dataset_checks.check import check
-from sam_med2d.dataset_checks.check_figures import draw_overlays, draw_sizes
-from sam_med2d.dataset_checks.check_report import as_dict, as_text
-from sam_med2d.dataset_checks.map_checks import find_maps
-from sam_med2d.errors import UsageError
-from sam_med2d.runtime import json_files
 from sam_med2d.runtime.cli import run_main
-from sam_med2d.runtime.devices import cpu_workers
-from sam_med2d.runtime.reproducibility import record
-from sam_med2d.runtime.run_folder import make_folder
-
-SMALLEST = 16
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,45 +42,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_usage(args: argparse.Namespace) -> tuple[list[Path], Path]:
-    """The data sets, and the folder for the results, made. Raises UsageError for flags that cannot work."""
-    folders = [Path(folder) for folder in args.folders]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder: give the folder that holds the maps.")
-        if not find_maps(folder):
-            raise UsageError(f"{folder} has no image2label_*.json and no label2image_*.json: see data_demo/README.md.")
-    places = [folder.resolve() for folder in folders]
-    if len(set(places)) < len(places):
-        raise UsageError(f"{', '.join(args.folders)}: a folder is given twice; give each once.")
-    if args.image_size < SMALLEST:
-        raise UsageError(f"--image_size {args.image_size}: give {SMALLEST} or more.")
-    out = args.out or Path("workdir/check") / "_".join(place.name for place in places)
-    if inside := next((place for place in places if out.resolve().is_relative_to(place)), None):
-        raise UsageError(f"--out {out} lies in {inside}, which is only read: choose another folder.")
-    return folders, make_folder(out, "--out")
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0 for a sound data set, 1 for a faulty one."""
+    from sam_med2d.dataset_checks.command import check_dataset  # takes seconds to import
 
-
-def check_dataset(args: argparse.Namespace) -> int:
-    # the process that starts the others only waits
-    workers = max(1, cpu_workers(None) + 1 if args.num_workers is None else cpu_workers(args.num_workers))
-    folders, out = check_usage(args)
-    result = check(folders, image_size=args.image_size, workers=workers)
-    print(as_text(result, args.image_size))
-    json_files.write_summary(out / "check.json", as_dict(result) | record(args))
-    files = ["check.json"]
-    if draw_overlays(out / "overlays.png", result.photographs, result.findings, seed=args.seed):
-        files.append("overlays.png")
-    if draw_sizes(out / "sizes.png", result.balance, args.image_size):
-        files.append("sizes.png")
-    print(f"results: {out}/{', '.join(files)}")
-    return 0 if result.sound else 1
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0 for a sound data set, 1 for a faulty one, 2 after one message about bad flags."""
-    return run_main(check_dataset, parse_args(argv))
+    return check_dataset(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, parse_args()))

@@ -20,12 +20,8 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.evaluation.comparison import as_markdown, check_runs, comparison, draw
-from sam_med2d.evaluation.scoring import METRICS
-from sam_med2d.runtime import json_files
+from sam_med2d.choices import METRICS
 from sam_med2d.runtime.cli import run_main
-from sam_med2d.runtime.run_folder import make_folder
-from segment_anything.utils.atomic import write_text
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,35 +32,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-# --- reading --------------------------------------------------------------------------------------------------
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0."""
+    from sam_med2d.evaluation.comparison import write_comparison  # takes seconds to import
 
-
-# --- differences ----------------------------------------------------------------------------------------------
-
-
-# --- results --------------------------------------------------------------------------------------------------
-
-
-def compare(args: argparse.Namespace) -> int:
-    runs = tuple(args.runs)
-    check_runs(runs)
-    found = comparison(runs, args.metric)
-    out = make_folder(args.out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
-    text = as_markdown(found)
-    json_files.write_summary(out / "compare.json", found)
-    files = ["compare.md", "compare.json"]
-    if draw(out / "compare.png", found):
-        files.append("compare.png")
-        text += "\n![differences](compare.png)\n"
-    write_text(out / "compare.md", text)
-    print(f"{text}\nresults: {out}/{', '.join(files)}")
+    write_comparison(tuple(args.runs), args.metric, args.out)
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 after one message about bad input."""
-    return run_main(compare, parse_args(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, parse_args()))

@@ -10,17 +10,17 @@ printed: write it down, and give it with --sha256 the next time. Exit code 2 whe
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.download import SOURCES, DownloadError, Source, download, from_hub
+from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.download import download, from_hub
+from sam_med2d.runtime.public_checkpoints import SOURCES, find_source, sources_table
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,46 +33,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def source_of(args: argparse.Namespace) -> Source:
-    """The file that is asked for. Raises DownloadError."""
-    if args.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", args.sha256):
-        raise DownloadError(f"--sha256 {args.sha256}: give 64 hexadecimal digits.")
-    if args.name in SOURCES:
-        source = SOURCES[args.name]
-    elif args.name and re.match("https?://", args.name):
-        if not re.fullmatch("[!-~]+", args.name):
-            raise DownloadError(f"{args.name}: an address has no space and no letters like ä: write %20, %C3%A4.")
-        file = args.name.partition("?")[0].rstrip("/").rpartition("/")[2]
-        source = Source(file, args.name, note="an address of your own")
-    else:
-        raise DownloadError(f"{args.name or 'NAME'}: give one of {', '.join(SOURCES)}, or an address (https://...).")
-    wanted = args.sha256.lower() if args.sha256 else source.sha256
-    if source.sha256 not in (None, wanted):
-        raise DownloadError(f"--sha256 {wanted}: the known one of {source.file} is {source.sha256}.")
-    return replace(source, sha256=wanted)
-
-
-def table() -> str:
-    """The known files, a few lines each."""
-    lines = []
-    for name, source in SOURCES.items():
-        lines += [name, f"  {source.url}", f"  {source.size or 'unknown'} bytes, sha256 {source.sha256 or 'unknown'}"]
-        lines.append(f"  {source.note}")
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 after one message about what went wrong, 130 when interrupted."""
-    args = parse_args(argv)
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0, or 130 for a download that was interrupted and can go on."""
     if args.list:
-        print(table())
+        print(sources_table())
         return 0
     try:
-        source = source_of(args)
+        source = find_source(args.name, args.sha256)
         path, found = (from_hub if args.hub else download)(source, args.out)
-    except DownloadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted; what came so far is kept: the same command goes on", file=sys.stderr)
         return 130
@@ -82,4 +50,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, parse_args()))

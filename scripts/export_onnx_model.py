@@ -11,42 +11,30 @@ export has not seen, before it is put in place.
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.export.command import add_flags, add_switch, run
-from sam_med2d.export.onnx_parts import Part, decoder_part
-from sam_med2d.runtime.cli import run_main, setup_logging
-from segment_anything.modeling import Sam
-
-OPTIONS = {
-    "return_single_mask": "one mask a prompt: the candidate of the highest predicted IoU",
-    "use_stability_score": "iou_predictions hold the masks' stability instead",
-    "return_extra_metrics": "more outputs: stability_scores and areas",
-    "resize_longest_img_size": "masks return by SAM's geometry (longer side S, padded right and bottom)",
-}
+from sam_med2d.export.arguments import DECODER_OPTIONS, add_flags, add_switch
+from sam_med2d.runtime.cli import parse_and_note_given, run_main, setup_logging
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     decoder = parser.add_argument_group("decoder")
-    for name, help in OPTIONS.items():
-        add_switch(decoder, "--" + name.replace("_", "-"), help)
-    return parser.parse_args(argv)
-
-
-def make_part(model: Sam, multimask: bool, args: argparse.Namespace) -> Part:
-    return decoder_part(model, multimask=multimask, **{name: getattr(args, name) for name in OPTIONS})
+    for name, help in DECODER_OPTIONS.items():
+        add_switch(decoder, f"--{name}", help)
+    return parse_and_note_given(parser, argv)
 
 
 def main(args: argparse.Namespace) -> int:
+    from sam_med2d.export.command import export_decoder  # PyTorch takes seconds to import
+
     setup_logging()
-    return run(args, partial(make_part, args=args))
+    return export_decoder(args)
 
 
 if __name__ == "__main__":

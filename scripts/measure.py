@@ -13,33 +13,17 @@ A structure without a mask has empty cells; an empty mask counts as looked for a
 """
 
 import argparse
-import math
-import os
-import statistics
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import chain, count
+from collections.abc import Sequence
 from pathlib import Path
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import cv2
-from tqdm import tqdm
-
-from sam_med2d import measurement
-from sam_med2d.data.mask_folder import records_in, with_masks
-from sam_med2d.data.record_checks import repeated_masks
-from sam_med2d.data.records import SPLITS, Record, has_map, load_index, structures_in
-from sam_med2d.errors import DataError, UsageError, raise_problems
-from sam_med2d.measurement import CUP, DISC, FIRST, NOTES, Row
+from sam_med2d.choices import CUP, DISC
+from sam_med2d.data.records import SPLITS
 from sam_med2d.runtime.cli import add_bool, run_main
-from sam_med2d.runtime.run_folder import make_folder
-from sam_med2d.visualization.overlays import write_picture
-from segment_anything.utils.field_of_view import fov_mask
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,132 +40,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_records(args: argparse.Namespace) -> list[Record]:
-    """The photographs with the masks to measure. Raises UsageError or DataError."""
-    names = _names(args)
-    if not args.data.is_dir():
-        raise UsageError(f"DATA: {args.data} is no folder.")
-    splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
-    if splits:
-        found = [record for split in splits for record in load_index(args.data, split, without_masks=True)]
-        records = [record for record in found if record.masks or record.absent]
-    elif args.masks:
-        records = records_in(args.data)
-    else:
-        raise UsageError(f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks.")
-    if not records:
-        raise UsageError(f"DATA: {args.data} has no photograph.")
-    if args.masks:
-        records = _with_masks_of(args.masks, records)
-    known = structures_in(records)
-    for flag, name, usual in (("--disc", args.disc, DISC), ("--cup", args.cup, CUP)):
-        if name not in (*known, usual):
-            raise UsageError(f"{flag} {name}: no mask shows it; there are {', '.join(sorted(known))}.")
-    return [_renamed(record, names) for record in records]
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0."""
+    from sam_med2d.measurement.command import measure_photographs  # takes a second to import
 
-
-def _renamed(record: Record, names: dict[str, str]) -> Record:
-    """The record with other names of structures."""
-    masks = tuple(replace(mask, structure=names.get(mask.structure, mask.structure)) for mask in record.masks)
-    return replace(record, masks=masks, absent=tuple(names.get(name, name) for name in record.absent))
-
-
-def _names(args: argparse.Namespace) -> dict[str, str]:
-    """What disc and cup are called in the data: what they are called here."""
-    for flag, name, usual in (("--disc", args.disc, DISC), ("--cup", args.cup, CUP)):
-        if not name.strip():
-            raise UsageError(f"{flag} is empty: give the structure's name, such as {usual}, or leave the flag out.")
-    if args.disc == args.cup:
-        raise UsageError(f"--disc {args.disc} and --cup {args.cup}: give two names, one for each.")
-    return {args.disc: DISC, args.cup: CUP}
-
-
-def _with_masks_of(folder: Path, records: Sequence[Record]) -> list[Record]:
-    if not folder.is_dir():
-        raise UsageError(f"--masks: {folder} is no folder.")
-    found, rest = with_masks(records, folder)
-    if not any(record.masks for record in found):
-        shown = f", such as {rest[0].relative_to(folder)} for {records[0].image.name}" if rest else ""
-        raise UsageError(f"--masks: no picture in {folder} has the name of a photograph's mask{shown}.")
-    if rest:
-        print(f"note: {len(rest)} pictures in {folder} belong to no photograph, such as {rest[0].name}")
-    return found
-
-
-def measure(args: argparse.Namespace) -> int:
-    if args.mm_per_pixel is not None and not (0 < args.mm_per_pixel < math.inf):
-        raise UsageError(f"--mm_per_pixel {args.mm_per_pixel}: give a positive number, such as 0.0065.")
-    records = find_records(args)
-    raise_problems(repeated_masks(records))
-    out = make_folder(args.out or Path("workdir/measure") / args.data.resolve().name, "--out")
-    measured = _each(records, lambda record: _row(record, args), "measuring")
-    raise_problems([problem for problem in measured if isinstance(problem, str)])
-    rows = [row for row in measured if isinstance(row, dict)]
-    measurement.write_table(out / "measurements.csv", rows)
-    if args.pictures:
-        drawn = zip(records, rows, _picture_names(records), strict=True)
-        _each(list(drawn), lambda item: _draw(item, args, out / "pictures"), "drawing")
-    print(summary(rows))
-    print(f"results: {out}/measurements.csv" + f", {out}/pictures/" * args.pictures)
+    measure_photographs(args)
     return 0
 
 
-def _each(items: Sequence, work: Callable, what: str) -> list:
-    """`work` on each item, in order, by one thread a core."""
-    cv2.setNumThreads(0)  # the photographs are the parallel part
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(work, items), total=len(items), desc=what, unit="image", leave=False))
-
-
-def _load(record: Record, args: argparse.Namespace) -> tuple:
-    image, masks = measurement.load(record, may_be_empty=args.masks is not None)
-    if args.largest:
-        masks |= {name: measurement.largest_part(masks[name]) for name in (DISC, CUP) if name in masks}
-    return image, masks
-
-
-def _row(record: Record, args: argparse.Namespace) -> Row | str:
-    """A photograph's line of the table, or what is wrong with its files."""
-    try:
-        image, masks = _load(record, args)
-    except DataError as error:
-        return str(error)
-    absent = () if args.masks else record.absent
-    row = measurement.measure(masks, fov_mask(image), absent=absent, mm_per_pixel=args.mm_per_pixel)
-    return {"image": str(record.image)} | row
-
-
-def _draw(item: tuple[Record, Row, str], args: argparse.Namespace, out: Path) -> None:
-    record, row, file = item
-    write_picture(out / file, measurement.draw(*_load(record, args), row))
-
-
-def _picture_names(records: Sequence[Record]) -> list[str]:
-    """A file name for each photograph: its own, with its folder's where another has the same, else a number."""
-    names: dict[str, None] = {}
-    for record in records:
-        stem, folder = record.image.stem, record.image.resolve().parent.name
-        candidates = chain((stem, f"{folder}__{stem}"), (f"{stem}__{number}" for number in count(2)))
-        names[next(name for name in candidates if name not in names)] = None
-    return [f"{name}.png" for name in names]
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """How many photographs have each value, and its median and range."""
-    lines = [f"{len(rows)} photographs"]
-    for name in measurement.columns(rows):
-        values = [row[name] for row in rows if name in row and name not in (FIRST[0], NOTES)]
-        if values:
-            median, low, high = (f"{v:.4g}" for v in (statistics.median(values), min(values), max(values)))
-            lines.append(f"  {name:<28} {len(values):>5} values, median {median} ({low} to {high})")
-    if doubtful := sum(bool(row[NOTES]) for row in rows):
-        lines.append(f"  {doubtful} photographs have notes: see the last column")
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_main(measure, parse_args(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, parse_args()))

@@ -14,10 +14,6 @@ interrupted.
 """
 
 import argparse
-import hashlib
-import logging
-import math
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,27 +22,11 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.data.photographs import Photograph, add_max_pixels, check_max_pixels, find_photographs
-from sam_med2d.errors import UsageError
-from sam_med2d.inference.batch_run import Run
-from sam_med2d.inference.prompt_sources import (
-    FRAMES,
-    Prompts,
-    check_places,
-    clicks_for,
-    read_boxes,
-    read_file,
-    structures_for,
-)
-from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
-from sam_med2d.runtime.cli import add_bool, run_main, setup_logging
-from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
-from sam_med2d.runtime.distributed import join_processes, leave_processes
-from sam_med2d.runtime.model_loading import add_model_flags, load_model
-from sam_med2d.runtime.run_folder import make_folder
-from segment_anything.modeling import Sam
-
-logger = logging.getLogger("predict")
+from sam_med2d.choices import PROMPT_FRAMES
+from sam_med2d.data.photographs import add_max_pixels
+from sam_med2d.inference.arguments import check_args
+from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -67,11 +47,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--boxes_csv", type=Path, metavar="CSV", help="of a detector; columns image, x0, y0, x1, y1 [, label, score]"
     )
     prompts.add_argument("--prompt_path", type=Path, metavar="JSON", help="prompt file, as test.py writes it")
-    prompts.add_argument("--prompt_frame", choices=FRAMES, default=FRAMES[0], help="pixels that --prompt_path is in")
+    prompts.add_argument(
+        "--prompt_frame", choices=PROMPT_FRAMES, default="model", help="pixels that --prompt_path is in"
+    )
     add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
     add_bool(prompts, "--tiles", default=False, help="answer --structures from windows all over the photograph")
     add_bool(prompts, "--mirror", default=False, help="answer --structures from three mirror images, too")
-    add_model_flags(parser)
+    add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="default: the best one present")
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
@@ -80,84 +62,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(run, "--overlays", default=True, help="draw the outlines on the photographs")
     run.add_argument("--embedding_cache", type=Path, metavar="DIR", help="keep the encoder's results there")
     run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most (default: 10 GB)")
-    args = parser.parse_args(argv)
-    args.clicks = bool(args.box or args.point or args.background)
-    return args
-
-
-def check_args(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read. Raises UsageError."""
-    kinds = {
-        "--structures": args.structures,
-        "--box, --point": args.clicks,
-        "--boxes_csv": args.boxes_csv,
-        "--prompt_path": args.prompt_path,
-    }
-    given = [name for name, value in kinds.items() if value]
-    if not given:
-        raise UsageError(f"no prompt: say what to segment with one of {'; '.join(kinds)}.")
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
-    if args.tiles and not args.structures:
-        raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or use --zoom.")
-    if args.mirror and not args.structures:
-        raise UsageError(f"--mirror answers --structures, not {given[0]}: leave it out.")
-    check_max_pixels(args.max_pixels)
-    if not 0 < args.cache_gb < math.inf:
-        raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0, and no more than the disk holds.")
-
-
-def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam) -> tuple[Prompts, list[str]]:
-    """What is asked for on each photograph, checked, and notes for the user."""
-    notes: list[str] = []
-    if args.structures:
-        prompts = structures_for(photographs, args.structures, model.prompt_encoder.structures)
-    elif args.clicks:
-        prompts = clicks_for(photographs, args.box or [], args.point or [], args.background or [], args.label)
-    elif args.boxes_csv:
-        prompts, notes = read_boxes(args.boxes_csv, photographs)
-    else:
-        prompts, notes = read_file(args.prompt_path, photographs, args.prompt_frame)
-    check_names(photographs, prompts)
-    check_places(photographs, prompts, model.image_size)
-    return prompts, notes
+    return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    processes, device = join_processes(args.device)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is one like Ctrl-C
-    try:
-        setup_logging(level=logging.INFO if processes.first else logging.ERROR)
-        check_args(args)
-        warn_of_emulation(args.use_amp, device)
-        photographs = find_photographs(args.inputs, [args.out / folder for folder in (MASKS, OVERLAYS)])
-        workers = max(1, cpu_workers(args.num_workers, here=processes.here))
-        make_folder(args.out, "--out")
-        if args.embedding_cache:
-            make_folder(args.embedding_cache, "--embedding_cache")
-        model, multimask = load_model(args, device)
-        prompts, notes = load_prompts(args, photographs, model)
-        for note in notes:
-            logger.info(f"note: {note}")
-        file = args.boxes_csv or args.prompt_path
-        content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() if file else ""
-        run = Run(
-            args,
-            model,
-            photographs,
-            prompts,
-            processes,
-            prompt_digest=content,
-            workers=workers,
-            multimask=multimask,
-        )
-        return run.run()
-    except KeyboardInterrupt:
-        logger.info("interrupted; what is done is kept: the same command goes on")
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        leave_processes()
+    """Exit code 0, 1 where photographs could not be predicted, or 130 for a run that was interrupted."""
+    check_args(args)
+    from sam_med2d.inference.command import predict  # PyTorch takes seconds to import
+
+    return predict(args)
 
 
 if __name__ == "__main__":

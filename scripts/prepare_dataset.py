@@ -11,34 +11,18 @@ one of 4000. Afterwards: `python scripts/check_dataset.py OUT`.
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 # Run as a file, Python looks for modules beside the script and not in the repository.
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.dataset_conversion.archives import unpacked
-from sam_med2d.dataset_conversion.build import DatasetInProgress, build, refuse_output
-from sam_med2d.dataset_conversion.conversion_report import describe_sources, summary
-from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.formats import FORMATS
 from sam_med2d.dataset_conversion.public import PUBLIC_SETS
-from sam_med2d.dataset_conversion.request import (
-    DEFAULT_SPLIT,
-    choice_of,
-    describe,
-    find_data_set,
-    find_samples,
-    split_samples,
-)
-from sam_med2d.errors import DataError, UsageError
+from sam_med2d.dataset_conversion.splits import DEFAULT_SPLIT
 from sam_med2d.runtime.cli import add_bool, run_main
-from sam_med2d.runtime.devices import cpu_workers
-from segment_anything.utils.atomic import naming
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -85,83 +69,12 @@ def _add_split_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=0, help="of the draw")
 
 
-# --- what is asked for ----------------------------------------------------------------------------------------
+def main(args: argparse.Namespace) -> int:
+    """Exit code 0, or 130 for a run that was interrupted and can go on."""
+    from sam_med2d.dataset_conversion.command import prepare  # takes seconds to import
 
-
-def check_args(args: argparse.Namespace) -> None:
-    """Raise UsageError for flags that cannot work."""
-    if None in (args.name, args.source, args.out):
-        raise UsageError("give NAME, SOURCE and OUT, or --list")
-    if not args.source.exists():
-        raise UsageError(f"SOURCE: {args.source} does not exist")
-    for flag, lowest in {"max_side": 0, "min_area": 1, "tile": 0, "overlap": 0}.items():
-        if getattr(args, flag) < lowest:
-            raise UsageError(f"--{flag} {getattr(args, flag)}: give at least {lowest}")
-    if args.tile and not args.overlap < args.tile:
-        raise UsageError(f"--overlap {args.overlap}: give less than --tile {args.tile}")
-    if not args.tile and (args.overlap or args.keep_empty):
-        raise UsageError("--overlap and --keep_empty belong to --tile: give a size")
-    if not 0 <= args.val < 100:
-        raise UsageError(f"--val {args.val}: give a percentage from 0 to below 100")
-    if args.threshold is not None and not 0 < args.threshold <= 1:
-        raise UsageError(f"--threshold {args.threshold}: give a share above 0, up to 1")
-
-
-# --- the samples ----------------------------------------------------------------------------------------------
-
-
-def prepare(args: argparse.Namespace) -> int:
-    if args.list:
-        print(describe_sources())
-        return 0
-    check_args(args)
-    data_set = find_data_set(args.name)
-    choice = choice_of(args, data_set)
-    refuse_output(args.out, args.source, overwrite=args.overwrite)
-    unfinished = DatasetInProgress(args.out)
-    try:
-        tree = unpacked(args.source, unfinished.scratch)
-        if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
-            raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
-        offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
-        placed, how = split_samples(offer.samples, args)
-        options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
-        if data_set.has_instances:
-            options = replace(options, instances=False)
-        about = describe(data_set, choice, how, args.seed)
-        workers = cpu_workers(args.num_workers)
-        with naming(unfinished.folder):
-            built = build(
-                offer.samples,
-                placed,
-                options,
-                unfinished,
-                about=about,
-                workers=max(1, workers),
-                leave_out=args.leave_out,
-            )
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on. What is done lies in {unfinished.folder}", file=sys.stderr)
-        return 130
-    except (DataError, UsageError):
-        unfinished.drop_if_nothing_is_done()
-        raise
-    print(summary(data_set, built, how, offer, args.out))
-    return 0
-
-
-# --- what is printed ------------------------------------------------------------------------------------------
-
-
-def _end_like_ctrl_c(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _end_like_ctrl_c)
-    return run_main(prepare, args)
+    return prepare(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, parse_args()))

@@ -2,7 +2,11 @@
 
 `sam_model_registry[name](args)` reads `args.image_size`, `args.sam_checkpoint` and `args.encoder_adapter`, as
 SAM-Med2D does; `sam_model_registry[name](checkpoint=..., image_size=..., encoder_adapter=...)` is SAM's way.
+
+PyTorch is imported when a model is built: the names of the sizes are at hand without it.
 """
+
+from __future__ import annotations
 
 import logging
 from argparse import Namespace
@@ -10,10 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .checkpoint import Checkpoint, load_into, read_checkpoint
-from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from .preprocessing import Preprocessing
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .modeling import Sam
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,24 @@ def build_network(
     structures: Sequence[str] = (),
     detail: bool = False,
 ) -> Sam:
-    """A model with random weights and the default preprocessing. Raises ValueError for a bad `image_size`."""
+    """A model with random weights and the default preprocessing.
+
+    Args:
+        spec: size of the image encoder.
+        image_size: side S of the square input in pixels, a multiple of 16; of 32 with adapters.
+        encoder_adapter: an adapter in every block of the image encoder.
+        structures: names that structure prompts can give.
+        detail: a DetailHead, which returns logits of S x S instead of S/4 x S/4.
+
+    Returns:
+        The model, in training mode, on the CPU.
+
+    Raises:
+        ValueError: for an `image_size` that the encoder cannot have.
+    """
+    from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+    from .preprocessing import Preprocessing
+
     head = None
     if detail:
         head = DetailHead(embedding_channels=EMBEDDING_DIM, num_mask_tokens=4, structures=len(structures))
@@ -91,12 +113,28 @@ def build_sam(
 ) -> Sam:
     """Build a model of `model_type`, with a checkpoint's weights if one is given, in evaluation mode.
 
-    Without an `image_size` the checkpoint's own is used (1024 when there is none); without `encoder_adapter`
-    the model has adapters if the checkpoint has; in the same way `structures` (names that can be asked for without a
-    click; the checkpoint's own come first, () asks for none) and `detail` (a DetailHead). `adapter_start`: "zero" makes
-    adapters that the checkpoint lacks start without effect, "kaiming" leaves them random as in SAM-Med2D.
-    `model.load_report` and `model.preprocessing` tell what was loaded. Raises CheckpointError or ValueError.
+    None means "as the checkpoint says".
+
+    Args:
+        model_type: a key of MODEL_SPECS.
+        args: SAM-Med2D's way: a Namespace with `sam_checkpoint`, `image_size` and `encoder_adapter`; or a checkpoint.
+        checkpoint: a file, a folder of a checkpoint, or one that was read; None for random weights.
+        image_size: side S of the square input in pixels; 1024 where there is no checkpoint.
+        encoder_adapter: an adapter in every block of the image encoder.
+        adapter_start: "zero" makes adapters that the checkpoint lacks start without effect, "kaiming" leaves them
+            random as in SAM-Med2D.
+        structures: names that structure prompts can give, after the checkpoint's own; () for none at all.
+        detail: a DetailHead, which returns logits of S x S instead of S/4 x S/4.
+
+    Returns:
+        The model, on the CPU; `load_report` and `preprocessing` tell what was loaded.
+
+    Raises:
+        CheckpointError: for a file that cannot be used, or does not fit the model.
+        ValueError: for another value that cannot work.
     """
+    from .checkpoint import Checkpoint, read_checkpoint
+
     if hasattr(args, "sam_checkpoint"):  # a Namespace, or what serves as one
         checkpoint, image_size, encoder_adapter = args.sam_checkpoint, args.image_size, args.encoder_adapter
     elif args is not None:
@@ -108,8 +146,7 @@ def build_sam(
         image_size = source.image_size if source else SAM_IMAGE_SIZE
     if encoder_adapter is None:
         encoder_adapter = source is not None and source.has_adapters
-    known = source.structures if source else ()
-    names = known if structures is None else tuple(dict.fromkeys((*known, *structures))) if structures else ()
+    names = _structures(source, structures)
     model = build_network(
         MODEL_SPECS[model_type],
         image_size=image_size,
@@ -124,7 +161,18 @@ def build_sam(
     return model.eval()
 
 
+def _structures(source: Checkpoint | None, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The names that the model gets: the checkpoint's, then the wanted ones; none at all for ()."""
+    known = source.structures if source else ()
+    if wanted is None:
+        return known
+    return tuple(dict.fromkeys((*known, *wanted))) if wanted else ()
+
+
 def _load(model: Sam, source: Checkpoint, adapter_start: str) -> None:
+    """Copy the checkpoint's weights and preprocessing into the model, and log what was done."""
+    from .checkpoint import load_into
+
     model.load_report = load_into(model, source)
     logger.info(model.load_report.summary())
     initialised = set(model.load_report.initialised)

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from .choices import MASK_RULES
+from .errors import CheckpointError
 from .modeling import Sam
-from .modeling.mask_decoder import MASK_RULES
 from .preprocessing import Preprocessing
 from .utils.atomic import atomic_path
 from .utils.digest import digest
@@ -45,10 +46,6 @@ DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupE
 BASE = "base"  # metadata of a file that holds what was trained on a base, see conversion.py
 HUB_POSITIONS = "vision_encoder.pos_embed"
 FOREIGN = {HUB_POSITIONS: "named as by HuggingFace", BASE: "to be merged onto its base"}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, the keys and what to do."""
 
 
 @dataclass(frozen=True)

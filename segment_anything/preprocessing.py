@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES
 from .modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .utils.field_of_view import find_fov
 from .utils.masks import resize_mask
 from .utils.transforms import ResizeLongestSide
 
-MODES = ("fundus", "sam_med2d")
-CHANNEL_ORDERS = ("rgb", "bgr")
-MASK_PROMPTS = ("probability", "logits")
 OUTSIDE_LOGIT = -20.0  # of pixels that the model never saw
 
 

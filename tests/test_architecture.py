@@ -16,7 +16,7 @@ MODEL, OURS = "segment_anything", "sam_med2d"
 # Packages by layer: each imports itself and the layers before it, and nothing else of this project.
 LAYERS = (
     (MODEL,),
-    (f"{OURS}.errors",),
+    (f"{OURS}.errors", f"{OURS}.choices"),
     (f"{OURS}.visualization", f"{OURS}.runtime", f"{OURS}.data"),
     (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
     (f"{OURS}.evaluation", f"{OURS}.inference"),
@@ -25,9 +25,11 @@ LAYERS = (
 )
 # Rooms of the model package, and what else of it they may import.
 MODEL_ROOMS = {
+    f"{MODEL}.choices": (),
+    f"{MODEL}.errors": (),
     f"{MODEL}.modeling": (),
     f"{MODEL}.utils": (f"{MODEL}.modeling",),
-    f"{MODEL}.preprocessing": (f"{MODEL}.modeling", f"{MODEL}.utils"),
+    f"{MODEL}.preprocessing": (f"{MODEL}.choices", f"{MODEL}.modeling", f"{MODEL}.utils"),
 }
 HELPERS = "tests.helpers"
 AT_ROOT = {"train", "test", "DataLoader", "metrics", "utils"}

@@ -10,8 +10,9 @@ import pytest
 import train
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import Mode
+from sam_med2d.evaluation.command import select_modes
 from sam_med2d.runtime.distributed import Processes
-from sam_med2d.runtime.model_loading import SHIPPED_WEIGHTS
+from sam_med2d.runtime.model_flags import SHIPPED_WEIGHTS
 from sam_med2d.runtime.run_folder import resume_command
 from tests.helpers.cases import check_all
 from tests.helpers.training_runs import load_test_script
@@ -219,7 +220,7 @@ def test_modes_are_those_of_the_flags():
         ("--boxes_prompt False --point_num 3", [Mode("3", "points", clicks=1)]),
         ("--iter_point 8", [BOX]),
     ]
-    found = [(argv, test_script.select_modes(test_script.parse_args(argv.split()))) for argv, _ in expected]
+    found = [(argv, select_modes(test_script.parse_args(argv.split()))) for argv, _ in expected]
     assert found == expected
 
 
@@ -228,7 +229,7 @@ def test_contradictions_and_unknown_prompts_are_named():
         args = test_script.parse_args(argv.split())
         with pytest.raises(UsageError, match=message):
             test_script.check_args(args)
-            test_script.select_modes(args)
+            select_modes(args)
 
     cases = [
         ("--prompts box --boxes_prompt True", "--prompts cannot be combined with --boxes_prompt"),
@@ -248,7 +249,7 @@ def test_contradictions_and_unknown_prompts_are_named():
 def test_the_default_flags_of_sam_med2d_are_announced(caplog):
     """--iter_point alone tests the box, as it always did: the user is told."""
     with caplog.at_level("INFO", logger="test"):
-        test_script.select_modes(test_script.parse_args(["--iter_point", "8"]))
+        select_modes(test_script.parse_args(["--iter_point", "8"]))
     assert "--boxes_prompt False" in caplog.text
 
 

@@ -28,7 +28,6 @@ from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.masks import bounding_box, largest_component
 
-BOXES = ("component", "mask")
 STRUCTURE_SHARE = 0.5  # of the masks, and of the structures known to be absent, that get a structure prompt in training
 TENSORS = ("image", "mask", "box", "image_index", "structure_label")
 

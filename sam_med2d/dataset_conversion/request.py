@@ -17,7 +17,6 @@ from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.runtime.reproducibility import versions
 
-DEFAULT_SPLIT = "70/10/20"
 SHOWN = 5  # problems of a source that is not the data set
 
 
@@ -104,7 +103,7 @@ def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[
     if args.split or not any(official):
         if args.val:
             raise UsageError("--val belongs to an official split: here give the share in --split")
-        shares = args.split or DEFAULT_SPLIT
+        shares = args.split or splits.DEFAULT_SPLIT
         try:
             parsed = splits.parse_shares(shares)
         except ValueError as error:

@@ -8,6 +8,8 @@ from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
 
+DEFAULT_SPLIT = "70/10/20"
+
 
 def parse_shares(text: str) -> dict[str, float]:
     """ "70/10/20" -> shares of train, val and test that add up to 1; "80/20" is train and test.

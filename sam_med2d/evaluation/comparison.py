@@ -10,13 +10,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sam_med2d.choices import METRICS
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
-from sam_med2d.evaluation.scoring import METRICS
 from sam_med2d.evaluation.summary import LOWER_IS_BETTER
+from sam_med2d.runtime.json_files import write_summary
+from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
 from sam_med2d.visualization.tables import markdown_table
+from segment_anything.utils.atomic import write_text
 
 FEW = 6  # n photographs without a difference are of one sign by chance in 2 ** (1 - n): below 5 % from 6 on
 # settings on which the clicks depend, besides the predictions
@@ -282,3 +285,27 @@ def draw(path: Path, found: dict[str, Any]) -> bool:
     }
     title = metric_title(found["metric"]) + " (lower is better)" * found["lower_is_better"]
     return evaluation_plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))
+
+
+def write_comparison(runs: Runs, metric: str, out: Path | None = None) -> None:
+    """Compare two runs, print the table, and write it with its picture.
+
+    Args:
+        runs: result folders of test.py, before and after.
+        metric: one of METRICS that both runs have.
+        out: folder of compare.md, compare.json and compare.png; None for one in the second run.
+
+    Raises:
+        UsageError: for folders that are no runs, or lack the metric.
+    """
+    check_runs(runs)
+    found = comparison(runs, metric)
+    out = make_folder(out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
+    text = as_markdown(found)
+    write_summary(out / "compare.json", found)
+    files = ["compare.md", "compare.json"]
+    if draw(out / "compare.png", found):
+        files.append("compare.png")
+        text += "\n![differences](compare.png)\n"
+    write_text(out / "compare.md", text)
+    print(f"{text}\nresults: {out}/{', '.join(files)}")

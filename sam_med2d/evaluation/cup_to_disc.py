@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from sam_med2d.choices import CUP, DISC
 from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.metrics import vertical_cup_to_disc_ratio
 
-VCDR, CUP, DISC = "vcdr", "optic_cup", "optic_disc"
+VCDR = "vcdr"
 
 
 class CupToDisc:

@@ -33,7 +33,6 @@ from segment_anything.utils.atomic import sync
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
 PAGE = 4096  # bytes; weights that start at a multiple can be mapped into memory
-OPSETS = range(17, 21)
 FORMAT_VERSION = 1
 
 

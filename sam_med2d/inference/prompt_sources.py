@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sam_med2d.choices import PROMPT_FRAMES
 from sam_med2d.data.image_io import size_of
 from sam_med2d.data.photographs import Photograph
 from sam_med2d.data.records import structure_of
@@ -21,8 +22,7 @@ from segment_anything.preprocessing import Frame
 
 REQUIRED = ("image", "x0", "y0", "x1", "y1")
 OPTIONAL = ("label", "score")
-PHOTOGRAPH, MODEL = "photograph", "model"
-FRAMES = (MODEL, PHOTOGRAPH)
+MODEL, PHOTOGRAPH = PROMPT_FRAMES
 
 
 @dataclass(frozen=True)

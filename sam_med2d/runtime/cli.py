@@ -1,4 +1,7 @@
-"""Command lines: flags that mean what they say, errors as one line and exit code 2, logging."""
+"""Command lines: flags that mean what they say, errors as one line and exit code 2, logging.
+
+Nothing here imports PyTorch, so that a command line is parsed, or its help printed, at once.
+"""
 
 import argparse
 import logging
@@ -7,31 +10,42 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from sam_med2d.errors import DataError, UsageError
-from segment_anything.checkpoint import CheckpointError
+from segment_anything.errors import CheckpointError
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+# --- flags ----------------------------------------------------------------------------------------------------
 
 
 def parse_bool(text: str) -> bool:
-    """ "True", "False", "1", "0", "yes", "no", "on", "off" in any case; anything else is a usage error."""
-    value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in value:
+    """The value of a word such as "True", "no" or "1", in any case.
+
+    Raises:
+        argparse.ArgumentTypeError: for another word.
+    """
+    if text.lower() not in BOOLEANS:
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return value[text.lower()]
+    return BOOLEANS[text.lower()]
 
 
-def add_bool(group: argparse._ArgumentGroup, flag: str, *, default: bool | None, help: str) -> None:
-    """A flag that means what it says: `--flag`, `--flag True` or `--flag False`."""
-    group.add_argument(flag, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
+def add_bool(group: argparse._ActionsContainer, *flags: str, default: bool | None, help: str) -> None:
+    """Add a flag that means what it says: `--flag`, `--flag True` or `--flag False`."""
+    group.add_argument(*flags, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
 
-def add_complete(group: argparse._ArgumentGroup) -> None:
-    """The flag --complete, as a dictionary for `maps.complete`."""
+def both_spellings(*flags: str) -> list[str]:
+    """The flags as given and with hyphens; the first one, with underscores, gives the value its name."""
+    return list(dict.fromkeys([*flags, *(f"--{flag[2:].replace('_', '-')}" for flag in flags)]))
+
+
+def add_complete(group: argparse._ActionsContainer) -> None:
+    """Add the flag --complete; its value is the dictionary that `records.complete` takes."""
     group.add_argument(
         "--complete",
         type=parse_complete,
-        action=Merge,
+        action=MergeLists,
         nargs="+",
         default={},
         metavar="DATA_SET=STRUCTURE,...",
@@ -40,67 +54,95 @@ def add_complete(group: argparse._ArgumentGroup) -> None:
 
 
 def parse_complete(text: str) -> dict[str, list[str]]:
-    """ "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}."""
+    """A word of --complete: "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}.
+
+    Raises:
+        argparse.ArgumentTypeError: for a word of another form.
+    """
     data_set, separator, names = text.partition("=")
     if not (data_set and separator and all(names.split(","))):
         raise argparse.ArgumentTypeError(f"{text!r}: write a data set, =, and its structures with commas between")
     return {data_set: names.split(",")}
 
 
-class Merge(argparse.Action):
-    """Joins the dictionaries of lists of a flag's values, also of a flag that is given twice."""
+class MergeLists(argparse.Action):
+    """Merges a flag's dictionaries of lists, those of one key without repetition, also when the flag is given twice."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        joined = {key: list(names) for key, names in (getattr(namespace, self.dest) or {}).items()}
+        merged = {key: list(names) for key, names in (getattr(namespace, self.dest) or {}).items()}
         for key, names in (item for value in values for item in value.items()):
-            joined[key] = list(dict.fromkeys((*joined.get(key, ()), *names)))
-        setattr(namespace, self.dest, joined)
+            merged[key] = list(dict.fromkeys((*merged.get(key, ()), *names)))
+        setattr(namespace, self.dest, merged)
 
 
-def parse_with_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, and keep in `args.given` the names of the flags that were written out."""
+def parse_and_note_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line, and note which flags were written out.
+
+    Args:
+        parser: its defaults are lost.
+        argv: the words; None for those of this process.
+
+    Returns:
+        The flags' values, and in `given` the set of the names of those that were written out.
+    """
     args = parser.parse_args(argv)
     parser.set_defaults(**dict.fromkeys(vars(args)))
     args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     return args
 
 
+# --- running --------------------------------------------------------------------------------------------------
+
+
 def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a script; what a user can mend ends as one message on standard error and exit code 2."""
+    """Run a command.
+
+    Args:
+        main: the command; its heavy imports belong inside, where Ctrl-C is caught.
+        args: what it is given.
+
+    Returns:
+        Its exit code; 2 after one message on standard error about what a user can mend, 130 after Ctrl-C.
+    """
     try:
         return main(args)
     except (UsageError, DataError, CheckpointError, OSError) as error:
-        print(f"error: {_told_by_loader(str(error)).strip()}", file=sys.stderr)
+        print(f"error: {_without_traceback(str(error)).strip()}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        if not (told := _cure(error)):
+        if not (advice := _advice_on(error)):
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _told_by_loader(message: str) -> str:
-    """An error's message without the traceback that a loader process puts before it."""
+def _without_traceback(message: str) -> str:
+    """An error's message without the traceback that a loader process of PyTorch puts before it."""
     return re.split(r"(?m)^[\w.]*Error: ", message)[-1] if message.startswith("Caught ") else message
 
 
-def _cure(error: RuntimeError) -> str:
+def _advice_on(error: RuntimeError) -> str:
     """What to do about an error of PyTorch that a user can mend; empty for others."""
     reason = str(error).splitlines()[0] if str(error) else ""
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in reason:
-        cure = "lower --batch_size or --image_size, or train with --grad_checkpointing"
-        return f"the device's memory is full ({reason}): {cure}"
+    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in reason:
+        advice = "lower --batch_size or --image_size, or train with --grad_checkpointing"
+        return f"the device's memory is full ({reason}): {advice}"
     if reason.startswith("DataLoader worker"):
-        cure = "free memory (in a container, of /dev/shm too) or give --num_workers 0, and go on with --resume"
-        return f"a process that reads photographs has ended ({reason}): {cure}"
+        advice = "free memory (in a container, of /dev/shm too) or give --num_workers 0, and go on with --resume"
+        return f"a process that reads photographs has ended ({reason}): {advice}"
     return ""
 
 
 def setup_logging(file: Path | None = None, *, level: int = logging.INFO) -> None:
-    """Log messages from `level` on to standard output and, if given, to the end of `file`."""
+    """Log to standard output.
+
+    Args:
+        file: log to the end of this file, too.
+        level: the lowest level that is logged.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file:
         handlers.append(logging.FileHandler(file))

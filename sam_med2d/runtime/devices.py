@@ -11,7 +11,17 @@ from segment_anything.modeling import Sam
 
 
 def resolve_device(name: str | None) -> torch.device:
-    """The named device, or the best one present. Raises UsageError for one that is not there."""
+    """The device to compute on.
+
+    Args:
+        name: of --device, such as "cuda:0"; None for the best one present.
+
+    Returns:
+        The device, which works.
+
+    Raises:
+        UsageError: for one that is not there.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -30,13 +40,13 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype:
-    """Precision of --use_amp: bfloat16, or float16 on a GPU that has no bfloat16."""
+    """Precision of --use_amp on a device: bfloat16, or float16 on a GPU that has no bfloat16."""
     missing = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.float16 if missing else torch.bfloat16
 
 
 def warn_of_emulation(use_amp: bool, device: torch.device) -> None:
-    """Say that --use_amp does not pay on a processor that has no instructions for bfloat16."""
+    """Log that --use_amp does not pay where it is given and the processor has no instructions for bfloat16."""
     if use_amp and device.type == "cpu" and torch.backends.mkldnn.is_available() and not _has_bfloat16():
         logging.warning(
             "--use_amp: this processor emulates bfloat16, which takes far longer than float32: leave the flag out."
@@ -44,20 +54,37 @@ def warn_of_emulation(use_amp: bool, device: torch.device) -> None:
 
 
 def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def compile_encoder(model: Sam, device: torch.device) -> None:
-    """Have the image encoder compiled when it is first used. Raises UsageError where a CPU has no compiler for it."""
+    """Have the image encoder compiled when it is first used.
+
+    Args:
+        model: changed in place.
+        device: where it will compute.
+
+    Raises:
+        UsageError: on a CPU without a C++ compiler.
+    """
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
     model.image_encoder.compile()
 
 
 def cpu_workers(requested: int | None, *, here: int = 1) -> int:
-    """Loader processes of one of the `here` processes of a machine: as requested, else what its cores leave.
+    """How many processes load data for this one.
 
-    Raises UsageError for a negative number.
+    Args:
+        requested: of --num_workers; None for what the cores leave, 8 at most.
+        here: processes of the run on this machine, which share its cores.
+
+    Returns:
+        The number, 0 for loading in this process itself.
+
+    Raises:
+        UsageError: for a negative number.
     """
     if requested is not None and requested < 0:
         raise UsageError(f"--num_workers {requested}: give 0 or more.")

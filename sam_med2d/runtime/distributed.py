@@ -14,8 +14,10 @@ from sam_med2d.runtime.devices import resolve_device
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as torchrun starts them: this one's rank among `count`, of which `here` share its
-    machine; one alone without torchrun."""
+    """The processes of a run, as torchrun starts them; one alone without torchrun.
+
+    rank: this one's number, from 0 on. count: of all. here: how many share this one's machine.
+    """
 
     rank: int = 0
     count: int = 1
@@ -27,7 +29,7 @@ class Processes:
         return self.rank == 0
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum of a tensor over the processes."""
+        """The sum of a tensor over the processes; `values` itself holds it, too."""
         if self.count > 1:
             distributed.all_reduce(values)
         return values
@@ -46,9 +48,16 @@ class Processes:
 
 
 def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
-    """This process's place and device. Raises UsageError for a device that the processes cannot share.
+    """Join the other processes of the run, as the environment says that torchrun sets.
 
-    Reads what torchrun sets in the environment; each process takes the GPU of its local rank.
+    Args:
+        device_name: of --device; None for the best one present.
+
+    Returns:
+        This process's place among them, and its device: the GPU of its local rank, or the CPU.
+
+    Raises:
+        UsageError: for a device that is not there, or that the processes cannot share.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "LOCAL_WORLD_SIZE" not in os.environ:

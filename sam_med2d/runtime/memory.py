@@ -5,16 +5,19 @@ import mmap
 import os
 import sys
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
 
 def keep_freed_memory() -> None:
     """Have the C library keep freed memory for the next step, in huge pages, instead of giving it back to the system.
 
-    Mapping large tensors' pages anew takes a tenth of a training step on a CPU. Only glibc has the switch.
+    Mapping large tensors' pages anew takes a tenth of a training step on a CPU. Only glibc has the switch; elsewhere
+    nothing is done.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
+        libc.mallopt(M_MMAP_MAX, 0)  # no block has pages of its own
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # the heap never shrinks
         page = os.sysconf("SC_PAGE_SIZE")
         _grow_heap_in_huge_pages(libc, os.sysconf("SC_PHYS_PAGES") // 2 * page, page)
 

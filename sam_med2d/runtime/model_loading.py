@@ -1,51 +1,136 @@
-"""The model that predicts: flags that choose it, and its loading."""
+"""The one loader of weights: from a command's flags to its model.
+
+A flag that is not written out means "as the checkpoint says", see `model_flags`.
+"""
 
 import argparse
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from sam_med2d.errors import UsageError
-from sam_med2d.runtime.cli import add_bool
-from segment_anything.build_sam import MODEL_SPECS, build_sam
-from segment_anything.checkpoint import CheckpointError, read_checkpoint
+from segment_anything.build_sam import build_sam
+from segment_anything.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from segment_anything.modeling import Sam
-from segment_anything.preprocessing import CHANNEL_ORDERS, MODES
-
-SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "pretrain_model" / "fundus_vit_t.safetensors"
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that `load_model` reads."""
-    model = parser.add_argument_group("model")
-    model.add_argument("--sam_checkpoint", default=str(SHIPPED_WEIGHTS), help="weights (default: the shipped ones)")
-    model.add_argument("--model_type", choices=MODEL_SPECS, help="unless the checkpoint names its own")
-    model.add_argument("--image_size", type=int, help="input side in pixels (default: the checkpoint's)")
-    model.add_argument("--preprocess", choices=MODES, help="override the checkpoint's preprocessing")
-    model.add_argument("--channel_order", choices=CHANNEL_ORDERS, help="override the checkpoint's channel order")
-    add_bool(
-        model,
-        "--multimask",
-        default=None,
-        help="choose among three candidates by predicted IoU; False: the single mask; default: as the checkpoint",
-    )
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, and what goes with it.
+
+    multimask: whether the best of the three candidates answers, or the single mask. trained_size: input side in pixels
+    that the checkpoint was trained at; None where it does not say.
+    """
+
+    model: Sam
+    model_type: str
+    multimask: bool
+    trained_size: int | None
 
 
-def load_model(args: argparse.Namespace, device: torch.device) -> tuple[Sam, bool]:
-    """The checkpoint's model in evaluation mode, and whether its candidates answer.
+def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
+    """Read the weights that the flags name and build their model.
 
-    Raises CheckpointError, or UsageError for flags that do not go with it.
+    Args:
+        args: the flags of `model_flags.add_model_flags`; those that a command does not have count as not given.
+        device: where the model goes.
+
+    Returns:
+        The model on its device, in evaluation mode.
+
+    Raises:
+        CheckpointError: for weights that cannot be used, or do not fit the flags.
+        UsageError: for other flags that cannot work.
     """
     source = read_checkpoint(args.sam_checkpoint)
-    model_type = args.model_type or source.metadata.get("model_type")
+    stored = source.metadata.get("preprocessing", {})
+    model_type = _chosen(args, "model_type", source.metadata.get("model_type"))
     if not model_type:
         raise UsageError(f"{source.path} does not say its model type: give --model_type.")
+    model = build_model(
+        source,
+        model_type=model_type,
+        image_size=_chosen(args, "image_size", stored.get("image_size")),
+        encoder_adapter=_given(args, "encoder_adapter"),
+        preprocess=args.preprocess,
+        channel_order=args.channel_order,
+        mask_rule=_given(args, "mask_rule"),
+    )
+    multimask = _chosen(args, "multimask", source.metadata.get("multimask", True))
+    return LoadedModel(model.to(device).eval(), model_type, bool(multimask), stored.get("image_size"))
+
+
+def build_model(
+    source: Checkpoint | None,
+    *,
+    model_type: str,
+    image_size: int | None,
+    encoder_adapter: bool | None,
+    structures: list[str] | None = None,
+    detail: bool | None = None,
+    preprocess: str | None = None,
+    channel_order: str | None = None,
+    mask_rule: str | None = None,
+) -> Sam:
+    """Build a model of a checkpoint, or of random weights; None means "as the checkpoint says".
+
+    Args:
+        source: the checkpoint that was read.
+        model_type: a key of MODEL_SPECS.
+        image_size: input side in pixels.
+        encoder_adapter: an adapter in every block of the image encoder.
+        structures: names that structure prompts can give, after the checkpoint's own.
+        detail: a detail head.
+        preprocess: one of MODES.
+        channel_order: one of CHANNEL_ORDERS.
+        mask_rule: one of MASK_RULES.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        CheckpointError: for weights that do not fit.
+        UsageError: for another value that cannot work.
+    """
+    with errors_as_usage():
+        model = build_sam(
+            model_type,
+            checkpoint=source,
+            image_size=image_size,
+            encoder_adapter=encoder_adapter,
+            structures=structures,
+            detail=detail,
+        )
+    model.preprocessing = model.preprocessing.overridden(mode=preprocess, channel_order=channel_order)
+    model.mask_decoder.mask_rule = mask_rule or model.mask_decoder.mask_rule
+    return model
+
+
+@contextmanager
+def errors_as_usage() -> Iterator[None]:
+    """Turn a ValueError about a model's settings into a UsageError of the same message; a CheckpointError stays one."""
     try:
-        model = build_sam(model_type, checkpoint=source, image_size=args.image_size)
-    except CheckpointError:
+        yield
+    except (CheckpointError, UsageError):
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    model.preprocessing = model.preprocessing.overridden(mode=args.preprocess, channel_order=args.channel_order)
-    multimask = source.metadata.get("multimask", True) if args.multimask is None else args.multimask
-    return model.to(device).eval(), bool(multimask)
+
+
+def _given(args: argparse.Namespace, flag: str) -> Any:
+    """The value of a flag that was written out; None for others.
+
+    Without `args.given` (see `cli.parse_and_note_given`) any value counts as written out: the defaults are None then.
+    """
+    return getattr(args, flag, None) if flag in getattr(args, "given", (flag,)) else None
+
+
+def _chosen(args: argparse.Namespace, flag: str, stored: Any) -> Any:
+    """The value of a flag that was written out, else what the checkpoint says, else the flag's default."""
+    given = _given(args, flag)
+    if given is None:
+        return getattr(args, flag, None) if stored is None else stored
+    return given

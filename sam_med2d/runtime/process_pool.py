@@ -21,10 +21,16 @@ CHUNK = 16  # items that a process takes at once
 def in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, died: Callable[[Item], Result]
 ) -> Iterator[Result]:
-    """Results of `function` in the items' order, from `workers` processes.
+    """Apply a function to items in several processes. Memory is bounded: 2 * workers + 1 chunks are on their way.
 
-    died: the result of an item whose process was killed, or crashed, when it worked on this item alone. Errors that
-    `function` raises end the iteration. Memory is bounded: at most 2 * workers + 1 chunks are on their way.
+    Args:
+        function: what each process applies; an error that it raises ends the iteration.
+        items: read as they are needed.
+        workers: number of processes.
+        died: gives the result of an item whose process was killed, or crashed, when it worked on this item alone.
+
+    Yields:
+        The results, in the items' order.
     """
     cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
     items = iter(items)
@@ -50,19 +56,22 @@ def in_processes(
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]) -> Future[list[Result]]:
+    """A chunk on its way to a process; a pool that has broken is found out when the results are taken."""
     try:
-        return pool.submit(_each, function, chunk)
-    except BrokenProcessPool as error:  # found out when the results are taken
+        return pool.submit(_apply, function, chunk)
+    except BrokenProcessPool as error:
         future: Future[list[Result]] = Future()
         future.set_exception(error)
         return future
 
 
-def _each(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    """The results of a chunk, in a worker."""
     return [function(item) for item in chunk]
 
 
 def _alone(function: Callable[[Item], Result], item: Item, died: Callable[[Item], Result]) -> Result:
+    """The result of one item, from a process of its own."""
     with _pool(1) as pool:
         try:
             return pool.submit(function, item).result()
@@ -71,6 +80,7 @@ def _alone(function: Callable[[Item], Result], item: Item, died: Callable[[Item]
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
+    """New processes."""
     return ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(os.getpid(),))
 
 

@@ -19,7 +19,14 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safet
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch. Raises UsageError for a seed NumPy cannot take."""
+    """Seed the global generators of Python, NumPy and PyTorch.
+
+    Args:
+        seed: of --seed.
+
+    Raises:
+        UsageError: for a number that NumPy cannot take.
+    """
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed {seed}: give a number from 0 to {2**32 - 1}.")
     random.seed(seed)
@@ -34,7 +41,14 @@ def compute_deterministically(device: torch.device) -> None:
 
 
 def record(args: argparse.Namespace) -> dict[str, Any]:
-    """The resolved flags and versions of a run, as JSON values."""
+    """What a run writes down of itself.
+
+    Args:
+        args: the resolved flags.
+
+    Returns:
+        Flags and versions, as JSON values.
+    """
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     given = {"given": sorted(args.given)} if "given" in flags else {}
     return {"flags": flags | given, "versions": versions()}
@@ -52,6 +66,7 @@ def versions() -> dict[str, str]:
 
 
 def _git_version() -> str:
+    """The commit, with "+" for local changes."""
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
@@ -61,7 +76,15 @@ def _git_version() -> str:
 
 
 def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
-    """Seeds, operations that repeat to the bit and, on a CPU, memory that is kept and a word on --use_amp."""
+    """Make a training repeatable to the bit and, on a CPU, keep its freed memory; warn of --use_amp that does not pay.
+
+    Args:
+        args: with `seed` and `use_amp`.
+        device: where it computes.
+
+    Raises:
+        UsageError: for a seed that cannot be used.
+    """
     seed_everything(args.seed)
     compute_deterministically(device)
     if device.type == "cpu":

@@ -1,6 +1,18 @@
 """SIGINT and SIGTERM as a request to stop."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """A context in which SIGTERM, as a scheduler sends it, raises KeyboardInterrupt as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopSignals:
@@ -10,12 +22,12 @@ class StopSignals:
         self.requested = False
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, *_: object) -> None:
+    def _request(self, *_: object) -> None:
         self.requested = True

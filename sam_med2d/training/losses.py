@@ -14,7 +14,7 @@ from segment_anything.utils.upsampling import upsample
 FOCAL_WEIGHT = 20.0
 FOCAL_ALPHA = 0.25
 RELAXATION = 1 / 16  # share of the masks that a random candidate learns
-LOSSES = {"focal": FOCAL_WEIGHT, "bce": 1.0, "area": 0.5}  # weight of the pixel loss beside the Dice loss
+PIXEL_WEIGHTS = {"focal": FOCAL_WEIGHT, "bce": 1.0, "area": 0.5}  # of LOSSES, beside the Dice loss
 SMALLEST_SHARE = 0.01  # of the pixels, that the "area" loss takes a mask to have
 
 
@@ -160,7 +160,7 @@ def candidate_loss(
     learning = low_res.gather(1, index[..., None, None].expand(-1, -1, *low_res.shape[-2:]))
     pixel, dice = segmentation_losses(upsample(learning, mask.shape[-1]), mask, kind=kind)
     iou = ((predicted_iou.float() - target).square() * there).mean()
-    loss = (LOSSES[kind] * pixel + dice).mean() + iou
+    loss = (PIXEL_WEIGHTS[kind] * pixel + dice).mean() + iou
     parts = {"loss": loss, kind: pixel[:, -1].mean(), "dice": dice[:, -1].mean(), "iou": iou}
     return loss, {name: value.detach() for name, value in parts.items()}
 

@@ -11,7 +11,6 @@ from segment_anything.modeling.adapter import Adapter
 from segment_anything.modeling.factored_gradients import factors_of, keep_factors
 
 IMAGE_PARTS = ("image_encoder.", "mask_decoder.detail.")  # of the model's parameters, by name
-SCHEDULES = ("cosine", "multistep", "none")
 
 
 def make_optimizer(

@@ -25,13 +25,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sam_med2d.choices import ENCODER_MODES
 from sam_med2d.prompts.click_loop import ClickPolicy, click_rounds, random_mask_only
 from sam_med2d.prompts.simulation import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
 from sam_med2d.training.losses import candidate_loss, presence_loss
 from segment_anything.modeling import Sam
 from segment_anything.modeling.prompt_encoder import PADDING
-
-ENCODER_MODES = ("adapter", "full", "none")
 
 
 @dataclass(frozen=True)

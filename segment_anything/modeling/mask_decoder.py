@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from .common import LayerNorm2d, fp32_on_cpu
 
-MASK_RULES = ("half", "dice")
 LOWEST_LEVEL = -2.0  # a logit: how far the rule "dice" goes down where hardly anything is expected to be right
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..choices import LARGE
 from ..modeling import Sam
 from ..preprocessing import OUTSIDE_LOGIT, Frame, to_tensor, window_frame
 from .mirroring import MIRRORS
 
 AT_ONCE = 8  # windows that go through the encoder together
 MOST_ENLARGED = 4  # model pixels per pixel of the photograph and axis
-LARGE = MappingProxyType({"optic_disc": 1.0, "optic_cup": 1.0})  # seen best in one piece
 
 
 @dataclass(frozen=True)

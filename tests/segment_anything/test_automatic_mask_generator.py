@@ -27,6 +27,7 @@ from segment_anything.utils.amg import (
 from segment_anything.utils.field_of_view import fov_mask
 from segment_anything.utils.masks import bounding_box
 from segment_anything.utils.rle import rle_to_mask
+from tests.helpers.commands import run_command
 from tests.helpers.photographs import photograph
 from tests.helpers.tiny_models import make_tiny_model
 
@@ -341,7 +342,7 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
     for name in ("a", "b"):
         cv2.imwrite(str(photos / f"{name}.png"), photograph(60, 70)[..., ::-1])
     (photos / "broken.jpg").write_bytes(b"no picture")
-    assert script.main(words(weights, photos, out)) == 1
+    assert run_command(script, words(weights, photos, out)) == 1
     assert "left out" in (printed := capsys.readouterr()).err and "masks in 2 photographs" in printed.out
     generator = SamAutomaticMaskGenerator(make_tiny_model(), points_per_side=3, box_nms_thresh=1.0, **ALL)
     records = generator.generate(photograph(60, 70))
@@ -356,15 +357,15 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
         assert float(row["predicted_iou"]) == pytest.approx(record["predicted_iou"], abs=1e-6)
         assert [float(row[f"point_input_{axis}"]) for axis in "xy"] == record["point_coords"][0]
 
-    assert script.main(words(weights, photos / "a.png", out, "--max_pixels", "4199")) == 1
+    assert run_command(script, words(weights, photos / "a.png", out, "--max_pixels", "4199")) == 1
     assert "a.png is 70 x 60 pixels, more than --max_pixels 4199" in capsys.readouterr().err
 
-    assert script.main(words(weights, photos / "a.png", out, "--max_pixels", "0")) == 2
+    assert run_command(script, words(weights, photos / "a.png", out, "--max_pixels", "0")) == 2
     assert "--max_pixels 0: give 1 to" in capsys.readouterr().err
 
     (out / "a/99.png").touch()  # of an earlier run with more masks
-    assert script.main(words(weights, photos / "a.png", out, "--convert-to-rle")) == 0
-    assert script.main(words(weights, photos / "a.png", out)) == 0
+    assert run_command(script, words(weights, photos / "a.png", out, "--convert-to-rle")) == 0
+    assert run_command(script, words(weights, photos / "a.png", out)) == 0
     assert len(list((out / "a").iterdir())) == len(rows) + 1
     masks = [rle_to_mask(one["segmentation"]) for one in json.loads((out / "a.json").read_text())]
     assert all(np.array_equal(mask, one["segmentation"]) for mask, one in zip(masks, records, strict=True))
@@ -378,9 +379,9 @@ def test_what_a_user_gets_wrong_ends_with_one_message(weights, tmp_path, capsys)
         (["--input", str(tmp_path / "absent")], "absent: no photograph is there"),
         (["--checkpoint", str(tmp_path / "absent.pth")], "absent.pth"),
     ):
-        assert script.main(words(weights, photo, out, *more)) == 2
+        assert run_command(script, words(weights, photo, out, *more)) == 2
         assert message in capsys.readouterr().err
     (out / "a").mkdir()
     (out / "a/mine.txt").touch()
-    assert script.main(words(weights, photo, out)) == 2
+    assert run_command(script, words(weights, photo, out)) == 2
     assert "holds no metadata.csv" in capsys.readouterr().err and (out / "a/mine.txt").exists()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sam_med2d.runtime import convert_checkpoint as conversion
 from scripts import convert_checkpoint
 from segment_anything import sam_model_registry
 from segment_anything.build_sam import MODEL_SPECS, build_network, build_sam
@@ -26,6 +27,7 @@ from segment_anything.checkpoint import (
     save_weights,
 )
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.commands import run_command
 from tests.helpers.paths import GOLDEN
 from tests.helpers.seeded_weights import fill, load_layout
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
@@ -305,7 +307,7 @@ def test_a_pickle_with_code_is_refused_and_never_run(plain, tmp_path, capsys, le
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match=r"can run any code.*--trust"):
         read_checkpoint(path)
-    assert convert_checkpoint.main([str(path), str(out)]) == 2
+    assert run_command(convert_checkpoint, [str(path), str(out)]) == 2
     assert "any code" in capsys.readouterr().err
     assert not trap.exists() and not out.exists()
     torch.load(path, weights_only=False)
@@ -319,7 +321,7 @@ def test_a_pickled_optimizer_is_converted_with_trust(plain, tmp_path, capsys):
     torch.save({"model": plain, "optimizer": optimizer, "metadata": {"a": 1}}, path)
     with pytest.raises(CheckpointError, match="Adam"):
         read_checkpoint(path)
-    assert convert_checkpoint.main([str(path), str(out), "--trust"]) == 0
+    assert run_command(convert_checkpoint, [str(path), str(out), "--trust"]) == 0
     output = capsys.readouterr()
     assert "ANY code" in output.err and str(path) in output.err and str(out) in output.out
     safe = read_checkpoint(out)
@@ -338,8 +340,8 @@ def test_conversion_runs_as_a_file_from_anywhere(tmp_path):
 def test_the_warning_comes_before_the_code_runs(tmp_path, capsys, monkeypatch):
     """Whatever happens to the file, the user has read what --trust means."""
     seen = []
-    monkeypatch.setattr(convert_checkpoint, "convert", lambda *_, **__: seen.append(capsys.readouterr().err) or "")
-    convert_checkpoint.main(["--trust", "a.pth", "b.safetensors"])
+    monkeypatch.setattr(conversion, "convert", lambda *_, **__: seen.append(capsys.readouterr().err) or "")
+    run_command(convert_checkpoint, ["--trust", "a.pth", "b.safetensors"])
     assert "ANY code" in seen[0] and "a.pth" in seen[0]
 
 
@@ -370,7 +372,7 @@ def test_metadata_of_another_kind_is_named(plain, tmp_path):
 @pytest.mark.parametrize("flags", [[], ["--trust"]])
 def test_what_is_no_state_dict_is_not_converted(tmp_path, capsys, content, reason, flags):
     torch.save(content, tmp_path / "odd.pth")
-    assert convert_checkpoint.main([*flags, str(tmp_path / "odd.pth"), str(tmp_path / "out.safetensors")]) == 2
+    assert run_command(convert_checkpoint, [*flags, str(tmp_path / "odd.pth"), str(tmp_path / "out.safetensors")]) == 2
     assert reason in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["odd.pth"]
 
@@ -384,7 +386,7 @@ def test_conversion_never_overwrites_its_input(plain, tmp_path, capsys, link):
         out = path
     else:
         out.hardlink_to(path) if link == "hard" else out.symlink_to(path)
-    assert convert_checkpoint.main([str(path), str(out)]) == 2
+    assert run_command(convert_checkpoint, [str(path), str(out)]) == 2
     assert "is the input itself" in capsys.readouterr().err
     assert path.read_bytes() == out.read_bytes() == before
 
@@ -395,7 +397,7 @@ def test_conversion_never_overwrites_its_input(plain, tmp_path, capsys, link):
 def test_bad_output_names_are_refused(plain, tmp_path, capsys, out, reason):
     save_weights(tmp_path / "in.safetensors", plain, {})
     (tmp_path / "a").write_text("in the way")
-    assert convert_checkpoint.main([str(tmp_path / "in.safetensors"), str(tmp_path / out)]) == 2
+    assert run_command(convert_checkpoint, [str(tmp_path / "in.safetensors"), str(tmp_path / out)]) == 2
     assert reason in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "in.safetensors"]
 

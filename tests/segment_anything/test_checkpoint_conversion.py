@@ -18,6 +18,7 @@ from segment_anything.checkpoint import (
     save_weights,
 )
 from segment_anything.checkpoint_conversion import EXTRA_NAME, hub_config, hub_name, own_name, read_any, to_hub
+from tests.helpers.commands import run_command
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
 STRUCTURES = ("optic_disc", "vessel")
@@ -89,7 +90,7 @@ def whole(tmp_path):
 
 
 def run(*words: object) -> int:
-    return convert_checkpoint.main([str(word) for word in words])
+    return run_command(convert_checkpoint, [str(word) for word in words])
 
 
 def same(one: Path, other: Path) -> None:

@@ -17,6 +17,7 @@ from sam_med2d.dataset_checks.file_checks import check_photograph
 from sam_med2d.dataset_checks.map_checks import find_maps, read_maps
 from scripts import check_dataset
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.commands import run_command
 from tests.helpers.photographs import texture
 
 SIZE = 96
@@ -77,7 +78,8 @@ def data(tmp_path) -> DataSet:
 
 
 def run(folder: Path, out: Path, *more: str) -> int:
-    return check_dataset.main([str(folder), "--out", str(out), "--image_size", "64", "--num_workers", "1", *more])
+    words = [folder, "--out", out, "--image_size", "64", "--num_workers", "1", *more]
+    return run_command(check_dataset, words)
 
 
 MASK = "masks/eye1_lesion_000.png"
@@ -323,14 +325,14 @@ def test_shares_of_several_masks_of_a_structure_add_up(data):
 def test_wrong_usage_ends_with_one_message(data, monkeypatch, capsys, folders, more, part):
     data.write_maps()
     monkeypatch.chdir(data.folder.parent)
-    assert check_dataset.main([*folders, *more]) == 2
+    assert run_command(check_dataset, [*folders, *more]) == 2
     assert part in capsys.readouterr().err and not (data.folder / "out").exists()
 
 
 def test_the_default_folder_has_the_data_sets_name(data, monkeypatch):
     data.write_maps()
     monkeypatch.chdir(data.folder.parent)
-    assert check_dataset.main(["data", "--num_workers", "1"]) == 0
+    assert run_command(check_dataset, ["data", "--num_workers", "1"]) == 0
     assert (data.folder.parent / "workdir/check/data/check.json").is_file()
 
 

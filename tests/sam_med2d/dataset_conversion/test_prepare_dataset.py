@@ -23,10 +23,12 @@ from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.convert_sample import starts
 from sam_med2d.dataset_conversion.formats import FORMATS
 from sam_med2d.dataset_conversion.public import PUBLIC_SETS
+from sam_med2d.dataset_conversion.request import find_data_set
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.dataset_conversion.splits import carve, divide, parse_shares
 from sam_med2d.runtime.journal import Journal
 from scripts import prepare_dataset as script
+from tests.helpers.commands import run_command
 from tests.helpers.paths import ROOT
 
 SIZE = 96, 120  # height, width
@@ -76,7 +78,7 @@ def lab(folder: Path, count: int = 6) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return script.main([*map(str, arguments), "--num_workers", "1"])
+    return run_command(script, [*map(str, arguments), "--num_workers", "1"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -134,8 +136,8 @@ def test_photographs_in_an_archive_are_not_linked_to(tmp_path, capsys):
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     source = lab(tmp_path / "lab", 40)
-    script.main(["folder", str(source), str(tmp_path / "a"), "--max_side", "60", "--num_workers", "1"])
-    script.main(["folder", str(source), str(tmp_path / "b"), "--max_side", "60", "--num_workers", "2"])
+    run_command(script, ["folder", str(source), str(tmp_path / "a"), "--max_side", "60", "--num_workers", "1"])
+    run_command(script, ["folder", str(source), str(tmp_path / "b"), "--max_side", "60", "--num_workers", "2"])
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -364,7 +366,7 @@ def test_a_wrong_name_suggests_the_nearest(tmp_path, capsys, name, nearest):
 
 @pytest.mark.parametrize("name", ["DRIVE", "RIM-ONE DL", "Drishti-GS1", "CHASE_DB1", "e-ophtha", "LES-AV", "SMDG-19"])
 def test_official_spellings_of_names_work(name):
-    assert script.find_data_set(name).title.startswith(name)
+    assert find_data_set(name).title.startswith(name)
 
 
 def test_another_data_set_is_told_from_this_one(tmp_path, capsys):
@@ -487,7 +489,7 @@ def test_flags_that_cannot_work_are_named(tmp_path, capsys, flags, says):
 
 
 def test_the_list_shows_every_data_set_with_its_terms(capsys):
-    assert script.main(["--list"]) == 0
+    assert run_command(script, ["--list"]) == 0
     printed = capsys.readouterr().out
     for data_set in PUBLIC_SETS.values():
         for fact in (data_set.name, data_set.title, data_set.citation, data_set.terms, data_set.where):

@@ -12,6 +12,7 @@ from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
 from sam_med2d.evaluation.report import write_cases
 from scripts import compare
 from tests.helpers.case_rows import case_row
+from tests.helpers.commands import run_command
 
 STRUCTURES, PROMPTS = ("optic_disc", "vessel"), ("box", "1")
 SETTINGS = {"--seed": 0, "--prompts": ["box", "1"], "preprocessing": {"image_size": 64}, "weights": "aa", "data": "dd"}
@@ -136,7 +137,7 @@ def test_cases_without_a_pair_are_counted(tmp_path, capsys):
     after[8]["dice"] = after[9]["dice"] = after[10]["dice"] = math.nan
     same_names = [row | {"data_set": "c"} for row in after[20:25]]  # another data set's masks are other masks
     runs = write_run(tmp_path / "a", before[:-4]), write_run(tmp_path / "b", after[1:] + same_names)
-    assert compare.main([*map(str, runs)]) == 0
+    assert run_command(compare, runs) == 0
     found = json.loads((runs[1] / "compare_a" / "compare.json").read_text())
     assert found["cases"] == {
         "pairs": len(before) - 9,
@@ -157,7 +158,7 @@ def test_cases_without_a_pair_are_counted(tmp_path, capsys):
 
 
 def test_the_files_of_a_comparison(runs, capsys):
-    assert compare.main([*map(str, runs)]) == 0
+    assert run_command(compare, runs) == 0
     out = runs[1] / "compare_first"
     assert {path.name for path in out.iterdir()} == {"compare.md", "compare.json", "compare.png"}
     text, printed = (out / "compare.md").read_text(), capsys.readouterr().out
@@ -170,7 +171,7 @@ def test_the_files_of_a_comparison(runs, capsys):
 
 def test_distances_are_in_pixels(runs, tmp_path, capsys, saved_figures):
     out = tmp_path / "out"
-    assert compare.main([*map(str, runs), "--metric", "hd95", "--out", str(out)]) == 0
+    assert run_command(compare, [*map(str, runs), "--metric", "hd95", "--out", str(out)]) == 0
     text = (out / "compare.md").read_text()
     assert "in pixels (lower is better)" in text and "Difference, pixels" in text and "points" not in text
     label = saved_figures[0].axes[0].get_xlabel()
@@ -181,7 +182,7 @@ def test_what_differs_is_said(tmp_path, capsys):
     other = {"--seed": 1, "weights": "bb", "data": "ee", "preprocessing": {"image_size": 128}, "--use_amp": True}
     first = write_run(tmp_path / "x" / "run", make_rows(seed=1))
     second = write_run(tmp_path / "y" / "run", make_rows(seed=2), **other)
-    assert compare.main([str(first), str(second)]) == 0
+    assert run_command(compare, [str(first), str(second)]) == 0
     found = json.loads((second / "compare_run" / "compare.json").read_text())
     assert found["runs"] == [str(first), str(second)]  # one name would not tell them apart
     assert found["differing_settings"] == {
@@ -203,7 +204,7 @@ def test_what_differs_is_said(tmp_path, capsys):
 
 def refuse(capsys, *words: object) -> str:
     """The one message of a comparison that ends with exit code 2."""
-    assert compare.main([*map(str, words)]) == 2
+    assert run_command(compare, words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     return error

@@ -17,7 +17,6 @@ from sam_med2d.export.onnx_files import run, session
 from sam_med2d.export.onnx_modules import OnnxEncoder, OnnxPreprocess
 from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
 from sam_med2d.export.quantization import large_products
-from scripts import export_onnx_encoder_model
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY
 from segment_anything.modeling.image_encoder import Attention
@@ -307,7 +306,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
     target = tmp_path / "out" / "e.onnx"
     target.parent.mkdir()
     target.write_bytes(b"earlier")
-    make_part = export_onnx_encoder_model.make_part
+    make_part = command.encoder_part
 
     def spoiled(*args, **options) -> Part:
         part = make_part(*args, **options)
@@ -318,7 +317,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
     def broken(*args, **options) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(export_onnx_encoder_model, "make_part", spoiled)
+    monkeypatch.setattr(command, "encoder_part", spoiled)
     if where == "breaks":
         monkeypatch.setattr(onnx_files, "save", broken)
     assert export("encoder", checkpoint, target) == 2

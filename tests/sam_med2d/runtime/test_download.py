@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sam_med2d.runtime import download
+from sam_med2d.runtime.public_checkpoints import SOURCES, Source
 from scripts import download_checkpoint
+from tests.helpers.commands import run_command
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB, more than a block
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -68,7 +70,7 @@ def server():
 
 
 def fetch(server: Server, folder: Path, *more: str) -> int:
-    return download_checkpoint.main([server.url, "--out", str(folder), *more])
+    return run_command(download_checkpoint, [server.url, "--out", str(folder), *more])
 
 
 def names(folder: Path) -> list[str]:
@@ -138,9 +140,9 @@ def test_a_present_file_with_another_hash_is_left_alone(server, tmp_path, capsys
 
 
 def test_another_size_is_noticed_before_the_bytes_come(server, tmp_path, monkeypatch, capsys):
-    source = download.Source("weights.pth", server.url, 99, DIGEST)
-    monkeypatch.setitem(download.SOURCES, "tiny", source)
-    assert download_checkpoint.main(["tiny", "--out", str(tmp_path)]) == 2
+    source = Source("weights.pth", server.url, 99, DIGEST)
+    monkeypatch.setitem(SOURCES, "tiny", source)
+    assert run_command(download_checkpoint, ["tiny", "--out", str(tmp_path)]) == 2
     assert f"has {len(CONTENT)} bytes, not 99" in capsys.readouterr().err
     assert names(tmp_path) == []
 
@@ -148,8 +150,8 @@ def test_another_size_is_noticed_before_the_bytes_come(server, tmp_path, monkeyp
 def test_a_whole_part_is_only_checked(server, tmp_path, monkeypatch):
     """Killed between the last byte and the renaming."""
     (tmp_path / "weights.pth.part").write_bytes(CONTENT)
-    monkeypatch.setitem(download.SOURCES, "tiny", download.Source("weights.pth", server.url, len(CONTENT), DIGEST))
-    assert download_checkpoint.main(["tiny", "--out", str(tmp_path)]) == 0
+    monkeypatch.setitem(SOURCES, "tiny", Source("weights.pth", server.url, len(CONTENT), DIGEST))
+    assert run_command(download_checkpoint, ["tiny", "--out", str(tmp_path)]) == 0
     assert names(tmp_path) == ["weights.pth"] and not server.asked
 
 
@@ -172,7 +174,7 @@ def test_a_server_that_is_not_there(server, tmp_path, capsys):
     url = server.url
     server.server_close()
     server.shutdown()
-    assert download_checkpoint.main([url, "--out", str(tmp_path)]) == 2
+    assert run_command(download_checkpoint, [url, "--out", str(tmp_path)]) == 2
     assert "refused" in capsys.readouterr().err
 
 
@@ -206,7 +208,7 @@ def test_the_hub_package_is_used_where_it_is_installed(tmp_path, monkeypatch, ca
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     flags = ["--sha256", sha256] if sha256 else []
-    code = download_checkpoint.main(["sam-med2d_b", "--hub", "--out", str(tmp_path), *flags])
+    code = run_command(download_checkpoint, ["sam-med2d_b", "--hub", "--out", str(tmp_path), *flags])
     wrong = sha256 == "0" * 64
     assert code == (2 if wrong else 0) and names(tmp_path) == ([] if wrong else ["sam-med2d_b.pth"])
     printed = capsys.readouterr()
@@ -215,7 +217,7 @@ def test_the_hub_package_is_used_where_it_is_installed(tmp_path, monkeypatch, ca
 
 def test_without_the_hub_package_the_message_says_how_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert download_checkpoint.main(["sam-med2d_b", "--hub", "--out", str(tmp_path)]) == 2
+    assert run_command(download_checkpoint, ["sam-med2d_b", "--hub", "--out", str(tmp_path)]) == 2
     assert "pip install huggingface_hub" in capsys.readouterr().err
 
 
@@ -230,14 +232,14 @@ def test_without_the_hub_package_the_message_says_how_to_get_it(tmp_path, monkey
     ],
 )
 def test_flags_that_cannot_work(words, message, tmp_path, capsys):
-    assert download_checkpoint.main([*words, "--out", str(tmp_path)]) == 2
+    assert run_command(download_checkpoint, [*words, "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err and names(tmp_path) == []
 
 
 def test_the_table_says_what_is_not_known(capsys):
-    assert download_checkpoint.main(["--list"]) == 0
+    assert run_command(download_checkpoint, ["--list"]) == 0
     printed = capsys.readouterr().out
-    for source in download.SOURCES.values():
+    for source in SOURCES.values():
         assert source.url in printed and source.note and (source.sha256 or "sha256 unknown") in printed
         assert source.sha256 is None or (len(source.sha256) == 64 and source.size)
     assert "unknown bytes, sha256 unknown" in printed.partition("sam-med2d_b")[2]
@@ -245,5 +247,5 @@ def test_the_table_says_what_is_not_known(capsys):
 
 @pytest.mark.parametrize("name", ["https://example.org/my weights.bin", "https://example.org/gewichte_für_augen.bin"])
 def test_an_address_with_letters_that_none_has_is_named(name, tmp_path, capsys):
-    assert download_checkpoint.main([name, "--out", str(tmp_path)]) == 2
+    assert run_command(download_checkpoint, [name, "--out", str(tmp_path)]) == 2
     assert f"{name}: an address has no space" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from sam_med2d.runtime import devices
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.training import checkpoints as training_state
 from sam_med2d.training import trainer
+from sam_med2d.training.command import make_model
 from sam_med2d.training.step import StepPolicy
 from segment_anything.predictor import SamPredictor
 from tests.helpers.tiny_models import structured
@@ -33,7 +34,7 @@ def make_trainer(folder, *flags):
     """A run that has not begun."""
     args = train_args(folder, *flags)
     device = torch.device("cpu")
-    return trainer.Trainer(args, train.make_model(args, device), device, folder, Processes())
+    return trainer.Trainer(args, make_model(args, device), device, folder, Processes())
 
 
 def norm_of(model):

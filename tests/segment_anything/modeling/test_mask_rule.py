@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import train
+from sam_med2d.evaluation.command import load_tested
+from sam_med2d.training.command import make_model
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
@@ -108,7 +109,7 @@ def test_fine_tuning_and_testing_keep_the_rule_unless_told(tmp_path, tiny_type):
     words = ["--sam_checkpoint", str(path), "--model_type", "vit_t", "--image_size", "64"]
     test = load_test_script()
     for more, rule in (([], "dice"), (["--mask_rule", "half"], "half")):
-        trained = train.make_model(train_args(tmp_path, *words, *more), torch.device("cpu"))
+        trained = make_model(train_args(tmp_path, *words, *more), torch.device("cpu"))
         assert trained.mask_decoder.mask_rule == rule
-        tested = test.load_model(test.parse_args([*words, *more]), torch.device("cpu"))
+        tested = load_tested(test.parse_args([*words, *more]), torch.device("cpu"))
         assert tested.mask_decoder.mask_rule == rule

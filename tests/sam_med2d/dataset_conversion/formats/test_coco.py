@@ -20,8 +20,9 @@ from sam_med2d.dataset_conversion.formats.coco import COCO, find
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError
-from scripts.export_coco import main
+from scripts import export_coco
 from segment_anything.utils.rle import mask_to_rle
+from tests.helpers.commands import run_command
 
 pycoco = pytest.importorskip("pycocotools.mask")
 
@@ -329,7 +330,7 @@ def data(tmp_path) -> Path:
 
 @pytest.mark.parametrize("flags", [(), ("--polygons",)])
 def test_export_and_import_give_the_same_masks(data, flags, capsys):
-    assert main([str(data), str(data / "coco.json"), *flags]) == 0
+    assert run_command(export_coco, [str(data), str(data / "coco.json"), *flags]) == 0
     assert "3 images, 4 annotations, 2 categories" in capsys.readouterr().out
     samples = {sample.name: sample for sample in found(data / "coco.json", instances=True).samples}
     for split in ("train", "test"):
@@ -344,7 +345,7 @@ def test_export_and_import_give_the_same_masks(data, flags, capsys):
 def test_the_file_is_what_pycocotools_reads(data):
     from pycocotools.coco import COCO as Reader
 
-    main([str(data), str(data / "coco.json")])
+    run_command(export_coco, [str(data), str(data / "coco.json")])
     reader = Reader(str(data / "coco.json"))
     assert [category["name"] for category in reader.loadCats(reader.getCatIds())] == ["disc", "vessel"]
     by_name = {image["file_name"]: image for image in reader.loadImgs(reader.getImgIds())}
@@ -360,11 +361,11 @@ def test_the_file_is_what_pycocotools_reads(data):
 
 
 def test_a_split_and_the_same_ids_again(data):
-    main([str(data), str(data / "one.json"), "--split", "test"])
+    run_command(export_coco, [str(data), str(data / "one.json"), "--split", "test"])
     content = json.loads((data / "one.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["images/c.jpg"]
     before = (data / "one.json").read_bytes()
-    main([str(data), str(data / "one.json"), "--split", "test"])
+    run_command(export_coco, [str(data), str(data / "one.json"), "--split", "test"])
     assert (data / "one.json").read_bytes() == before
 
 
@@ -378,10 +379,10 @@ def test_bad_input_of_the_export(data, tmp_path, capsys):
         ([tmp_path / "nothing", data / "coco.json"], "has no map"),
         ([data, data / "coco.json", "--split", "val"], "has no image2label_val.json"),
     ):
-        assert main([str(word) for word in words]) == 2
+        assert run_command(export_coco, [str(word) for word in words]) == 2
         assert message in capsys.readouterr().err
-    main([str(data), str(tmp_path / "far" / "coco.json")])
+    run_command(export_coco, [str(data), str(tmp_path / "far" / "coco.json")])
     assert "../data/images/a.jpg lies outside" in capsys.readouterr().out
     (data / "masks" / "c_disc_000.png").write_bytes(b"")
-    assert main([str(data), str(data / "coco.json")]) == 2
+    assert run_command(export_coco, [str(data), str(data / "coco.json")]) == 2
     assert "c_disc_000.png" in capsys.readouterr().err and not (data / "coco.json").exists()

@@ -14,8 +14,17 @@ from sam_med2d.data.mask_folder import records_in, with_masks
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import MaskRef, Record, load_index, saved_name
 from sam_med2d.errors import DataError
-from sam_med2d.measurement import as_text, columns, count_parts, draw, largest_part, load, measure
+from sam_med2d.measurement.photograph_measurement import (
+    as_text,
+    columns,
+    count_parts,
+    draw,
+    largest_part,
+    load,
+    measure,
+)
 from scripts import measure as script
+from tests.helpers.commands import run_command
 
 SIZE = 400
 INSIDE = np.ones((SIZE, SIZE), bool)
@@ -241,7 +250,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_the_demo_data(tmp_path, capsys):
-    assert script.main(["data_demo", "--split", "test", "--out", str(tmp_path)]) == 0
+    assert run_command(script, ["data_demo", "--split", "test", "--out", str(tmp_path)]) == 0
     rows = table(tmp_path)
     assert list(rows) == ["synthetic_10", "synthetic_11", "retina"]
     assert rows["retina"]["haemorrhage_count"] == rows["retina"]["vessel_fraction"] == rows["retina"]["area_cdr"] == ""
@@ -267,7 +276,7 @@ def test_predicted_masks_of_a_folder(tmp_path, capsys):
     write(masks / "b_OD_000.png", np.zeros((SIZE, SIZE), bool))
     flags = [str(photos), "--masks", str(masks), "--out", str(tmp_path), "--disc", "OD", "--cup", "OC"]
     flags += ["--pictures", "False", "--mm_per_pixel", "0.5"]
-    assert script.main([*flags, "--largest"]) == 0
+    assert run_command(script, [*flags, "--largest"]) == 0
     rows = table(tmp_path)
     assert (rows["a"]["vertical_cdr"], rows["a"]["disc_vertical_px"], rows["a"]["disc_vertical_mm"]) == (
         "0.5",
@@ -282,7 +291,7 @@ def test_predicted_masks_of_a_folder(tmp_path, capsys):
     assert rows["c"]["disc_area_px"] == rows["c"]["notes"] == "" and rows["c"]["fov_area_px"] == str(SIZE**2)
     assert not (tmp_path / "pictures").exists()
     assert "1 photographs have notes" in capsys.readouterr().out
-    assert script.main(flags) == 0 and table(tmp_path)["a"]["notes"] == "optic_disc in 2 parts"
+    assert run_command(script, flags) == 0 and table(tmp_path)["a"]["notes"] == "optic_disc in 2 parts"
 
 
 def test_photographs_of_one_name_have_pictures_of_their_own(tmp_path):
@@ -291,7 +300,7 @@ def test_photographs_of_one_name_have_pictures_of_their_own(tmp_path):
         image = write(tmp_path / folder / "eye.png", np.full((30, 30, 3), 90, np.uint8))
         masks[str(image)] = [str(write(tmp_path / "masks" / f"{folder}_vessel_000.png", dots(1)[:30, :30]))]
     (tmp_path / "image2label_val.json").write_text(json.dumps(masks))
-    assert script.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert run_command(script, [str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out/pictures").iterdir()} == {"eye.png", "right__eye.png"}
 
 
@@ -302,7 +311,7 @@ def test_a_cup_of_another_name_that_is_known_not_to_be_there_is_measured_as_one(
     (data / "label2image_test.json").write_text(json.dumps({"masks/eye_disc_000.png": "images/eye.png"}))
     (data / "index.csv").write_text("image,dataset,absent\nimages/eye.png,x,cup\n")
     flags = ["--disc", "disc", "--cup", "cup", "--pictures", "False"]
-    assert script.main([str(data), "--out", str(tmp_path), *flags]) == 0
+    assert run_command(script, [str(data), "--out", str(tmp_path), *flags]) == 0
     (row,) = csv.DictReader((tmp_path / "measurements.csv").open())
     assert row["cup_area_px"] == "0" and row["notes"] == "optic_cup not found" and "cup_count" not in row
 
@@ -324,7 +333,7 @@ def test_a_cup_of_another_name_that_is_known_not_to_be_there_is_measured_as_one(
     ],
 )
 def test_bad_flags_end_with_one_message(words, message, capsys, tmp_path):
-    assert script.main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert run_command(script, [*words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
@@ -337,7 +346,7 @@ def test_all_problems_of_the_files_are_listed_and_nothing_is_written(tmp_path, c
     write(masks / "a_optic_cup_000.png", np.arange(SIZE**2, dtype=np.uint8).reshape(SIZE, SIZE))
     (masks / "b_vessel_000.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    assert script.main([str(photos), "--masks", str(masks), "--out", str(out)]) == 2
+    assert run_command(script, [str(photos), "--masks", str(masks), "--out", str(out)]) == 2
     message = capsys.readouterr().err
     assert all(name in message for name in ("a_optic_disc_000.png", "a_optic_cup_000.png", "b_vessel_000.png"))
     assert not list(out.iterdir())

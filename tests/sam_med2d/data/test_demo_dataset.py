@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sam_med2d.data.demo_dataset import split_of, write_dataset
 from sam_med2d.data.synthetic_fundus import STRUCTURES, field_of_view, make_eye, synthetic_fundus
 from sam_med2d.data.synthetic_geometry import MAX_SIDE
-from scripts.make_demo_data import main, split_of, write_dataset
+from scripts import make_demo_data
+from tests.helpers.commands import run_command
 from tests.helpers.paths import ROOT
 
 DEMO = ROOT / "data_demo"
@@ -118,7 +120,7 @@ def test_committed_files_are_what_the_script_writes(tmp_path):
     for name in ("images/retina.jpg", "masks/retina_optic_disc_000.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(DEMO / name, tmp_path / name)
-    assert main(["--out", str(tmp_path)]) == 0
+    assert run_command(make_demo_data, ["--out", str(tmp_path)]) == 0
     assert all((tmp_path / name).read_bytes() == (DEMO / name).read_bytes() for name in MAPS)
     made, committed = ({str(path.relative_to(folder)) for path in folder.rglob("*.*g")} for folder in (tmp_path, DEMO))
     assert made == committed
@@ -141,11 +143,11 @@ def test_retina_is_what_the_script_writes(tmp_path):
 
 def test_second_run_gives_identical_bytes_and_no_left_overs(tmp_path):
     arguments = ["--out", str(tmp_path), "--count", "3", "--size", "100"]
-    assert main(arguments) == 0
+    assert run_command(make_demo_data, arguments) == 0
     first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     # Another seed in between changes which lesion masks exist; these must not stay behind.
-    assert main([*arguments, "--seed", "7"]) == 0
-    assert main(arguments) == 0
+    assert run_command(make_demo_data, [*arguments, "--seed", "7"]) == 0
+    assert run_command(make_demo_data, arguments) == 0
     assert first == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
@@ -178,7 +180,7 @@ def test_demo_data_is_small():
     [("--size", "10"), ("--size", "99999"), ("--count", "0"), ("--seed", "-1"), ("--count", "100000")],
 )
 def test_number_out_of_range_exits_2(flag, value, tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "new"), flag, value]) == 2
+    assert run_command(make_demo_data, ["--out", str(tmp_path / "new"), flag, value]) == 2
     message = capsys.readouterr().err
     assert flag in message and value in message and message.count("\n") == 1
     assert not (tmp_path / "new").exists()
@@ -187,7 +189,7 @@ def test_number_out_of_range_exits_2(flag, value, tmp_path, capsys):
 def test_folder_that_cannot_be_written_exits_2(tmp_path, capsys):
     blocker = tmp_path / "file"
     blocker.write_text("not a folder")
-    assert main(["--out", str(blocker / "data"), "--count", "3", "--size", "100"]) == 2
+    assert run_command(make_demo_data, ["--out", str(blocker / "data"), "--count", "3", "--size", "100"]) == 2
     message = capsys.readouterr().err
     assert "--out" in message and str(blocker) in message and message.count("\n") == 1
 
@@ -195,7 +197,7 @@ def test_folder_that_cannot_be_written_exits_2(tmp_path, capsys):
 def test_retina_without_scikit_image_exits_2(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     monkeypatch.setitem(sys.modules, "skimage.data", None)
-    assert main(["--out", str(tmp_path / "new"), "--retina"]) == 2
+    assert run_command(make_demo_data, ["--out", str(tmp_path / "new"), "--retina"]) == 2
     message = capsys.readouterr().err
     assert "--retina" in message and "scikit-image" in message and message.count("\n") == 1
     assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sam_med2d.choices import CUP, DISC
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import Record
@@ -22,7 +23,7 @@ from sam_med2d.visualization import overlays
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.masks import bounding_box
 
-DISC, CUP, VESSEL = "optic_disc", "optic_cup", "vessel"
+VESSEL = "vessel"
 FIRST = ("image", "vertical_cdr", "area_cdr", "disc_vertical_px", "disc_horizontal_px")
 IN_MM = ("disc_vertical_mm", "disc_horizontal_mm")
 SECOND = ("disc_area_px", "cup_area_px", "fov_area_px", "vessel_fraction")

@@ -1,0 +1,10 @@
+"""The words that flags and settings choose from; without an import, so that a command line is parsed at once."""
+
+BOXES = ("component", "mask")  # what the box prompt covers: the mask's largest component, or all of it
+BALANCES = ("none", "structure")  # how training masks are drawn
+ENCODER_MODES = ("adapter", "full", "none")  # what trains in the image encoder
+LOSSES = ("focal", "bce", "area")  # pixel losses beside the Dice loss
+SCHEDULES = ("cosine", "multistep", "none")  # of the learning rate
+METRICS = ("iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice", "vcdr")
+PROMPT_FRAMES = ("model", "photograph")  # the pixels that a prompt file's positions count
+DISC, CUP = "optic_disc", "optic_cup"  # the structures that are measured together

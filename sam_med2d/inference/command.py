@@ -1,0 +1,108 @@
+"""What scripts/predict.py does: from checked flags to the results."""
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from sam_med2d.data.photographs import Photograph, find_photographs
+from sam_med2d.inference.arguments import has_clicks
+from sam_med2d.inference.batch_run import Run
+from sam_med2d.inference.prompt_sources import (
+    Prompts,
+    check_places,
+    clicks_for,
+    read_boxes,
+    read_file,
+    structures_for,
+)
+from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
+from sam_med2d.runtime.cli import setup_logging
+from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
+from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.model_loading import load_model
+from sam_med2d.runtime.run_folder import make_folder
+from sam_med2d.runtime.signals import sigterm_as_ctrl_c
+from segment_anything.modeling import Sam
+
+logger = logging.getLogger("predict")
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Predict the masks that the flags ask for, in as many processes as torchrun has started.
+
+    Args:
+        args: the flags of scripts/predict.py, checked.
+
+    Returns:
+        The exit code: 0, 1 where photographs could not be predicted, or 130 for a run that was interrupted.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for what a user can mend.
+    """
+    processes, device = join_processes(args.device)
+    try:
+        with sigterm_as_ctrl_c():
+            setup_logging(level=logging.INFO if processes.first else logging.ERROR)
+            return _make_run(args, processes, device).run()
+    except KeyboardInterrupt:
+        logger.info("interrupted; what is done is kept: the same command goes on")
+        return 130
+    finally:
+        leave_processes()
+
+
+def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> Run:
+    """The run that the flags ask for."""
+    warn_of_emulation(args.use_amp, device)
+    photographs = find_photographs(args.inputs, [args.out / folder for folder in (MASKS, OVERLAYS)])
+    workers = max(1, cpu_workers(args.num_workers, here=processes.here))
+    make_folder(args.out, "--out")
+    if args.embedding_cache:
+        make_folder(args.embedding_cache, "--embedding_cache")
+    loaded = load_model(args, device)
+    prompts, notes = load_prompts(args, photographs, loaded.model)
+    for note in notes:
+        logger.info(f"note: {note}")
+    file = args.boxes_csv or args.prompt_path
+    content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() if file else ""
+    return Run(
+        args,
+        loaded.model,
+        photographs,
+        prompts,
+        processes,
+        prompt_digest=content,
+        workers=workers,
+        multimask=loaded.multimask,
+    )
+
+
+def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam) -> tuple[Prompts, list[str]]:
+    """The prompts for each photograph.
+
+    Args:
+        args: the flags of scripts/predict.py, checked.
+        photographs: all of the run.
+        model: what answers them.
+
+    Returns:
+        The prompts, checked, and notes for the user.
+
+    Raises:
+        UsageError: for prompts that cannot be answered.
+    """
+    notes: list[str] = []
+    if args.structures:
+        prompts = structures_for(photographs, args.structures, model.prompt_encoder.structures)
+    elif has_clicks(args):
+        prompts = clicks_for(photographs, args.box or [], args.point or [], args.background or [], args.label)
+    elif args.boxes_csv:
+        prompts, notes = read_boxes(args.boxes_csv, photographs)
+    else:
+        prompts, notes = read_file(args.prompt_path, photographs, args.prompt_frame)
+    check_names(photographs, prompts)
+    check_places(photographs, prompts, model.image_size)
+    return prompts, notes

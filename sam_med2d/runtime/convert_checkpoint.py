@@ -1,0 +1,104 @@
+"""What scripts/convert_checkpoint.py does: a checkpoint of any layout becomes safe weights, or another layout."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segment_anything.checkpoint import (
+    BASE,
+    WEIGHTS_NAME,
+    Checkpoint,
+    CheckpointError,
+    listing,
+    read_tensors,
+    save_weights,
+)
+from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, save_hub, split
+
+
+def convert(args: argparse.Namespace) -> str:
+    """Read IN, and write OUT.
+
+    Args:
+        args: the flags of scripts/convert_checkpoint.py.
+
+    Returns:
+        What was done, in lines for the user.
+
+    Raises:
+        CheckpointError: for files that cannot be read or written, and flags that do not go together.
+    """
+    if args.to != "huggingface" and args.target.suffix != ".safetensors":
+        raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
+    for flag in ("half", "mask_rule"):
+        if getattr(args, flag) and args.to != "safetensors":
+            raise CheckpointError(f"--{flag} goes with --to safetensors, not with --to {args.to}.")
+    if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
+        raise CheckpointError(f"OUT {args.target}: --to huggingface writes a folder.")
+    checkpoint = _read(args)
+    _refuse_input(args.target, checkpoint.path, args.base)
+    try:
+        return _write(args, checkpoint)
+    except OSError as error:
+        raise CheckpointError(f"OUT {args.target}: cannot write there ({error.strerror}).") from error
+
+
+def _read(args: argparse.Namespace) -> Checkpoint:
+    """IN, merged with --base where it is what was trained on it."""
+    found = read_tensors(args.source, trust=args.trust, flag="IN")
+    if BASE in found.metadata:
+        if not args.base:
+            raise CheckpointError(f"{found.path} was trained on a base and lacks it: give it with --base.")
+        return merge(found, read_any(args.base, flag="--base"))
+    if args.base and args.to != "adapters":
+        raise CheckpointError(f"--base {args.base}: {found.path} is whole; --base goes with --to adapters.")
+    return read_any(args.source, trust=args.trust, flag="IN")
+
+
+def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
+    """Write the checkpoint as --to says; what was done."""
+    if args.to == "huggingface":
+        lines = [f"note: SamModel cannot hold {what}" for what in save_hub(args.target, checkpoint)]
+        kept = [f"note: kept in {args.target / EXTRA_NAME}, which SamModel does not read"] * bool(lines)
+        return "\n".join([*lines, *kept, f"{args.target}: for transformers' SamModel.from_pretrained"])
+    state, metadata = checkpoint.state, checkpoint.metadata
+    if args.to == "adapters":
+        if not args.base:
+            raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
+        state, metadata = split(checkpoint, read_any(args.base, flag="--base"))
+    metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
+    save_weights(args.target, in_half(state) if args.half else state, metadata)
+    adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
+    size = f"{args.target.stat().st_size / 1e6:.1f} MB"
+    whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
+    return f"{args.target}: {len(state)} tensors{whole}, {adapters}, {size}"
+
+
+def in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of half the size.
+
+    Args:
+        state: tensors by name.
+
+    Returns:
+        The same, float32 as float16.
+
+    Raises:
+        CheckpointError: for a number that float16 cannot hold.
+    """
+    found = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+    large = [key for key, value in found.items() if not value.isfinite().all()]
+    if large:
+        raise CheckpointError(f"--half: {listing(large)} has numbers that 16 bits cannot hold: leave --half out.")
+    return found
+
+
+def _refuse_input(target: Path, *sources: Path | None) -> None:
+    """Raise CheckpointError where the target is one of the files that are read."""
+    for source in filter(None, sources):
+        places = [target, target / WEIGHTS_NAME] if target.is_dir() else [target]
+        if any(place.exists() and place.samefile(source) for place in places):
+            raise CheckpointError(f"OUT {target} is the input itself: give another name.")

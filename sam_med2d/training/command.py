@@ -1,0 +1,150 @@
+"""What train.py does: from checked flags to a finished run."""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from sam_med2d.data.records import complete, load_folders, structures_in
+from sam_med2d.errors import UsageError
+from sam_med2d.runtime.cli import setup_logging
+from sam_med2d.runtime.devices import compile_encoder
+from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.model_loading import build_model, errors_as_usage
+from sam_med2d.runtime.reproducibility import prepare_training, record
+from sam_med2d.runtime.run_folder import make_run_folder, resume_command
+from sam_med2d.training.data_splits import folders_of
+from sam_med2d.training.step import select_trainable
+from sam_med2d.training.trainer import Interrupted, Trainer
+from segment_anything.checkpoint import read_checkpoint
+from segment_anything.modeling import Sam
+from segment_anything.utils.atomic import write_text
+
+logger = logging.getLogger("train")
+
+
+def train(args: argparse.Namespace, *, script: Path, defaults: argparse.Namespace) -> int:
+    """Train as the flags say, in as many processes as torchrun has started.
+
+    Args:
+        args: the flags of train.py, checked.
+        script: the file of the command, for the message on how to go on.
+        defaults: the flags' values when none is given.
+
+    Returns:
+        The exit code: 0, or 130 for a run that was interrupted and can go on.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for what a user can mend.
+    """
+    processes, device = join_processes(args.device)
+    try:
+        return _train(args, processes, device, script=script, defaults=defaults)
+    finally:
+        leave_processes()
+
+
+def _train(
+    args: argparse.Namespace,
+    processes: Processes,
+    device: torch.device,
+    *,
+    script: Path,
+    defaults: argparse.Namespace,
+) -> int:
+    """`train` as one of the processes."""
+    folder = _open_run(args, processes)
+    prepare_training(args, device)
+    model = make_model(args, device)
+    trainer = Trainer(args, model, device, folder, processes)
+    if args.resume:
+        trainer.resume(args.resume)
+    config = record(args) | {"processes": processes.count, "data": trainer.data}
+    config |= {"preprocessing": model.preprocessing.as_dict()}
+    if processes.first:
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    try:
+        trainer.fit()
+    except Interrupted as stop:
+        command = resume_command(str(script), args, defaults, processes, f"{folder}/last")
+        logger.info(f"{stop}. Go on with: {command}")
+        return 130
+    validated = f"best validation Dice {trainer.best:.4f}; " if trainer.validation else ""
+    logger.info(f"{validated}weights: {folder}/best, {folder}/last")
+    return 0
+
+
+def _open_run(args: argparse.Namespace, processes: Processes) -> Path:
+    """The run's folder, new or to be resumed, with the log open; only the first process logs."""
+    folder = make_run_folder(args)
+    processes.wait()
+    if processes.first:
+        setup_logging(folder / "train.log")
+    else:
+        setup_logging(level=logging.ERROR)
+    return folder
+
+
+def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
+    """The model to train, with its frozen part set and the preprocessing that it will be trained with.
+
+    Args:
+        args: the flags of train.py.
+        device: where the model goes.
+
+    Returns:
+        The model on its device.
+
+    Raises:
+        CheckpointError: for weights that cannot be used, or do not fit the flags.
+        UsageError: for other flags that cannot work.
+    """
+    source = read_checkpoint(args.sam_checkpoint) if args.sam_checkpoint else None
+    # a file that says nothing of its preprocessing keeps the channel order of its kind, and is trained on as fundus
+    stated = source is not None and "preprocessing" in source.metadata
+    model = build_model(
+        source,
+        model_type=args.model_type,
+        image_size=args.image_size,
+        encoder_adapter=args.encoder_adapter,
+        structures=structures_of(args, source.structures if source else ()),
+        detail=args.detail,
+        preprocess=args.preprocess or (None if stated else "fundus"),
+        channel_order=args.channel_order,
+        mask_rule=args.mask_rule,
+    )
+    with errors_as_usage():
+        select_trainable(model, args.train_encoder)
+    model.preprocessing = model.preprocessing.overridden(mask_prompt="probability")
+    logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
+    model.image_encoder.grad_checkpointing = args.grad_checkpointing
+    if args.compile:
+        compile_encoder(model, device)
+    return model.to(device)
+
+
+def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] | None:
+    """The structures that --structures asks for.
+
+    Args:
+        args: the flags of train.py.
+        known: structures of the checkpoint.
+
+    Returns:
+        Their names; None leaves them to the checkpoint.
+
+    Raises:
+        UsageError: for a name that neither the checkpoint nor the data have: nothing could train it.
+    """
+    if args.structures is None:
+        return None
+    records = load_folders(folders_of(args), "train")
+    drawn = {mask.structure for record in records for mask in record.masks}
+    possible = structures_in(complete(records, args.complete)).union(known)
+    if unknown := [name for name in args.structures if name not in possible]:
+        there = ", ".join(sorted(drawn))
+        raise UsageError(f"--structures {unknown[0]!r}: neither the data nor the checkpoint have it (data: {there}).")
+    return args.structures or sorted(drawn)

@@ -1,0 +1,60 @@
+"""Every command: its command line is parsed without PyTorch, and Ctrl-C while it imports ends it with one line."""
+
+import subprocess
+import sys
+
+from sam_med2d.choices import LOSSES, METRICS, PROMPT_FRAMES
+from sam_med2d.evaluation.cup_to_disc import VCDR
+from sam_med2d.evaluation.metrics import SCORES
+from sam_med2d.inference.prompt_sources import MODEL, PHOTOGRAPH
+from sam_med2d.training.losses import PIXEL_WEIGHTS
+from tests.helpers.paths import ROOT
+
+SCRIPTS = sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py"))
+COMMANDS = ["train.py", "test.py", "app/server.py", *SCRIPTS]
+# prints the heavy modules that each command's --help imports
+HELP = """
+import contextlib, io, runpy, sys
+heavy = {"torch", "torchvision", "albumentations", "scipy", "skimage", "matplotlib", "onnx", "onnxruntime"}
+for path in sys.argv[1:]:
+    sys.argv = [path, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+    assert "usage:" in text.getvalue(), path
+    print(path, *sorted(heavy & sys.modules.keys()))
+"""
+
+
+def test_no_command_needs_pytorch_for_its_help():
+    done = subprocess.run([sys.executable, "-c", HELP, *COMMANDS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == COMMANDS
+
+
+def test_the_model_package_is_imported_without_pytorch():
+    code = "import sys, segment_anything; assert 'torch' not in sys.modules; "
+    code += "from segment_anything import SamPredictor, SamAutomaticMaskGenerator, build_sam, sam_model_registry; "
+    code += "from segment_anything.build_sam import MODEL_SPECS; import segment_anything.build_sam; "
+    code += "assert callable(segment_anything.build_sam) and 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    import segment_anything
+
+    for name in segment_anything.__all__:
+        assert getattr(segment_anything, name)
+    assert not hasattr(segment_anything, "SamSomething")
+
+
+def test_the_words_of_flags_are_those_of_the_code():
+    assert (*SCORES, VCDR) == METRICS
+    assert tuple(PIXEL_WEIGHTS) == LOSSES
+    assert PROMPT_FRAMES == (MODEL, PHOTOGRAPH)
+
+
+def test_ctrl_c_while_a_command_imports_ends_it_with_one_line(tmp_path):
+    """A module in PyTorch's place is interrupted as soon as it is imported."""
+    lines = "import signal", "signal.signal(signal.SIGINT, signal.default_int_handler)", "signal.raise_signal(2)"
+    (tmp_path / "torch.py").write_text("\n".join(lines))
+    for words in ("train.py --train_encoder full", "test.py", "scripts/predict.py a.jpg --point 1 2"):
+        code = f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {words.split()!r}; "
+        code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (130, "interrupted\n"), words
