@@ -23,9 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before t
 
 from matplotlib.figure import Figure
 
-from segment_anything.build_sam import MODEL_SPECS
 from tests.helpers import time_limit
-from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
+from tests.helpers.tiny_models import make_tiny_model, tiny_vit_t
 
 STARTED = ("tests.helpers.tiny_scripts", "tests.helpers.endless_writers")  # what processes of tests run
 LATE = ("torch._inductor", "matplotlib.pyplot", "sam_med2d.training.trainer", "sam_med2d.evaluation.evaluator")
@@ -81,9 +80,17 @@ def tiny_model():
 
 
 @pytest.fixture
-def tiny_type(monkeypatch):
-    """Make "vit_t" a tiny model, so that whole runs take seconds."""
-    monkeypatch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)
+def tiny_type():
+    with tiny_vit_t():
+        yield
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """The matplotlib figures that a test saves, in order; for tests that look at no picture, their files are empty."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (saved.append(self), Path(path).write_bytes(b"")))
+    return saved
 
 
 @pytest.fixture

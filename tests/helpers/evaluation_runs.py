@@ -7,6 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sam_med2d.runtime import cli
+from tests.helpers.tiny_models import make_tiny_model, save_model
+from tests.helpers.training_runs import load_test_script
+
+SCRIPT = load_test_script()
+
 
 def make_data(folder: Path, count: int = 7, seed: int = 0) -> Path:
     """Photographs of noise with a disc, a cup inside, and in every second one a vessel."""
@@ -40,3 +46,21 @@ def cases(folder: Path) -> list[dict[str, str]]:
     """Rows of a run, without the time that they took."""
     rows = csv.DictReader((folder / "cases.csv").open())
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def run(checkpoint: Path, data: Path | list[Path], run_name: str, *more: str) -> int:
+    return cli.run_main(SCRIPT.main, SCRIPT.parse_args(words(checkpoint, data, run_name, *more)))
+
+
+def summary(folder: Path) -> dict:
+    """The numbers of a run that do not depend on the clock or on the command line."""
+    content = json.loads((folder / "summary.json").read_text())
+    return {name: content[name] for name in ("overall", "structures", "data_sets", "images", "failed", "settings")}
+
+
+def large_logits_weights(folder: Path) -> Path:
+    """A checkpoint of the tiny model with larger logits: masks of all sizes."""
+    model = make_tiny_model()
+    for parameter in model.mask_decoder.output_hypernetworks_mlps.parameters():
+        parameter.data.mul_(1.5)
+    return save_model(model, folder / "w.safetensors")

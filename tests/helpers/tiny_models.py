@@ -1,10 +1,13 @@
 """Models small enough to train in a test, with the same weights each time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 
-from segment_anything.build_sam import ModelSpec, build_network
+from segment_anything.build_sam import MODEL_SPECS, ModelSpec, build_network
 from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Preprocessing
@@ -20,6 +23,14 @@ def make_tiny_model(*, encoder_adapter: bool = False, image_size: int = 64):
     """A model small enough to train in a test, with the same weights each time."""
     torch.manual_seed(0)
     return build_network(TINY_SPEC, image_size=image_size, encoder_adapter=encoder_adapter).eval()
+
+
+@contextmanager
+def tiny_vit_t() -> Iterator[None]:
+    """Make "vit_t" a tiny model, so that whole runs take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)
+        yield
 
 
 def structured(*, detail: bool = False, structures: tuple[str, ...] = STRUCTURES, image_size: int = 64):

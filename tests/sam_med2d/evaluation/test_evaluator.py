@@ -1,12 +1,8 @@
-"""test.py as a whole: one pass, taken up again, shared by processes, with files that cannot be read."""
+"""test.py as a whole: one pass over the photographs, files that cannot be read, and what is written."""
 
 import json
 import math
-import os
-import random
 import re
-import signal
-import time
 from pathlib import Path
 
 import cv2
@@ -14,47 +10,11 @@ import numpy as np
 import pytest
 
 from sam_med2d.evaluation import evaluator
-from sam_med2d.runtime import cli
-from segment_anything.checkpoint import model_metadata, save_weights
 from segment_anything.modeling import Sam
-from tests.helpers.evaluation_runs import cases, make_data, words
-from tests.helpers.tiny_models import make_tiny_model
-from tests.helpers.tiny_scripts import fork, fork_together
-from tests.helpers.training_runs import load_test_script
+from tests.helpers.evaluation_runs import cases, make_data, run, summary
 
-script = load_test_script()
 PROMPTS = ("box", "1", "3", "5")
-pytestmark = pytest.mark.usefixtures("tiny_type")
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    model = make_tiny_model()
-    for parameter in model.mask_decoder.output_hypernetworks_mlps.parameters():
-        parameter.data.mul_(1.5)  # larger logits: masks of all sizes
-    save_weights(tmp_path / "w.safetensors", model.state_dict(), model_metadata(model, "vit_t"))
-    return tmp_path / "w.safetensors"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return make_data(tmp_path / "data")
-
-
-def run(checkpoint, data, run_name, *more) -> int:
-    return cli.run_main(script.main, script.parse_args(words(checkpoint, data, run_name, *more)))
-
-
-def summary(folder: Path) -> dict:
-    """The numbers of a run that do not depend on the clock or on the command line."""
-    content = json.loads((folder / "summary.json").read_text())
-    return {name: content[name] for name in ("overall", "structures", "data_sets", "images", "failed", "settings")}
-
-
-def same_run(first: Path, second: Path) -> None:
-    assert cases(first) == cases(second) and summary(first) == summary(second)
-    for name in ("boxes.png", "clicks.png", "calibration.png", "overlay.png"):
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+pytestmark = pytest.mark.usefixtures("tiny_type", "quick_figures")
 
 
 def cut(path: Path) -> None:
@@ -143,151 +103,7 @@ def test_a_prompt_that_a_column_needs_is_missed(checkpoint, data, tmp_path, caps
     assert part in capsys.readouterr().err
 
 
-def test_a_run_does_not_go_on_with_a_changed_prompt_file(checkpoint, data, tmp_path, capsys):
-    assert run(checkpoint, data, "first", "--prompts", "box") == 0
-    own = (tmp_path / "64_prompt.json").rename(tmp_path / "own.json")
-    assert run(checkpoint, data, "second", "--prompts", "box", "--prompt_path", str(own)) == 0
-    own.write_text(own.read_text() + " ")
-    assert run(checkpoint, data, "second", "--prompts", "box", "--prompt_path", str(own), "--resume") == 2
-    assert "--prompt_path" in capsys.readouterr().err
-
-
-# --- interruption and several processes -----------------------------------------------------------------------
-
-
-def test_an_interrupted_run_goes_on_and_computes_nothing_twice(checkpoint, data, tmp_path, monkeypatch, capsys):
-    assert run(checkpoint, data, "whole") == 0
-    done, predict = [], evaluator.predict_batch
-
-    def interrupted(model, batch, *args, **options):
-        if len(done) == 3 and "go on" not in done:
-            done.append("go on")
-            signal.raise_signal(signal.SIGTERM)
-        done.append(batch.records[0].image.name)
-        return predict(model, batch, *args, **options)
-
-    monkeypatch.setattr(evaluator, "predict_batch", interrupted)
-    monkeypatch.setattr(evaluator.Evaluator, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
-    assert run(checkpoint, data, "cut") == 130
-    assert "--resume True" in capsys.readouterr().out and not (tmp_path / "cut/cases.csv").exists()
-    assert run(checkpoint, data, "cut") == 2  # it would be lost
-    assert run(checkpoint, data, "cut", "--resume") == 0
-    assert sorted(set(done) - {"go on"}) == sorted(path.name for path in (data / "images").iterdir())
-    assert len(done) == 7 + 1
-    assert cases(tmp_path / "cut") == cases(tmp_path / "whole")
-    assert not (tmp_path / "cut/unfinished").exists()
-    assert run(checkpoint, data, "cut", "--resume") == 0 and len(done) == 8  # there is nothing left to do
-
-
-def test_what_a_killed_run_was_writing_is_tidied(checkpoint, data, tmp_path, monkeypatch):
-    def interrupted(self, cases):
-        raise KeyboardInterrupt
-
-    flags = ("--prompts", "box", "--save_pred")
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
-        assert run(checkpoint, data, "out", *flags) == 130
-    masks = sorted((tmp_path / "out/boxes_prompt").iterdir())
-    (tmp_path / "out/boxes_prompt/.data_0_vessel_000.x1y2.png").write_bytes(b"half a picture")
-    assert run(checkpoint, data, "out", *flags, "--resume") == 0
-    assert sorted((tmp_path / "out/boxes_prompt").iterdir()) == masks != []
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(checkpoint, data, tmp_path):
-    assert run(checkpoint, data, "whole", "--metrics", "dice", "iou", "hd95", "vcdr") == 0
-    argv = words(checkpoint, data, "cut", "--metrics", "dice", "iou", "hd95", "vcdr", "--resume")
-    rng, kills = random.Random(0), 0
-    while True:
-        process = fork(argv, tmp_path / "log", script="test")
-        process.join(rng.uniform(0.05, 0.5 + 0.2 * kills))
-        if process.exitcode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.join()
-        if (tmp_path / "cut/report.md").exists() and not (tmp_path / "cut/unfinished").exists():
-            break
-        assert kills < 60, (tmp_path / "log").read_text()
-    assert kills >= 2
-    same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "flag", [("--seed", "9"), ("--metrics", "dice"), ("--mask_rule", "dice"), ("--prompts", "box")]
-)
-def test_a_run_does_not_go_on_with_other_flags(checkpoint, data, tmp_path, monkeypatch, capsys, flag):
-    def interrupted(self, cases):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
-        assert run(checkpoint, data, "out") == 130
-    capsys.readouterr()
-    assert run(checkpoint, data, "out", "--resume", *flag) == 2
-    message = capsys.readouterr().err
-    assert flag[0] in message and "--run_name" in message
-    assert run(checkpoint, data, "out", "--resume") == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3])
-def test_processes_share_the_work(checkpoint, data, tmp_path, count):
-    assert run(checkpoint, data, "one") == 0
-    processes = fork_together(count, words(checkpoint, data, "all"), tmp_path / "log", script="test")
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * count, (tmp_path / "log").read_text()
-    same_run(tmp_path / "one", tmp_path / "all")
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_may_go_on(checkpoint, data, tmp_path):
-    assert run(checkpoint, data, "one") == 0
-    argv = words(checkpoint, data, "all", "--resume")
-    processes = fork_together(2, argv, tmp_path / "log", script="test")
-    lines = tmp_path / "all/unfinished/cases"
-    while sum(path.read_bytes().count(b"\n") for path in lines.glob("*.jsonl")) < 2:
-        time.sleep(0.01)
-    for process in processes:
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-    assert run(checkpoint, data, "all", "--resume") == 0
-    same_run(tmp_path / "one", tmp_path / "all")
-
-
-def test_a_new_run_that_was_interrupted_early_is_not_taken_for_the_old_one(checkpoint, data, tmp_path, monkeypatch):
-    assert run(checkpoint, data, "out", "--prompts", "box") == 0
-
-    def interrupted(self, index):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluator.OpeningPrompts, "__getitem__", interrupted)
-        assert run(checkpoint, data, "out", "--prompts", "box") == 130
-    seen, predict = [], evaluator.predict_batch
-    monkeypatch.setattr(evaluator, "predict_batch", lambda *a, **k: (seen.append(0), predict(*a, **k))[1])
-    assert run(checkpoint, data, "out", "--prompts", "box", "--resume") == 0 and len(seen) >= 7
-
-
-def test_results_that_are_there_twice_or_not_at_all_are_never_merged(checkpoint, data, tmp_path, monkeypatch, capsys):
-    def interrupted(self, cases):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluator.Evaluator, "_contact_sheet", interrupted)
-        assert run(checkpoint, data, "out") == 130
-    folder = tmp_path / "out/unfinished/cases"
-    (path,) = folder.glob("*.jsonl")
-    (folder / "other.jsonl").write_bytes(path.read_bytes().splitlines(keepends=True)[2])
-    assert run(checkpoint, data, "out", "--resume") == 2
-    message = capsys.readouterr().err
-    assert "1 photographs" in message and "data_2.jpg" in message and "another run" in message
-    (folder / "other.jsonl").unlink()
-    assert run(checkpoint, data, "out", "--resume") == 0
-
-
-# --- files that cannot be read, a full disk -------------------------------------------------------------------
+# --- files that cannot be read ---------------------------------------------------------------------------------
 
 
 def test_an_unreadable_photograph_is_left_out_and_named(checkpoint, data, tmp_path, capsys):
@@ -326,28 +142,6 @@ def test_nothing_readable_is_an_error(checkpoint, data, tmp_path, capsys):
     assert run(checkpoint, data, "out") == 2
     message = capsys.readouterr().err
     assert "7 problem(s)" in message and all(f"data_{i}.jpg is not a whole picture" in message for i in range(7))
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_named_and_the_run_goes_on_later(checkpoint, data, tmp_path, monkeypatch, capsys):
-    assert run(checkpoint, data, "whole") == 0
-    written, write = [], os.write
-
-    def fill_up(descriptor, content):
-        if content.startswith(b"[") and b'"dice"' in content:
-            written.append(content)
-            if len(written) > 3:
-                write(descriptor, content[:10])
-                raise OSError(28, "No space left on device")
-        return write(descriptor, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", fill_up)
-        assert run(checkpoint, data, "out") == 2
-    message = capsys.readouterr().err
-    assert "No space left on device" in message and str(tmp_path / "out") in message and "--resume" in message
-    assert run(checkpoint, data, "out", "--resume") == 0
-    same_run(tmp_path / "whole", tmp_path / "out")
 
 
 # --- what is written ------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ UNUSUAL = [
 ]
 
 
-@pytest.mark.parametrize(("plot", "data"), DRAWN + UNUSUAL)
+@pytest.mark.parametrize(("plot", "data"), [*DRAWN, *(pytest.param(*case, marks=pytest.mark.slow) for case in UNUSUAL)])
 @pytest.mark.filterwarnings("error", "ignore:Glyph")
 def test_plots_are_pictures(tmp_path, plot, data):
     assert plot(tmp_path / "new" / "a.png", data)
