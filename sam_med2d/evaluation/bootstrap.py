@@ -11,7 +11,15 @@ BLOCK = 64  # photographs whose sums are added together
 
 
 def copies(seed: int, image: str) -> np.ndarray:
-    """How often a photograph is in each replicate: float64 [REPLICATES], from the seed and its name alone."""
+    """How often a photograph is in each replicate: Poisson(1) numbers from the seed and its name alone.
+
+    Args:
+        seed: of the bootstrap.
+        image: name of the photograph.
+
+    Returns:
+        float64 [REPLICATES].
+    """
     return np.random.default_rng([seed, zlib.crc32(image.encode())]).poisson(1.0, REPLICATES).astype(np.float64)
 
 
@@ -19,23 +27,41 @@ class Bootstrap:
     """Sums of named columns over photographs: the sum itself and that of each bootstrap replicate."""
 
     def __init__(self, seed: int = 0) -> None:
+        """Begin without a photograph.
+
+        Args:
+            seed: of the replicates.
+        """
         self.seed = seed
         self.columns: dict[Any, int] = {}
         self._sums = np.zeros((1 + REPLICATES, 0))
         self._block: list[tuple[str, dict[int, float]]] = []
 
     def add(self, image: str, values: dict[Any, float]) -> None:
-        """Add a photograph's values; columns that it does not name get nothing. Give each photograph once."""
+        """Add a photograph; each one once.
+
+        Args:
+            image: its name.
+            values: {column: value}; columns that it does not name get nothing.
+        """
         self._block.append((image, {self.columns.setdefault(k, len(self.columns)): v for k, v in values.items()}))
         if len(self._block) == BLOCK:
             self._flush()
 
     def sums(self, names: Iterable[Any]) -> np.ndarray:
-        """Total of the named columns: float64 [1 + REPLICATES], the true sum first."""
+        """Total of some columns.
+
+        Args:
+            names: of the columns; those that no photograph had are 0.
+
+        Returns:
+            float64 [1 + REPLICATES], the true sum first.
+        """
         self._flush()
         return self._sums[:, [self.columns[name] for name in names if name in self.columns]].sum(1)
 
     def _flush(self) -> None:
+        """Add the block's photographs to the sums."""
         if not self._block:
             return
         weights = np.stack([np.append(1.0, copies(self.seed, image)) for image, _ in self._block])
@@ -48,7 +74,15 @@ class Bootstrap:
 
 
 def mean_and_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, list[float]]:
-    """Mean and its 95 % percentile interval, from `Bootstrap.sums` of values and of their numbers; NaN without any."""
+    """A mean and its 95 % percentile interval.
+
+    Args:
+        sums: float64 [1 + REPLICATES], `Bootstrap.sums` of the values.
+        counts: float64 [1 + REPLICATES], that of their numbers; replicates without a value are left out.
+
+    Returns:
+        Mean, and lower and upper bound; NaN without a value.
+    """
     if not counts[0]:
         return float("nan"), [float("nan")] * 2
     filled = counts > 0

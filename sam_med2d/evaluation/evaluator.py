@@ -20,31 +20,30 @@ from sam_med2d.data.record_checks import repeated_masks
 from sam_med2d.data.records import Record, saved_name
 from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.evaluation import report
-from sam_med2d.evaluation.batch_prediction import BOX, POINTS, STRUCTURE, Mode, Prediction, misplaced, predict_batch
+from sam_med2d.evaluation.batch_prediction import STRUCTURE, Mode, Prediction, misplaced, predict_batch
 from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.metrics import SOFT
+from sam_med2d.evaluation.readable_records import ReadableRecords
+from sam_med2d.evaluation.replayed_prompts import missing_prompts, modes_for_prompts
+from sam_med2d.evaluation.run_settings import refuse_other_run, run_settings
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
-from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, without, write_prompts
+from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.reproducibility import record
-from sam_med2d.runtime.run_store import RunStore, refuse_other_settings
+from sam_med2d.runtime.run_store import RunStore
 from sam_med2d.visualization import overlays
-from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.refinement.refine import Refinement
-from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("test")
-# flags that decide the numbers of a run, beside model, data, prompts and refinement
-BINDING = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
 
 
 class Evaluator:
-    """Evaluates `records` and leaves the results in `out`; each process takes its share of the photographs."""
+    """Evaluates a model on photographs and leaves the results in a folder; each process takes its share."""
 
     def __init__(
         self,
@@ -56,17 +55,37 @@ class Evaluator:
         processes: Processes,
         refinement: Refinement,
     ) -> None:
+        """Prepare an evaluation; `run` does it.
+
+        Args:
+            args: flags of test.py.
+            model: in evaluation mode, with the preprocessing to use.
+            records: the photographs of all processes, with their masks.
+            modes: columns of the tables.
+            out: folder of the run.
+            processes: those that share the work.
+            refinement: mirror images and windows.
+        """
         self.refinement = refinement
-        self.args, self.model, self.records, self.modes, self.processes = args, model, records, modes, processes
+        self.args, self.model, self.modes, self.processes = args, model, modes, processes
+        self.records, self.readable = records, ReadableRecords(records)
         self.out, self.store = out, RunStore(out / "unfinished")
         self.checked, self.cases = self.store.journal("checked"), self.store.journal("cases")
         self.workers = cpu_workers(args.num_workers, here=processes.here)
-        self.unreadable: dict[int, dict[str, str]] = {}
         self.prompts: Prompts | None = None
+        self.settings: dict[str, Any] = {}
         self.outside, self.seconds = 0, 0.0
 
     def run(self) -> int:
-        """Exit code: 0, or 1 where files could not be read and their cases are missing."""
+        """Check the files, predict, score and report, or what an interrupted run left of that.
+
+        Returns:
+            Exit code: 0, or 1 where files could not be read and their cases are missing.
+
+        Raises:
+            DataError: lists what is wrong with the data.
+            UsageError: the folder holds another run, or the prompt file does not fit.
+        """
         raise_problems(repeated_masks(self.records))
         if self.args.prompt_path:
             refs = [mask for record in self.records for mask in record.masks]
@@ -74,6 +93,7 @@ class Evaluator:
             self.modes = modes_for_prompts(self.modes, self.prompts)
         if self.args.save_pred or self.args.save_prob:
             self._check_names()
+        self.settings = run_settings(self.args, self.model, self.records, self.modes, self.refinement)
         if (code := self._begin()) is not None:
             return code
         try:
@@ -88,7 +108,7 @@ class Evaluator:
             self._report()
             self.store.remove()
         self.processes.wait()
-        return 1 if self.unreadable else 0
+        return 1 if self.readable.unreadable else 0
 
     # --- a new run or an unfinished one -----------------------------------------------------------------------
 
@@ -97,41 +117,25 @@ class Evaluator:
 
         Raises UsageError where the folder holds what would be lost, or a run with other settings.
         """
-        settings, summary = self._settings(), self.out / "summary.json"
-        code = None
+        summary, code = self.out / "summary.json", None
         if self.processes.first:
             if not self.cases.is_empty and not self.args.resume:
                 raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
             if self.args.resume and (old := self.store.settings()) is not None:
-                _refuse_other(self.out, old, settings)
+                refuse_other_run(self.out, old, self.settings)
                 self.store.tidy(*(self.out / folder for mode in self.modes for folder in _folders(mode)))
                 done = [len(journal.numbers()) for journal in (self.checked, self.cases)]
                 logger.info(f"going on with {self.out}: {done[0]} images are checked, {done[1]} done")
             elif self.args.resume and summary.is_file():
                 old = json.loads(summary.read_text(encoding="utf-8"))
-                _refuse_other(self.out, old.get("settings", {}), settings)
+                refuse_other_run(self.out, old.get("settings", {}), self.settings)
                 logger.info(f"{self.out} is finished: see {self.out}/report.md. Without --resume it is computed anew.")
                 code = 1 if old["failed"] else 0
             else:
                 summary.unlink(missing_ok=True)  # of an earlier run
                 self.store.remove()
-                self.store.begin(settings)
+                self.store.begin(self.settings)
         return self.processes.gather(code)[0]
-
-    def _settings(self) -> dict[str, Any]:
-        """What decides the numbers, by the name that a user knows."""
-        data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in self.records)
-        return {
-            **{f"--{name}": getattr(self.args, name) for name in BINDING},
-            **{f"--{name}": value for name, value in self.refinement.as_dict(self.model.image_size).items()},
-            "--prompts": [mode.name for mode in self.modes],
-            "--prompt_path": digest(self.args.prompt_path.read_bytes()) if self.args.prompt_path else None,
-            "preprocessing": self.model.preprocessing.as_dict(),
-            "weights": tensor_digest(self.model.state_dict()),
-            "presence thresholds": self.model.prompt_encoder.presence_thresholds,
-            "--mask_rule": self.model.mask_decoder.mask_rule,
-            "data": digest(repr(names).encode() for names in data),
-        }
 
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
@@ -158,18 +162,18 @@ class Evaluator:
         problems: list[str] = []
         with self.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
-                found = [*checked.problems, *self._missing_prompts(checked.prompts)]
+                found = [*checked.problems, *self._missing(checked.prompts)]
                 if found:
                     problems += [*checked.unreadable.values(), *found]
                 else:
                     lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
-        self.unreadable = {number: u for number, entry in self.checked.values() if (u := entry["unreadable"])}
-        if problems or not any(self._readable(number) for number in range(len(self.records))):
-            raise_problems([*(why for files in self.unreadable.values() for why in files.values()), *problems])
+        self.readable.unreadable = {number: u for number, entry in self.checked.values() if (u := entry["unreadable"])}
+        if problems or not self.readable.numbers():
+            raise_problems([*self.readable.reasons(), *problems])
         self._refuse_incomplete(self.checked, range(len(self.records)))
-        for line in self._failures() if self.processes.first else ():
+        for line in self.readable.failures() if self.processes.first else ():
             logger.error(f"left out: {line}")
         if self.processes.first and self.prompts is None:
             path = Path(self.args.work_dir) / f"{self.model.image_size}_prompt.json"
@@ -177,14 +181,9 @@ class Evaluator:
             logger.info(f"prompts written to {path}")
         self.processes.wait()
 
-    def _missing_prompts(self, own: Prompts) -> list[str]:
-        """Masks whose entry in --prompt_path lacks what a column needs, though they exist in the model frame."""
-        if self.prompts is None:
-            return []
-        openings = {mode.opening for mode in self.modes} - {STRUCTURE}
-        needed = {"boxes" if opening == BOX else "point_labels" for opening in openings}
-        found = [(name, kind) for name in own for kind in needed if own[name][kind] and not self.prompts[name][kind]]
-        return [f"--prompt_path {self.args.prompt_path}: the entry of {name} has no {kind}" for name, kind in found]
+    def _missing(self, own: Prompts) -> list[str]:
+        """What --prompt_path lacks for some masks, whose own prompts these are."""
+        return missing_prompts(self.args.prompt_path, self.prompts, own, self.modes) if self.prompts is not None else []
 
     def _refuse_incomplete(self, lines: Journal, expected: Iterable[int]) -> None:
         """Raise UsageError unless there is one line for each expected photograph."""
@@ -204,29 +203,15 @@ class Evaluator:
         if twice:
             raise UsageError(f"--save_pred: several masks would be saved as {', '.join(twice[:5])}: rename them.")
 
-    def _readable(self, number: int) -> Record | None:
-        return without(self.records[number], self.unreadable.get(number, {}))
-
-    def _failures(self) -> list[str]:
-        """A line for each unreadable file, with the masks that are not evaluated for it."""
-        lines = []
-        for number, files in self.unreadable.items():
-            item = self.records[number]
-            for file, why in files.items():
-                masks = [mask.name for mask in item.masks if file in (str(item.image), str(mask.path))]
-                lines.append(f"{why}; not evaluated: {', '.join(masks)}")
-        return lines
-
     # --- predictions ------------------------------------------------------------------------------------------
 
     def _predict(self) -> None:
         """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
-        readable = [number for number in range(len(self.records)) if self._readable(number)]
-        todo = self._share_of_the_rest(self.cases, readable)
+        todo = self._share_of_the_rest(self.cases, self.readable.numbers())
         keep_fov = any(name in SOFT for name in self.args.metrics)
         by_name = any(mode.opening == STRUCTURE for mode in self.modes)
         names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
-        dataset = self._dataset([self._readable(number) for number in todo], keep_fov=keep_fov, **names)
+        dataset = self._dataset([self.readable[number] for number in todo], keep_fov=keep_fov, **names)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
             more = {self.refinement.windows_at_once} if self.refinement.uses_windows else set()
@@ -269,8 +254,8 @@ class Evaluator:
     def _predictions(self, batch: Batch, prompts: Prompts) -> list[list[Prediction]]:
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
-            settings = {"seed": self.args.seed, "refinement": self.refinement}
-            return predict_batch(self.model, batch, prompts, self.modes, **settings)
+            how = {"seed": self.args.seed, "refinement": self.refinement}
+            return predict_batch(self.model, batch, prompts, self.modes, **how)
 
     @torch.no_grad()
     def _encode_nothing(self, count: int) -> None:
@@ -292,17 +277,17 @@ class Evaluator:
 
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
-        self._refuse_incomplete(self.cases, (n for n in range(len(self.records)) if self._readable(n)))
+        self._refuse_incomplete(self.cases, self.readable.numbers())
         running = RunningSummary([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
         report.write_cases(self.out / "cases.csv", self._summarised_rows(running))
         summary = running.summary() | {
             "images": running.images,
-            "failed": self._failures(),
+            "failed": self.readable.failures(),
             "fps": running.images / self.seconds,
             "fps_covers": self._fps_covers(),
             "windows": self.refinement.describe(self.model.image_size),
             "preprocessing": self.model.preprocessing.as_dict(),
-            "settings": self._settings(),
+            "settings": self.settings,
             "nsd_tolerance": self.args.nsd_tolerance,
         }
         summary |= record(self.args)
@@ -347,27 +332,6 @@ class Evaluator:
         blank = np.zeros_like(next(iter(drawn[cases[0]].values())))
         tiles = [drawn[case].get(mode.name, blank) for case in cases for mode in self.modes]
         return overlays.contact_sheet(tiles, columns=len(self.modes))
-
-
-def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
-    """Modes whose names count the points of a prompt file: its openings may have several.
-
-    Raises UsageError where they have different numbers of points, so that no name is right.
-    """
-    counts = {len(entry["point_labels"]) for entry in prompts.values()} - {0}
-    if all(mode.opening != POINTS for mode in modes) or not counts:
-        return list(modes)
-    if len(counts) > 1:
-        raise UsageError(
-            f"--prompt_path: its entries have {', '.join(map(str, sorted(counts)))} points: give all the same number."
-        )
-    opening = counts.pop()
-    return [replace(mode, name=str(opening + mode.clicks - 1)) if mode.opening == POINTS else mode for mode in modes]
-
-
-def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise UsageError that names what differs between a run and its continuation."""
-    refuse_other_settings(old, new, what=f"--resume: {out} was computed with", cure="give another --run_name")
 
 
 def _folders(mode: Mode) -> tuple[str, str]:

@@ -1,10 +1,11 @@
-"""The best that a model's grid of logits can hold of a mask: what no weights can pass without a finer grid."""
+"""Resolution limit: the best that a model's grid of logits can hold of a mask, whatever its weights."""
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from sam_med2d.evaluation.metrics import MaskPair, dice
+from sam_med2d.evaluation.mask_pair import MaskPair
+from sam_med2d.evaluation.metrics import dice
 from segment_anything.preprocessing import Frame, coverage
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the coverage, at which it is cut
@@ -17,13 +18,24 @@ class Ceilings:
     """
 
     def __init__(self, own: Frame) -> None:
+        """Begin with a photograph.
+
+        Args:
+            own: its frame.
+        """
         self.own = own
         self._known: dict[tuple[Frame, int, int], float] = {}
 
     def of(self, truth: np.ndarray, frame: Frame | None, side: int) -> float:
-        """Ceiling of a mask, bool [H, W], for logits [side, side] of the photograph or of a frame.
+        """Ceiling of a mask.
 
-        A frame other than the photograph's own has a grid of the same fineness.
+        Args:
+            truth: bool [H, W].
+            frame: of the logits; None for the photograph's own. Another one has a grid of the same fineness.
+            side: of the logits [side, side] of the photograph's own frame.
+
+        Returns:
+            As `ceiling`.
         """
         fineness = self.own.image_size // side
         key = frame or self.own, fineness, id(truth)
@@ -33,10 +45,18 @@ class Ceilings:
 
 
 def ceiling(truth: np.ndarray, frame: Frame, fineness: int = 1) -> float:
-    """Dice of a mask, bool [H, W], that was averaged by area on the grid and brought back, at the best of LEVELS.
+    """Dice of a mask that was averaged by area on the grid and brought back, at the best of LEVELS.
 
-    fineness: side of a grid's cell in pixels of the model frame, 1 or 4. NaN for an empty mask. Not a bound in the
-    strict sense: another choice of logits can draw an outline a little better than the true coverage of each cell.
+    Not a bound in the strict sense: another choice of logits can draw an outline a little better than the true
+    coverage of each cell.
+
+    Args:
+        truth: bool [H, W], in pixels of the photograph.
+        frame: where the photograph lies in the model frame.
+        fineness: side of a grid's cell in pixels of the model frame, 1 or 4.
+
+    Returns:
+        Dice in [0, 1]; NaN for an empty mask.
     """
     if not truth.any():
         return float("nan")

@@ -13,7 +13,8 @@ from sam_med2d.evaluation.batch_prediction import STRUCTURE, Prediction
 from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.cup_to_disc import VCDR, CupToDisc
 from sam_med2d.evaluation.grid_ceiling import Ceilings
-from sam_med2d.evaluation.metrics import SOFT, MaskPair, score
+from sam_med2d.evaluation.mask_pair import MaskPair
+from sam_med2d.evaluation.metrics import SOFT, score
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.labels import prompt_heading
 from segment_anything.preprocessing import OUTSIDE_LOGIT

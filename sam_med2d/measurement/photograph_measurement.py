@@ -5,7 +5,6 @@ structure was looked for and not found. Areas are in pixels of the photograph, o
 """
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import Record
 from sam_med2d.errors import DataError
-from sam_med2d.evaluation.metrics import VESSELS, vertical_cup_to_disc_ratio
+from sam_med2d.evaluation.mask_pair import is_vessel
+from sam_med2d.evaluation.metrics import vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.masks import bounding_box
@@ -112,11 +112,6 @@ def _doubts(masks: Masks) -> list[str]:
         if beyond and masks[DISC].any():
             doubts.append(f"{beyond / whole:.1%} of the cup outside the disc")
     return doubts
-
-
-def is_vessel(structure: str) -> bool:
-    """Whether a structure's name says vessels, arteries or veins."""
-    return not VESSELS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
 
 
 def count_parts(mask: np.ndarray) -> int:

@@ -8,7 +8,8 @@ from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index
-from sam_med2d.evaluation.metrics import MaskPair, dice
+from sam_med2d.evaluation.mask_pair import MaskPair
+from sam_med2d.evaluation.metrics import dice
 from segment_anything.predictor import SamPredictor
 from segment_anything.preprocessing import Preprocessing
 

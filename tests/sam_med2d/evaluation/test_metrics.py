@@ -14,17 +14,9 @@ from scipy.spatial import distance
 from skimage.draw import disk
 from skimage.morphology import skeletonize
 
-from sam_med2d.evaluation import metrics
-from sam_med2d.evaluation.metrics import (
-    SCORES,
-    SOFT,
-    VESSELS,
-    Counts,
-    MaskPair,
-    count,
-    score,
-    vertical_cup_to_disc_ratio,
-)
+from sam_med2d.evaluation import mask_pair
+from sam_med2d.evaluation.mask_pair import VESSELS, Counts, MaskPair, count
+from sam_med2d.evaluation.metrics import SCORES, SOFT, score, vertical_cup_to_disc_ratio
 from tests.helpers import paths
 
 GOLDEN = np.load(paths.GOLDEN / "golden_losses_transforms.npz")
@@ -373,8 +365,8 @@ def test_scores_come_in_the_order_asked_for():
 def test_each_part_of_a_case_is_computed_once(monkeypatch):
     calls = []
     for name in ("count", "edge_pixels", "rank"):
-        original = getattr(metrics, name)
-        monkeypatch.setattr(metrics, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
+        original = getattr(mask_pair, name)
+        monkeypatch.setattr(mask_pair, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
     found = score(MaskPair(DIAGONAL, DIAGONAL, probability=np.ones(DIAGONAL.shape)), list(SCORES))
     assert sorted(calls) == ["count", "edge_pixels", "edge_pixels", "rank"] and len(found) == 9
     assert all(type(value) is float for value in found.values())

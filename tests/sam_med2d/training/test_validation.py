@@ -11,7 +11,8 @@ import torch
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record, load_index
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
-from sam_med2d.evaluation.metrics import MaskPair, score
+from sam_med2d.evaluation.mask_pair import MaskPair
+from sam_med2d.evaluation.metrics import score
 from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_size
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts

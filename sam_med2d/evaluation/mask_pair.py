@@ -1,0 +1,208 @@
+"""A predicted mask and the true one: counts, surfaces and ranks of pixels, from which scores are taken.
+
+Counts are those of Taha and Hanbury 2015, "Metrics for evaluating 3D medical image segmentation". Masks are
+boolean; nothing here guesses whether a number is a logit. Distances are in pixels.
+"""
+
+import re
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.spatial import KDTree
+
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+# A structure with one of these words in its name, such as "blood_vessel" or "retinal_vein", gets clDice.
+VESSELS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "veins"})
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of a prediction against the truth.
+
+    Attributes:
+        tp: true positives.
+        fp: false positives.
+        fn: false negatives.
+        tn: true negatives.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def nothing_to_find(self) -> bool:
+        """Both masks are empty."""
+        return self.tp + self.fp + self.fn == 0
+
+    @property
+    def missed(self) -> bool:
+        """The prediction is empty, the truth is not."""
+        return self.tp + self.fp == 0 < self.fn
+
+    @property
+    def one_is_empty(self) -> bool:
+        """Either the prediction or the truth is empty, not both."""
+        return self.tp == 0 and (self.fp == 0) != (self.fn == 0)
+
+
+def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
+    """Counts of a prediction against the truth.
+
+    Args:
+        predicted: bool, of any shape.
+        truth: bool, of the same shape.
+
+    Returns:
+        The counts.
+
+    Raises:
+        ValueError: the arrays are of other types or shapes.
+    """
+    if predicted.dtype != bool or truth.dtype != bool or predicted.shape != truth.shape:
+        raise ValueError(
+            f"count takes two bool arrays of one shape, not {predicted.dtype} {list(predicted.shape)} and "
+            f"{truth.dtype} {list(truth.shape)}: threshold logits or probabilities first."
+        )
+    tp = int(np.count_nonzero(predicted & truth))
+    fp, fn = int(np.count_nonzero(predicted)) - tp, int(np.count_nonzero(truth)) - tp
+    return Counts(tp, fp, fn, truth.size - tp - fp - fn)
+
+
+class Ranking(NamedTuple):
+    """Where true pixels stand among the others when all are sorted by probability.
+
+    Attributes:
+        found: int64 [K], number of true pixels at each of their K distinct probabilities, lowest first.
+        below: int64 [K], number of other pixels with a lower probability.
+        tied: int64 [K], number of other pixels with the same probability.
+        others: number of all other pixels.
+    """
+
+    found: np.ndarray
+    below: np.ndarray
+    tied: np.ndarray
+    others: int
+
+
+def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
+    """Rank true pixels among the others.
+
+    Args:
+        true: float [N], probabilities of the true pixels.
+        others: float [M], probabilities of the other pixels.
+
+    Returns:
+        The ranking.
+
+    Raises:
+        ValueError: a probability is NaN.
+    """
+    # Sorting values is several times faster than sorting indices; only the values of true pixels are looked up.
+    others = np.sort(others)
+    levels, found = np.unique(true, return_counts=True)
+    if np.isnan(others[-1:]).any() or np.isnan(levels[-1:]).any():
+        raise ValueError("auc and aupr need numbers: the probability has NaN.")
+    below, up_to = (np.searchsorted(others, levels, side=side) for side in ("left", "right"))
+    return Ranking(found, below, up_to - below, len(others))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPair:
+    """What the scores of one mask are taken from; each part is computed once, when a score needs it.
+
+    Attributes:
+        predicted: bool [H, W].
+        truth: bool [H, W].
+        probability: float [H, W], for auc and aupr: larger where the structure is more likely.
+        inside: bool [H, W], the pixels that count for those (the field of view); None for all.
+        structure: name of the mask's structure.
+        tolerance: of nsd, in pixels.
+
+    Raises:
+        ValueError: the arrays are of other types or sizes.
+    """
+
+    predicted: np.ndarray
+    truth: np.ndarray
+    _: KW_ONLY
+    probability: np.ndarray | None = None
+    inside: np.ndarray | None = None
+    structure: str = ""
+    tolerance: float = 2.0
+
+    def __post_init__(self):
+        for name in ("predicted", "truth", "inside"):
+            check_array(name, getattr(self, name), self.truth.shape)
+        check_array("probability", self.probability, self.truth.shape, "float")
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Counts of the pixels."""
+        return count(self.predicted, self.truth)
+
+    @cached_property
+    def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distance of each edge pixel of the prediction to the nearest one of the truth, and the other way.
+
+        float64 [K] and [L], in pixels, exact. Neither mask may be empty.
+        """
+        predicted, truth = edge_pixels(self.predicted), edge_pixels(self.truth)
+        return KDTree(truth).query(predicted)[0], KDTree(predicted).query(truth)[0]
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Ranking of the pixels inside. Raises ValueError without a probability."""
+        if self.probability is None:
+            raise ValueError("auc and aupr need the probability of each pixel, not only the mask.")
+        inside = np.True_ if self.inside is None else self.inside
+        return rank(self.probability[inside & self.truth], self.probability[inside & ~self.truth])
+
+
+def is_vessel(structure: str) -> bool:
+    """Whether a structure's name says vessels, arteries or veins, as "retinal_vein" does.
+
+    Args:
+        structure: its name.
+
+    Returns:
+        Whether one of its words is in VESSELS.
+    """
+    return not VESSELS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
+
+
+def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], kind: str = "bool") -> None:
+    """Refuse an array of another type or size.
+
+    Args:
+        name: what it is called in the message.
+        array: None is fine.
+        shape: [H, W] that it must have.
+        kind: "bool" or "float".
+
+    Raises:
+        ValueError: names the array, its type and its size.
+    """
+    if array is not None and (array.dtype.kind != kind[0] or array.shape != shape or array.ndim != 2):
+        raise ValueError(
+            f"{name} must be a {kind} array [H, W], all of one size, not {array.dtype} {list(array.shape)} "
+            f"beside {list(shape)}."
+        )
+
+
+def edge_pixels(mask: np.ndarray) -> np.ndarray:
+    """The edge of a mask: its pixels with one of their 4 neighbours outside the mask or the picture.
+
+    Args:
+        mask: bool [H, W].
+
+    Returns:
+        int64 [K, 2], row and column of each.
+    """
+    pixels = mask.astype(np.uint8)
+    eroded = cv2.erode(pixels, CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.argwhere(pixels > eroded)
