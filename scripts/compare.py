@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Exit code 0."""
-    from sam_med2d.evaluation.comparison import write_comparison  # takes seconds to import
+    from sam_med2d.evaluation.comparison_report import write_comparison  # takes seconds to import
 
     write_comparison(tuple(args.runs), args.metric, args.out)
     return 0

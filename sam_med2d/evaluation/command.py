@@ -71,7 +71,7 @@ def _make_evaluator(args: argparse.Namespace, processes: Processes, device: torc
     if by_structure:
         _refuse_unknown(records, structures)
     refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=args.multimask)
-    return Evaluator(args, model, records, modes, out, processes, refinement)
+    return Evaluator(args, model, records, modes=modes, out=out, processes=processes, refinement=refinement)
 
 
 def _run(

@@ -50,6 +50,7 @@ class Evaluator:
         args: argparse.Namespace,
         model: Sam,
         records: Sequence[Record],
+        *,
         modes: Sequence[Mode],
         out: Path,
         processes: Processes,

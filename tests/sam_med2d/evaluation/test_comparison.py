@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_med2d.evaluation import comparison
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
+from sam_med2d.evaluation.comparison import compare_runs
+from sam_med2d.evaluation.comparison_report import differences_table
 from sam_med2d.evaluation.report import write_cases
 from scripts import compare
 from tests.helpers.case_rows import case_row
@@ -76,7 +77,7 @@ def test_differences_and_counts_are_those_of_numpy(tmp_path, metric, scale, bett
         other[metric] = row[metric]
     order = np.random.default_rng(0).permutation(len(before))  # pairs are found by name, not by line
     runs = write_run(tmp_path / "a", [before[i] for i in order]), write_run(tmp_path / "b", after)
-    found = comparison.comparison(runs, metric)
+    found = compare_runs(runs, metric)
     assert set(entries(found)) == {(name, prompt) for name in (*STRUCTURES, "all") for prompt in PROMPTS}
     for (name, prompt), entry in entries(found).items():
         chosen = [i for i, row in enumerate(after) if row["prompt"] == prompt and name in (row["structure"], "all")]
@@ -91,7 +92,7 @@ def test_differences_and_counts_are_those_of_numpy(tmp_path, metric, scale, bett
 
 
 def test_the_paired_interval_is_much_narrower_than_the_unpaired_one(runs):
-    entry = comparison.comparison(runs, "dice")["overall"]["box"]
+    entry = compare_runs(runs, "dice")["overall"]["box"]
     before, after = ([row for row in rows if row["prompt"] == "box"] for rows in (make_rows(seed=1), make_rows(seed=2)))
     widths = [np.ptp(interval_of(rows, [100 * row["dice"] for row in rows])) for rows in (before, after)]
     assert 0 < np.ptp(entry["ci95"]) < np.hypot(*widths) / 10
@@ -99,7 +100,7 @@ def test_the_paired_interval_is_much_narrower_than_the_unpaired_one(runs):
 
 
 def test_swapping_the_runs_mirrors_the_result(runs):
-    there, back = (entries(comparison.comparison(pair, "dice")) for pair in (runs, runs[::-1]))
+    there, back = (entries(compare_runs(pair, "dice")) for pair in (runs, runs[::-1]))
     for place, entry in there.items():
         mirrored = back[place]
         assert mirrored["difference"] == pytest.approx(-entry["difference"], abs=1e-12)
@@ -112,7 +113,7 @@ def test_swapping_the_runs_mirrors_the_result(runs):
 
 def test_runs_with_the_same_scores_do_not_differ(tmp_path):
     runs = write_run(tmp_path / "a", make_rows()), write_run(tmp_path / "b", make_rows())
-    for entry in entries(comparison.comparison(runs, "dice")).values():
+    for entry in entries(compare_runs(runs, "dice")).values():
         assert (entry["difference"], entry["ci95"], entry["excludes_0"]) == (0, [0, 0], False)
         assert entry["equal"] == entry["pairs"] > 0
 
@@ -121,11 +122,11 @@ def test_runs_with_the_same_scores_do_not_differ(tmp_path):
 def test_few_photographs_are_never_marked(tmp_path, photographs, marked):
     before, after = (make_rows(photographs, seed=1, shift=shift) for shift in (0, 0.1))
     runs = write_run(tmp_path / "a", before), write_run(tmp_path / "b", after)
-    found = comparison.comparison(runs, "dice")
+    found = compare_runs(runs, "dice")
     entry = found["overall"]["box"]
     assert entry["photographs"] == photographs and entry["excludes_0"] is marked
     assert math.isnan(entry["ci95"][0]) == (photographs == 1)
-    assert ("**+10.00 [+10.00, +10.00]**" in comparison.differences_table(found)) is marked
+    assert ("**+10.00 [+10.00, +10.00]**" in differences_table(found)) is marked
 
 
 # --- what is left out -----------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""The comparison of two evaluations as Markdown, JSON and a picture."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from sam_med2d.evaluation.compared_runs import Runs, as_text, check_runs
+from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, compare_runs
+from sam_med2d.runtime.json_files import write_summary
+from sam_med2d.runtime.run_folder import make_folder
+from sam_med2d.visualization import evaluation_plots
+from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
+from sam_med2d.visualization.tables import markdown_table
+from segment_anything.utils.atomic import write_text
+
+# settings on which the clicks depend, besides the predictions
+CLICK_SETTINGS = ("--seed", "--point_num", "--prompt_path", "preprocessing.image_size", "preprocessing.mode")
+
+
+def differences_table(found: dict[str, Any]) -> str:
+    """The table of a comparison: a line for each structure and prompt, bold where the interval excludes 0.
+
+    Args:
+        found: what `compare_runs` returns.
+
+    Returns:
+        A Markdown table.
+    """
+    lines = []
+    for name, prompts in (found["structures"] | {"all": found["overall"]}).items():
+        for prompt, entry in prompts.items():
+            low, high = entry["ci95"]
+            interval = "-" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+            difference = f"{entry['difference']:+.2f} {interval}"
+            marked = f"**{difference}**" if entry["excludes_0"] else difference
+            counts = [str(entry[count]) for count in ("better", "equal", "worse", "pairs", "photographs")]
+            lines.append([name, prompt_heading(prompt), marked, *counts])
+    headings = ["Structure", "Prompt", f"Difference, {found['unit']}", "Better", "Equal", "Worse"]
+    return markdown_table([*headings, "Pairs", "Photographs"], lines)
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """A comparison as text: the table, what belongs to reading it, and how the runs differ.
+
+    Args:
+        found: what `compare_runs` returns.
+
+    Returns:
+        Markdown.
+    """
+    first, second = found["runs"]
+    direction = "lower is better" if found["lower_is_better"] else "higher is better"
+    title = metric_title(found["metric"]) + " in pixels" * (found["metric"] in IN_PIXELS)
+    parts = [
+        f"# {second} minus {first}: {title}",
+        *(f"Warning: {line}" for line in _warnings(found)),
+        f"Mean differences in {found['unit']} ({direction}), in brackets 95 % intervals from a paired bootstrap over "
+        "photographs. A difference is bold where the interval excludes 0 and there are at least "
+        f"{FEWEST_PHOTOGRAPHS} photographs; of many rows without any difference about one in twenty has such an "
+        "interval by chance.",
+        differences_table(found),
+        _counts(found),
+        "## Settings that differ",
+        _settings_table(found) if found["differing_settings"] else "None.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _counts(found: dict[str, Any]) -> str:
+    """A sentence for the cases that are in no pair."""
+    cases, (first, second) = Counter(found["cases"]), found["runs"]
+    return (
+        f"{cases['pairs']} pairs. Only in {first}: {cases['only_first']} cases; only in {second}: "
+        f"{cases['only_second']}. Undefined in {first} alone: {cases['undefined_first']}; in {second} alone: "
+        f"{cases['undefined_second']}; in both: {cases['undefined_both']}."
+    )
+
+
+def _warnings(found: dict[str, Any]) -> list[str]:
+    """What is not due to the models alone."""
+    differing = found["differing_settings"]
+    lines = [
+        f"the runs differ in {name}: only what both have is compared."
+        for name in ("data", "--prompts")
+        if name in differing
+    ]
+    if names := [name for name in CLICK_SETTINGS if name in differing]:
+        lines.append(f"the runs differ in {', '.join(names)}, so their clicks do: part of the differences is theirs.")
+    if found["metric"] == "nsd" and "--nsd_tolerance" in differing:
+        lines.append("the runs differ in --nsd_tolerance: their NSD cannot be compared.")
+    return lines
+
+
+def _settings_table(found: dict[str, Any]) -> str:
+    """The settings that differ, a line each."""
+    lines = [[name, *map(as_text, values)] for name, values in found["differing_settings"].items()]
+    return markdown_table(["Setting", *found["runs"]], lines)
+
+
+def draw(path: Path, found: dict[str, Any]) -> bool:
+    """Draw the differences of a comparison.
+
+    Args:
+        path: of the picture.
+        found: what `compare_runs` returns.
+
+    Returns:
+        Whether there was a difference to draw.
+    """
+    rows = found["structures"] | {"all": found["overall"]}
+    dots = {
+        name: {p: (entry["difference"], *entry["ci95"], entry["pairs"]) for p, entry in prompts.items()}
+        for name, prompts in rows.items()
+    }
+    title = metric_title(found["metric"]) + " (lower is better)" * found["lower_is_better"]
+    return evaluation_plots.plot_differences(path, dots, title, unit=found["unit"], runs=tuple(found["runs"]))
+
+
+def write_comparison(runs: Runs, metric: str, out: Path | None = None) -> None:
+    """Compare two runs, print the table, and write it with its picture.
+
+    Args:
+        runs: result folders of test.py, before and after.
+        metric: one of METRICS that both runs have.
+        out: folder of compare.md, compare.json and compare.png; None for one in the second run.
+
+    Raises:
+        UsageError: for folders that are no runs, or lack the metric.
+    """
+    check_runs(runs)
+    found = compare_runs(runs, metric)
+    out = make_folder(out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
+    text = as_markdown(found)
+    write_summary(out / "compare.json", found)
+    files = ["compare.md", "compare.json"]
+    if draw(out / "compare.png", found):
+        files.append("compare.png")
+        text += "\n![differences](compare.png)\n"
+    write_text(out / "compare.md", text)
+    print(f"{text}\nresults: {out}/{', '.join(files)}")
