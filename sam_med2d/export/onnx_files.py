@@ -1,6 +1,5 @@
 """ONNX files: traced, given their metadata, compared with PyTorch, and only then put in place."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import sync
+from segment_anything.utils.digest import digest
 
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
@@ -41,12 +41,22 @@ class ExportError(UsageError):
 
 
 def weights_digest(model: Sam) -> str:
-    """What the encoder and the decoder of the same weights share: 32 hexadecimal digits (BLAKE2b)."""
-    digest = hashlib.blake2b(digest_size=16)
+    """What the encoder's and the decoder's file of the same weights share, whatever the order of the tensors.
+
+    Args:
+        model: with the weights.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return digest(_weight_parts(model))
+
+
+def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
+    """The description and the values of each tensor, by name."""
     for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+        yield f"{name} {value.dtype} {list(value.shape)}\n".encode()
+        yield value.detach().cpu().contiguous().view(torch.uint8).numpy()
 
 
 def describe(model: Sam, model_type: str, part: Part, **more: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What scripts/amg.py does: masks of everything in photographs, without prompts, as Segment Anything's files."""
 
 import argparse
-import csv
 import json
 import logging
 import shutil
@@ -22,6 +21,7 @@ from sam_med2d.runtime.devices import resolve_device
 from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
+from sam_med2d.visualization.tables import write_csv
 from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import write_text
@@ -129,10 +129,7 @@ def write_folder(records: Sequence[dict[str, Any]], folder: Path) -> None:
         temporary.chmod(0o755)
         for i, record in enumerate(records):
             write_picture(temporary / f"{i}.png", record["segmentation"].astype("uint8") * 255)
-        with (temporary / METADATA).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(_table_row(i, record) for i, record in enumerate(records))
+        write_csv(temporary / METADATA, COLUMNS, (_table_row(i, record) for i, record in enumerate(records)))
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -140,7 +137,8 @@ def write_folder(records: Sequence[dict[str, Any]], folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _table_row(number: int, record: dict[str, Any]) -> list[Any]:
-    """The values of COLUMNS for one mask."""
+def _table_row(number: int, record: dict[str, Any]) -> dict[str, Any]:
+    """A mask's line of the table."""
     scores = record["predicted_iou"], record["stability_score"]
-    return [number, record["area"], *record["bbox"], *record["point_coords"][0], *scores, *record["crop_box"]]
+    cells = [number, record["area"], *record["bbox"], *record["point_coords"][0], *scores, *record["crop_box"]]
+    return dict(zip(COLUMNS, cells, strict=True))

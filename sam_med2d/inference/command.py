@@ -1,7 +1,6 @@
 """What scripts/predict.py does: from checked flags to the results."""
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -26,6 +25,7 @@ from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.runtime.signals import sigterm_as_ctrl_c
 from segment_anything.modeling import Sam
+from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("predict")
 
@@ -67,7 +67,7 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
     for note in notes:
         logger.info(f"note: {note}")
     file = args.boxes_csv or args.prompt_path
-    content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() if file else ""
+    content = digest(file.read_bytes()) if file else ""
     return Run(
         args,
         loaded.model,
