@@ -1,4 +1,4 @@
-"""Helpers shared by several test files."""
+"""Short runs of train.py on tiny models, and single training steps."""
 
 import argparse
 import csv
@@ -19,6 +19,7 @@ from sam_med2d.training import trainer
 from sam_med2d.training.step import StepPolicy, round_losses
 from segment_anything.modeling import Sam
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import tiny_vit_t
 
 Discs = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -42,6 +43,13 @@ def train_words(work_dir: Path, *more: str) -> list[str]:
 
 def train_args(work_dir: Path, *more: str) -> argparse.Namespace:
     return train.parse_args(train_words(work_dir, *more))
+
+
+def finished_run(work_dir: Path, *more: str) -> Path:
+    """Train with these flags to the end; the work_dir."""
+    with tiny_vit_t():
+        assert train.main(train_args(work_dir, *more)) == 0
+    return work_dir
 
 
 def logged_losses(folder: Path) -> list[dict[str, str]]:
