@@ -1,1 +1,1 @@
-"""The annotation app: photographs of a folder in the browser, masks by name, box, click and brush, saved as data."""
+"""The annotation app: masks of photographs from structure prompts, boxes, clicks and a brush, saved as a data set."""

@@ -1,4 +1,4 @@
-"""What is known not to be in a photograph: the column `absent` of the data set's index.csv, which training reads."""
+"""Structures known to be absent from photographs: the column `absent` of the index.csv that training reads."""
 
 import os
 from collections.abc import Sequence
@@ -10,11 +10,18 @@ from sam_med2d.errors import DataError
 from sam_med2d.visualization.tables import write_csv
 
 
-class Absences:
-    """Structures that somebody looked for and did not find, in the folder `out`.
+class AbsentStructures:
+    """Structures that are known to be absent from photographs, in the index.csv of a data set.
 
-    keys: how its maps name the photographs. Rows of other photographs and other columns stay as they are. Raises
-    DataError for a table that cannot be read, or is another's.
+    Rows of other photographs and other columns stay as they are.
+
+    Args:
+        out: folder of the data set.
+        photographs: known by their number in this order.
+        keys: how the data set's maps name them.
+
+    Raises:
+        DataError: for a table that cannot be read, or is no table of photographs.
     """
 
     def __init__(self, out: Path, photographs: Sequence[Photograph], keys: Sequence[str]) -> None:
@@ -31,11 +38,17 @@ class Absences:
         self.told = [tables.find(photograph.path, out, (DATA_SET,)) for photograph in photographs]
 
     def of(self, number: int) -> list[str]:
-        """Structures that are known not to be in a photograph."""
+        """Structures that are known to be absent from a photograph, given by its `number`."""
         return (self.told[number].get(ABSENT) or "").split()
 
     def change(self, number: int, structure: str, *, absent: bool) -> None:
-        """Write down that a structure is not there, or that this is not known."""
+        """Write down that a structure is absent, or that this is not known.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            absent: whether it is known to be absent.
+        """
         names = [name for name in self.of(number) if name != structure] + [structure] * absent
         if names == self.of(number):
             return

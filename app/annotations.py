@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.absent_structures import Absences
+from app.absent_structures import AbsentStructures
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.data.records import map_path, read_map, resolve, structure_of
@@ -25,7 +25,17 @@ class Annotations:
     """Masks of `photographs` in the folder `out`, which `train.py --data_path` and `test.py --data_path` read.
 
     The folder may hold a data set already: its masks are shown, and are written where they lie; entries of other
-    photographs stay as they are. Raises UsageError or DataError where a file would not be found again.
+    photographs stay as they are.
+
+    Args:
+        out: folder of the data set.
+        split: whose map lists the masks, one of SPLITS.
+        photographs: known by their number in this order.
+        structures: that are annotated, beside those that have masks.
+
+    Raises:
+        UsageError: without any structure, and for names whose files would not be found again.
+        DataError: for a map that cannot be read, or names a photograph twice.
     """
 
     def __init__(
@@ -35,7 +45,7 @@ class Annotations:
         self.map: dict[str, list[str]] = read_map(self._path()) if self._path().is_file() else {}
         own = self._keys()
         self.keys = [own.get(os.path.realpath(p.path)) or _written(p.path, out) for p in photographs]
-        self.absences = Absences(out, photographs, self.keys)
+        self.absent_structures = AbsentStructures(out, photographs, self.keys)
         found = (structure for number in range(len(photographs)) for structure in self.masks(number))
         self.structures = list(dict.fromkeys((*structures, *found)))
         if not self.structures:
@@ -43,7 +53,17 @@ class Annotations:
         self._check_names()
 
     def masks(self, number: int) -> dict[str, Path]:
-        """Files of a photograph's masks by structure. Raises DataError where a structure has several."""
+        """Files of a photograph's masks.
+
+        Args:
+            number: of the photograph.
+
+        Returns:
+            {structure: file}.
+
+        Raises:
+            DataError: where a structure has several.
+        """
         found: dict[str, Path] = {}
         for written in self.map.get(self.keys[number], ()):
             path, photograph = resolve(written, self.out), self.photographs[number]
@@ -57,18 +77,37 @@ class Annotations:
         return found
 
     def read(self, number: int, structure: str) -> np.ndarray | None:
-        """The mask, bool [H, W]; None where there is none. Raises DataError for a file that is no mask."""
+        """Read a mask.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+
+        Returns:
+            bool [H, W]; None where there is none.
+
+        Raises:
+            DataError: for a file that is no mask.
+        """
         path = self.masks(number).get(structure)
         return None if path is None else read_mask(path).astype(bool)
 
     @property
     def key(self) -> str:
-        """The same for the same folder, split and photographs."""
+        """Text that is the same for the same folder, split and photographs."""
         told = [str(self.out.resolve()), self.split, *(str(photograph.path) for photograph in self.photographs)]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def version(self, number: int, structure: str) -> str:
-        """Changes whenever a mask's file does; empty without one."""
+        """Text that changes whenever a mask's file does.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+
+        Returns:
+            An ETag of HTTP; "" without a file.
+        """
         path = self.masks(number).get(structure)
         if path is None or not path.exists():
             return ""
@@ -76,11 +115,21 @@ class Annotations:
         return f'"{about.st_mtime_ns:x}-{about.st_ino:x}"'
 
     def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
-        """Save a mask, bool [H, W]: first its file, then the map, each whole or not at all. Returns the file.
+        """Save a mask: first its file, then the map, each whole or not at all.
 
         It replaces the photograph's own mask of that structure, and no other file: not one of another photograph or
-        split, nor one that is no PNG or no mask of this size, which is left and no longer listed. Raises DataError for
-        an empty mask, and for one whose file lies outside the folder.
+        split, nor one that is no PNG or no mask of this size, which is left and no longer listed.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            mask: bool [H, W].
+
+        Returns:
+            The file.
+
+        Raises:
+            DataError: for an empty mask, and for one whose file lies outside the folder.
         """
         if not mask.any():
             raise DataError(f"the mask of {structure} is empty: draw it, or remove it")
@@ -92,11 +141,16 @@ class Annotations:
         if path != known:
             others = [name for name in self.map.get(self.keys[number], ()) if resolve(name, self.out) != known]
             self._write_map(number, [*others, _written(path, self.out)])
-        self.absences.change(number, structure, absent=False)
+        self.absent_structures.change(number, structure, absent=False)
         return path
 
     def remove(self, number: int, structure: str) -> None:
-        """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted."""
+        """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+        """
         path = self.masks(number).get(structure)
         if path is None:
             return
@@ -106,17 +160,25 @@ class Annotations:
             _set_aside(path)
 
     def set_absent(self, number: int, structure: str, absent: bool) -> None:
-        """Write down that a structure is not in a photograph, or that this is not known.
+        """Write down that a structure is absent from a photograph, or that this is not known.
 
-        Training then asks for it by name, and shows that nothing is there. Raises DataError where it has a mask.
+        Training then gives its structure prompt, with an empty mask.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            absent: whether it is known to be absent.
+
+        Raises:
+            DataError: where it has a mask, and where the map cannot list a photograph without one.
         """
         masks = self.masks(number)
         if absent and structure in masks:
             raise DataError(f"{structure} has a mask: remove it first")
         if absent and not masks:
             self._write_map(number, [], listed_without=True)
-        self.absences.change(number, structure, absent=absent)
-        if not masks and not self.absences.of(number):
+        self.absent_structures.change(number, structure, absent=absent)
+        if not masks and not self.absent_structures.of(number):
             self._write_map(number, [])
 
     def _is_inside(self, path: Path) -> bool:
@@ -166,7 +228,7 @@ class Annotations:
     def _write_map(self, number: int, listed: list[str], *, listed_without: bool = False) -> None:
         """Write the map with these masks of one photograph; without its entry where there are none, unless it is to be
         `listed_without`, for what is known not to be there. Raises DataError where the map cannot hold that."""
-        stays = listed or listed_without or self.absences.of(number)
+        stays = listed or listed_without or self.absent_structures.of(number)
         images = {key: masks for key, masks in self.map.items() if key != self.keys[number] or stays}
         images |= {self.keys[number]: listed} if stays else {}
         path, content = self._path(), images

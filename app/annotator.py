@@ -54,7 +54,7 @@ class Annotator:
         Args:
             number: of the photograph.
             prompt: structure prompt, box and clicks in pixels of the photograph.
-            refinement: of the last answer.
+            refinement: of the prediction after the last click.
 
         Returns:
             The prediction, whose mask is not yet made.

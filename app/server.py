@@ -1,4 +1,4 @@
-"""Annotate a folder of photographs in the browser: by name, box and clicks, corrected by brush, saved as a data set.
+"""Annotate photographs in the browser: structure prompts, boxes, clicks and a brush, saved as a data set.
 
     python app/server.py photographs/ --out my_data
     python app/server.py my_data/images --out my_data --split test --structures fovea

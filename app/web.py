@@ -71,7 +71,12 @@ class Mask(BaseModel):
 
 
 def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
-    """The application. Errors come as {"detail": what is wrong and what to do}."""
+    """The application. Errors come as {"detail": what is wrong and what to do}.
+
+    Args:
+        annotator: that predicts.
+        annotations: that reads and writes masks.
+    """
     same = [Depends(_same_project(annotations.key))]
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
@@ -86,12 +91,12 @@ def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
 
 
 def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
-    """What there is to annotate, the pictures, and the answers of the model."""
+    """What there is to annotate, the pictures, and the predictions of the model."""
     known = annotator.model.prompt_encoder.structures
 
     @app.get("/api/project")
     def project() -> dict[str, Any]:
-        """Photographs with the structures that have a mask or are known not to be there; structures, and whether the
+        """Photographs with the structures that have a mask or are known to be absent; structures, and whether the
         weights know their names."""
         structures = [
             {"name": name, "colour": OUTLINES[i % len(OUTLINES)], "known": name in known}
@@ -101,7 +106,7 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
             {
                 "name": photograph.name,
                 "done": list(annotations.masks(number)),
-                "absent": annotations.absences.of(number),
+                "absent": annotations.absent_structures.of(number),
             }
             for number, photograph in enumerate(annotator.photographs)
         ]
@@ -179,7 +184,7 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
     @app.put("/api/photographs/{number}/absent/{structure}", status_code=204)
     @app.delete("/api/photographs/{number}/absent/{structure}", status_code=204)
     def change_absent(number: int, structure: str, request: Request) -> None:
-        """Say that a structure is not in the photograph, or that this is not known."""
+        """Write down that a structure is absent from the photograph, or that this is not known."""
         place = _existing(number, annotator), _listed(structure, annotations)
         with lock:
             annotations.set_absent(*place, request.method == "PUT")
@@ -198,7 +203,7 @@ def _listed(structure: str, annotations: Annotations) -> str:
 
 
 def _same_project(key: str) -> Callable[[str | None], None]:
-    """Refuses what is asked by a page of other photographs, which the server had before."""
+    """Refuses requests of a page of other photographs, which the server had before."""
 
     def check(x_project: Annotated[str | None, Header()] = None) -> None:
         if x_project not in (None, key):
@@ -208,7 +213,7 @@ def _same_project(key: str) -> Callable[[str | None], None]:
 
 
 def _check_version(request: Request, version: str, structure: str) -> None:
-    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match); nothing is asked else."""
+    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match)."""
     seen, any_other = request.headers.get("If-Match"), "If-None-Match" in request.headers
     if (seen is not None and seen != version) or (any_other and version):
         raise HTTPException(412, f"The mask of {structure} is not the one that this page has shown.")
@@ -233,7 +238,18 @@ def _teller(status: int) -> Callable[[Request, Exception], JSONResponse]:
 
 
 def serve(app: FastAPI, port: int) -> int:
-    """Serve on this machine alone until Ctrl-C. Raises UsageError for a port that is taken."""
+    """Serve on this machine alone until Ctrl-C.
+
+    Args:
+        app: what `build` returns.
+        port: 0 for a free one.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: for a port that is taken.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

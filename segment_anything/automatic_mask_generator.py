@@ -32,7 +32,16 @@ CHUNK_PIXELS = 2**25  # of float32 logits at the photograph's size at a time
 
 @dataclass(frozen=True)
 class Candidate:
-    """One mask: its compressed RLE and half-open box in the photograph, the scores, the click and the crop."""
+    """One mask.
+
+    Attributes:
+        rle: compressed run lengths of the mask [H, W].
+        box: half-open x0, y0, x1, y1 around it, in pixels of the photograph.
+        predicted_iou: of the decoder.
+        stability: IoU of the masks a little above and below the threshold.
+        point: x, y of the click.
+        crop_box: half-open x0, y0, x1, y1 of the crop that it was found in.
+    """
 
     rle: Rle
     box: np.ndarray
@@ -43,7 +52,29 @@ class Candidate:
 
 
 class SamAutomaticMaskGenerator:
-    """Clicks on a grid of points, and keeps masks that are good, stable and not twice there."""
+    """Clicks on a grid of points, and keeps masks that are good, stable and not twice there.
+
+    Names and defaults of the arguments are those of Segment Anything.
+
+    Args:
+        model: in evaluation mode.
+        points_per_side: clicks along each side of the photograph, or None and `point_grids`.
+        points_per_batch: clicks that are decoded together.
+        pred_iou_thresh: masks have a higher predicted IoU; 0 keeps all.
+        stability_score_thresh: masks have at least this stability score; 0 keeps all.
+        stability_score_offset: of the two logits whose masks are compared for the stability score, up and down.
+        box_nms_thresh: IoU of boxes above which the worse mask is dropped, within a crop.
+        crop_n_layers: also 2 ** i x 2 ** i crops for i up to this, each encoded by itself.
+        crop_nms_thresh: as `box_nms_thresh`, between crops.
+        crop_overlap_ratio: overlap of the crops of the first layer, in shares of the shorter side.
+        crop_n_points_downscale_factor: layer i has this many times fewer clicks a side, to the power of i.
+        point_grids: positions [P, 2] in the unit square, x, y, for the photograph and for each layer of crops.
+        min_mask_region_area: smaller holes are filled and smaller islands dropped, in pixels; 0 keeps them.
+        output_mode: one of OUTPUT_MODES.
+
+    Raises:
+        ValueError: for values that cannot work.
+    """
 
     def __init__(
         self,
@@ -62,18 +93,6 @@ class SamAutomaticMaskGenerator:
         min_mask_region_area: int = 0,
         output_mode: str = "binary_mask",
     ) -> None:
-        """Names and defaults are those of Segment Anything.
-
-        points_per_side: clicks along each side of the photograph, or None and `point_grids`: positions [P, 2] in the
-        unit square for the photograph and for each layer of crops. points_per_batch: clicks that are decoded together.
-        pred_iou_thresh, stability_score_thresh: a mask has a higher predicted IoU, and at least this IoU between its
-        cuts `stability_score_offset` above and below the threshold; 0 turns either off. box_nms_thresh,
-        crop_nms_thresh: IoU of boxes above which the worse mask is dropped, within a crop and between crops.
-        crop_n_layers: also 2 ** i x 2 ** i crops for i up to this, each encoded by itself, with points_per_side /
-        crop_n_points_downscale_factor ** i clicks a side; crop_overlap_ratio: their overlap. min_mask_region_area:
-        smaller holes are filled and smaller islands dropped, in pixels. output_mode: see OUTPUT_MODES. Raises
-        ValueError for values that cannot work.
-        """
         if (points_per_side is None) == (point_grids is None):
             raise ValueError("points_per_side and point_grids: give one of them, and None for the other.")
         if output_mode not in OUTPUT_MODES:
@@ -103,12 +122,19 @@ class SamAutomaticMaskGenerator:
 
     @torch.no_grad()
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
-        """A record for each mask of a photograph, RGB uint8 [H, W, 3].
+        """Find the masks of a photograph.
 
-        `segmentation`: bool [H, W], or an RLE with its runs as a list or as pycocotools' string; `area` in pixels;
-        `bbox`: x, y, width, height in pixels; `predicted_iou`; `point_coords`: [[x, y]] of the click;
-        `stability_score`; `crop_box`: x, y, width, height of the crop that the mask was found in. Best predicted IoU
-        first; with several crops those of the smallest crops first. Raises ValueError for another image.
+        Args:
+            image: RGB uint8 [H, W, 3].
+
+        Returns:
+            A record for each mask, best predicted IoU first; with several crops those of the smallest crops first.
+            `segmentation`: bool [H, W], or an RLE with its runs as a list or as pycocotools' string; `area` in pixels;
+            `bbox`: x, y, width, height in pixels; `predicted_iou`; `point_coords`: [[x, y]] of the click;
+            `stability_score`; `crop_box`: x, y, width, height of the crop that the mask was found in.
+
+        Raises:
+            ValueError: for another image.
         """
         check_image(image)
         found: list[Candidate] = []

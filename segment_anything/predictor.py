@@ -18,7 +18,11 @@ LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
 
 
 class SamPredictor:
-    """Encodes a photograph once and answers prompts from its embedding. NumPy in, NumPy out."""
+    """Encodes a photograph once and predicts masks of prompts from its embedding. NumPy in, NumPy out.
+
+    Args:
+        sam_model: the model, in evaluation mode.
+    """
 
     def __init__(self, sam_model: Sam) -> None:
         self.model = sam_model
@@ -56,10 +60,16 @@ class SamPredictor:
 
     @torch.no_grad()
     def set_image(self, image: np.ndarray, image_format: str = "RGB", window: Sequence[int] | None = None) -> None:
-        """Encode a photograph: uint8 [H, W, 3], channels in the order of `image_format` ("RGB" or "BGR").
+        """Encode a photograph.
 
-        window: the part of it to encode, half-open x0, y0, x1, y1; prompts and masks stay those of the whole
-        photograph. Raises ValueError for another type, shape or format, and for a window outside.
+        Args:
+            image: uint8 [H, W, 3].
+            image_format: order of the channels, "RGB" or "BGR".
+            window: the part of it to encode, half-open x0, y0, x1, y1 in pixels; prompts and masks stay those of the
+                whole photograph.
+
+        Raises:
+            ValueError: for another type, shape or format, and for a window outside.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
@@ -75,10 +85,16 @@ class SamPredictor:
 
     @torch.no_grad()
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> None:
-        """Encode a photograph as Segment Anything prepares it: RGB 0..255, [1, 3, h, w], its longer side S.
+        """Encode a photograph as Segment Anything prepares it.
 
-        original_image_size: (height, width) before it was resized. It is padded at the right and at the bottom,
-        whatever the preprocessing of the model. Raises ValueError for another shape.
+        It is padded at the right and at the bottom, whatever the preprocessing of the model.
+
+        Args:
+            transformed_image: RGB 0..255, [1, 3, h, w], its longer side S.
+            original_image_size: (height, width) before it was resized.
+
+        Raises:
+            ValueError: for another shape.
         """
         size, shape = self.model.image_size, tuple(transformed_image.shape)
         if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != size:
@@ -90,7 +106,14 @@ class SamPredictor:
         self.features, self.detail = self.model.encode_all(pixels)
 
     def get_image_embedding(self) -> Tensor:
-        """The embedding [1, C, S/16, S/16] of the photograph."""
+        """The embedding of the photograph.
+
+        Returns:
+            [1, C, S/16, S/16].
+
+        Raises:
+            RuntimeError: without an image.
+        """
         self._require_image()
         return self.features
 
@@ -116,7 +139,7 @@ class SamPredictor:
             multimask_output: whether M = 3 candidates are given, else M = 1.
             return_logits: float32 logits instead of bool masks.
             zoom: repeat each prompt in a window around its box, or around its clicks and its first mask, which the
-                model sees larger; low_res stays that of the first answer.
+                model sees larger; low_res stays that of the first prediction.
 
         Returns:
             masks [M, H, W], bool at the photograph's size; predicted IoU [M]; low_res logits [M, S/4, S/4]; each with
@@ -192,7 +215,7 @@ class SamPredictor:
     def _refined(
         self, refinement: Refinement, prompts: dict[str, Tensor], logits: Tensor, iou: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits [N, M, H, W] and predicted IoU [N, M] of prompts in the model frame, from their first answers."""
+        """Logits [N, M, H, W] and predicted IoU [N, M] of prompts in the model frame, from their first predictions."""
         given = (prompts["point_coords"], prompts["point_labels"]) if "point_coords" in prompts else None
         points = self.model.prompt_encoder.as_points(given, prompts.get("boxes"))
         if points[0] is None:  # a mask alone
@@ -234,8 +257,8 @@ class SamPredictor:
     ) -> dict[str, tuple[np.ndarray, float]]:
         """Masks of several structure prompts, refined as `Refinement` says.
 
-        The answer for the whole photograph decides whether a structure is there, and with what IoU. With `zoom` what
-        tiles leave to the whole photograph is repeated in a window around its first mask.
+        The prediction for the whole photograph decides whether a structure is there, and with what IoU. With `zoom`
+        what tiles leave to the whole photograph is repeated in a window around its first mask.
 
         Args:
             structures: their names.
@@ -316,7 +339,14 @@ class SamPredictor:
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raise ValueError for anything but a photograph, uint8 [H, W, 3]."""
+    """Refuse anything but a photograph.
+
+    Args:
+        image: uint8 [H, W, 3].
+
+    Raises:
+        ValueError: for another type or shape, and for one without pixels.
+    """
     if not isinstance(image, np.ndarray):
         raise ValueError(f"The image is a {type(image).__name__}, no array: give uint8 [H, W, 3].")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

@@ -13,6 +13,9 @@ class SammedPredictor(SamPredictor):
     """As `SamPredictor`, but with `multimask_output` only the candidate of the highest predicted IoU, M = 1.
 
     Masks are float32 of 0 and 1. Photographs are prepared as the model's weights say.
+
+    Args:
+        sam_model: the model, in evaluation mode.
     """
 
     def predict(
@@ -24,7 +27,12 @@ class SammedPredictor(SamPredictor):
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Masks [1, H, W], predicted IoU [1] and low_res logits [1, S/4, S/4], each with N in front for N prompts."""
+        """Mask for one prompt, or for N at once. Arguments and errors are those of `SamPredictor.predict`.
+
+        Returns:
+            masks [1, H, W], float32 of 0 and 1, or logits; predicted IoU [1]; low_res logits [1, S/4, S/4]; each with N
+            in front where a prompt had it.
+        """
         masks, iou, low_res = super().predict(
             point_coords, point_labels, box, mask_input, multimask_output, return_logits
         )
@@ -42,7 +50,11 @@ class SammedPredictor(SamPredictor):
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks [N, 1, H, W], predicted IoU [N, 1] and low_res logits [N, 1, S/4, S/4] of N prompts."""
+        """Masks of N prompts. Arguments and errors are those of `SamPredictor.predict_torch`.
+
+        Returns:
+            masks [N, 1, H, W], float32 of 0 and 1, or logits; predicted IoU [N, 1]; low_res logits [N, 1, S/4, S/4].
+        """
         masks, iou, low_res = super().predict_torch(
             point_coords, point_labels, boxes, mask_input, multimask_output, return_logits=True
         )
@@ -60,17 +72,65 @@ class SammedPredictor(SamPredictor):
         return self.device
 
     def apply_coords(self, coords: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-        """As `apply_coords_torch`, for an array; float64."""
+        """As `apply_coords_torch`, for an array.
+
+        Args:
+            coords: [..., 2], x, y in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            float64 [..., 2], x, y in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_coords(coords, original_size)
 
     def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-        """As `apply_boxes_torch`, for an array; float64."""
+        """As `apply_boxes_torch`, for an array.
+
+        Args:
+            boxes: [..., 4], half-open x0, y0, x1, y1 in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            float64 [N, 4] in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_boxes(boxes, original_size)
 
     def apply_coords_torch(self, coords: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
-        """Positions [..., 2] on the photograph that is set -> positions in the model frame, of `new_size`."""
+        """Bring positions to the model frame.
+
+        Args:
+            coords: [..., 2], x, y in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            [..., 2], x, y in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_coords_torch(coords, original_size)
 
     def apply_boxes_torch(self, boxes: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:
-        """Boxes [..., 4] on the photograph that is set -> boxes [N, 4] in the model frame, of `new_size`."""
+        """Bring boxes to the model frame.
+
+        Args:
+            boxes: [..., 4], half-open x0, y0, x1, y1 in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            [N, 4] in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_boxes_torch(boxes, original_size)

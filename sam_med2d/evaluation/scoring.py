@@ -26,7 +26,7 @@ def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Predicti
     """Logits of a mask in the photograph's pixels.
 
     A mask that vanished in the model frame had neither box nor clicks: its logits are OUTSIDE_LOGIT, but for a
-    structure prompt. Those of a structure that is held to be absent are not withheld: they rank its pixels all the
+    structure prompt. Those of a structure that is predicted absent are not withheld: they rank its pixels all the
     same.
 
     Args:
@@ -37,22 +37,18 @@ def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Predicti
     Returns:
         float [modes, H, W], H and W those of the photograph.
     """
-    own = batch.frames[int(batch.image_index[i])]
     vanished = _vanished(batch, i)
     logits = []
     for prediction in predictions:
         if vanished and prediction.mode.opening != STRUCTURE:
-            logits.append(prediction.low_res.new_full(own.original, OUTSIDE_LOGIT))
-        elif prediction.blended is not None:
-            logits.append(prediction.blended)
+            logits.append(prediction.low_res.new_full(prediction.frame.original, OUTSIDE_LOGIT))
         else:
-            frame = prediction.frame or own
-            logits.append(frame.logits_to_original(prediction.low_res[None, None])[0, 0])
+            logits.append(prediction.logits())
     return torch.stack(logits)
 
 
 def _masks(logits: Tensor, predictions: Sequence[Prediction]) -> np.ndarray:
-    """Bool masks [modes, H, W] of logits; all False where the structure is held to be absent."""
+    """Bool masks [modes, H, W] of logits; all False where the structure is predicted absent."""
     there = torch.tensor([not prediction.absent for prediction in predictions], device=logits.device)
     return ((logits > 0) & there[:, None, None]).cpu().numpy()
 
@@ -66,7 +62,7 @@ def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Predictio
         predictions: those of the mask, one for each prompt mode.
 
     Returns:
-        bool [modes, H, W]; all False where the mask vanished or its structure is held to be absent.
+        bool [modes, H, W]; all False where the mask vanished or its structure is predicted absent.
     """
     return _masks(logits_at_original_size(batch, i, predictions), predictions)
 

@@ -37,7 +37,19 @@ BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 @dataclass
 class Task:
-    """A photograph on its way through the pipeline; `message` says why it got no further."""
+    """A photograph on its way through the pipeline.
+
+    Attributes:
+        photograph: where it lies and what it is called.
+        message: why it got no further.
+        image: its pixels, RGB uint8 [H, W, 3].
+        frame: their place in the model frame.
+        pixels: the encoder's input, float32 [1, 3, S, S].
+        embedding: the encoder's output, [1, C, S/16, S/16].
+        detail: what the detail head sees, [1, 16, S, S].
+        key: of the embedding in the cache.
+        fresh: whether it was encoded now, and is not in the cache.
+    """
 
     photograph: Photograph
     message: str = ""
@@ -47,11 +59,25 @@ class Task:
     embedding: Tensor | None = None
     detail: Tensor | None = None
     key: str | None = None
-    fresh: bool = False  # encoded now, not in the cache
+    fresh: bool = False
 
 
-class Run:
-    """Predicts `photographs` with `prompts` and leaves the results in `out`; each process takes its share."""
+class BatchRun:
+    """Predicts photographs and leaves the results in --out; each process takes its share.
+
+    Args:
+        args: the flags of scripts/predict.py, checked.
+        model: on its device, in evaluation mode.
+        photographs: to predict.
+        prompts: by the photographs' names.
+        processes: that share the work.
+        prompt_digest: of the file that the prompts came from, "" without one.
+        workers: threads that read, and that write.
+        multimask: whether the best of three candidates is taken, else the single mask.
+
+    Raises:
+        UsageError: where --out holds results of other settings.
+    """
 
     def __init__(
         self,
@@ -74,7 +100,14 @@ class Run:
         self.cache = self._cache()
 
     def run(self) -> int:
-        """Exit code: 0, or 1 where photographs could not be predicted."""
+        """Predict what is not done yet, and write the tables of all results.
+
+        Returns:
+            Exit code: 0, or 1 where photographs could not be predicted.
+
+        Raises:
+            UsageError: where --out holds results of other settings, or the disk is full.
+        """
         todo = self._begin()
         pipeline = Pipeline(self._read, self._encode, self._finish, workers=self.workers)
         cv2.setNumThreads(0)  # the photographs are the parallel part

@@ -8,7 +8,7 @@ import torch
 
 from sam_med2d.data.photographs import Photograph, find_photographs
 from sam_med2d.inference.arguments import has_clicks
-from sam_med2d.inference.batch_run import Run
+from sam_med2d.inference.batch_run import BatchRun
 from sam_med2d.inference.prompt_sources import (
     Prompts,
     check_places,
@@ -54,7 +54,7 @@ def predict(args: argparse.Namespace) -> int:
         leave_processes()
 
 
-def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> Run:
+def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> BatchRun:
     """The run that the flags ask for."""
     warn_of_emulation(args.use_amp, device)
     photographs = find_photographs(args.inputs, [args.out / folder for folder in (MASKS, OVERLAYS)])
@@ -68,7 +68,7 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
         logger.info(f"note: {note}")
     file = args.boxes_csv or args.prompt_path
     content = digest(file.read_bytes()) if file else ""
-    return Run(
+    return BatchRun(
         args,
         loaded.model,
         photographs,

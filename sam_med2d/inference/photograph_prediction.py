@@ -61,11 +61,11 @@ def predict_prompts(
         model: in evaluation mode.
         encoded: the photograph.
         prompts: what to predict.
-        refinement: of the first answers; structures that are predicted absent are not refined.
+        refinement: of the first predictions; structures that are predicted absent are not refined.
 
     Yields:
         A prediction for each prompt; prompts of one kind come together, in their order. Nothing is of the photograph's
-        size but the structures that tiles answer, until a prediction's `mask` is called.
+        size but structures from tiles, until a prediction's `mask` is called.
 
     Raises:
         ValueError: for a structure prompt that the weights do not know.
@@ -96,7 +96,7 @@ def predict_click_sequence(
         model: in evaluation mode.
         encoded: the photograph.
         prompt: the clicks in the order in which they were made.
-        refinement: of the last answer; a structure that is predicted absent is not refined.
+        refinement: of the last prediction; a structure that is predicted absent is not refined.
 
     Returns:
         The prediction after the last click.
@@ -139,7 +139,7 @@ def _decode(
     refinement: Refinement,
     mask: Tensor | None = None,
 ) -> Decoded:
-    """First answers to prompts, with the probabilities of an earlier mask [1, 1, s, s] or without."""
+    """The decoder's output for prompts, with the probabilities of an earlier mask [1, 1, s, s] or without."""
     settings = {"multimask": refinement.multimask, "features": encoded.detail}
     return model.decode_points(encoded.embedding, *points, mask, **settings)
 
@@ -147,5 +147,5 @@ def _decode(
 def _refine(
     model: Sam, encoded: Encoded, points: tuple[Tensor, Tensor], decoded: Decoded, refinement: Refinement
 ) -> Iterator[MaskPrediction]:
-    """The predictions of prompts from their first answers."""
+    """The predictions of prompts from the decoder's output."""
     return refine(model, refinement, [encoded.image], [encoded.frame], decoded, points, skip_absent=True)

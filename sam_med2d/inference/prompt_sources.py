@@ -1,4 +1,4 @@
-"""What is asked for on each photograph: structures, a box or clicks for all, boxes of a detector, a prompt file."""
+"""Prompts of each photograph: structures, a box or clicks for all, boxes of a detector, a prompt file."""
 
 import csv
 import math
@@ -46,7 +46,14 @@ class Prompt:
     score: float | None = None
 
     def placed(self, frame: Frame) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-        """Box [4] or None, points [P, 2] and labels [P], all in pixels of the photograph."""
+        """Box and points in pixels of the photograph.
+
+        Args:
+            frame: model frame of the photograph.
+
+        Returns:
+            box, float64 [4] or None; points, float64 [P, 2]; their labels, int [P].
+        """
         box = None if self.box is None else np.array(self.box, float)
         coords = np.array([point[:2] for point in self.points], float).reshape(-1, 2)
         if self.frame == MODEL:
@@ -55,7 +62,14 @@ class Prompt:
         return box, coords, np.array([point[2] for point in self.points], int)
 
     def outside(self, size: tuple[int, int]) -> str | None:
-        """What of the prompt lies outside a frame of (height, width); None where all is inside."""
+        """What of the prompt lies outside the pixels that it is in.
+
+        Args:
+            size: (height, width) of the photograph or of the model frame.
+
+        Returns:
+            The point or box, in words; None where all is inside.
+        """
         height, width = size
         for x, y, _ in self.points:
             if not (0 <= x < width and 0 <= y < height):
@@ -71,15 +85,27 @@ Prompts = dict[str, list[Prompt]]  # by the photographs' names
 
 
 def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> Prompts:
-    """The structures of these names on every photograph; "all" for all that the weights know. Raises UsageError."""
+    """The same structure prompts on every photograph.
+
+    Args:
+        photographs: to predict.
+        names: of the structures, or "all" for all that the weights know.
+        known: names that the weights know.
+
+    Returns:
+        Prompts by the photographs' names.
+
+    Raises:
+        UsageError: for a name that the weights do not know.
+    """
     if list(names) == ["all"]:
         names = known
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         knows = ", ".join(known) or "none: train with --structures, or give boxes or points"
         raise UsageError(f"--structures {' '.join(unknown or ['all'])}: these weights know {knows}.")
-    asked = [Prompt(name, structure=True) for name in dict.fromkeys(names)]
-    return {photograph.name: asked for photograph in photographs}
+    prompts = [Prompt(name, structure=True) for name in dict.fromkeys(names)]
+    return {photograph.name: prompts for photograph in photographs}
 
 
 def clicks_for(
@@ -89,23 +115,47 @@ def clicks_for(
     background: Sequence[Sequence[float]],
     label: str,
 ) -> Prompts:
-    """The same boxes, or clicks (with one box or none), on every photograph. Raises UsageError."""
+    """The same boxes, or clicks (with one box or none), on every photograph.
+
+    Args:
+        photographs: to predict.
+        boxes: half-open x0, y0, x1, y1 in pixels of the photograph.
+        foreground: clicks x, y on what is to be segmented.
+        background: clicks x, y beside it.
+        label: what the masks are called.
+
+    Returns:
+        Prompts by the photographs' names.
+
+    Raises:
+        UsageError: for clicks with several boxes, and for background clicks alone.
+    """
     points = (*((x, y, 1) for x, y in foreground), *((x, y, 0) for x, y in background))
     if points and len(boxes) > 1:
         raise UsageError(f"--point with {len(boxes)} boxes: the points of which box? Give one --box, or points alone.")
     if not boxes and not foreground:
         raise UsageError("--background says what the mask is not: give --point or --box too.")
-    asked = [Prompt(label, box=tuple(box), points=points) for box in boxes] or [Prompt(label, points=points)]
-    return {photograph.name: asked for photograph in photographs}
+    prompts = [Prompt(label, box=tuple(box), points=points) for box in boxes] or [Prompt(label, points=points)]
+    return {photograph.name: prompts for photograph in photographs}
 
 
 # --- boxes of a detector --------------------------------------------------------------------------------------
 
 
 def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, list[str]]:
-    """Prompts of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score; notes on it.
+    """Prompts of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score.
 
-    A photograph without a line has no prompts: the detector found nothing. Raises UsageError.
+    A photograph without a line has no prompts: the detector found nothing.
+
+    Args:
+        path: of the CSV.
+        photographs: to predict.
+
+    Returns:
+        Prompts by the photographs' names, and notes for the user.
+
+    Raises:
+        UsageError: for a file that cannot be read, has other columns or values, or names none of the photographs.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -134,7 +184,7 @@ def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, 
     if not any(prompts.values()):
         shown = listing(strangers) or "none"
         raise UsageError(f"--boxes_csv {path} names none of the {len(photographs)} photographs (it names {shown}).")
-    empty = sum(not asked for asked in prompts.values())
+    empty = sum(not own for own in prompts.values())
     notes = [f"{path}: {len(strangers)} images are not among the photographs: {listing(strangers)}"] * bool(strangers)
     notes += [f"{path}: {empty} photographs have no box; their line in the table says so"] * bool(empty)
     return prompts, notes
@@ -181,9 +231,19 @@ def _finder(photographs: Iterable[Photograph], source: str) -> Callable[[str], P
 
 
 def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tuple[Prompts, list[str]]:
-    """Prompts of a prompt file, whose keys are names of photographs or, as test.py writes them, of their masks; notes.
+    """Prompts of a prompt file, whose keys are names of photographs or, as test.py writes them, of their masks.
 
-    Raises UsageError where photographs have no entry, or entries are none.
+    Args:
+        path: of the JSON file.
+        photographs: to predict.
+        frame: whose pixels the prompts are in, PHOTOGRAPH or MODEL.
+
+    Returns:
+        Prompts by the photographs' names, and notes for the user.
+
+    Raises:
+        UsageError: for a file that is no prompt file, where photographs have no entry, and where an entry may be of
+            several photographs.
     """
     entries = read_entries(path)
     find = _finder(photographs, f"--prompt_path {path}")
@@ -205,7 +265,7 @@ def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tupl
             strangers.append(key)
         elif prompt := _prompt_of(entry, label, frame):
             prompts[photograph.name].append(prompt)
-    without = [name for name, asked in prompts.items() if not asked]
+    without = [name for name, own in prompts.items() if not own]
     if without:
         raise UsageError(f"--prompt_path {path} has no prompt for {len(without)} photograph(s): {listing(without)}.")
     note = f"{path}: {len(strangers)} entries belong to none of the photographs: {listing(strangers)}"
@@ -232,17 +292,26 @@ def _prompt_of(entry: dict[str, list[Any]], label: str, frame: str) -> Prompt | 
 
 
 def check_places(photographs: Sequence[Photograph], prompts: Prompts, image_size: int) -> None:
-    """Raise UsageError that lists boxes and points outside their photographs, from the files' headers alone."""
+    """Refuse boxes and points outside their photographs, which only the files' headers are read for.
+
+    Args:
+        photographs: to predict.
+        prompts: by the photographs' names.
+        image_size: S of the model, for prompts in pixels of the model frame.
+
+    Raises:
+        UsageError: that lists them.
+    """
     problems = []
     for photograph in photographs:
-        asked = [prompt for prompt in prompts[photograph.name] if not prompt.structure]
-        if not asked:
+        placed = [prompt for prompt in prompts[photograph.name] if prompt.box is not None or prompt.points]
+        if not placed:
             continue
         try:
             size = size_of(photograph.path)
         except DataError:
             continue  # reported when its turn comes
-        for prompt in asked:
+        for prompt in placed:
             own = (image_size, image_size) if prompt.frame == MODEL else size
             if wrong := prompt.outside(own):
                 where = "the model frame" if prompt.frame == MODEL else photograph.path

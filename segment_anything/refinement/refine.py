@@ -1,4 +1,4 @@
-"""Test-time refinement: the one way from a prompt's first answer to a better one, from several views of a photograph.
+"""Test-time refinement: the one way from a prompt's first prediction to one from several views of a photograph.
 
 Mirror images and tiles refine structure prompts, zoom windows refine boxes, clicks, and what tiles leave out.
 """
@@ -103,17 +103,17 @@ def refine(
     image_index: Tensor | None = None,
     skip_absent: bool = False,
 ) -> Iterator[MaskPrediction]:
-    """Refine the first answers to N prompts, and yield them in order.
+    """Refine the first predictions of N prompts, and yield them in order.
 
-    Whether a structure is present is decided by the first answer. Windows are encoded a few at a time, and those of
-    zoom only when their predictions are asked for: of both, memory does not grow with the number of windows.
+    Whether a structure is present is decided by the first prediction. Windows are encoded a few at a time, those of
+    zoom not before their predictions are iterated over: memory does not grow with the number of windows.
 
     Args:
-        model: the model that gave the first answers.
-        refinement: what to do.
+        model: of the first predictions.
+        refinement: the settings.
         photographs: B photographs, RGB uint8 [H, W, 3]; None will do where nothing is to be refined.
         frames: model frames of the B photographs.
-        decoded: first answers to the N prompts.
+        decoded: the first predictions.
         points: the prompts as labelled points of the model frames: coords [N, P, 2] (x, y) and labels [N, P].
         image_index: int64 [N], the photograph of each prompt; None where all prompts are of the first one.
         skip_absent: whether structures that are predicted absent, whose masks are empty anyway, are left as they are.
@@ -144,7 +144,7 @@ class _Prompts:
     images: Sequence[int]
 
     def first_predictions(self, decoded: Decoded) -> list[MaskPrediction]:
-        """The first answers, one by one; their predicted IoU and presence come to the CPU together."""
+        """The first predictions one by one; their predicted IoU and presence come to the CPU together."""
         presence = [math.nan] * len(self.images)
         if decoded.presence is not None:
             presence = decoded.presence.float().sigmoid().tolist()
@@ -194,7 +194,7 @@ class _Prompts:
 
     def zoomed(self, rows: Sequence[int], predictions: Sequence[MaskPrediction]) -> Iterator[MaskPrediction]:
         """All predictions in order; those of the rows come from a window where there is one."""
-        answers = zoom_in(
+        windows = zoom_in(
             self.model,
             [self.photographs[self.images[row]] for row in rows],
             [self.frames[self.images[row]] for row in rows],
@@ -203,11 +203,11 @@ class _Prompts:
             multimask=self.refinement.multimask,
             at_once=self.refinement.windows_at_once,
         )
-        answer = next(answers, None)
+        window = next(windows, None)
         for row, prediction in enumerate(predictions):
-            if answer is None or rows[answer.index] != row:
+            if window is None or rows[window.index] != row:
                 yield prediction
             else:
-                iou = answer.iou.float().cpu()
-                yield replace(prediction, candidates=answer.logits, candidate_iou=iou, frame=answer.frame)
-                answer = next(answers, None)
+                iou = window.iou.float().cpu()
+                yield replace(prediction, candidates=window.logits, candidate_iou=iou, frame=window.frame)
+                window = next(windows, None)

@@ -224,8 +224,8 @@ def blend_tiles(
             for name, total in zip(names, sums, strict=True):
                 points = model.prompt_encoder.structure_points([name] * len(own))
                 decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
-                for tile, answer in zip(own, decoded.best().flip(axes), strict=True):
-                    _add(total, tile, answer[None], 1 / len(views))
+                for tile, logits in zip(own, decoded.best().flip(axes), strict=True):
+                    _add(total, tile, logits[None], 1 / len(views))
     pairs = zip(names, sums, strict=True)
     return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}
 

@@ -13,8 +13,8 @@ from ..preprocessing import Frame, to_tensor, window_around
 from .tiling import AT_ONCE, window_pixels
 
 
-class Zoomed(NamedTuple):
-    """The answer to prompt `index` in its window.
+class ZoomedMasks(NamedTuple):
+    """The candidate masks of prompt `index` in its window.
 
     Attributes:
         index: of the prompt.
@@ -39,7 +39,7 @@ def zoom_in(
     *,
     multimask: bool = True,
     at_once: int = AT_ONCE,
-) -> Iterator[Zoomed]:
+) -> Iterator[ZoomedMasks]:
     """Repeat N prompts, each in a window around its box, or around its clicks and its first mask.
 
     Args:
@@ -53,8 +53,8 @@ def zoom_in(
         at_once: windows that go through the encoder together.
 
     Yields:
-        Answers in the order of the prompts, without those whose window would not be smaller than the used part of the
-        photograph, and those of prompts without a place.
+        Candidate masks in the order of the prompts, without those whose window would not be smaller than the used part
+        of the photograph, and those of prompts without a place.
     """
     places = prompt_places(points, first, model.image_size)
     windows = [
@@ -70,7 +70,7 @@ def zoom_in(
         coords = to_tensor(coords.astype(np.float32), model.device)
         decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)
         for i, logits, iou in zip(own, decoded.logits, decoded.iou, strict=True):
-            yield Zoomed(i, windows[i], logits, iou)
+            yield ZoomedMasks(i, windows[i], logits, iou)
 
 
 def prompt_places(points: tuple[Tensor, Tensor], first: Tensor, image_size: int) -> np.ndarray:
