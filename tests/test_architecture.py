@@ -21,7 +21,8 @@ LAYERS = (
     (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
     (f"{OURS}.evaluation", f"{OURS}.inference"),
     (f"{OURS}.training", f"{OURS}.export", f"{OURS}.measurement"),
-    ("app", "benchmarks", "scripts", "examples", "train", "test", "DataLoader", "metrics", "utils"),
+    ("utils", "metrics"),  # SAM-Med2D's names, which its DataLoader imports
+    ("app", "benchmarks", "scripts", "examples", "train", "test", "DataLoader"),
 )
 # Rooms of the model package, and what else of it they may import.
 MODEL_ROOMS = {
