@@ -57,9 +57,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def add_windows(parser: argparse.ArgumentParser) -> None:
     """Flags for answers from more than one look at the photograph."""
     windows = parser.add_argument_group("mirror images and windows")
-    add_bool(windows, "--mirror", default=False, help="answer the column structure from three mirror images, too")
-    add_bool(windows, "--zoom", default=False, help="ask each prompt once more in a window around it")
-    add_bool(windows, "--tiles", default=False, help="answer the column structure from windows all over the photograph")
+    add_bool(windows, "--mirror", default=False, help="refine the column structure: mean over three mirror images, too")
+    add_bool(windows, "--zoom", default=False, help="refine each column: repeat the prompt in a window around it")
+    add_bool(
+        windows,
+        "--tiles",
+        default=False,
+        help="refine the column structure: blend with windows all over the photograph",
+    )
     windows.add_argument("--tile_side", type=int, help="pixels of the photograph; default: the image size")
     windows.add_argument("--tile_overlap", type=float, default=0.25, help="least share of a side that neighbours share")
     shares = " ".join(f"{name}={share:g}" for name, share in LARGE.items())

@@ -1,4 +1,4 @@
-"""Masks of a folder of photographs, for structures by name, boxes or clicks; each photograph is encoded once.
+"""Masks of a folder of photographs, for structure prompts, boxes or clicks; each photograph is encoded once.
 
     python scripts/predict.py photographs/ --structures all --out workdir/predictions
     python scripts/predict.py eye.jpg --box 210 180 330 300 --sam_checkpoint workdir/models/demo/best
@@ -34,7 +34,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders, or patterns in quotes")
     parser.add_argument("--out", type=Path, default=Path("workdir/predictions"), help="folder for the results")
     prompts = parser.add_argument_group("prompts (one kind; positions are pixels of the photograph, x before y)")
-    prompts.add_argument("--structures", nargs="+", metavar="NAME", help="by name, or all that the weights know")
+    prompts.add_argument(
+        "--structures", nargs="+", metavar="NAME", help="structure prompts, or all that the weights know"
+    )
     prompts.add_argument(
         "--box", nargs=4, type=float, action="append", metavar=("X0", "Y0", "X1", "Y1"), help="half-open; repeatable"
     )
@@ -50,9 +52,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument(
         "--prompt_frame", choices=PROMPT_FRAMES, default="model", help="pixels that --prompt_path is in"
     )
-    add_bool(prompts, "--zoom", default=False, help="answer once more from a window around each mask or box")
-    add_bool(prompts, "--tiles", default=False, help="answer --structures from windows all over the photograph")
-    add_bool(prompts, "--mirror", default=False, help="answer --structures from three mirror images, too")
+    add_bool(prompts, "--zoom", default=False, help="repeat each prompt in a window around its box or first mask")
+    add_bool(prompts, "--tiles", default=False, help="blend --structures with windows all over the photograph")
+    add_bool(prompts, "--mirror", default=False, help="average --structures over three mirror images, too")
     add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="default: the best one present")

@@ -37,7 +37,7 @@ def make_prompts(batch: Batch, *, point_num: int, seed: int) -> Prompts:
     A mask that vanished in the model frame gets empty lists.
     """
     prompts: Prompts = {}
-    if not batch.refs:  # photographs without a mask, which are asked for by name alone
+    if not batch.refs:  # photographs without a mask, for structure prompts alone
         return prompts
     streams = [stream(seed, ref.key, "opening") for ref in batch.refs]
     coords, labels = first_points(batch.mask[:, 0], point_num, streams)
