@@ -14,16 +14,30 @@ from segment_anything.checkpoint import read_checkpoint
 from tests.helpers.tiny_scripts import fork
 from tests.helpers.training_runs import logged_losses, train_words
 
-KILLS = 20
 UPDATES = 2  # of a step with two rounds
-FLAGS = ("--save_every", "1", "--epochs", "10", "--iter_point", "1", "--val_every", "4")
+FLAGS = ("--save_every", "1", "--iter_point", "1", "--val_every", "4")
 
 
-def start(work_dir: Path, log: Path):
+def start(work_dir: Path, epochs: int, log: Path):
     """Start the run, from its last checkpoint if there is one."""
     last = work_dir / "models/tiny/last"
     resume = ("--resume", str(last)) if last.exists() else ()
-    return fork(train_words(work_dir, *FLAGS, *resume), log)
+    return fork(train_words(work_dir, *FLAGS, "--epochs", str(epochs), *resume), log)
+
+
+def finish(work_dir: Path, epochs: int, log: Path) -> Path:
+    """Let the run go on to its end; the work_dir."""
+    process = start(work_dir, epochs, log)
+    process.join(120)
+    assert process.exitcode == 0, log.read_text()
+    return work_dir
+
+
+@pytest.fixture(scope="module")
+def whole(request, tmp_path_factory):
+    """The work_dir of a run that nothing disturbed, and its epochs."""
+    folder = tmp_path_factory.mktemp("whole")
+    return finish(folder, request.param, folder / "log"), request.param
 
 
 def saved_step(last: Path) -> int:
@@ -39,15 +53,15 @@ def saved_step(last: Path) -> int:
     return state["step"]
 
 
-@pytest.mark.slow
-def test_a_run_killed_at_twenty_moments_ends_as_if_undisturbed(tmp_path):
+@pytest.mark.parametrize(("whole", "kills"), [(1, 1), pytest.param(10, 20, marks=pytest.mark.slow)], indirect=["whole"])
+def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(whole, tmp_path, kills):
     """Each start is killed soon after the first thing it writes, in the middle of training or of saving."""
-    chance, step = random.Random(0), 0
+    (undisturbed, epochs), chance, step = whole, random.Random(0), 0
     folder, log = tmp_path / "killed", tmp_path / "log"
     run = folder / "models/tiny"
-    for _ in range(KILLS):
+    for _ in range(kills):
         before = entries(run)
-        process = start(folder, log)
+        process = start(folder, epochs, log)
         while entries(run) == before and process.is_alive():
             time.sleep(0.002)
         process.join(chance.uniform(0, 0.1))
@@ -60,13 +74,10 @@ def test_a_run_killed_at_twenty_moments_ends_as_if_undisturbed(tmp_path):
         elif (run / "last").exists():
             before, step = step, saved_step(run / "last")
             assert step >= before
-    for work_dir in (folder, tmp_path / "whole"):
-        process = start(work_dir, log)
-        process.join(120)
-        assert process.exitcode == 0, log.read_text()
-    found, expected = (load_file(d / "models/tiny/last/model.safetensors") for d in (folder, tmp_path / "whole"))
+    finish(folder, epochs, log)
+    found, expected = (load_file(d / "models/tiny/last/model.safetensors") for d in (folder, undisturbed))
     assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in found)
-    assert logged_losses(folder) == logged_losses(tmp_path / "whole")
+    assert logged_losses(folder) == logged_losses(undisturbed)
     assert len({path.resolve() for path in run.iterdir() if path.is_dir() and "step-" in path.resolve().name}) <= 2
     assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
 

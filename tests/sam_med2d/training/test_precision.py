@@ -128,14 +128,15 @@ def test_a_float16_overflow_leaves_out_the_step_and_lowers_the_scale(tmp_path, t
         return step(self, batches)
 
     monkeypatch.setattr(trainer.Trainer, "_train_step", watched)
-    assert train.main(train_args(tmp_path, "--use_amp", "--epochs", "1", "--iter_point", "0")) == 0
+    flags = ("--use_amp", "--epochs", "1", "--iter_point", "0", "--mask_num", "1")
+    assert train.main(train_args(tmp_path, *flags)) == 0
     assert before and len(logged_losses(tmp_path)) == 1
 
 
 @pytest.mark.slow
 def test_after_an_overflow_the_other_rounds_have_gradients_of_the_new_scale(tmp_path, tiny_type, only_float16):
     """Each round is an update of its own, so that the scale may change in the middle of a batch."""
-    run = make_trainer(tmp_path, "--use_amp", "--clip_grad", "0")
+    run = make_trainer(tmp_path, "--use_amp", "--clip_grad", "0", "--mask_num", "1")
     run.scaler = GradScaler("cpu", init_scale=4.0, growth_factor=4.0, growth_interval=2)
     norms = []
     run.optimizer = torch.optim.SGD([{"params": run.model.parameters(), "highest_lr": 0.0}], lr=0.0)

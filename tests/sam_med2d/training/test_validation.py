@@ -90,6 +90,7 @@ def test_the_batch_size_changes_nothing(model, whole, batch_size):
     assert all(np.array_equal(a, b) for number in tiles for a, b in zip(tiles[number], whole[1][number], strict=True))
 
 
+@pytest.mark.slow
 def test_it_can_be_repeated_and_leaves_no_gradient(model, whole):
     again = validation(model)
     for _ in range(2):
