@@ -21,7 +21,7 @@ from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
 from sam_med2d.inference.pipeline import Pipeline
 from sam_med2d.inference.prompt_sources import Prompts
-from sam_med2d.inference.result_files import FAILED, Outputs
+from sam_med2d.inference.result_files import FAILED, ResultFiles
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
 from segment_anything.checkpoint import tensor_digest
@@ -95,7 +95,7 @@ class BatchRun:
         self.processes, self.workers = processes, workers
         tiles = Tiles() if args.tiles else None
         self.refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=multimask)
-        self.outputs = Outputs(args.out, overlays=args.overlays)
+        self.results = ResultFiles(args.out, overlays=args.overlays)
         self.settings = self._settings(prompt_digest)
         self.cache = self._cache()
 
@@ -150,13 +150,13 @@ class BatchRun:
     def _begin(self) -> list[Photograph]:
         """This process's share of what is not done. Raises UsageError where --out holds masks of other settings."""
         if self.processes.first:
-            store, what = self.outputs.store, f"--out {self.args.out} holds results with"
+            store, what = self.results.store, f"--out {self.args.out} holds results with"
             if store.settings() is not None:
                 store.refuse_other(self.settings, what=what, cure="give another folder, or remove it")
-                self.outputs.tidy()
+                self.results.tidy()
             store.begin(self.settings)
         self.processes.wait()
-        rest = [photograph for photograph in self.photographs if not self.outputs.is_done(photograph)]
+        rest = [photograph for photograph in self.photographs if not self.results.is_done(photograph)]
         if self.processes.first and len(rest) < len(self.photographs):
             done = len(self.photographs) - len(rest)
             logger.info(f"{done} of {len(self.photographs)} photographs are done already, {len(rest)} to do")
@@ -207,14 +207,14 @@ class BatchRun:
             wrong = prompt.outside(size) if prompt.frame == "photograph" and not task.message else None
             task.message = f"{photograph.path}: {wrong} lies outside ({size[1]} x {size[0]})" if wrong else task.message
         if task.message:
-            self.outputs.write_failure(photograph, task.message)
+            self.results.write_failure(photograph, task.message)
             return task.message
         with self._autocast():
             if self.cache and task.fresh:
                 self.cache.put(task.key, task.embedding)
             encoded = Encoded(task.image, task.frame, task.embedding, task.detail)
             found = predict_prompts(self.model, encoded, prompts, self.refinement) if prompts else ()
-            self.outputs.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
+            self.results.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
         return ""
 
     def _autocast(self) -> torch.autocast:
@@ -229,7 +229,7 @@ class BatchRun:
         shares = self.processes.gather((count, pipeline.encoding, pipeline.seconds, hits))
         states: Counter[str] = Counter()
         if self.processes.first:
-            states = self.outputs.merge(self.photographs)
+            states = self.results.merge(self.photographs)
             for line in self._summary(shares, states):
                 logger.info(line)
         self.processes.wait()

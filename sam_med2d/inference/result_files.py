@@ -27,13 +27,19 @@ COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1"
 COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
 MASKS, OVERLAYS, STATE, DONE = "masks", "overlays", "state", "photographs"
 NAME_BYTES = 255  # of a file, on most disks
-Row = dict[str, Any]
+PredictionRow = dict[str, Any]
 
 
-class Outputs:
-    """The files below `out`. What is done is known from a small file for each photograph, written last."""
+class ResultFiles:
+    """The files of a prediction run. What is done is known from a small file for each photograph, written last."""
 
     def __init__(self, out: Path, *, overlays: bool) -> None:
+        """The results in a folder, which need not exist yet.
+
+        Args:
+            out: the folder.
+            overlays: whether the outlines are drawn on the photographs.
+        """
         self.out, self.overlays = out, overlays
         self.store = RunStore(out / STATE)
 
@@ -42,7 +48,14 @@ class Outputs:
         self.store.tidy(self.out / MASKS, self.out / OVERLAYS)
 
     def is_done(self, photograph: Photograph) -> bool:
-        """Whether the photograph's results are there, of the file as it is now."""
+        """Whether the photograph's results are there.
+
+        Args:
+            photograph: where it lies and what it is called.
+
+        Returns:
+            Whether they are, of the file as it is now.
+        """
         try:
             entry = self.store.read(DONE, photograph.name)
             return entry["file"] == _identity(photograph) and not entry["failed"]
@@ -89,32 +102,47 @@ class Outputs:
         self._end(photograph, found, [rles[i] for i in numbers] or [None], size=size)
 
     def write_failure(self, photograph: Photograph, message: str) -> None:
-        """Write that the photograph has no results, and why; the next run tries it again."""
+        """Write that a photograph has no results; the next run tries it again.
+
+        Args:
+            photograph: where it lies and what it is called.
+            message: why.
+        """
         self._end(photograph, [{"state": FAILED, "message": message}], [None], failed=True)
 
     def _end(
         self,
         photograph: Photograph,
-        rows: Sequence[Row],
+        rows: Sequence[PredictionRow],
         rles: Sequence[dict[str, Any] | None],
         *,
         size: tuple[int, int] | None = None,
         failed: bool = False,
     ) -> None:
+        """Write down what is known of a photograph."""
         entry = {"file": _identity(photograph), "failed": failed, "size": size, "rows": rows, "rles": rles}
         self.store.write(DONE, photograph.name, entry)
 
     # --- all of them ----------------------------------------------------------------------------------------------
 
     def merge(self, photographs: Sequence[Photograph]) -> Counter[str]:
-        """Write predictions.csv and coco.json; how many lines have each state. They are read one by one."""
+        """Write predictions.csv and coco.json; the photographs' results are read one by one.
+
+        Args:
+            photographs: all of the run.
+
+        Returns:
+            How many lines of predictions.csv have each state.
+        """
         states: Counter[str] = Counter()
         labels: set[str] = set()
         write_csv(self.out / "predictions.csv", COLUMNS, self._rows(photographs, states, labels))
         self._write_coco(photographs, sorted(labels))
         return states
 
-    def _rows(self, photographs: Sequence[Photograph], states: Counter[str], labels: set[str]) -> Iterator[Row]:
+    def _rows(
+        self, photographs: Sequence[Photograph], states: Counter[str], labels: set[str]
+    ) -> Iterator[PredictionRow]:
         """All lines of predictions.csv; counts their states and collects their labels on the way."""
         for photograph, entry in self._entries(photographs):
             for row in entry["rows"]:
@@ -123,6 +151,7 @@ class Outputs:
                 yield {"image": photograph.path, "name": photograph.name, **row}
 
     def _entries(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Photograph, dict[str, Any]]]:
+        """What is known of each photograph."""
         for photograph in photographs:
             yield photograph, self.store.read(DONE, photograph.name)
 
@@ -139,12 +168,14 @@ class Outputs:
             file.write(f',\n"categories": {json.dumps(categories, ensure_ascii=False)}}}\n')
 
     def _images(self, photographs: Sequence[Photograph], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """COCO's images."""
         for photograph, entry in self._entries(photographs):
             if entry["size"]:
                 height, width = entry["size"]
                 yield {"file_name": _relative(photograph.path, self.out), "width": width, "height": height}
 
     def _annotations(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """COCO's annotations; a category is the place of its label."""
         image = 0
         for _, entry in self._entries(photographs):
             image += bool(entry["size"])
@@ -157,7 +188,15 @@ class Outputs:
 
 
 def check_names(photographs: Sequence[Photograph], prompts: Prompts) -> None:
-    """Raise UsageError for a photograph or label that the results cannot be named after."""
+    """Refuse photographs and labels that the results cannot be named after.
+
+    Args:
+        photographs: all of the run.
+        prompts: their prompts.
+
+    Raises:
+        UsageError: names the first one.
+    """
     for photograph in photographs:
         labels = {prompt.label for prompt in prompts[photograph.name]}
         for what, text in (("INPUT", str(photograph.path)), *(("label", label) for label in labels)):
@@ -172,10 +211,12 @@ def check_names(photographs: Sequence[Photograph], prompts: Prompts) -> None:
 
 
 def _slug(label: str) -> str:
+    """A label as part of a file name."""
     return re.sub(r"[^\w.-]+", "_", label).strip(".") or "mask"
 
 
 def _mask_name(photograph: Photograph, slug: str, number: int) -> str:
+    """File name of a photograph's mask."""
     return f"{photograph.stem}_{slug}_{number:03d}.png"
 
 
@@ -188,11 +229,11 @@ def _identity(photograph: Photograph) -> dict[str, Any]:
     return {"path": str(photograph.path), "bytes": about.st_size, "changed": about.st_mtime_ns}
 
 
-def _row(prediction: PromptPrediction, rle: dict[str, Any], thresholds: dict[str, float]) -> Row:
+def _row(prediction: PromptPrediction, rle: dict[str, Any], thresholds: dict[str, float]) -> PredictionRow:
     """A prediction's columns; a box of an empty mask is left out."""
     x, y, width, height = box_from_rle(rle)
     state = ABSENT if prediction.absent else FOUND if width else EMPTY
-    row: Row = {"label": prediction.prompt.label, "state": state, "area": area_from_rle(rle)}
+    row: PredictionRow = {"label": prediction.prompt.label, "state": state, "area": area_from_rle(rle)}
     if width:
         row |= {"x0": x, "y0": y, "x1": x + width, "y1": y + height}
     row["predicted_iou"] = round(prediction.predicted_iou, 4)
@@ -214,6 +255,7 @@ def _marks(prompt: Prompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder."""
     try:
         return Path(os.path.relpath(path, folder.absolute())).as_posix()
     except ValueError:  # another drive

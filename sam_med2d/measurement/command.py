@@ -22,7 +22,7 @@ from sam_med2d.errors import DataError, UsageError, raise_problems
 from sam_med2d.measurement.photograph_measurement import (
     FIRST,
     NOTES,
-    Row,
+    Measurements,
     columns,
     draw,
     largest_part,
@@ -140,7 +140,7 @@ def _load(record: Record, args: argparse.Namespace) -> tuple[np.ndarray, dict[st
     return image, masks
 
 
-def _row(record: Record, args: argparse.Namespace) -> Row | str:
+def _row(record: Record, args: argparse.Namespace) -> Measurements | str:
     """A photograph's line of the table, or what is wrong with its files."""
     try:
         image, masks = _load(record, args)
@@ -151,7 +151,7 @@ def _row(record: Record, args: argparse.Namespace) -> Row | str:
     return {"image": str(record.image)} | row
 
 
-def _draw(item: tuple[Record, Row, str], args: argparse.Namespace, out: Path) -> None:
+def _draw(item: tuple[Record, Measurements, str], args: argparse.Namespace, out: Path) -> None:
     """Write the picture of a photograph with its measurements."""
     record, row, file = item
     write_picture(out / file, draw(*_load(record, args), row))
@@ -167,7 +167,7 @@ def _picture_names(records: Sequence[Record]) -> list[str]:
     return [f"{name}.png" for name in names]
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[Measurements]) -> str:
     """The table in a few lines.
 
     Args:

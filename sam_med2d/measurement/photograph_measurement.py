@@ -21,7 +21,7 @@ from sam_med2d.evaluation.mask_pair import is_vessel
 from sam_med2d.evaluation.metrics import vertical_cup_to_disc_ratio
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.tables import write_csv
-from segment_anything.utils.masks import bounding_box
+from segment_anything.utils.masks import bounding_box, largest_component
 
 VESSEL = "vessel"
 FIRST = ("image", "vertical_cdr", "area_cdr", "disc_vertical_px", "disc_horizontal_px")
@@ -34,13 +34,21 @@ COLOURS |= {"hard_exudate": "#009E73", "soft_exudate": "#E69F00"}
 OTHER_COLOUR = "#D55E00"
 
 Masks = Mapping[str, np.ndarray]  # of each structure, bool [H, W]
-Row = dict[str, Any]
+Measurements = dict[str, Any]
 
 
 def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A photograph, RGB uint8 [H, W, 3], and its masks; several of one structure are joined.
+    """Read a photograph and its masks; several of one structure are joined.
 
-    Raises DataError that lists every problem with its file.
+    Args:
+        record: where they lie.
+        may_be_empty: whether a mask without a pixel is fine.
+
+    Returns:
+        The photograph, RGB uint8 [H, W, 3], and {structure: mask}, bool [H, W].
+
+    Raises:
+        DataError: lists every problem with its file.
     """
     image, masks, problems = read_image(record.image), {}, []
     for ref in record.masks:
@@ -61,11 +69,17 @@ def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dic
 
 def measure(
     masks: Masks, inside: np.ndarray, *, absent: Collection[str] = (), mm_per_pixel: float | None = None
-) -> Row:
-    """The values of one photograph, by column; those that cannot be told are left out.
+) -> Measurements:
+    """The values of one photograph.
 
-    inside: its field of view, bool [H, W]. absent: structures that are known not to be there, as if their masks
-    were empty. mm_per_pixel: size of a pixel on the retina.
+    Args:
+        masks: {structure: bool [H, W]}.
+        inside: bool [H, W], the photograph's field of view.
+        absent: structures that are known not to be there, as if their masks were empty.
+        mm_per_pixel: size of a pixel on the retina; None leaves out diameters in millimetres.
+
+    Returns:
+        {column: value}; those that cannot be told are left out.
     """
     nothing = np.zeros_like(inside)
     masks = {**dict.fromkeys(absent, nothing), **masks}
@@ -82,10 +96,10 @@ def measure(
     return row | {NOTES: "; ".join(_doubts(masks))}
 
 
-def _disc_and_cup(masks: Masks, mm_per_pixel: float | None) -> Row:
+def _disc_and_cup(masks: Masks, mm_per_pixel: float | None) -> Measurements:
     """Areas, diameters of the disc and ratios, as far as the masks tell."""
     disc, cup = masks.get(DISC), masks.get(CUP)
-    row: Row = {} if cup is None else {"cup_area_px": int(cup.sum())}
+    row: Measurements = {} if cup is None else {"cup_area_px": int(cup.sum())}
     if disc is None:
         return row
     row["disc_area_px"] = int(disc.sum())
@@ -115,21 +129,41 @@ def _doubts(masks: Masks) -> list[str]:
 
 
 def count_parts(mask: np.ndarray) -> int:
-    """8-connected components of a mask, bool [H, W]."""
+    """Number of 8-connected components of a mask.
+
+    Args:
+        mask: bool [H, W].
+
+    Returns:
+        The number; 0 for an empty mask.
+    """
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected component of a mask, bool [H, W]; the mask itself where it is empty."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax() if count > 1 else mask
+    """The largest 8-connected component of a mask.
+
+    Args:
+        mask: bool [H, W].
+
+    Returns:
+        bool [H, W]; the mask itself where it is empty.
+    """
+    return largest_component(mask.astype(np.uint8)).astype(bool)
 
 
 # --- a table --------------------------------------------------------------------------------------------------
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
-    """Columns of a table: always those of disc, cup and vessels, then what else any of the rows has, by name."""
+def columns(rows: Sequence[Measurements]) -> list[str]:
+    """Columns of a table: always those of disc, cup and vessels, then what else any of the rows has, by name.
+
+    Args:
+        rows: values of each photograph.
+
+    Returns:
+        Names of the columns, notes last.
+    """
     present = dict.fromkeys(name for row in rows for name in row)
     fixed = [*FIRST, *(name for name in IN_MM if name in present), *SECOND]
     rest = [name for name in present if name not in (*fixed, NOTES)]
@@ -139,8 +173,13 @@ def columns(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys([*fixed, *fractions, *counted, NOTES]))  # a structure "cup" has the cup's column
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """The rows as CSV, atomically; what is missing or undefined is an empty cell."""
+def write_table(path: Path, rows: Sequence[Measurements]) -> None:
+    """Write a table as CSV, atomically; what is missing or undefined is an empty cell.
+
+    Args:
+        path: of the file.
+        rows: values of each photograph.
+    """
     write_csv(path, columns(rows), ({name: as_text(value) for name, value in row.items()} for row in rows))
 
 
@@ -154,8 +193,17 @@ def as_text(value: Any) -> str:
 # --- a picture ------------------------------------------------------------------------------------------------
 
 
-def draw(image: np.ndarray, masks: Masks, row: Row) -> np.ndarray:
-    """The photograph with outlines, the diameters that were measured, and the values; RGB uint8."""
+def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
+    """A photograph with outlines, the diameters that were measured, and the values.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        masks: {structure: bool [H, W]}.
+        row: what `measure` returns of them.
+
+    Returns:
+        RGB uint8.
+    """
     # large structures first, so that small ones are drawn over them
     names = sorted(masks, key=lambda name: -int(masks[name].sum()))
     rulers = []
@@ -167,10 +215,10 @@ def draw(image: np.ndarray, masks: Masks, row: Row) -> np.ndarray:
             rulers += [((left, y), (right, y), COLOURS[name])] if name == DISC else []
     outlines = [(masks[name], COLOURS.get(name, OTHER_COLOUR)) for name in names]
     entries = [(text, COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
-    return overlays.draw_readings(image, outlines, rulers, entries)
+    return overlays.draw_measurements(image, outlines, rulers, entries)
 
 
-def _lines(row: Row) -> list[tuple[str, str]]:
+def _lines(row: Measurements) -> list[tuple[str, str]]:
     """The values in words, each with the structure that it is of; "" for none."""
     lines = []
     if "vertical_cdr" in row:

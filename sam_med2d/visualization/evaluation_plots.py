@@ -1,7 +1,6 @@
 """Plots of a test's results as PNG, written atomically: boxes, clicks, calibration, differences of two runs.
 
-Each plot returns whether there was a number to draw: without one it writes no file. Numbers that are None or NaN
-are left out.
+Without a number to draw no file is written. Numbers that are None or NaN are left out.
 """
 
 import math
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sam_med2d.visualization.histogram_statistics import box_statistics, calibration_error
 from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
 from sam_med2d.visualization.plot_style import BLACK, COLOURS, line_style, new_figure, save_figure, tidy
 
@@ -20,39 +20,17 @@ MAX_HEIGHT = 60  # inches
 LINES_IN_PANEL = 5
 
 
-def quantile(counts: np.ndarray, q: float) -> float:
-    """The quantile `q` (0 to 1) of values in [0, 1] of which only a histogram is known; NaN when it is empty.
-
-    counts: int [B], over equal bins. The two values that numpy.quantile interpolates between are taken to lie in
-    the middle of their bins: the result is within half a bin of the quantile of the values themselves.
-    """
-    total = int(counts.sum())
-    if not total:
-        return float("nan")
-    rank = q * (total - 1)
-    neighbours = (math.floor(rank), math.ceil(rank))
-    low, high = (np.searchsorted(np.cumsum(counts), neighbours, side="right") + 0.5) / len(counts)
-    return float(low + (high - low) * (rank - neighbours[0]))
-
-
-def box_statistics(counts: np.ndarray) -> dict[str, Any]:
-    """What Axes.bxp draws of a histogram (int [B], not empty): quartiles, mean, Tukey's whiskers, no outliers.
-
-    A whisker ends at the last value within 1.5 interquartile ranges of the box.
-    """
-    centres = (np.arange(len(counts)) + 0.5) / len(counts)
-    q1, median, q3 = (quantile(counts, q) for q in (0.25, 0.5, 0.75))
-    reach = 1.5 * (q3 - q1)
-    inside = centres[(counts > 0) & (centres >= q1 - reach) & (centres <= q3 + reach)]
-    whiskers = {"whislo": min(q1, inside.min()), "whishi": max(q3, inside.max())}
-    return {"q1": q1, "med": median, "q3": q3, "mean": counts @ centres / counts.sum(), "fliers": []} | whiskers
-
-
 def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metric: str = "Dice") -> bool:
-    """Box plots of a score: a row for each structure, in it a box for each prompt mode; n is the number of masks.
+    """Box plots of a score: a row for each structure, in it a box for each prompt mode; a white marker at the mean.
 
-    distributions: {structure: {prompt: int64 [B]}}, masks by score in equal bins of [0, 1], 1.0 in the last one.
-    A white marker stands at the mean. Of a long list the largest MAX_STRUCTURES are drawn.
+    Args:
+        path: of the picture.
+        distributions: {structure: {prompt: int64 [B]}}, masks by score in equal bins of [0, 1], 1.0 in the last one; of
+            a long list the largest MAX_STRUCTURES are drawn.
+        metric: what the score is called.
+
+    Returns:
+        Whether there was a mask to draw.
     """
     filled = {name: {p: c for p, c in prompts.items() if c.any()} for name, prompts in distributions.items()}
     sizes = {name: [int(counts.sum()) for counts in prompts.values()] for name, prompts in filled.items()}
@@ -73,6 +51,7 @@ def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metr
 
 
 def _mean_marker(i: int) -> dict[str, Any]:
+    """Options of the marker at the mean of prompt number `i`."""
     edge = {"markerfacecolor": "white", "markeredgecolor": BLACK, "markeredgewidth": 0.8, "markersize": 5}
     return {"marker": line_style(i)["marker"]} | edge
 
@@ -101,10 +80,18 @@ def plot_differences(
     unit: str = "points",
     runs: tuple[str, str] = ("the first run", "the second run"),
 ) -> bool:
-    """What the second of two `runs` gained over the first: dots with 95 % intervals, a row for each structure.
+    """What the second of two runs gained over the first: dots with 95 % intervals, a row for each structure.
 
-    differences: {structure: {prompt: (mean difference, low, high, n)}}, second minus first, in points (hundredths
-    of the score) or another `unit`, n masks. Of a long list the largest MAX_STRUCTURES are drawn.
+    Args:
+        path: of the picture.
+        differences: {structure: {prompt: (mean difference, low, high, number of masks)}}, second minus first; of a
+            long list the largest MAX_STRUCTURES are drawn.
+        metric: what the score is called.
+        unit: of the differences: points are hundredths of the score.
+        runs: what the two runs are called.
+
+    Returns:
+        Whether there was a difference to draw.
     """
     known = {
         name: {p: (*map(_number, entry[:3]), entry[3]) for p, entry in prompts.items() if _is_known(entry[0])}
@@ -143,6 +130,7 @@ def _row_panel(sizes: dict[str, list[int]], prompts: int, title: str) -> tuple[A
 
 
 def _finish_rows(figure: Any, panel: Any, prompts: int) -> None:
+    """Grid and legend of a panel with a row for each structure."""
     tidy(panel)
     panel.grid(visible=False, axis="y")
     panel.spines["left"].set_visible(False)
@@ -164,10 +152,17 @@ def _step(prompts: Sequence[str]) -> float:
 def plot_clicks(path: Path, summary: dict[str, Any], metric: str = "dice") -> bool:
     """A score against the number of clicks with 95 % intervals; a box's score stands at the left, to compare.
 
-    summary: {"overall": {prompt: {metric: mean, metric + "_ci95": [low, high], "masks": n}}, "structures": {name:
-    the same}}; of the masks those in "excluded" {metric: number} have no score. The whole is black and in every
-    panel, with a dashed line at its box; the structures are spread over panels of LINES_IN_PANEL. Of a long list
-    the largest MAX_STRUCTURES are drawn. Without a score of clicks there is no plot.
+    The whole is black and in every panel, with a dashed line at its box; the structures are spread over panels of
+    LINES_IN_PANEL. Of a long list the largest MAX_STRUCTURES are drawn.
+
+    Args:
+        path: of the picture.
+        summary: {"overall": {prompt: {metric: mean, metric + "_ci95": [low, high], "masks": n}}, "structures": {name:
+            the same}}; of the masks those in "excluded" {metric: number} have no score.
+        metric: name of the score.
+
+    Returns:
+        Whether there was a score of clicks to draw.
     """
     whole = _scores(summary["overall"], metric)
     clicks = [prompt for prompt in _prompts({"": whole}) if prompt.isdecimal()]
@@ -267,24 +262,17 @@ def _plot_scores(panel: Any, places: dict[str, float], scores: dict[str, tuple],
         panel.plot(places["box"], scores["box"][0], **style | {"label": None})
 
 
-def calibration_error(counts: np.ndarray) -> float:
-    """Expected calibration error in [0, 1] of counts [predicted bin, true bin]; NaN when there are none.
-
-    The mean over predictions of |mean true - predicted| of their predicted bin (Naeini et al. 2015, "Obtaining
-    well calibrated probabilities using Bayesian binning"), each value taken to lie in the middle of its bin.
-    """
-    centres = (np.arange(len(counts)) + 0.5) / len(counts)
-    total = int(counts.sum())
-    if not total:
-        return float("nan")
-    return float(np.abs(counts @ centres - counts.sum(axis=1) * centres).sum() / total)
-
-
 def plot_calibration(path: Path, counts: np.ndarray) -> bool:
     """Predicted against true IoU: how many predictions lie where, the mean of each predicted bin, the diagonal.
 
-    counts: int64 [K, K] over equal bins of [0, 1], first the predicted, then the true IoU. The title has the
-    expected calibration error in points.
+    The title has the expected calibration error in points.
+
+    Args:
+        path: of the picture.
+        counts: int64 [K, K] over equal bins of [0, 1], first the predicted, then the true IoU.
+
+    Returns:
+        Whether there was a prediction to draw.
     """
     if not counts.any():
         return False
@@ -318,10 +306,12 @@ def plot_calibration(path: Path, counts: np.ndarray) -> bool:
 
 
 def _number(value: float | None) -> float:
+    """The value as a float; NaN for None."""
     return float("nan") if value is None else float(value)
 
 
 def _is_known(value: float | None) -> bool:
+    """Whether there is a number to draw."""
     return math.isfinite(_number(value))
 
 
@@ -344,7 +334,7 @@ def _part(names: Collection[str], sizes: dict[str, list[int]]) -> str:
 
 
 def _prompts(entries: dict[str, dict[str, Any]]) -> list[str]:
-    """All prompts of {structure: {prompt: ...}}, without a click first, then the box, then by clicks."""
+    """All prompts of {structure: {prompt: ...}}, structure prompts first, then the box, then by clicks."""
     found = {prompt for prompts in entries.values() for prompt in prompts}
     return sorted(found, key=lambda prompt: int(prompt) if prompt.isdecimal() else -("box", "structure").index(prompt))
 

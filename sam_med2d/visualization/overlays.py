@@ -1,4 +1,4 @@
-"""Pictures as PNG, written atomically: outlines and prompts on photographs, a run's curves; what all plots share."""
+"""Outlines, prompts and measurements on photographs, and pictures as PNG, written atomically."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PREDICTION_COLOUR = (230, 159, 0)
 FOREGROUND_COLOUR = (86, 180, 233)
 BACKGROUND_COLOUR = (204, 121, 167)
 TILE = 256
-READINGS = 1024  # longer side of a photograph with its measurements
+MEASUREMENTS_SIDE = 1024  # longer side of a photograph with its measurements
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 OVERLAY_SIDE = 768  # of a photograph with its outlines, at most
 LEGEND = (
@@ -28,16 +28,21 @@ LEGEND = (
 OUTLINES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#FFFFFF")  # on photographs: dark
 
 
-# --- photographs ----------------------------------------------------------------------------------------------
-
-
 def draw_case(
     image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, points: np.ndarray, labels: np.ndarray, caption: str
 ) -> np.ndarray:
-    """A TILE x TILE RGB picture: the photograph, outlines of truth and prediction, the prompts.
+    """A tile of a contact sheet: the photograph, outlines of truth and prediction, the prompts.
 
-    image: RGB uint8 [H, W, 3]; truth, predicted: bool [H, W]; points: [P, 2] x, y in pixels of the
-    photograph; labels: [P] (1, 0, 2 and 3 for box corners, -1 is skipped).
+    Args:
+        image: RGB uint8 [H, W, 3].
+        truth: bool [H, W].
+        predicted: bool [H, W].
+        points: float [P, 2], x and y in pixels of the photograph.
+        labels: int [P]: 1 for foreground, 0 for background, 2 and 3 for box corners; -1 is skipped.
+        caption: stands above the photograph.
+
+    Returns:
+        RGB uint8 [TILE + 22, TILE, 3].
     """
     scale = TILE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -53,22 +58,38 @@ def draw_case(
 
 
 class Overlay:
-    """A photograph, RGB uint8 [H, W, 3], with outlines of masks, a colour for each name, and their prompts."""
+    """A photograph with outlines of masks, a colour for each name, and their prompts."""
 
     def __init__(self, image: np.ndarray) -> None:
+        """Begin with the photograph, at most OVERLAY_SIDE pixels wide and high.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+        """
         self.scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
         size = tuple(max(1, round(side * self.scale)) for side in image.shape[1::-1])
         self.canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         self.colours: dict[str, tuple[int, int, int]] = {}
 
     def add(self, name: str, mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
-        """Draw a mask, bool [H, W], and its prompts; points and labels as in `draw_case`."""
+        """Draw a mask and its prompts.
+
+        Args:
+            name: stands in the legend; masks of one name have one colour.
+            mask: bool [H, W].
+            points: float [P, 2], x and y in pixels of the photograph.
+            labels: int [P], as in `draw_case`.
+        """
         palette = [tuple(bytes.fromhex(colour[1:])) for colour in OUTLINES]
         _draw_outline(self.canvas, mask, self.colours.setdefault(name, palette[len(self.colours) % len(palette)]))
         _draw_prompts(self.canvas, points * self.scale, labels)
 
     def picture(self) -> np.ndarray:
-        """RGB uint8, with a line for each name below the photograph."""
+        """The picture so far.
+
+        Returns:
+            RGB uint8, with a line for each name below the photograph.
+        """
         height, width = self.canvas.shape[:2]
         picture = np.zeros((height + 20 * len(self.colours) + 6, width, 3), np.uint8)
         picture[:height] = self.canvas
@@ -94,6 +115,7 @@ def _write(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:
 
 
 def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
+    """A box around two corners, and a dot for each click."""
     corners = {int(label): point for point, label in zip(points, labels, strict=True) if label in (2, 3)}
     if len(corners) == 2:
         first, second = (tuple(int(v) for v in corners[label].round()) for label in (2, 3))
@@ -106,7 +128,15 @@ def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) ->
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles of one size, RGB uint8, in rows of `columns`, with a line that explains the colours."""
+    """Tiles with a line below that explains the colours.
+
+    Args:
+        tiles: RGB uint8, all of one size.
+        columns: tiles in a row.
+
+    Returns:
+        RGB uint8.
+    """
     sheet = mosaic(tiles, columns)
     legend_width = sum(_entry_width(text) for text, _ in LEGEND)
     top, more = len(sheet), max(0, legend_width - sheet.shape[1])
@@ -120,7 +150,15 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def mosaic(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles of one size, RGB uint8, in rows of `columns`; what is left of the last row is black."""
+    """Tiles in rows; what is left of the last row is black.
+
+    Args:
+        tiles: RGB uint8, all of one size, at least one.
+        columns: tiles in a row.
+
+    Returns:
+        RGB uint8.
+    """
     height, width = tiles[0].shape[:2]
     sheet = np.zeros((math.ceil(len(tiles) / columns) * height, columns * width, 3), np.uint8)
     for i, tile in enumerate(tiles):
@@ -134,18 +172,24 @@ def _entry_width(text: str) -> int:
     return 40 + 8 * len(text)
 
 
-def draw_readings(
+def draw_measurements(
     image: np.ndarray,
     outlines: Sequence[tuple[np.ndarray, str]],
     rulers: Sequence[tuple[tuple[float, float], tuple[float, float], str]],
     entries: Sequence[tuple[str, str]],
 ) -> np.ndarray:
-    """The photograph with outlines of masks and rulers, its longer side READINGS, and lines of text beside it.
+    """A photograph with outlines of masks and rulers, and lines of text beside it.
 
-    image: RGB uint8 [H, W, 3]; outlines: bool [H, W] and colour; rulers: both ends, x, y in edges of the photograph's
-    pixels, and colour; entries: text and colour. Colours are "#RRGGBB". Returns RGB uint8.
+    Args:
+        image: RGB uint8 [H, W, 3].
+        outlines: mask, bool [H, W], and colour of each, "#RRGGBB".
+        rulers: both ends, x and y in edges of the photograph's pixels, and colour of each.
+        entries: text and colour of each line.
+
+    Returns:
+        RGB uint8; the longer side of the photograph is MEASUREMENTS_SIDE.
     """
-    scale = READINGS / max(image.shape[:2])
+    scale = MEASUREMENTS_SIDE / max(image.shape[:2])
     width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     for mask, colour in outlines:
@@ -172,10 +216,12 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """An RGB uint8 or a grey uint8 or uint16 picture as PNG, atomically."""
+    """Write a picture as PNG, atomically.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        rgb: uint8 [H, W, 3], or grey, uint8 or uint16 [H, W].
+    """
     pixels = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-# --- plots ----------------------------------------------------------------------------------------------------

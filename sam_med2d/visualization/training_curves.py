@@ -13,10 +13,12 @@ LOSSES |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": 
 
 
 def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Curves of a training run: the losses and, of validated epochs, Dice of each prompt.
+    """Curves of a training run: the losses and, as soon as an epoch was validated, Dice of each prompt.
 
-    history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
-    `val_dice_<prompt>`. The validation panel is left out as long as there is none.
+    Args:
+        path: of the picture.
+        history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
+            `val_dice_<prompt>`.
     """
     validated = [entry for entry in history if "val_dice" in entry]
     panels = 2 if validated else 1
@@ -33,6 +35,7 @@ def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
 
 def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
+    """The losses that the history has, on a logarithmic scale."""
     for i, (name, label) in enumerate((name, label) for name, label in LOSSES.items() if name in history[0]):
         _plot_epochs(panel, history, name, label, line_style(i) if i else {"color": BLACK, "marker": "o"})
     panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
@@ -54,6 +57,7 @@ def _plot_validation(panel: Any, validated: Sequence[dict[str, Any]]) -> None:
 
 
 def _plot_epochs(panel: Any, entries: Sequence[dict[str, Any]], name: str, label: str, style: dict[str, Any]) -> None:
+    """A line through a value of some epochs."""
     points = [(entry["epoch"], entry[name]) for entry in entries]
     every = math.ceil(len(points) / 12)  # markers of a long run would cover the line
     panel.plot(*zip(*points, strict=True), label=label, **{"markersize": 4.5, "markevery": every} | style)

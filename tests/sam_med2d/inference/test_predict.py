@@ -469,7 +469,7 @@ def test_a_full_disk_ends_the_run_with_a_message(folder, weights, capsys, monkey
     def full(*_, **__):
         raise OSError(28, "No space left on device", "masks/eye.png")
 
-    monkeypatch.setattr(prediction_run.Outputs, "write", full)
+    monkeypatch.setattr(prediction_run.ResultFiles, "write", full)
     assert run(folder, weights, "--structures", "vessel") == 2
     assert "what is done is kept; free some space" in capsys.readouterr().err
 

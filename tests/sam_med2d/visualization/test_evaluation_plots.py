@@ -10,7 +10,7 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from sam_med2d.visualization import evaluation_plots
+from sam_med2d.visualization import evaluation_plots, histogram_statistics
 from sam_med2d.visualization.plot_style import COLOURS
 from tests.helpers.cases import check_all
 
@@ -65,7 +65,7 @@ def boxes(figure) -> list:
 
 def test_quantiles_are_those_of_the_values_to_half_a_bin():
     def check(values: np.ndarray, bins: int, q: float) -> None:
-        found = evaluation_plots.quantile(histogram(values, bins), q)
+        found = histogram_statistics.quantile(histogram(values, bins), q)
         assert found == pytest.approx(np.quantile(values, q), abs=0.5001 / bins)
 
     check_all(check, itertools.product(score_samples(), [1, 10, BINS], [0, 0.025, 0.25, 0.5, 0.75, 0.975, 1]))
@@ -76,7 +76,7 @@ def test_a_box_is_matplotlibs_box_of_the_same_values():
         counts = histogram(values)
         rounded = np.repeat((np.arange(BINS) + 0.5) / BINS, counts)
         (expected,) = boxplot_stats(rounded)
-        found = evaluation_plots.box_statistics(counts)
+        found = histogram_statistics.box_statistics(counts)
         for name in ("q1", "med", "q3", "whislo", "whishi", "mean"):
             assert found[name] == pytest.approx(expected[name], abs=1e-9), name
 
@@ -84,13 +84,13 @@ def test_a_box_is_matplotlibs_box_of_the_same_values():
 
 
 def test_there_is_no_quantile_of_nothing():
-    assert math.isnan(evaluation_plots.quantile(np.zeros(BINS, np.int64), 0.5))
+    assert math.isnan(histogram_statistics.quantile(np.zeros(BINS, np.int64), 0.5))
 
 
 def test_a_million_million_values_need_no_more_memory():
     counts = np.full(BINS, 10**9)
-    assert evaluation_plots.quantile(counts, 0.5) == pytest.approx(0.5, abs=1 / BINS)
-    assert evaluation_plots.box_statistics(counts)["q1"] == pytest.approx(0.25, abs=1 / BINS)
+    assert histogram_statistics.quantile(counts, 0.5) == pytest.approx(0.5, abs=1 / BINS)
+    assert histogram_statistics.box_statistics(counts)["q1"] == pytest.approx(0.25, abs=1 / BINS)
 
 
 def test_the_calibration_error_is_the_mean_distance_of_the_bins():
@@ -102,9 +102,9 @@ def test_the_calibration_error_is_the_mean_distance_of_the_bins():
         (predicted == i).sum() / 400 * abs(((true[predicted == i] + 0.5) / 50).mean() - (i + 0.5) / 50)
         for i in np.unique(predicted)
     )
-    assert evaluation_plots.calibration_error(counts) == pytest.approx(expected)
-    assert evaluation_plots.calibration_error(np.diag(np.arange(50))) == pytest.approx(0, abs=1e-12)
-    assert math.isnan(evaluation_plots.calibration_error(np.zeros((50, 50), np.int64)))
+    assert histogram_statistics.calibration_error(counts) == pytest.approx(expected)
+    assert histogram_statistics.calibration_error(np.diag(np.arange(50))) == pytest.approx(0, abs=1e-12)
+    assert math.isnan(histogram_statistics.calibration_error(np.zeros((50, 50), np.int64)))
 
 
 # --- boxes ----------------------------------------------------------------------------------------------------
