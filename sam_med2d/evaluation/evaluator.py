@@ -141,17 +141,19 @@ class Evaluator:
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
     def _dataset(self, records: Sequence[Record], **options: Any) -> FundusDataset:
+        """The photographs with their masks at both sizes."""
         options |= {"keep_truth": True, "keep_photograph": bool(self.refinement.active)}
         return FundusDataset(records, self.model.preprocessing, **options)
 
-    def _share_of_the_rest(self, lines: Journal, numbers: Iterable[int]) -> list[int]:
-        """What this process has to do of `numbers`, but for those that are in `lines`."""
-        done = lines.numbers()
+    def _share_of_the_rest(self, journal: Journal, numbers: Iterable[int]) -> list[int]:
+        """What this process has to do of `numbers`, but for those that are in the journal."""
+        done = journal.numbers()
         rest = [number for number in numbers if number not in done]
-        self.processes.wait()  # until all have read the lines: from now on they grow
+        self.processes.wait()  # until all have read the journal: from now on it grows
         return rest[self.processes.rank :: self.processes.count]
 
     def _bar(self, total: int, what: str) -> tqdm:
+        """A progress bar of the first process."""
         return tqdm(total=total, desc=what, unit="image", disable=not self.processes.first)
 
     def _check(self) -> None:
@@ -161,13 +163,13 @@ class Evaluator:
         openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
         loader = make_loader(openings, num_workers=self.workers, join=itemgetter(0))
         problems: list[str] = []
-        with self.checked.writer() as lines, self._bar(len(todo), "checking files") as bar:
+        with self.checked.writer() as journal, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
                 found = [*checked.problems, *self._missing(checked.prompts)]
                 if found:
                     problems += [*checked.unreadable.values(), *found]
                 else:
-                    lines.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
+                    journal.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
                 bar.update()
         problems = [problem for share in self.processes.gather(problems) for problem in share]
         self.readable.unreadable = {number: u for number, entry in self.checked.values() if (u := entry["unreadable"])}
@@ -186,9 +188,9 @@ class Evaluator:
         """What --prompt_path lacks for some masks, whose own prompts these are."""
         return missing_prompts(self.args.prompt_path, self.prompts, own, self.modes) if self.prompts is not None else []
 
-    def _refuse_incomplete(self, lines: Journal, expected: Iterable[int]) -> None:
+    def _refuse_incomplete(self, journal: Journal, expected: Iterable[int]) -> None:
         """Raise UsageError unless there is one line for each expected photograph."""
-        found = Counter(number for number, _ in lines.entries())
+        found = Counter(number for number, _ in journal.entries())
         odd = [number for number in expected if found[number] != 1]
         if odd:
             raise UsageError(
@@ -210,25 +212,22 @@ class Evaluator:
         """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
         todo = self._share_of_the_rest(self.cases, self.readable.numbers())
         keep_fov = any(name in SOFT for name in self.args.metrics)
-        by_name = any(mode.opening == STRUCTURE for mode in self.modes)
-        names = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_name else {}
-        dataset = self._dataset([self.readable[number] for number in todo], keep_fov=keep_fov, **names)
+        by_structure = any(mode.opening == STRUCTURE for mode in self.modes)
+        more = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_structure else {}
+        dataset = self._dataset([self.readable[number] for number in todo], keep_fov=keep_fov, **more)
         loader = make_loader(dataset, batch_size=self.args.batch_size, num_workers=self.workers)
         if self.args.compile or self.model.device.type == "cuda":
-            more = {self.refinement.windows_at_once} if self.refinement.uses_windows else set()
-            more |= {1} if self.refinement.mirror else set()
-            for size in {min(self.args.batch_size, len(todo)), len(todo) % self.args.batch_size, *more} - {0}:
-                self._encode_nothing(size)
+            self._warm_up(len(todo))
         save = self._save if self.args.save_pred or self.args.save_prob else None
         batches = (todo[i : i + self.args.batch_size] for i in range(0, len(todo), self.args.batch_size))
-        with self.cases.writer() as lines, self._bar(len(todo), "test") as bar:
+        with self.cases.writer() as journal, self._bar(len(todo), "test") as bar:
             for numbers, batch in zip(batches, loader, strict=True):
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
                 how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
                 scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
                 share = seconds / max(1, sum(map(len, scored)))
                 for number, rows in zip(numbers, scored, strict=True):
-                    lines.add(number, [replace(row, seconds=share).as_columns() for row in rows])
+                    journal.add(number, [replace(row, seconds=share).as_columns() for row in rows])
                 bar.update(len(numbers))
         if outside := sum(self.processes.gather(self.outside)):
             logger.warning(
@@ -253,20 +252,25 @@ class Evaluator:
         return make_prompts(batch, point_num=self.args.point_num, seed=self.args.seed)
 
     def _predictions(self, batch: Batch, prompts: Prompts) -> list[list[Prediction]]:
+        """Predictions of each mask of a batch, one for each mode."""
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
             how = {"seed": self.args.seed, "refinement": self.refinement}
             return predict_batch(self.model, batch, prompts, self.modes, **how)
 
     @torch.no_grad()
-    def _encode_nothing(self, count: int) -> None:
-        """Have the encoder compiled, and a GPU's routines chosen, before time is taken."""
-        size, device = self.model.image_size, self.model.device
-        with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
-            self.model.encode(torch.zeros(count, 3, size, size, device=device))
+    def _warm_up(self, count: int) -> None:
+        """Encode batches of each size that `count` photographs need: compiles the encoder, chooses a GPU's routines."""
+        sizes = {min(self.args.batch_size, count), count % self.args.batch_size}
+        sizes |= {self.refinement.windows_at_once} if self.refinement.uses_windows else set()
+        sizes |= {1} if self.refinement.mirror else set()
+        side, device = self.model.image_size, self.model.device
+        for size in sizes - {0}:
+            with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):
+                self.model.encode(torch.zeros(size, 3, side, side, device=device))
 
     def _save(self, row: CaseRow, mask: np.ndarray, probability: np.ndarray) -> None:
-        """Write a case's mask (0 and 255) and probabilities (0 to 65535), as asked for."""
+        """Write a case's mask (0 and 255) and probabilities (0 to 65535), as the flags say."""
         masks, probabilities = next(_folders(mode) for mode in self.modes if mode.name == row.prompt)
         name = saved_name(row.mask)
         if self.args.save_pred:
@@ -300,6 +304,7 @@ class Evaluator:
         report.write_report(self.out / "report.md", summary, pictures)
 
     def _fps_covers(self) -> str:
+        """What the images per second are of."""
         device, count, batch = self.model.device, self.processes.count, self.args.batch_size
         precision = f"{autocast_dtype(device)} autocast".removeprefix("torch.") if self.args.use_amp else "float32"
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
@@ -313,7 +318,7 @@ class Evaluator:
     def _summarised_rows(self, running: RunningSummary) -> Iterator[CaseRow]:
         """All rows, in the order of the data; the summary takes them in on the way."""
         for number, entries in self.cases.values():
-            if not entries:  # nothing in the photograph can be asked for
+            if not entries:  # no column has a prompt for anything in the photograph
                 continue
             rows = [CaseRow.from_columns(entry) for entry in entries]
             running.add(number, rows)

@@ -181,7 +181,7 @@ def _height(mask: np.ndarray) -> int:
     return int(rows[-1] - rows[0] + 1) if len(rows) else 0
 
 
-# --- by name --------------------------------------------------------------------------------------------------
+# --- all scores by name ---------------------------------------------------------------------------------------
 
 
 SCORES: dict[str, Callable[[MaskPair], float]] = {
