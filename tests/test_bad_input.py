@@ -256,7 +256,7 @@ def test_what_a_loader_process_finds_is_told_in_one_line(data, checkpoint, capsy
     """Also errors of the kinds of DataError: here the photograph is gone when the process reads it."""
     monkeypatch.setattr("sam_med2d.training.trainer.check_records", lambda *_: (data / IMAGE).unlink())
     monkeypatch.setattr("sam_med2d.training.trainer.data_digest", lambda _: "")
-    monkeypatch.setattr("sam_med2d.training.trainer.has_map", lambda *_: False)
+    monkeypatch.setattr("sam_med2d.training.data_splits.has_map", lambda *_: False)
     message = refuse("train", [*argv_of("train", data, checkpoint), "--num_workers", "1"], capsys)
     assert message.startswith(f"error: {data / IMAGE} cannot be opened") and message.strip().count("\n") == 0
 
