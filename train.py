@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam_med2d.choices import BALANCES, BOXES, ENCODER_MODES, LOSSES, METRICS, SCHEDULES
-from sam_med2d.runtime.cli import add_bool, add_complete, run_main
+from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_checkpoint, add_mask_rule, add_preprocessing
 from sam_med2d.training.arguments import check_args
 from segment_anything.build_sam import MODEL_SPECS
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     _add_data_flags(parser.add_argument_group("data"))
     _add_model_flags(parser.add_argument_group("model"))
     _add_prompt_flags(parser.add_argument_group("prompts"))
@@ -34,42 +34,50 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         "--data_path", nargs="+", default="data_demo", help="folders with image2label_train.json and _val.json"
     )
     group.add_argument(
-        "--train_share", type=float, default=1.0, help="share of the training photographs to use, for learning curves"
+        "--train_share", type=float, default=1.0, help="share of the training photographs, 0 to 1, for learning curves"
     )
-    group.add_argument("--mask_num", type=int, default=5, help="masks of an image in one step, at most")
-    group.add_argument("--box", choices=BOXES, default="mask", help="boxes cover the mask or its largest component")
+    group.add_argument("--mask_num", type=int, default=5, help="masks of a photograph in a step at most, for memory")
+    group.add_argument(
+        "--box", choices=BOXES, default="mask", help="what a box covers: a mask, or its largest component"
+    )
     add_preprocessing(group, otherwise="fundus")
-    add_bool(group, "--augment", default=True, help="random flips, rotation, scale, light, focus")
-    group.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare ones more often")
+    add_bool(group, "--augment", default=True, help="random flips, rotation, scale, light and focus")
+    group.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare structures more often")
     add_complete(group)
-    group.add_argument("--num_workers", type=int, help="loader processes; default: cores - 1")
+    group.add_argument("--num_workers", type=int, help="processes that read photographs; default: cores - 1, 8 at most")
 
 
 def _add_model_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--model_type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
-    add_checkpoint(group, default=None)
-    group.add_argument("--image_size", type=int, default=256, help="input side, a multiple of 32 pixels")
-    add_bool(group, "--encoder_adapter", default=True, help="an adapter in every encoder block")
     group.add_argument(
-        "--structures", nargs="*", help="names that can be asked for without a click; without a name: all in the data"
+        "--model_type",
+        choices=MODEL_SPECS,
+        default="vit_b",
+        help="size of the image encoder",
     )
-    add_bool(group, "--detail", default=None, help="logits at S x S, not S/4; default: as the checkpoint")
+    add_checkpoint(group, default=None)
+    group.add_argument("--image_size", type=int, default=256, help="input side in pixels, a multiple of 32")
+    add_bool(group, "--encoder_adapter", default=True, help="an adapter in every block of the image encoder")
+    text = "those that structure prompts can name; without a NAME: all in the data; default: as the checkpoint says"
+    group.add_argument("--structures", nargs="*", metavar="NAME", help=text)
+    add_bool(group, "--detail", default=None, help="logits at S x S instead of S/4; default: as the checkpoint says")
     add_bool(group, "--multimask", default=True, help="train the three candidate masks beside the single one")
     add_mask_rule(group)
-    group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what trains in the encoder")
+    group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what of the encoder trains")
 
 
 def _add_prompt_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--iter_point", type=int, default=8, help="rounds after the first; the last has no click")
     group.add_argument(
-        "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks a round may give"
+        "--iter_point", type=int, default=8, help="rounds after the opening prompt; the last has no click"
+    )
+    group.add_argument(
+        "--point_list", type=int, nargs="+", default=[1, 3, 5, 9], help="corrective clicks of a round, drawn from these"
     )
 
 
 def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=int, default=15, help="passes over the training images")
-    group.add_argument("--batch_size", type=int, default=2, help="images in a step")
-    group.add_argument("--accumulate", type=int, default=1, help="batches whose gradients are summed for one step")
+    group.add_argument("--epochs", type=int, default=15, help="passes over the training photographs")
+    group.add_argument("--batch_size", type=int, default=2, help="photographs in a step of one process")
+    group.add_argument("--accumulate", type=int, default=1, help="batches of a step: a larger batch in the same memory")
     group.add_argument(
         "--loss",
         choices=LOSSES,
@@ -78,31 +86,33 @@ def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--lr", type=float, default=1e-4, help="highest learning rate (AdamW)")
     group.add_argument("--encoder_lr", type=float, help="of the image encoder and the detail head; default: --lr")
-    group.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices only")
-    group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="after --warmup_steps")
-    group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth at most")
+    group.add_argument("--weight_decay", type=float, default=0.01, help="of AdamW, on matrices alone")
+    group.add_argument("--lr_scheduler", choices=SCHEDULES, default="cosine", help="of --lr, after --warmup_steps")
+    group.add_argument("--warmup_steps", type=int, default=100, help="steps of linear warm-up, a tenth of all at most")
     group.add_argument("--clip_grad", type=float, default=1.0, help="largest gradient norm; 0 turns clipping off")
-    group.add_argument("--ema", type=float, default=0.99, help="decay of the weights' average, which is what is saved")
+    group.add_argument(
+        "--ema", type=float, default=0.99, help="decay a step of the weights' average, which is what is saved"
+    )
     add_bool(group, "--use_amp", default=False, help="bfloat16 autocast (float16 on GPUs without bfloat16)")
-    add_bool(group, "--grad_checkpointing", default=False, help="less memory: compute encoder blocks twice")
-    add_bool(group, "--compile", default=False, help="compile the image encoder with torch.compile")
+    add_bool(group, "--grad_checkpointing", default=False, help="less memory: encoder blocks are computed twice")
+    add_bool(group, "--compile", default=False, help="compile the image encoder first; pays in long runs")
 
 
 def _add_run_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--work_dir", default="workdir", help="where results go")
+    group.add_argument("--work_dir", default="workdir", help="folder for the results")
     group.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
-    group.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=", ".join(METRICS))
+    group.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=f"of validation: {', '.join(METRICS)}")
     group.add_argument("--val_every", type=int, default=1, help="epochs between validations")
     group.add_argument(
-        "--patience", type=int, default=0, help="validations without a better one before stopping; 0: all"
+        "--patience", type=int, default=0, help="validations without a better one before the run stops; 0: never"
     )
-    group.add_argument("--save_every", type=int, default=0, help="steps between saves within an epoch; 0: none")
-    group.add_argument("--keep", type=int, default=0, help="earlier checkpoints to keep beside last and best")
+    group.add_argument("--save_every", type=int, default=0, help="steps between saves within a long epoch; 0: none")
+    group.add_argument("--keep", type=int, default=0, help="number of earlier checkpoints to keep beside last and best")
     add_bool(group, "--save_pth", default=False, help="also write model.pth in SAM-Med2D's layout")
     add_bool(group, "--tensorboard", default=False, help="also write TensorBoard logs")
     group.add_argument("--resume", type=Path, help="continue from a checkpoint folder, e.g. models/<run>/last")
-    group.add_argument("--device", help="default: the best one present")
-    group.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and clicks")
+    add_device(group)
+    group.add_argument("--seed", type=int, default=0, help="of new weights, order, augmentation and clicks")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -23,22 +23,22 @@ if __package__ in (None, ""):
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels
 from sam_med2d.data.records import SPLITS
 from sam_med2d.errors import UsageError
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders, or patterns in quotes")
     parser.add_argument("--out", type=Path, default=Path("workdir/annotations"), help="folder of the data set")
-    parser.add_argument("--split", choices=SPLITS, default="train", help="whose map lists the masks (default: train)")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="whose map lists the masks")
     parser.add_argument(
         "--structures", nargs="+", default=[], metavar="NAME", help="to annotate, besides those the weights know"
     )
     add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
-    run.add_argument("--port", type=int, default=8000, help="on this machine (default: 8000); 0: a free one")
-    run.add_argument("--device", help="default: the best one present")
+    run.add_argument("--port", type=int, default=8000, help="of this machine; 0: a free one")
+    add_device(run)
     add_max_pixels(run)
     return parser.parse_args(argv)
 

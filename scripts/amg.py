@@ -21,7 +21,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.data.photographs import add_max_pixels, check_max_pixels
-from sam_med2d.runtime.cli import both_spellings, parse_and_note_given, run_main
+from sam_med2d.runtime.cli import add_device, both_spellings, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_model_flags
 
 SETTINGS = {  # of SamAutomaticMaskGenerator, whose defaults are in parentheses
@@ -40,14 +40,14 @@ SETTINGS = {  # of SamAutomaticMaskGenerator, whose defaults are in parentheses
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--input", type=Path, required=True, help="a photograph, or a folder of them")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     text = "one JSON file of COCO's run lengths for each photograph, no PNGs"
     parser.add_argument(*both_spellings("--convert_to_rle"), action="store_true", help=text)
     add_max_pixels(parser)
     model = add_model_flags(parser, weights_required=True, model_type="vit_b")
-    model.add_argument("--device", help="default: the best one present")
+    add_device(model)
     settings = parser.add_argument_group("masks (default)")
     for name, (kind, what) in SETTINGS.items():
         settings.add_argument(*both_spellings(f"--{name}"), type=kind, help=what)

@@ -29,16 +29,16 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("folders", nargs="+", metavar="DIR", help="data set with JSON maps, as --data_path")
-    parser.add_argument("--image_size", type=int, default=256, help="side of the model frame in pixels (default: 256)")
+    parser.add_argument("--image_size", type=int, default=256, help="side of the model frame in pixels")
     parser.add_argument("--out", type=Path, help="folder for the results (default: workdir/check/<name of DIR>)")
     parser.add_argument("--num_workers", type=int, help="processes that read (default: one a core)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the sound photographs that are drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the sound photographs that are drawn")
     return parser.parse_args(argv)
 
 

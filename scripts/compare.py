@@ -21,11 +21,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.choices import METRICS
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="result folders of test.py: before, after")
     parser.add_argument("--metric", default="dice", help=f"one that both runs have, of {', '.join(METRICS)}")
     parser.add_argument("--out", type=Path, help="default: a folder compare_<name of the first run> in the second")

@@ -27,7 +27,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import make_parser, run_main
 from segment_anything.choices import MASK_RULES
 
 TARGETS = ("safetensors", "huggingface", "adapters")
@@ -38,11 +38,11 @@ WARNING: --trust unpickles {path}.
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("source", type=Path, metavar="IN", help="checkpoint: .pth, .pt, .safetensors or a folder")
     parser.add_argument("target", type=Path, metavar="OUT", help="file to write, ending in .safetensors; or a folder")
     parser.add_argument("--trust", action="store_true", help="unpickle objects too: runs any code in IN")
-    parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write (default: safetensors)")
+    parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
     parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")
     parser.add_argument("--mask_rule", choices=MASK_RULES, help="where masks begin from now on, see train.py --help")

@@ -18,15 +18,15 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import make_parser, run_main
 from sam_med2d.runtime.download import download, from_hub
 from sam_med2d.runtime.public_checkpoints import SOURCES, find_source, sources_table
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or an address (https://...)")
-    parser.add_argument("--out", type=Path, default=Path("pretrain_model"), help="folder (default: pretrain_model)")
+    parser.add_argument("--out", type=Path, default=Path("pretrain_model"), help="folder to download to")
     parser.add_argument("--sha256", help="hash that the file must have, where the table has none")
     parser.add_argument("--hub", action="store_true", help="use the package huggingface_hub")
     parser.add_argument("--list", action="store_true", help="print the known files and end")

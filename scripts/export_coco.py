@@ -18,11 +18,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.data.records import SPLITS
-from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.cli import add_bool, make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("data", type=Path, metavar="DIR", help="data set: a folder with JSON maps")
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write, ending in .json")
     parser.add_argument("--split", choices=SPLITS, help="default: all that DIR has")

@@ -18,11 +18,11 @@ if __package__ in (None, ""):
 
 from sam_med2d.errors import UsageError
 from sam_med2d.export.arguments import add_flags, add_switch
-from sam_med2d.runtime.cli import both_spellings, parse_and_note_given, run_main, setup_logging
+from sam_med2d.runtime.cli import both_spellings, make_parser, parse_and_note_given, run_main, setup_logging
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add_flags(parser)
     encoder = parser.add_argument_group("encoder")
     add_switch(encoder, "--use_preprocess", "input is a picture [H, W, 3] in 0..255, in the model's channel order")

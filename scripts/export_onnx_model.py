@@ -18,11 +18,11 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.export.arguments import DECODER_OPTIONS, add_flags, add_switch
-from sam_med2d.runtime.cli import parse_and_note_given, run_main, setup_logging
+from sam_med2d.runtime.cli import make_parser, parse_and_note_given, run_main, setup_logging
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add_flags(parser)
     decoder = parser.add_argument_group("decoder")
     for name, help in DECODER_OPTIONS.items():

@@ -20,15 +20,15 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.cli import run_main
+from sam_med2d.runtime.cli import make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("data_demo"), help="folder to write into (default: data_demo)")
-    parser.add_argument("--count", type=int, default=11, help="number of synthetic photographs (default: 11)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other eyes (default: 0)")
-    parser.add_argument("--size", type=int, default=448, help="typical side in pixels (default: 448)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data_demo"), help="folder to write into")
+    parser.add_argument("--count", type=int, default=11, help="number of synthetic photographs")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other eyes")
+    parser.add_argument("--size", type=int, default=448, help="typical side in pixels")
     parser.add_argument("--retina", action="store_true", help="also make the real photograph (scikit-image)")
     return parser.parse_args(argv)
 

@@ -23,18 +23,18 @@ if __package__ in (None, ""):
 
 from sam_med2d.choices import CUP, DISC
 from sam_med2d.data.records import SPLITS
-from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.cli import add_bool, make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("data", type=Path, metavar="DATA", help="data set with JSON maps, or a folder of photographs")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks; default: those of the maps")
     parser.add_argument("--split", choices=SPLITS, help="of the maps; default: all that DATA has")
     parser.add_argument("--out", type=Path, help="folder for the results (default: workdir/measure/<name of DATA>)")
     parser.add_argument("--mm_per_pixel", type=float, help="size of a pixel on the retina; adds the diameters in mm")
-    parser.add_argument("--disc", default=DISC, metavar="NAME", help=f"the disc's name (default: {DISC})")
-    parser.add_argument("--cup", default=CUP, metavar="NAME", help=f"the cup's name (default: {CUP})")
+    parser.add_argument("--disc", default=DISC, metavar="NAME", help="the disc's name in the data")
+    parser.add_argument("--cup", default=CUP, metavar="NAME", help="the cup's name in the data")
     add_bool(parser, "--largest", default=False, help="of disc and cup only the largest connected part counts")
     add_bool(parser, "--pictures", default=True, help="draw each photograph with its measurements")
     return parser.parse_args(argv)

@@ -25,26 +25,21 @@ if __package__ in (None, ""):
 from sam_med2d.choices import PROMPT_FRAMES
 from sam_med2d.data.photographs import add_max_pixels
 from sam_med2d.inference.arguments import check_args
-from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.cli import add_bool, add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders, or patterns in quotes")
     parser.add_argument("--out", type=Path, default=Path("workdir/predictions"), help="folder for the results")
     prompts = parser.add_argument_group("prompts (one kind; positions are pixels of the photograph, x before y)")
-    prompts.add_argument(
-        "--structures", nargs="+", metavar="NAME", help="structure prompts, or all that the weights know"
-    )
-    prompts.add_argument(
-        "--box", nargs=4, type=float, action="append", metavar=("X0", "Y0", "X1", "Y1"), help="half-open; repeatable"
-    )
-    prompts.add_argument("--point", nargs=2, type=float, action="append", metavar=("X", "Y"), help="on it; repeatable")
-    prompts.add_argument(
-        "--background", nargs=2, type=float, action="append", metavar=("X", "Y"), help="beside it; repeatable"
-    )
-    prompts.add_argument("--label", default="object", help="what --box or --point is called (default: object)")
+    prompts.add_argument("--structures", nargs="+", metavar="NAME", help="structure prompts; all: those of the weights")
+    edges, place = {"nargs": 4, "metavar": ("X0", "Y0", "X1", "Y1")}, {"nargs": 2, "metavar": ("X", "Y")}
+    prompts.add_argument("--box", type=float, action="append", help="edges, half-open; repeatable", **edges)
+    prompts.add_argument("--point", type=float, action="append", help="inside the object; repeatable", **place)
+    prompts.add_argument("--background", type=float, action="append", help="outside the object; repeatable", **place)
+    prompts.add_argument("--label", default="object", help="what --box or --point is called")
     prompts.add_argument(
         "--boxes_csv", type=Path, metavar="CSV", help="of a detector; columns image, x0, y0, x1, y1 [, label, score]"
     )
@@ -57,13 +52,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(prompts, "--mirror", default=False, help="average --structures over three mirror images, too")
     add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
-    run.add_argument("--device", help="default: the best one present")
+    add_device(run)
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
     run.add_argument("--num_workers", type=int, help="threads that read, and that write (default: cores - 1, 1 to 8)")
     add_max_pixels(run)
-    add_bool(run, "--overlays", default=True, help="draw the outlines on the photographs")
-    run.add_argument("--embedding_cache", type=Path, metavar="DIR", help="keep the encoder's results there")
-    run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most (default: 10 GB)")
+    add_bool(run, "--overlays", default=True, help="also draw the outlines on the photographs")
+    text = "keep image embeddings there, so that a second run need not encode"
+    run.add_argument("--embedding_cache", type=Path, metavar="DIR", help=text)
+    run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most, in GB")
     return parser.parse_args(argv)
 
 

@@ -22,11 +22,11 @@ if __package__ in (None, ""):
 from sam_med2d.dataset_conversion.formats import FORMATS
 from sam_med2d.dataset_conversion.public import PUBLIC_SETS
 from sam_med2d.dataset_conversion.splits import DEFAULT_SPLIT
-from sam_med2d.runtime.cli import add_bool, run_main
+from sam_med2d.runtime.cli import add_bool, make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of: {', '.join([*PUBLIC_SETS, *FORMATS])}")
     parser.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="folder or archive of the data set")
     parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="folder to make")

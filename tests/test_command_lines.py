@@ -7,6 +7,7 @@ from sam_med2d.choices import LOSSES, METRICS, PROMPT_FRAMES
 from sam_med2d.evaluation.cup_to_disc import VCDR
 from sam_med2d.evaluation.metrics import SCORES
 from sam_med2d.inference.prompt_sources import MODEL, PHOTOGRAPH
+from sam_med2d.runtime import cli
 from sam_med2d.training.losses import PIXEL_WEIGHTS
 from tests.helpers.paths import ROOT
 
@@ -58,3 +59,15 @@ def test_ctrl_c_while_a_command_imports_ends_it_with_one_line(tmp_path):
         code += "runpy.run_path(sys.argv[0], run_name='__main__')"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (130, "interrupted\n"), words
+
+
+def test_help_says_a_default_once():
+    parser = cli.make_parser("What it does.\n\n    as it is written")
+    parser.add_argument("--number", type=int, default=0, help="a number")
+    parser.add_argument("--words", nargs="+", default=["a", "b"], help="some words")
+    parser.add_argument("--told", default="x", help="default: x, or the other")
+    parser.add_argument("--none", help="nothing")
+    cli.add_bool(parser, "--switch", default=False, help="a switch")
+    text = parser.format_help()
+    assert "\n    as it is written" in text and text.count("default") == 3
+    assert "a number (default: 0)" in text and "some words (default: a b)" in text

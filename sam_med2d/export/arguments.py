@@ -39,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     file.add_argument(
         "--calibration", type=Path, metavar="DIR", help="photographs that fix the int8 scales (default: dynamic scales)"
     )
-    text = "photographs of --calibration to use (default: 32)"
+    text = "photographs of --calibration to use"
     file.add_argument(*both_spellings("--calibration_count"), type=int, default=32, help=text)
     measure = parser.add_argument_group("report on --half and --quantize-out")
     measure.add_argument("--photographs", type=Path, metavar="DIR", help="folder with maps, to measure Dice on")

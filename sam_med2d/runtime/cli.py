@@ -19,6 +19,34 @@ BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0
 # --- flags ----------------------------------------------------------------------------------------------------
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and the defaults of flags whose help does not speak of them."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        default, text = action.default, action.help or ""
+        if "default" in text or default is False or default in (None, argparse.SUPPRESS, [], {}):
+            return text
+        words = default if isinstance(default, list) else [default]
+        return f"{text} (default: {' '.join(map(str, words))})"
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of a command line.
+
+    Args:
+        description: what the command does, the docstring of its file.
+
+    Returns:
+        The parser, without flags.
+    """
+    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+
+
+def add_device(group: argparse._ActionsContainer) -> None:
+    """Add the flag --device, which `devices.resolve_device` reads."""
+    group.add_argument("--device", help="where PyTorch computes: cpu, cuda, cuda:0, ...; default: the best one present")
+
+
 def parse_bool(text: str) -> bool:
     """The value of a word such as "True", "no" or "1", in any case.
 

@@ -35,19 +35,19 @@ def add_model_flags(
     Returns:
         The group, for further flags.
     """
-    group = parser.add_argument_group("model (what is not given is as the checkpoint says)")
+    group = parser.add_argument_group("model")
     add_checkpoint(group, default=None if weights_required else str(SHIPPED_WEIGHTS), required=weights_required)
     group.add_argument(
         *both_spellings("--model_type"),
         choices=MODEL_SPECS,
         default=model_type,
-        help=f"size of the image encoder{_otherwise(model_type)}",
+        help=f"size of the image encoder; {_as_checkpoint(model_type)}",
     )
     group.add_argument(
         *both_spellings("--image_size"),
         type=int,
         default=image_size,
-        help=f"input side in pixels, a multiple of 16, with adapters of 32{_otherwise(image_size)}",
+        help=f"input side in pixels, a multiple of 16, with adapters of 32; {_as_checkpoint(image_size)}",
     )
     add_preprocessing(group)
     return group
@@ -67,28 +67,30 @@ def add_checkpoint(group: argparse._ActionsContainer, *, default: str | None, re
 
 def add_preprocessing(group: argparse._ActionsContainer, *, otherwise: str | None = None) -> None:
     """Add --preprocess and --channel_order; `otherwise`: the mode of weights that do not say how they were trained."""
-    text = f"how a photograph becomes the input; default: as the checkpoint says{_otherwise(otherwise, ', else')}"
+    text = f"how a photograph becomes the input; {_as_checkpoint(otherwise)}"
     group.add_argument("--preprocess", choices=MODES, help=text)
-    text = "of the pixels that the encoder is given; default: as the checkpoint says"
+    text = f"of the pixels that the encoder is given; {_as_checkpoint()}"
     group.add_argument(*both_spellings("--channel_order"), choices=CHANNEL_ORDERS, help=text)
 
 
 def add_encoder_adapter(group: argparse._ActionsContainer, *, default: bool | None = None) -> None:
     """Add --encoder_adapter of commands that use a model."""
-    add_bool(group, *both_spellings("--encoder_adapter"), default=default, help="False drops the encoder's adapters")
+    text = f"False drops the encoder's adapters; {_as_checkpoint()}"
+    add_bool(group, *both_spellings("--encoder_adapter"), default=default, help=text)
 
 
 def add_multimask(group: argparse._ActionsContainer, *, default: bool | None = None) -> None:
     """Add --multimask of commands that use a model."""
-    text = "choose among three candidates by predicted IoU; False: the single mask"
+    text = f"choose among three candidates by predicted IoU; False: the single mask; {_as_checkpoint()}"
     add_bool(group, "--multimask", default=default, help=text)
 
 
 def add_mask_rule(group: argparse._ActionsContainer) -> None:
     """Add --mask_rule."""
-    text = "a mask begins at a probability of 1/2, or of half its expected Dice; default: as the checkpoint says"
+    text = f"a mask begins at a probability of 1/2, or of half its expected Dice; {_as_checkpoint()}"
     group.add_argument("--mask_rule", choices=MASK_RULES, help=text)
 
 
-def _otherwise(value: object, words: str = "; if the checkpoint does not say:") -> str:
-    return "" if value is None else f"{words} {value}"
+def _as_checkpoint(otherwise: object = None) -> str:
+    """The convention in words; `otherwise`: what holds for a checkpoint that does not say."""
+    return "default: as the checkpoint says" + (f", else {otherwise}" if otherwise is not None else "")
