@@ -7,62 +7,52 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .common import linear, prefers_convolution, traced
-from .factored_gradients import Factors, factors_of, outer, product, product_with_columns, taken
+from .common import traced
+from .factored_gradients import product
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
     """3x3 convolution, stride 2, padding 1, of channels-last maps as one matrix product.
 
-    x: [B, H, W, C_in] with H and W even; weight: [C_out, C_in, 3, 3], as nn.Conv2d keeps it.
-    Returns [B, H/2, W/2, C_out]. The patches are gathered in the order of the weight's memory: they are
-    small here, and a re-ordered copy of the weight would cost as much as the product.
+    The patches are gathered in the order of the weight's memory: they are small here, and a re-ordered copy of the
+    weight would cost as much as the product.
+
+    Args:
+        x: [B, H, W, C_in] with H and W even.
+        weight: [C_out, C_in, 3, 3], as nn.Conv2d keeps it.
+
+    Returns:
+        [B, H/2, W/2, C_out].
     """
     patches = gather(x, 3) if traced() else _Gather.apply(x, 3)
-    return linear(patches.flatten(3), weight.flatten(1), factors=factors_of(weight))
+    return product(patches.flatten(3), weight)
 
 
 def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
     """4x4 transposed convolution, stride 2, padding 1, of channels-last maps.
 
-    x: [B, H, W, C_in]; weight: [C_in, C_out, 4, 4], as nn.ConvTranspose2d keeps it.
-    Returns [B, 2H, 2W, C_out]. One matrix product, on the weight as it lies in memory, gives the 4x4 patch
-    that each input pixel paints.
+    One matrix product, on the weight as it lies in memory, gives the 4x4 patch that each input pixel paints.
+
+    Args:
+        x: [B, H, W, C_in].
+        weight: [C_in, C_out, 4, 4], as nn.ConvTranspose2d keeps it.
+
+    Returns:
+        [B, 2H, 2W, C_out].
     """
-    patches = _patches(x, weight.flatten(1), factors_of(weight)).view(*x.shape[:3], -1, 4, 4)
+    patches = product(x, weight, transposed=True).unflatten(3, (-1, 4, 4))
     return overlap_add(patches) if traced() else _Paint.apply(patches)
 
 
-def _patches(x: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
-    """x [B, H, W, K] @ weight [K, N], by the fastest route (see `linear`)."""
-    if not prefers_convolution(x):
-        return x @ weight
-    return _WideProduct.apply(x.flatten(0, 2), weight, factors).view(*x.shape[:3], -1)
-
-
-class _WideProduct(torch.autograd.Function):
-    """Few pixels [M, K] @ a wide weight [K, N], where convolutions are faster than matrix products."""
-
-    @staticmethod
-    def forward(ctx, pixels: Tensor, weight: Tensor, factors: Factors | None) -> Tensor:
-        ctx.save_for_backward(pixels, weight)
-        ctx.factors = factors
-        return product_with_columns(pixels, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        pixels, weight = ctx.saved_tensors
-        needs_pixels, needs_weight, _ = ctx.needs_input_grad
-        needs_weight = needs_weight and not taken(ctx.factors, pixels, gradient)
-        of_pixels = product(weight, gradient).t() if needs_pixels else None
-        return of_pixels, outer(pixels, gradient) if needs_weight else None, None
-
-
 def gather(x: Tensor, size: int) -> Tensor:
-    """The size x size patch (3 or 4) about every second pixel: [B, 2H, 2W, C] -> [B, H, W, C, size, size].
+    """Cut the patch about every second pixel: patch i begins at pixel 2i - 1; there are zeros beyond the border.
 
-    Patch i begins at pixel 2i - 1; there are zeros beyond the border.
+    Args:
+        x: [B, 2H, 2W, C].
+        size: of the patches, 3 or 4.
+
+    Returns:
+        [B, H, W, C, size, size].
     """
     after = size - 3  # patches of 3 end within the map, those of 4 one pixel beyond
     windows = F.pad(x, (0, 0, 1, after, 1, after)).unfold(1, size, 2).unfold(2, size, 2)
@@ -71,7 +61,14 @@ def gather(x: Tensor, size: int) -> Tensor:
 
 
 def paint(patches: Tensor) -> Tensor:
-    """The sum of overlapping patches, `gather` transposed: [B, H, W, C, size, size] -> [B, 2H, 2W, C]."""
+    """Sum overlapping patches: `gather` transposed.
+
+    Args:
+        patches: [B, H, W, C, size, size].
+
+    Returns:
+        [B, 2H, 2W, C].
+    """
     batch, height, width, channels, size, _ = patches.shape
     # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
     dtype = torch.promote_types(patches.dtype, torch.float32)
@@ -109,7 +106,14 @@ class _Paint(torch.autograd.Function):
 
 
 def overlap_add(patches: Tensor) -> Tensor:
-    """`paint` for patches of 4 x 4 without writing in place, which exported graphs are slow at."""
+    """`paint` for patches of 4 x 4 without writing in place, which exported graphs are slow at.
+
+    Args:
+        patches: [B, H, W, C, 4, 4].
+
+    Returns:
+        [B, 2H, 2W, C].
+    """
     wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
     rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C, 4]
     pixels = _overlap_add(rows.unbind(5), dim=3)  # [B, H, 2, W, 2, C]

@@ -32,12 +32,19 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class DetailHead(nn.Module):
     """Adds to the decoder's logits, upsampled to S x S, a weighted sum of full-resolution features and prompt maps.
 
-    The weights come from the decoder's tokens, from the features under the clicks and in the box, and, for each of
-    `structures` that is asked for by name, from a table: what a name means, or what a click has hit, need not be learnt
-    through the transformer first. All start at zero: a new head changes nothing.
+    The weights come from the decoder's tokens, from the features under the clicks and in the box, and, for a structure
+    prompt, from a table: what a structure is, or what a click has hit, need not be learnt through the transformer
+    first. All start at zero: a new head changes nothing.
     """
 
     def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
+        """Build the head.
+
+        Args:
+            embedding_channels: channels C of the image embedding and of the tokens.
+            num_mask_tokens: mask tokens of the decoder.
+            structures: how many structures the prompt encoder knows.
+        """
         super().__init__()
         full, half, quarter = WIDTHS
         self.at_full = _block(3, full)
@@ -61,7 +68,15 @@ class DetailHead(nn.Module):
             nn.init.zeros_(self.named.weight)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
+        """Look at images.
+
+        Args:
+            image: normalised, [B, 3, S, S].
+            embedding: their embeddings [B, C, S/16, S/16].
+
+        Returns:
+            Features [B, 16, S, S].
+        """
         full = self.at_full(image.to(self.at_full[0].weight.dtype))
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
@@ -77,10 +92,18 @@ class DetailHead(nn.Module):
         points: tuple[Tensor, Tensor] | None = None,
         image_index: Tensor | None = None,
     ) -> Tensor:
-        """Logits [N, M, S/4, S/4], features [N or 1, 16, S, S], mask tokens [N, 4, C] -> logits [N, M, S, S].
+        """Refine logits.
 
-        chosen: which of the four tokens the M logits belong to; points: coords [N, P, 2] and labels [N, P] of all
-        sparse prompts, as in `PromptEncoder.embed_points`; image_index: see `of_images`, for features [B, 16, S, S].
+        Args:
+            logits: [N, M, S/4, S/4].
+            features: [N or 1, 16, S, S]; with image_index [B, 16, S, S].
+            tokens: the decoder's mask tokens [N, 4, C].
+            chosen: which of the four the M logits belong to.
+            points: coords [N, P, 2] and labels [N, P] of all sparse prompts, as in `PromptEncoder.embed_points`.
+            image_index: see `of_images`.
+
+        Returns:
+            Logits [N, M, S, S].
         """
         numbers = range(len(self.weights))[chosen]
         weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)
@@ -92,16 +115,16 @@ class DetailHead(nn.Module):
             found = torch.cat(
                 (under_clicks(features, *points, image_index), under_box(features, maps, image_index)), dim=1
             )
-            weights = weights + self.under_prompts(found.to(dtype))[:, None] + self._of_name(points[1])
+            weights = weights + self.under_prompts(found.to(dtype))[:, None] + self._of_structure(points[1])
             logits = maps.added(logits, of_maps)
         return logits + of_images(weights, features.flatten(2), image_index).unflatten(2, features.shape[-2:])
 
-    def _of_name(self, labels: Tensor) -> Tensor | float:
-        """Weights [N, 1, 16] of the structure that the labels [N, P] ask for, 0 where there is none."""
+    def _of_structure(self, labels: Tensor) -> Tensor | float:
+        """Weights [N, 1, 16] of the structure prompt among the labels [N, P], 0 where there is none."""
         if self.named is None:
             return 0.0
-        asked = (labels.long() - STRUCTURE).amax(dim=1)
-        return (self.named(asked.clamp(min=0)) * (asked >= 0)[:, None])[:, None]
+        structure = (labels.long() - STRUCTURE).amax(dim=1)
+        return (self.named(structure.clamp(min=0)) * (structure >= 0)[:, None])[:, None]
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:

@@ -2,23 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
-def product(pixels: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
-    """pixels [M, K] @ filters [N, K].T + bias [N] -> [M, N], as a convolution of one channels-last row."""
-    image = pixels[None, None].permute(0, 3, 1, 2)
-    return F.conv2d(image, filters[:, :, None, None], bias).permute(0, 2, 3, 1)[0, 0]
-
-
-def product_with_columns(pixels: Tensor, columns: Tensor) -> Tensor:
-    """pixels [M, N] @ columns [N, K] -> [M, K], as a convolution whose image are the columns as they lie in memory."""
-    return F.conv2d(columns[None, :, None], pixels[..., None, None])[0, :, 0]
-
-
-def outer(left: Tensor, right: Tensor) -> Tensor:
-    """left [M, N].T @ right [M, K] -> [N, K], the shape of a weight."""
-    return product_with_columns(left.t().contiguous(), right)
+from .common import fp32_on_cpu
 
 
 class Factors:
@@ -32,7 +19,15 @@ class Factors:
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, left: Tensor, right: Tensor) -> bool:
-        """Add left [M, N].T @ right [M, K], unless all rows were more than half as large as the product: then False."""
+        """Add left.T @ right, unless all rows were more than half as large as the product.
+
+        Args:
+            left: [M, N].
+            right: [M, K].
+
+        Returns:
+            Whether it was added.
+        """
         rows = len(left) + sum(len(kept) for kept, _ in self._pairs)
         height, width = left.shape[1], right.shape[1]
         if 2 * rows * (height + width) > height * width:
@@ -44,7 +39,11 @@ class Factors:
         return bool(self._pairs)
 
     def scale(self, factor: Tensor | float) -> None:
-        """Multiply the gradient."""
+        """Multiply the gradient.
+
+        Args:
+            factor: a number.
+        """
         self._pairs = [(left * factor, right) for left, right in self._pairs]
 
     def _rows(self) -> tuple[Tensor, Tensor]:
@@ -54,27 +53,79 @@ class Factors:
         return self._pairs[0]
 
     def square_norm(self) -> Tensor:
-        """Sum of the squares of all N K numbers, from the rows: their inner products with each other."""
+        """Sum of the squares of the gradient.
+
+        Returns:
+            A number, from the rows: their inner products with each other.
+        """
         left, right = self._rows()
         return ((left @ left.t()) * (right @ right.t())).sum().clamp(min=0)  # rounding may leave less
 
     def pop(self) -> Tensor:
-        """The gradient [N, K]; afterwards there is none."""
+        """Take the gradient.
+
+        Returns:
+            [N, K]; afterwards there is none.
+        """
         left, right = self._rows()
         self.clear()
-        return outer(left, right)
+        return left.t() @ right
 
 
 def keep_factors(weight: nn.Parameter) -> None:
-    """From now on a gradient of `weight` goes to `weight.factors` where that saves memory, and not to `weight.grad`."""
+    """Have a weight keep its gradient in `weight.factors` where that saves memory, and not in `weight.grad`.
+
+    Args:
+        weight: a parameter that `product` multiplies with.
+    """
     weight.factors = Factors()
 
 
 def factors_of(weight: Tensor) -> Factors | None:
-    """The factors that a weight keeps, None for a weight that has its gradient as others do."""
+    """The factors that a weight keeps.
+
+    Args:
+        weight: any tensor.
+
+    Returns:
+        None for a weight that has its gradient as others do.
+    """
     return getattr(weight, "factors", None)
 
 
-def taken(factors: Factors | None, left: Tensor, right: Tensor) -> bool:
-    """Whether the factors, if there are any, took left.T @ right, which then need not be multiplied out."""
-    return factors is not None and factors.take(left, right)
+def product(x: Tensor, parameter: nn.Parameter, *, transposed: bool = False) -> Tensor:
+    """x [..., K] times a parameter whose gradient may be kept as factors.
+
+    Args:
+        x: tokens [..., K].
+        parameter: [N, ...], with K values after the first dimension; `transposed`: [K, ...], with N values.
+        transposed: see above.
+
+    Returns:
+        [..., N].
+    """
+    weight = parameter.flatten(1).t() if transposed else parameter.flatten(1)
+    factors = factors_of(parameter)
+    if factors is None or not fp32_on_cpu(x):
+        return F.linear(x, weight)
+    return _Product.apply(x.flatten(0, -2), weight, factors, transposed).unflatten(0, x.shape[:-1])
+
+
+class _Product(torch.autograd.Function):
+    """Tokens [M, K] and a weight [N, K] -> [M, N]; the factors take the weight's gradient where that saves memory."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, weight: Tensor, factors: Factors, transposed: bool) -> Tensor:
+        ctx.save_for_backward(tokens, weight)
+        ctx.factors, ctx.transposed = factors, transposed
+        return F.linear(tokens, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        tokens, weight = ctx.saved_tensors
+        needs_tokens, needs_weight, _, _ = ctx.needs_input_grad
+        pair = (tokens, gradient) if ctx.transposed else (gradient, tokens)
+        needs_weight = needs_weight and not ctx.factors.take(*pair)
+        of_tokens = gradient @ weight if needs_tokens else None
+        return of_tokens, gradient.t() @ tokens if needs_weight else None, None, None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .adapter import Adapter
-from .common import LayerNorm2d, MLPBlock, fp32_on_cpu, linear
+from .common import LayerNorm2d, MLPBlock
 
 BIAS_ELEMENTS = 2**19  # of the relative-position bias built at a time, for each head of each window
 
@@ -35,7 +35,14 @@ class Attention(nn.Module):
     """
 
     def __init__(self, *, dim: int, num_heads: int, window: int, grid: int) -> None:
-        """`window` is the side of a window in tokens, 0 for global attention over `grid` x `grid` tokens."""
+        """Build the projections and the relative positions.
+
+        Args:
+            dim: channels C.
+            num_heads: heads, which share the channels.
+            window: side of a window in tokens, 0 for global attention.
+            grid: side of the whole grid in tokens.
+        """
         super().__init__()
         self.num_heads = num_heads
         self.window = window or grid
@@ -46,12 +53,12 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(rows, dim // num_heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        qkv = self.qkv(x)
         bands = [
             torch.cat([self._attend(part) for part in band.split(_spans(x.shape[2], self.window), 2)], 2)
             for band in qkv.split(_spans(x.shape[1], self.window), 1)
         ]
-        return linear(torch.cat(bands, 1), self.proj.weight, self.proj.bias)
+        return self.proj(torch.cat(bands, 1))
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attention inside each window of [B, H, W, 3C], where H and W are whole windows or less than one.
@@ -104,22 +111,8 @@ class Attention(nn.Module):
             row_terms = torch.einsum("nayxc,ykc->nayxk", band, rel_band)
             column_terms = torch.einsum("nayxc,xkc->nayxk", band, rel_w)
             bias = F.linear(torch.cat((row_terms, column_terms), -1).flatten(2, 3), one_hot)
-            out.append(_attend(band.flatten(2, 3), k, v, bias.to(q.dtype)))
+            out.append(F.scaled_dot_product_attention(band.flatten(2, 3), k, v, attn_mask=bias.to(q.dtype)))
         return torch.cat(out, 2) if len(out) > 1 else out[0]
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(C) + bias) v for q [N, heads, L, C], k and v [N, heads, K, C] and bias [N, heads, L, K].
-
-    On a CPU the library has no fused kernel for a bias that needs a gradient; what it does instead takes a tenth of
-    the attention longer than the two products and the softmax written out, for whose rounding fp32 is fine enough.
-    """
-    if not (bias.requires_grad and fp32_on_cpu(bias)):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    batch = q.shape[:2]
-    q, k, v, bias = (x.flatten(0, 1) for x in (q, k, v, bias))
-    weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5).softmax(-1)
-    return torch.bmm(weights, v).unflatten(0, batch)
 
 
 def _one_hot_keys(size: int, like: Tensor) -> Tensor:
@@ -186,7 +179,24 @@ class ImageEncoderViT(nn.Module):
         global_attn_indexes: tuple[int, ...],
         adapter: bool,
     ) -> None:
-        """Raise ValueError when `image_size` does not give a whole (with adapters: even) grid of tokens."""
+        """Build the encoder.
+
+        Args:
+            image_size: side S of the input, pixels.
+            patch_size: side of a patch, pixels.
+            in_chans: channels of the input.
+            embed_dim: width of the tokens.
+            depth: blocks.
+            num_heads: heads of each block.
+            mlp_ratio: width of a block's MLP over that of the tokens.
+            out_chans: channels of the embedding.
+            window_size: side of a window, tokens.
+            global_attn_indexes: the blocks without windows.
+            adapter: each block has the adapter of SAM-Med2D.
+
+        Raises:
+            ValueError: `image_size` does not give a whole (with adapters: even) grid of tokens.
+        """
         super().__init__()
         grid = _token_grid(image_size, patch_size, adapter)
         self.image_size = self.img_size = image_size
@@ -226,9 +236,16 @@ class ImageEncoderViT(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed normalised images: float [B, in_chans, S, S] -> [B, out_chans, S/patch, S/patch].
+        """Embed normalised images.
 
-        The image is converted to the dtype of the weights. Raises ValueError on any other shape.
+        Args:
+            image: float [B, in_chans, S, S]; it is converted to the dtype of the weights.
+
+        Returns:
+            [B, out_chans, S/patch, S/patch].
+
+        Raises:
+            ValueError: another shape.
         """
         expected = (self.in_chans, self.image_size, self.image_size)
         if image.dim() != 4 or tuple(image.shape[1:]) != expected:

@@ -19,7 +19,7 @@ LOWEST_LEVEL = -2.0  # a logit: how far the rule "dice" goes down where hardly a
 
 
 class MLP(nn.Module):
-    """`depth` linear layers with ReLU between them."""
+    """`depth` linear layers with ReLU between them: [..., in_dim] -> [..., out_dim]."""
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, depth: int) -> None:
         super().__init__()
@@ -35,8 +35,11 @@ class MLP(nn.Module):
 class Decoded(NamedTuple):
     """What N prompts gave.
 
-    logits: [N, M, s, s], s = S/4, or S with a detail head. iou: predicted IoU [N, M]. presence: logits [N] that the
-    structure asked for is in the photograph at all; None for weights that know no structures.
+    Attributes:
+        logits: [N, M, s, s], s = S/4, or S with a detail head.
+        iou: predicted IoU [N, M].
+        presence: logits [N] that the prompted structure is in the photograph at all; None for weights that know no
+            structures.
     """
 
     logits: Tensor
@@ -52,8 +55,9 @@ class Decoded(NamedTuple):
 class MaskDecoder(nn.Module):
     """Predicts one mask (token 0) or three candidate masks (tokens 1 to 3) per prompt.
 
-    presence: also predicts whether the structure asked for is there. detail: a DetailHead, or None. mask_rule: where
-    masks begin, see `mask_level`; with "dice" the logits of an evaluation are moved so that it is 0.
+    Attributes:
+        mask_rule: where masks begin, see `mask_level`; with "dice" the logits of an evaluation are moved so that it is
+            at 0.
     """
 
     def __init__(
@@ -67,6 +71,17 @@ class MaskDecoder(nn.Module):
         presence: bool = False,
         detail: nn.Module | None = None,
     ) -> None:
+        """Build the decoder.
+
+        Args:
+            transformer_dim: channels C of embeddings and tokens.
+            transformer: a `TwoWayTransformer` of that width.
+            num_multimask_outputs: candidate masks.
+            iou_head_depth: layers of the head that predicts the IoU.
+            iou_head_hidden_dim: its width.
+            presence: also predict whether the prompted structure is in the photograph.
+            detail: a `DetailHead`, or None.
+        """
         super().__init__()
         self.transformer = transformer
         self.num_mask_tokens = num_multimask_outputs + 1
@@ -97,7 +112,21 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,
         multimask_output: bool | None,
     ) -> tuple[Tensor, Tensor]:
-        """Decode N prompts without a detail head: logits [N, M, 4h, 4w] and predicted IoU [N, M]; see `decode`."""
+        """SAM's own interface: decode N prompts without a detail head.
+
+        Args:
+            image_embeddings: [N or 1, C, h, w].
+            image_pe: positions of the embedding's cells, [1, C, h, w].
+            sparse_prompt_embeddings: [N, T, C].
+            dense_prompt_embeddings: [N, C, h, w].
+            multimask_output: see `decode`.
+
+        Returns:
+            Logits [N, M, 4h, 4w] and predicted IoU [N, M].
+
+        Raises:
+            ValueError: as `decode`.
+        """
         return self.decode(
             image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, multimask=multimask_output
         )[:2]
@@ -116,12 +145,22 @@ class MaskDecoder(nn.Module):
     ) -> Decoded:
         """Decode N prompts.
 
-        embedding: [N, C, h, w], or [1, C, h, w] which serves all prompts, or with image_index, int64 [N] in order, of
-        B images whose masks it tells, as are the features then; image_pe: [1, C, h, w]; sparse prompts
-        [N, T, C]; dense prompts [N, C, h, w]; features: [N or 1, 16, S, S] for the detail head, without which the
-        logits are those of the S/4 grid, and points, the sparse prompts as coords and labels, for it too. M = 3 with
-        multimask (tokens 1 to 3), 1 without (token 0), 4 for None (all tokens, for training). Raises ValueError when
-        the number of embeddings is neither 1 nor the number of prompts.
+        Args:
+            embedding: [N, C, h, w]; or [1, C, h, w], which serves all prompts; or, with image_index, of B images.
+            image_pe: positions of the embedding's cells, [1, C, h, w].
+            sparse: embedded points [N, T, C].
+            dense: embedded mask prompts [N, C, h, w], or [1, C, h, w] for all.
+            multimask: True for the candidates, tokens 1 to 3 (M = 3), False for token 0 (M = 1), None for all tokens
+                (M = 4, for training).
+            features: [N or 1 or B, 16, S, S] for the detail head; without them the logits are those of the S/4 grid.
+            points: coords [N, P, 2] and labels [N, P] of the sparse prompts, for the detail head.
+            image_index: int64 [N], the image of each mask, in order.
+
+        Returns:
+            Logits [N, M, 4h, 4w], or [N, M, S, S] with features, predicted IoU and presence.
+
+        Raises:
+            ValueError: the number of embeddings is neither 1 nor that of the prompts.
         """
         tokens = self._tokens(sparse)
         height, width = embedding.shape[-2:]
@@ -133,9 +172,8 @@ class MaskDecoder(nn.Module):
                 f"{len(embedding)} image embeddings for {len(tokens)} prompts: give one embedding per "
                 "prompt (embeddings[image_index]) or a single one."
             )
-        # in the order of the products that follow, which would otherwise copy it each by itself
         pixels, pixel_pe = (embedding + dense).contiguous(), image_pe.contiguous()
-        hidden, image_out = self.transformer(pixels, pixel_pe, tokens)
+        hidden, image_out = self.transformer(pixels, pixel_pe, tokens, 1 + self.num_mask_tokens)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         masks = _drawn(self._hypernetwork_weights(hidden, chosen), self._upscale(image_out), height, width)
         if self.detail is not None and features is not None:
@@ -151,8 +189,7 @@ class MaskDecoder(nn.Module):
     def _upscale(self, pixels: Tensor) -> Tensor:
         """Embedding [N, P, C] -> [N, P, 4, 4, C/8]: each pixel painted as 2 x 2 pixels, row by row, each of them again.
 
-        Only the masks, which are far smaller, are brought into the order of an image. The library's layer norm does
-        here: behind it nothing is sharp, and its other rounding moves logits by 2e-6.
+        Only the masks, which are far smaller, are brought into the order of an image.
         """
         first, norm, activation, second, _ = self.output_upscaling
         small = F.layer_norm(_painted(pixels, first), norm.weight.shape, norm.weight, norm.bias, norm.eps)
@@ -171,8 +208,8 @@ class MaskDecoder(nn.Module):
 
 def _painted(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     """A transposed convolution of 2 x 2, stride 2, of pixels wherever they lie: [..., C] -> [..., 4, C_out]."""
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [2, 2, C_out, C]
-    return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1))
+    weight = layer.weight.permute(0, 2, 3, 1).flatten(1)  # [C, 2 * 2 * C_out]
+    return F.linear(x, weight.t(), layer.bias.expand(4, -1).flatten()).unflatten(-1, (4, -1))
 
 
 def _drawn(weights: Tensor, blocks: Tensor, height: int, width: int) -> Tensor:
@@ -217,11 +254,17 @@ def _arranged(values: Tensor, height: int, width: int) -> Tensor:
 
 
 def mask_level(iou: Tensor) -> Tensor:
-    """Logit from which on a pixel should belong to a mask, for the best expected Dice: ln IoU, at least LOWEST_LEVEL.
+    """Logit from which on a pixel should belong to a mask, for the best expected Dice.
 
     Of calibrated probabilities the cut that maximises the expected Dice D lies at D / 2 (Lipton et al. 2014, "Optimal
     Thresholding of Classifiers to Maximize F1 Measure"); with D = 2 IoU / (1 + IoU) these are odds of IoU to 1, which
-    is 0.5 for a mask that is sure to be right, and less the less sure it is. iou: predicted, any shape.
+    is 0.5 for a mask that is sure to be right, and less the less sure it is.
+
+    Args:
+        iou: predicted, any shape.
+
+    Returns:
+        ln IoU, at least LOWEST_LEVEL, of that shape.
     """
     return iou.clamp(math.exp(LOWEST_LEVEL), 1.0).log()
 

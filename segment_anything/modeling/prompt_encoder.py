@@ -23,11 +23,18 @@ class RandomFourierPosition(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, features))
+        self._last_grid: tuple[Tensor, int, int, Tensor] | None = None  # matrix, its version, size, encoding
 
     def forward(self, unit_xy: Tensor) -> Tensor:
-        """Positions [..., 2] in x, y order and in [0, 1] -> [..., 2 * features].
+        """Encode positions.
 
         Always computed in float32: the phase reaches tens of radians, where bfloat16 would blur a click by a pixel.
+
+        Args:
+            unit_xy: [..., 2] in x, y order and in [0, 1].
+
+        Returns:
+            [..., 2 * features].
         """
         matrix = self.positional_encoding_gaussian_matrix
         with torch.autocast(matrix.device.type, enabled=False):
@@ -35,16 +42,31 @@ class RandomFourierPosition(nn.Module):
             return torch.cat((phase.sin(), phase.cos()), dim=-1).to(matrix.dtype)
 
     def grid(self, size: int) -> Tensor:
-        """Encoding of the cell centres of a size x size grid: [1, 2 * features, size, size]."""
-        steps = (torch.arange(size, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / size
-        y, x = torch.meshgrid(steps, steps, indexing="ij")
-        return self(torch.stack((x, y), dim=-1)).permute(2, 0, 1)[None]
+        """Encode the cell centres of a size x size grid. The last encoding is kept for the next call.
+
+        Args:
+            size: cells a side.
+
+        Returns:
+            [1, 2 * features, size, size], not to be written to.
+        """
+        matrix = self.positional_encoding_gaussian_matrix
+        last, version = self._last_grid, 0 if matrix.is_inference() else matrix._version
+        if last is None or last[0] is not matrix or last[1:3] != (version, size):
+            with torch.inference_mode(False), torch.no_grad():  # a later call may need gradients
+                steps = (torch.arange(size, device=matrix.device) + 0.5) / size
+                y, x = torch.meshgrid(steps, steps, indexing="ij")
+                grid = self(torch.stack((x, y), dim=-1)).permute(2, 0, 1)[None]
+            last = self._last_grid = matrix, version, size, grid
+        return last[3]
 
 
 class PromptEncoder(nn.Module):
     """Encodes prompts given in model-frame pixels (x, y; the frame is S x S).
 
-    structures: names of the structures that can be asked for without a click, label STRUCTURE + i each.
+    Attributes:
+        structures: names of the structures that have a structure prompt, label STRUCTURE + i each.
+        presence_thresholds: probability of presence below which a structure is predicted absent.
     """
 
     def __init__(
@@ -90,14 +112,34 @@ class PromptEncoder(nn.Module):
         return self.grid_size, self.grid_size
 
     def label_of(self, structure: str) -> int:
-        """The point label that asks for a structure. Raises ValueError for a name that the weights do not know."""
+        """The point label of a structure prompt.
+
+        Args:
+            structure: its name.
+
+        Returns:
+            STRUCTURE or more.
+
+        Raises:
+            ValueError: the weights do not know the name.
+        """
         if structure not in self.structures:
             known = ", ".join(self.structures) or "none: train with --structures"
             raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
         return STRUCTURE + self.structures.index(structure)
 
     def structure_points(self, structures: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Names as prompts: coords float32 [N, 2, 2] and labels int64 [N, 2]. Raises ValueError as `label_of` does."""
+        """Structure prompts as labelled points.
+
+        Args:
+            structures: N names.
+
+        Returns:
+            Coords float32 [N, 2, 2], all 0, and labels int64 [N, 2].
+
+        Raises:
+            ValueError: the weights do not know a name.
+        """
         device = self.no_mask_embed.weight.device
         labels = [[self.label_of(structure), PADDING] for structure in structures]
         return torch.zeros(len(labels), 2, 2, device=device), torch.tensor(labels, device=device)
@@ -107,11 +149,15 @@ class PromptEncoder(nn.Module):
         return self.pe_layer.grid(self.grid_size)
 
     def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Embed labelled positions: coords [N, P, 2] pixels, labels [N, P] -> [N, P, C].
+        """Embed labelled positions. Without any position no gradient reaches the embeddings.
 
-        Labels: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
-        point", from 4 on a structure (the positions of these are ignored). Without any position no gradient reaches
-        the embeddings.
+        Args:
+            coords: [N, P, 2] model-frame pixels x, y.
+            labels: [N, P]: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
+                point", from 4 on a structure; the positions of the last two are ignored.
+
+        Returns:
+            [N, P, C].
         """
         if not coords.shape[1]:
             return self.no_mask_embed.weight.new_zeros(len(coords), 0, self.embed_dim)
@@ -123,23 +169,41 @@ class PromptEncoder(nn.Module):
         return position * is_point + table[labels.long() + 1]
 
     def embed_masks(self, masks: Tensor) -> Tensor:
-        """Embed mask prompts [N, 1, S/4, S/4], or larger ones, which are averaged down -> [N, C, S/16, S/16]."""
+        """Embed mask prompts.
+
+        Args:
+            masks: [N, 1, S/4, S/4], or larger, which are averaged down.
+
+        Returns:
+            [N, C, S/16, S/16].
+        """
         if masks.shape[-1] > self.mask_size:
             masks = F.avg_pool2d(masks, masks.shape[-1] // self.mask_size)
         return self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
 
     def embed_no_mask(self, count: int) -> Tensor:
-        """The dense embedding that stands for "no mask prompt": [N, C, S/16, S/16], a broadcast view."""
+        """The dense embedding that stands for "no mask prompt".
+
+        Args:
+            count: of prompts, N.
+
+        Returns:
+            [N, C, S/16, S/16], a broadcast view.
+        """
         return self.no_mask_embed.weight.view(1, -1, 1, 1).expand(count, -1, self.grid_size, self.grid_size)
 
     def forward(
         self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Embed the prompts of N masks.
+        """Embed the prompts of N masks. All positions are model-frame pixels.
 
-        points: (coords [N, P, 2], labels [N, P]); boxes: [N, 4] or [N, 1, 4] as x0, y0, x1, y1; masks:
-        [N, 1, S/4, S/4]. All positions are model-frame pixels. A padding point is appended when there are
-        points and no box. Returns sparse [N, T, C] and dense [N, C, S/16, S/16] embeddings.
+        Args:
+            points: coords [N, P, 2] as x, y, and labels [N, P], to which a padding point is appended without a box.
+            boxes: [N, 4] or [N, 1, 4] as x0, y0, x1, y1.
+            masks: [N, 1, S/4, S/4].
+
+        Returns:
+            Sparse [N, T, C] and dense [N, C, S/16, S/16] embeddings.
         """
         coords, labels = self.as_points(points, boxes)
         if coords is None:
@@ -153,7 +217,15 @@ class PromptEncoder(nn.Module):
 
     @staticmethod
     def as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Write the boxes as two labelled points each, or pad the points where there is no box."""
+        """Write the boxes as two labelled points each, or pad the points where there is no box.
+
+        Args:
+            points: see `forward`.
+            boxes: see `forward`.
+
+        Returns:
+            Coords [N, P, 2] and labels [N, P]; None twice without points and boxes.
+        """
         parts = [] if points is None else [points]
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2)

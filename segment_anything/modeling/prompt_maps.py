@@ -19,14 +19,28 @@ KINDS = 2 * len(CLICK_WIDTHS) + BOX_KINDS  # the bumps of foreground clicks, tho
 
 
 class PromptMaps(NamedTuple):
-    """T maps of each of N masks: rows and columns [N, T, S], kinds [N, T, KINDS] with a 1 for the kind of each."""
+    """T maps of each of N masks.
+
+    Attributes:
+        rows: profiles down the rows, [N, T, S].
+        columns: profiles along the columns, [N, T, S].
+        kinds: [N, T, KINDS] with a 1 for the kind of each map.
+    """
 
     rows: Tensor
     columns: Tensor
     kinds: Tensor
 
     def added(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """Logits [N, M, S, S] plus the sum of the maps, each times the weight [N, M, KINDS] of its kind."""
+        """Add a weighted sum of the maps.
+
+        Args:
+            logits: [N, M, S, S].
+            weights: of each kind, [N, M, KINDS].
+
+        Returns:
+            [N, M, S, S].
+        """
         of_maps = weights @ self.kinds.transpose(1, 2)
         rows = (of_maps[..., None] * self.rows[:, None]).transpose(2, 3)
         columns = self.columns[:, None].expand(-1, weights.shape[1], -1, -1)
@@ -41,9 +55,16 @@ class PromptMaps(NamedTuple):
 def prompt_maps(coords: Tensor, labels: Tensor, size: int) -> PromptMaps:
     """Maps of the points and the box of N masks.
 
-    coords: [N, P, 2] x, y in pixels of the S x S frame; labels: [N, P], as in `PromptEncoder.embed_points`. A click is
-    a Gaussian bump of each width; a box is a Gaussian that falls to 1/2 on the ellipse that touches its sides, the
-    inside of the box, with soft edges, and a constant.
+    A click is a Gaussian bump of each width; a box is a Gaussian that falls to 1/2 on the ellipse that touches its
+    sides, the inside of the box, with soft edges, and a constant.
+
+    Args:
+        coords: [N, P, 2] x, y in pixels of the S x S frame.
+        labels: [N, P], as in `PromptEncoder.embed_points`.
+        size: S.
+
+    Returns:
+        The maps of each mask.
     """
     coords = coords.float()
     clicks, click_kinds = _clicks(coords, labels, size)
@@ -80,9 +101,15 @@ def _box(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def of_images(left: Tensor, right: Tensor, image_index: Tensor | None) -> Tensor:
-    """left [N, R, K] @ right [N or 1, K, L], or right [B, K, L] of the image that each mask belongs to -> [N, R, L].
+    """Multiply what belongs to masks with what belongs to their images, which is not copied for each mask.
 
-    image_index: int64 [N], the image of each mask, in order; what belongs to an image is not copied for its masks.
+    Args:
+        left: [N, R, K].
+        right: [N or 1, K, L]; with image_index [B, K, L] of B images.
+        image_index: int64 [N], the image of each mask, in order.
+
+    Returns:
+        left @ right, [N, R, L].
     """
     if image_index is None:
         return left @ right
@@ -92,9 +119,16 @@ def of_images(left: Tensor, right: Tensor, image_index: Tensor | None) -> Tensor
 
 
 def under_clicks(features: Tensor, coords: Tensor, labels: Tensor, image_index: Tensor | None = None) -> Tensor:
-    """Mean of features [N or 1, C, S, S] under the foreground clicks, and under the background clicks: [N, 2 C].
+    """Mean of features under the foreground clicks, and under the background clicks.
 
-    image_index: as in `of_images`, for features [B, C, S, S].
+    Args:
+        features: [N or 1, C, S, S]; with image_index [B, C, S, S].
+        coords: [N, P, 2] x, y in pixels of the S x S frame.
+        labels: [N, P], as in `PromptEncoder.embed_points`.
+        image_index: as in `of_images`.
+
+    Returns:
+        [N, 2 C], 0 without such a click.
     """
     x, y = coords.round().long().clamp(0, features.shape[-1] - 1).unbind(2)
     numbers = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
@@ -105,9 +139,15 @@ def under_clicks(features: Tensor, coords: Tensor, labels: Tensor, image_index: 
 
 
 def under_box(features: Tensor, maps: PromptMaps, image_index: Tensor | None = None) -> Tensor:
-    """Mean of features [N or 1, C, S, S] over the box's ellipse: [N, C], 0 without a box.
+    """Mean of features over the box's ellipse.
 
-    image_index: as in `of_images`, for features [B, C, S, S].
+    Args:
+        features: [N or 1, C, S, S]; with image_index [B, C, S, S].
+        maps: of the prompts.
+        image_index: as in `of_images`.
+
+    Returns:
+        [N, C], 0 without a box.
     """
     rows, columns = (profile / profile.sum(1, keepdim=True).clamp(min=1e-3) for profile in maps.ellipse)
     # rows first, on features with S next to each other: one picture that serves all prompts is not copied for each

@@ -16,7 +16,11 @@ ABSENT_LOGIT = -20.0  # of all pixels of a structure that is not there
 
 
 class Sam(nn.Module):
-    """Predicts masks from an image and prompts. `encode` once, then `decode` as often as there are prompts."""
+    """Predicts masks from an image and prompts. `encode` once, then `decode` as often as there are prompts.
+
+    Attributes:
+        preprocessing: how photographs become input, a `Preprocessing`; the builder sets it.
+    """
 
     mask_threshold = 0.0
     image_format = "RGB"  # of the pixels that `preprocess` and `forward` take
@@ -28,7 +32,7 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
-        self.preprocessing = None  # how photographs become input; the builder sets it
+        self.preprocessing = None
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
@@ -42,16 +46,41 @@ class Sam(nn.Module):
         return self.image_encoder.image_size
 
     def encode(self, image: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] -> embeddings [B, C, S/16, S/16]."""
+        """Embed normalised images.
+
+        Args:
+            image: [B, 3, S, S].
+
+        Returns:
+            Embeddings [B, C, S/16, S/16].
+
+        Raises:
+            ValueError: another shape.
+        """
         return self.image_encoder(image)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor | None:
-        """What the detail head sees of images [B, 3, S, S] and their embeddings: [B, 16, S, S]; None without one."""
+        """What the detail head sees of images.
+
+        Args:
+            image: normalised, [B, 3, S, S].
+            embedding: their embeddings [B, C, S/16, S/16].
+
+        Returns:
+            [B, 16, S, S]; None for weights without a detail head.
+        """
         detail = self.mask_decoder.detail
         return None if detail is None else detail.features(image, embedding)
 
     def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """All that the decoder wants of images [B, 3, S, S]: their embeddings and their features, as above."""
+        """All that the decoder wants of images.
+
+        Args:
+            image: normalised, [B, 3, S, S].
+
+        Returns:
+            Embeddings as of `encode`, and features as of `features`.
+        """
         embedding = self.encode(image)
         return embedding, self.features(image, embedding)
 
@@ -65,13 +94,27 @@ class Sam(nn.Module):
         multimask: bool | None = True,
         features: Tensor | None = None,
     ) -> Decoded:
-        """Prompts of N masks on embeddings, and features, of N images or of one.
+        """Decode the prompts of N masks, given as `PromptEncoder.forward` takes them.
 
-        Prompt shapes and frames are those of `PromptEncoder.forward`.
+        Args:
+            embedding: [N, C, S/16, S/16], or [1, C, S/16, S/16] which serves all prompts.
+            points: coords [N, P, 2] in model-frame pixels x, y, and labels [N, P].
+            boxes: [N, 4] as x0, y0, x1, y1 in model-frame pixels.
+            masks: mask prompts [N, 1, S/4, S/4].
+            multimask: see `MaskDecoder.decode`.
+            features: of the images that the embeddings are of, see `features`.
+
+        Returns:
+            Logits, predicted IoU and presence.
+
+        Raises:
+            ValueError: the number of embeddings is neither 1 nor that of the prompts.
         """
-        sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
-        given = None if points is None and boxes is None else self.prompt_encoder.as_points(points, boxes)
-        return self._decode(embedding, sparse, dense, multimask, features, given)
+        coords, labels = self.prompt_encoder.as_points(points, boxes)
+        if coords is None:
+            count = 1 if masks is None else masks.shape[0]
+            coords, labels = embedding.new_zeros(count, 0, 2), embedding.new_zeros(count, 0)
+        return self.decode_points(embedding, coords, labels, masks, multimask=multimask, features=features)
 
     def answer(
         self,
@@ -83,10 +126,21 @@ class Sam(nn.Module):
         multimask: bool,
         features: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits [N, M, s, s], empty for a structure that is predicted absent, and predicted IoU [N, M].
+        """As `decode`, with the rules of a predictor.
 
-        As `decode`, but masks are logits, `low_res` of an earlier answer, whatever the model is used to. Raises
-        ValueError for points without labels.
+        Args:
+            embedding: as of `decode`.
+            points: as of `decode`.
+            boxes: as of `decode`.
+            masks: logits [N, 1, S/4, S/4], `low_res` of an earlier answer, whatever the model is used to.
+            multimask: as of `decode`.
+            features: as of `decode`.
+
+        Returns:
+            Logits [N, M, s, s], empty for a structure that is predicted absent, and predicted IoU [N, M].
+
+        Raises:
+            ValueError: points without labels, or as `decode`.
         """
         if points is not None and points[1] is None:
             raise ValueError("point_coords and point_labels go together: give both or none.")
@@ -99,7 +153,14 @@ class Sam(nn.Module):
         return logits, iou
 
     def low_res(self, logits: Tensor) -> Tensor:
-        """Logits [N, M, S/4, S/4], as a mask prompt takes them."""
+        """Bring logits to the size of a mask prompt.
+
+        Args:
+            logits: [N, M, s, s].
+
+        Returns:
+            [N, M, S/4, S/4], means of cells.
+        """
         return F.adaptive_avg_pool2d(logits, self.prompt_encoder.mask_size)
 
     def decode_points(
@@ -115,48 +176,58 @@ class Sam(nn.Module):
     ) -> Decoded:
         """As `decode`, with the sparse prompts given as labelled positions, nothing added to them.
 
-        coords: [N, P, 2] model-frame pixels; labels: [N, P] as in `PromptEncoder.embed_points`; P may be 0.
-        image_index: int64 [N], in order: the image of each mask, where embedding and features are of B images.
-        """
-        sparse = self.prompt_encoder.embed_points(coords, labels)
-        encoder = self.prompt_encoder
-        dense = encoder.embed_no_mask(len(coords)) if masks is None else encoder.embed_masks(masks)
-        return self._decode(embedding, sparse, dense, multimask, features, (coords, labels), image_index)
+        Args:
+            embedding: [N, C, S/16, S/16], or [1, C, S/16, S/16] which serves all prompts, or of B images.
+            coords: [N, P, 2] model-frame pixels x, y; P may be 0.
+            labels: [N, P] as in `PromptEncoder.embed_points`.
+            masks: mask prompts [N, 1, S/4, S/4].
+            multimask: see `MaskDecoder.decode`.
+            features: of the images that the embeddings are of, see `features`.
+            image_index: int64 [N], in order: the image of each mask, where embedding and features are of B images.
 
-    def _decode(
-        self,
-        embedding: Tensor,
-        sparse: Tensor,
-        dense: Tensor,
-        multimask: bool | None,
-        features: Tensor | None,
-        points: tuple[Tensor, Tensor] | None,
-        image_index: Tensor | None = None,
-    ) -> Decoded:
-        image_pe = self.prompt_encoder.get_dense_pe()
+        Returns:
+            Logits, predicted IoU and presence.
+
+        Raises:
+            ValueError: the number of embeddings is neither 1 nor that of the prompts.
+        """
+        encoder = self.prompt_encoder
         return self.mask_decoder.decode(
             embedding,
-            image_pe,
-            sparse,
-            dense,
+            encoder.get_dense_pe(),
+            encoder.embed_points(coords, labels),
+            encoder.embed_no_mask(1) if masks is None else encoder.embed_masks(masks),
             multimask=multimask,
             features=features,
-            points=points,
+            points=(coords, labels),
             image_index=image_index,
         )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Logits [N, M, s, s] that are empty where a structure is predicted absent.
+        """Empty the masks of structures that are predicted absent.
 
-        presence: logits [N] of the decoder; labels: [N, P] of the prompts. A click on the structure or a box says that
-        it is there. The thresholds are those of `prompt_encoder.presence_thresholds`.
+        Args:
+            logits: [N, M, s, s].
+            presence: logits [N] of the decoder; None for weights that know no structures.
+            labels: [N, P] of the prompts. A click on the structure or a box says that it is there.
+
+        Returns:
+            [N, M, s, s]; ABSENT_LOGIT everywhere for a structure that is predicted absent.
         """
         if presence is None:
             return logits
         return torch.where(self.is_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
 
     def is_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Which prompts ask for a structure that is predicted absent: bool [N]; see `withhold_absent`."""
+        """Which prompts are for a structure that is predicted absent.
+
+        Args:
+            presence: see `withhold_absent`.
+            labels: see `withhold_absent`.
+
+        Returns:
+            bool [N]: the probability of presence is below the structure's `prompt_encoder.presence_thresholds`.
+        """
         names = self.prompt_encoder.structures
         if presence is None or not names:
             return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
@@ -167,13 +238,29 @@ class Sam(nn.Module):
         return of_structure.any(1) & ~shown & (presence.sigmoid() < level)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """SAM's own preprocessing: normalise RGB [.., 3, h, w] in 0..255, zero-pad right and bottom to S."""
+        """SAM's own preprocessing.
+
+        Args:
+            x: RGB [..., 3, h, w] in 0..255, h and w at most S.
+
+        Returns:
+            Normalised, padded with zeros on the right and at the bottom: [..., 3, S, S].
+        """
         x = (x - self.pixel_mean) / self.pixel_std
         height, width = x.shape[-2:]
         return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
 
     def postprocess_masks(self, masks: Tensor, input_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-        """Undo SAM's own preprocessing: logits [N, M, S/4, S/4] -> [N, M, H, W], sizes as (height, width)."""
+        """Undo SAM's own preprocessing.
+
+        Args:
+            masks: logits [N, M, S/4, S/4].
+            input_size: (height, width) of what was given to `preprocess`.
+            original_size: (H, W) of the photograph.
+
+        Returns:
+            Logits [N, M, H, W], bilinear.
+        """
         size = (self.image_size, self.image_size)
         masks = F.interpolate(masks, size, mode="bilinear", align_corners=False)
         masks = masks[..., : input_size[0], : input_size[1]]
@@ -183,10 +270,15 @@ class Sam(nn.Module):
     def forward(self, batched_input: list[dict[str, Any]], multimask_output: bool) -> list[dict[str, Tensor]]:
         """SAM's own batch interface; `SamPredictor` is the comfortable one.
 
-        Each input: `image` [3, h, w] (RGB, 0..255, longer side at most S), `original_size` (H, W), and any of
-        `point_coords` [N, P, 2] with `point_labels` [N, P], `boxes` [N, 4], `mask_inputs` [N, 1, S/4, S/4],
-        all in pixels of `image`. Each output: `masks` bool [N, M, H, W], `iou_predictions` [N, M],
-        `low_res_logits` [N, M, S/4, S/4], which `mask_inputs` takes.
+        Args:
+            batched_input: for each photograph `image` [3, h, w] (RGB, 0..255, longer side at most S), `original_size`
+                (H, W), and any of `point_coords` [N, P, 2] with `point_labels` [N, P], `boxes` [N, 4], `mask_inputs`
+                [N, 1, S/4, S/4], all in pixels of `image`.
+            multimask_output: True for three candidates of each mask, False for one mask.
+
+        Returns:
+            For each photograph `masks` bool [N, M, H, W], `iou_predictions` [N, M] and `low_res_logits`
+            [N, M, S/4, S/4], which `mask_inputs` takes.
         """
         embeddings, features = self.encode_all(torch.stack([self.preprocess(item["image"]) for item in batched_input]))
         return [

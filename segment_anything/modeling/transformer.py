@@ -3,28 +3,28 @@
 Segment Anything, Kirillov et al. 2023, appendix A ("Lightweight mask decoder").
 """
 
-import math
-from collections.abc import Collection
-
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .common import MLPBlock
+from .common import MLPBlock, traced
 
 
 class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than the embedding width."""
 
-    def __init__(
-        self, embedding_dim: int, num_heads: int, downsample_rate: int = 1, *, late_bias: Collection[str] = ()
-    ) -> None:
-        """late_bias: of "q", "k" and "v" those whose product is rounded before the bias is added.
+    def __init__(self, embedding_dim: int, num_heads: int, downsample_rate: int = 1) -> None:
+        """Build the four projections.
 
-        So does PyTorch with the public implementation's first image, which lies in memory as channels before pixels;
-        here it is brought into the order of the products once.
+        Args:
+            embedding_dim: width C of what attends and of what is attended to.
+            num_heads: heads, which share the inner width.
+            downsample_rate: C over the inner width.
+
+        Raises:
+            ValueError: the heads do not divide the inner width.
         """
         super().__init__()
-        self.late_bias = late_bias
         inner = embedding_dim // downsample_rate
         if inner % num_heads:
             raise ValueError(f"num_heads={num_heads} must divide the attention width {inner}.")
@@ -35,19 +35,92 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, embedding_dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from q [B, Nq, C] to k, v [B, Nk, C]; returns [B, Nq, C]."""
-        q, k, v = (self._project(name, x) for name, x in (("q", q), ("k", k), ("v", v)))
-        # Written out: one side has a dozen tokens, so a fused kernel gains nothing, and this rounds like the
-        # public implementation, whose sharp attentions turn the last bit of a score into 1e-3 of a logit.
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
-        return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        """Attend.
 
-    def _project(self, name: str, x: Tensor) -> Tensor:
-        """Tokens [B, N, C] -> [B, heads, N, C / heads]."""
-        layer = getattr(self, f"{name}_proj")
-        late = name in self.late_bias
-        projected = F.linear(x, layer.weight).add_(layer.bias) if late else layer(x)
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        Args:
+            q: [B, Nq, C].
+            k: [B, Nk, C].
+            v: [B, Nk, C]. q, or k and v, may be a batch of 1 that serves all.
+
+        Returns:
+            [B, Nq, C].
+        """
+        q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
+        batch = max(q.shape[0], k.shape[0])
+        q, k, v = (x.expand(batch, -1, -1, -1) for x in (q, k, v))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, N, inner] -> [B, heads, N, inner / heads]."""
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        """[inner, C] -> [heads, inner / heads, C]."""
+        return weight.view(self.num_heads, -1, weight.shape[1])
+
+    def _spares_pixels(self, tokens: Tensor, pixels: Tensor) -> bool:
+        """Whether products with all heads of all tokens are fewer than those of the pixels' projections.
+
+        Not while a graph is made, which is to serve any number of tokens.
+        """
+        columns = tokens.shape[0] * tokens.shape[1] * self.num_heads
+        return columns < pixels.shape[0] * self.q_proj.out_features and not traced()
+
+    def _scores(self, tokens: Tensor, projection: nn.Linear, pixels: Tensor) -> Tensor:
+        """Scores [N, heads, T, P] of projected tokens [N, heads, T, inner / heads] and pixels [N or 1, P, C].
+
+        t (x W + b)' = (t W') x' + t b': the tokens are projected once more, the pixels are read as they are.
+        """
+        tokens = tokens * tokens.shape[-1] ** -0.5
+        bias = tokens @ projection.bias.view(self.num_heads, -1, 1)
+        folded = tokens @ self._by_head(projection.weight)
+        pixels = pixels.mT.expand(tokens.shape[0], -1, -1)
+        return torch.baddbmm(bias.flatten(1, 2), folded.flatten(1, 2), pixels).view(*tokens.shape[:3], -1)
+
+
+class TokensToImage(Attention):
+    """Attention of tokens to pixels; few tokens take over the pixels' projections: also a (x W) = (a x) W."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `Attention`.
+
+        Args:
+            q: tokens [N, T, C].
+            k: pixels [N or 1, P, C].
+            v: pixels [N or 1, P, C].
+
+        Returns:
+            [N, T, C].
+        """
+        if not self._spares_pixels(q, k):
+            return super().forward(q, k, v)
+        weights = self._scores(self._heads(self.q_proj(q)), self.k_proj, k).softmax(3)
+        means = (weights.flatten(1, 2) @ v).view(*weights.shape[:3], -1)
+        values = means @ self._by_head(self.v_proj.weight).mT
+        return self.out_proj(values.transpose(1, 2).flatten(2) + self.v_proj.bias)
+
+
+class ImageToTokens(Attention):
+    """Attention of pixels to tokens; few tokens take over the pixels' projections."""
+
+    def forward(self, image: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Add what pixels find at tokens to the image.
+
+        Args:
+            image: [N or 1, P, C].
+            q: the image with its positions, [N or 1, P, C].
+            k: tokens with their positions, [N, T, C].
+            v: tokens [N, T, C].
+
+        Returns:
+            image + attention, [N, P, C].
+        """
+        if not self._spares_pixels(k, q):
+            return image + super().forward(q, k, v)
+        weights = self._scores(self._heads(self.k_proj(k)), self.q_proj, q).softmax(2)
+        values = self._heads(self.v_proj(v)) @ self._by_head(self.out_proj.weight.t())
+        values = values + self.out_proj.bias / self.num_heads  # the weights of each head sum to 1
+        return torch.baddbmm(image, weights.flatten(1, 2).mT, values.flatten(1, 2))
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -57,25 +130,31 @@ class TwoWayAttentionBlock(nn.Module):
         super().__init__()
         self.self_attn = Attention(embedding_dim, num_heads)
         self.norm1 = nn.LayerNorm(embedding_dim)
-        late_bias = "kv" if first else ""
-        self.cross_attn_token_to_image = Attention(embedding_dim, num_heads, downsample_rate, late_bias=late_bias)
+        self.cross_attn_token_to_image = TokensToImage(embedding_dim, num_heads, downsample_rate)
         self.norm2 = nn.LayerNorm(embedding_dim)
-        # oneDNN would order the weights anew for each of a few hundred tokens: 5 to 10 % of a decoder's training step
-        self.mlp = MLPBlock(embedding_dim, mlp_dim, nn.ReLU, multiply=F.linear)
+        self.mlp = MLPBlock(embedding_dim, mlp_dim, nn.ReLU)
         self.norm3 = nn.LayerNorm(embedding_dim)
         self.norm4 = nn.LayerNorm(embedding_dim)
-        late_bias = "q" if first else ""
-        self.cross_attn_image_to_token = Attention(embedding_dim, num_heads, downsample_rate, late_bias=late_bias)
+        self.cross_attn_image_to_token = ImageToTokens(embedding_dim, num_heads, downsample_rate)
         self.first = first
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """Update tokens [B, N, C] and image [B, HW, C]; the `_pe` tensors are their positions."""
+        """Update tokens and image.
+
+        Args:
+            tokens: [N, T, C].
+            image: [N or 1, P, C].
+            token_pe: positions of the tokens, [N, T, C].
+            image_pe: positions of the pixels, [1, P, C].
+
+        Returns:
+            New tokens [N, T, C] and image [N, P, C].
+        """
         tokens = self.norm1(self._attend_self(tokens, token_pe))
-        image_keys = image + image_pe
-        attended = self.cross_attn_token_to_image(tokens + token_pe, image_keys, image)
-        tokens = self.norm2(tokens + attended)
+        placed = image + image_pe
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(image_keys, tokens + token_pe, tokens))
+        image = self.norm4(self.cross_attn_image_to_token(image, placed, tokens + token_pe, tokens))
         return tokens, image
 
     def _attend_self(self, tokens: Tensor, token_pe: Tensor) -> Tensor:
@@ -102,13 +181,24 @@ class TwoWayTransformer(nn.Module):
             )
             for index in range(depth)
         )
-        self.final_attn_token_to_image = Attention(embedding_dim, num_heads, attention_downsample_rate)
+        self.final_attn_token_to_image = TokensToImage(embedding_dim, num_heads, attention_downsample_rate)
         self.norm_final_attn = nn.LayerNorm(embedding_dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Image [B, HW, C], its positions [1, HW, C], tokens [B, N, C] -> new (tokens, image)."""
+    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
+        """Update tokens and image.
+
+        Args:
+            image: [N or 1, P, C].
+            image_pe: positions of the pixels, [1, P, C].
+            tokens: [N, T, C].
+            outputs: how many of the tokens are returned.
+
+        Returns:
+            The first new tokens, [N, outputs, C], and the new image, [N, P, C].
+        """
         queries, keys = tokens, image
         for layer in self.layers:
             queries, keys = layer(queries, keys, tokens, image_pe)
-        attended = self.final_attn_token_to_image(queries + tokens, keys + image_pe, keys)
+        queries = queries[:, :outputs]
+        attended = self.final_attn_token_to_image(queries + tokens[:, :outputs], keys + image_pe, keys)
         return self.norm_final_attn(queries + attended), keys

@@ -13,7 +13,6 @@ from sam_med2d.errors import DataError
 from sam_med2d.runtime.cli import run_main
 from sam_med2d.training import trainer
 from segment_anything.checkpoint import read_checkpoint
-from segment_anything.modeling import adapter, common
 from segment_anything.modeling.factored_gradients import Factors
 from tests.helpers.training_runs import assert_same_run, finished_run, logged_losses, stop_and_go_on, train_args
 
@@ -38,15 +37,13 @@ def test_resumed_run_equals_the_uninterrupted_one(trained, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_adapters_train_with_their_gradients_as_factors(tmp_path, monkeypatch):
-    """Tiny adapters on the route of large ones: the same losses as with whole gradients, and resumed to the bit."""
+    """The same losses as with whole gradients, and resumed to the bit."""
     taken, take = [], Factors.take
 
     def spy(self, left, right):
         taken.append(take(self, left, right))
         return taken[-1]
 
-    for module in (common, adapter):
-        monkeypatch.setattr(module, "prefers_convolution", lambda _: True)
     monkeypatch.setattr(Factors, "take", spy)
     flags = ["--encoder_adapter", "True", "--batch_size", "2"]
     assert train.main(train_args(tmp_path / "whole", *flags)) == 0

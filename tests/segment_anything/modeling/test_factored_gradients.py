@@ -6,7 +6,7 @@ from torch import nn
 
 from sam_med2d.training.optimizer import Gradients, factor_adapters
 from segment_anything.modeling.adapter import Adapter
-from segment_anything.modeling.factored_gradients import Factors, factors_of, outer
+from segment_anything.modeling.factored_gradients import Factors, factors_of, keep_factors, product
 
 DIM, SIDE = 256, 16
 
@@ -97,6 +97,18 @@ def test_norm_and_product_of_factors():
     assert [factors.take(torch.randn(4, 40), torch.randn(4, 60)) for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_outer_in_parts():
-    left, right = torch.randn(5, 7), torch.randn(5, 9)
-    torch.testing.assert_close(outer(left, right), left.T @ right)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_with_factors_has_the_gradients_of_one_without(transposed):
+    parameter = nn.Parameter(torch.randn((4, 40, 3) if not transposed else (120, 2, 2)))
+    x = torch.randn(1, 3, 120, requires_grad=True)
+    keep = nn.Parameter(parameter.detach().clone())
+    keep_factors(keep)
+    found, expected = product(x, keep, transposed=transposed), product(x, parameter, transposed=transposed)
+    assert torch.equal(found, expected) and found.shape == (1, 3, 4)
+    slope = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(y, x, slope, retain_graph=True)[0] for y in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+    found.backward(slope), expected.backward(slope)
+    assert (keep.grad is None) == bool(factors_of(keep))
+    gradient = keep.grad if keep.grad is not None else factors_of(keep).pop()
+    torch.testing.assert_close(gradient.flatten(1), parameter.grad.flatten(1))

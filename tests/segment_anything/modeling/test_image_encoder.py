@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
 from segment_anything.modeling.adapter import Adapter, gather, overlap_add, paint, strided_conv, transposed_conv
-from segment_anything.modeling.common import LayerNorm2d, linear
-from segment_anything.modeling.image_encoder import ImageEncoderViT, _attend
+from segment_anything.modeling.common import LayerNorm2d
+from segment_anything.modeling.image_encoder import ImageEncoderViT
 from tests.helpers.paths import GOLDEN
 from tests.helpers.seeded_weights import fill, load_layout
 
@@ -197,7 +197,7 @@ def test_gather_and_paint_are_adjoint(batch, height, width, size):
 
 
 def test_gradients_of_adapter_convolutions_equal_library():
-    """On the route of many tokens, which has its own gradients: to the map and to both weights."""
+    """To the map and to both weights."""
     x, down, up = (torch.randn(s, requires_grad=True) for s in [(2, 16, 16, 6), (7, 6, 3, 3), (7, 5, 4, 4)])
     small = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), down, stride=2, padding=1)
     expected = torch.nn.functional.conv_transpose2d(small, up, stride=2, padding=1).permute(0, 2, 3, 1)
@@ -207,29 +207,10 @@ def test_gradients_of_adapter_convolutions_equal_library():
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_attention_with_a_learning_bias_equals_the_library():
-    q, k, v, bias = (torch.randn(2, 3, *shape) for shape in [(5, 8), (7, 8), (7, 8), (5, 7)])
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    torch.testing.assert_close(_attend(q, k, v, bias.requires_grad_()), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_adapter_starts_kaiming_normal():
     adapter = Adapter(64)
     fan_out = 64 * 9
     assert adapter.spatial[0].weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
-
-
-@pytest.mark.parametrize("tokens", [(3, 5), (2, 10, 10)])
-def test_linear_equals_library(tokens):
-    x, weight, bias = torch.randn(*tokens, 12), torch.randn(8, 12), torch.randn(8)
-    torch.testing.assert_close(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
-
-
-def test_linear_with_a_weight_larger_than_its_result_equals_library():
-    """Then the tokens take the place of the filters; sums of 700 products round more than those of 12."""
-    x, weight, bias = torch.randn(200, 700), torch.randn(900, 700), torch.randn(900)
-    expected = torch.nn.functional.linear(x, weight, bias)
-    torch.testing.assert_close(linear(x, weight, bias), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_layer_norm_2d_equals_formula():
