@@ -29,7 +29,15 @@ SAM_IMAGE_SIZE = 1024
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Size of an image encoder; the window is in tokens."""
+    """Size of an image encoder.
+
+    Attributes:
+        embed_dim: channels of a token.
+        depth: number of blocks.
+        num_heads: attention heads of a block.
+        global_attn_indexes: blocks that attend to the whole grid; the others to windows.
+        window_size: side of a window in tokens.
+    """
 
     embed_dim: int
     depth: int
@@ -171,7 +179,7 @@ def _structures(source: Checkpoint | None, wanted: Sequence[str] | None) -> tupl
 
 def _load(model: Sam, source: Checkpoint, adapter_start: str) -> None:
     """Copy the checkpoint's weights and preprocessing into the model, and log what was done."""
-    from .checkpoint import load_into
+    from .checkpoint_loading import load_into
 
     model.load_report = load_into(model, source)
     logger.info(model.load_report.summary())

@@ -1,4 +1,4 @@
-"""Any published checkpoint layout -> a model, and atomic saving.
+"""Checkpoint files of any published layout: read safely, written atomically.
 
 Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its descendants) and safetensors
 (ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows, unless a caller says `trust`.
@@ -8,7 +8,7 @@ import json
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from .choices import MASK_RULES
 from .errors import CheckpointError
@@ -43,14 +42,20 @@ OPTIONAL = {
 WEIGHTS_NAME = "model.safetensors"
 # what PyTorch raises for files with changed bytes, besides its pickle's own error
 DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
-BASE = "base"  # metadata of a file that holds what was trained on a base, see conversion.py
+BASE = "base"  # metadata of a file that holds what was trained on a base, see checkpoint_conversion.py
 HUB_POSITIONS = "vision_encoder.pos_embed"
 FOREIGN = {HUB_POSITIONS: "named as by HuggingFace", BASE: "to be merged onto its base"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State dict and metadata ({} when the file has none) of one file."""
+    """What one file holds.
+
+    Attributes:
+        path: the file.
+        state: {name: tensor}, on the CPU.
+        metadata: what `model_metadata` wrote; {} where the file has none.
+    """
 
     path: Path
     state: dict[str, Tensor]
@@ -58,15 +63,21 @@ class Checkpoint:
 
     @property
     def has_adapters(self) -> bool:
+        """Whether its image encoder has adapters."""
         return any(ADAPTER in key for key in self.state)
 
     @property
     def has_detail(self) -> bool:
+        """Whether its mask decoder has a detail head."""
         return any(key.startswith(DETAIL) for key in self.state)
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """Names of the structures that its prompt encoder knows. Raises CheckpointError where they are not named."""
+        """Names of the structures that its prompt encoder knows.
+
+        Raises:
+            CheckpointError: where they are not named.
+        """
         count = len(self.state[STRUCTURES]) if STRUCTURES in self.state else 0
         names = self.metadata.get("structures", [])
         if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
@@ -74,9 +85,16 @@ class Checkpoint:
         return tuple(names)
 
     def presence_thresholds(self, structures: Iterable[str]) -> dict[str, float]:
-        """Probability from which on each of the structures is held to be there, where the file says it.
+        """Probabilities below which structures are predicted absent.
 
-        Raises CheckpointError for values that are no probabilities.
+        Args:
+            structures: those to look up.
+
+        Returns:
+            {structure: probability} of those of which the file says it.
+
+        Raises:
+            CheckpointError: for values that are no probabilities.
         """
         stored = self.metadata.get("presence_thresholds", {})
         numbers = isinstance(stored, dict) and all(isinstance(value, int | float) for value in stored.values())
@@ -86,7 +104,11 @@ class Checkpoint:
 
     @property
     def mask_rule(self) -> str:
-        """Where its masks begin, "half" where the file does not say. Raises CheckpointError for an unknown rule."""
+        """Where its masks begin, one of MASK_RULES; "half" where the file does not say.
+
+        Raises:
+            CheckpointError: for an unknown rule.
+        """
         stored = self.metadata.get("mask_rule", "half")
         if stored not in MASK_RULES:
             raise CheckpointError(f"{self.path}: its mask rule {stored!r} is none of {', '.join(MASK_RULES)}.")
@@ -94,14 +116,28 @@ class Checkpoint:
 
     @property
     def image_size(self) -> int:
-        """Side S of the input the weights were made for, in pixels. Raises CheckpointError where no table says it."""
-        if not _is_grid(self.state[POSITIONS]):
+        """Side S of the input that the weights were made for, in pixels.
+
+        Raises:
+            CheckpointError: where the table of positions does not say it.
+        """
+        if not is_grid(self.state[POSITIONS]):
             shape = list(self.state[POSITIONS].shape)
             raise CheckpointError(f"{self.path}: {POSITIONS} has shape {shape}, and should have [1, h, w, C].")
         return 16 * self.state[POSITIONS].shape[1]
 
     def preprocessing(self, image_size: int) -> tuple[Preprocessing, str]:
-        """How its photographs were prepared, for inputs of `image_size`, and one line that says why."""
+        """How its photographs were prepared.
+
+        Args:
+            image_size: side of the input in pixels, whatever it was in training.
+
+        Returns:
+            The preprocessing, and one line that says what it rests on.
+
+        Raises:
+            CheckpointError: for metadata that are not understood.
+        """
         stored = self.metadata.get("preprocessing")
         if stored:
             try:
@@ -119,37 +155,19 @@ class Checkpoint:
         return Preprocessing(image_size, "sam_med2d", **guess), line
 
 
-@dataclass
-class LoadReport:
-    """What became of each key when a checkpoint was loaded."""
-
-    path: Path
-    loaded: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    initialised: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-
-    def summary(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        if self.resized:
-            parts.append(f"{len(self.resized)} position tables resized")
-        if self.initialised:
-            parts.append(f"{len(self.initialised)} tensors of {_parts(self.initialised)} absent, new")
-        if self.dropped:
-            parts.append(f"{len(self.dropped)} tensors of {_parts(self.dropped)} dropped")
-        return f"{self.path}: {', '.join(parts)}"
-
-
-def _parts(keys: Iterable[str]) -> str:
-    """What optional parts of the model the keys belong to, in words."""
-    return ", ".join(dict.fromkeys(OPTIONAL[_optional(key)] for key in keys))
-
-
 def read_checkpoint(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
-    """Read a checkpoint file, or the `model.safetensors` of a checkpoint folder, onto the CPU.
+    """Read the weights of a model.
 
-    Raises CheckpointError when the file is missing (`flag` is what gave it), damaged, no state dict of this family, or
-    a pickle that holds more than tensors. With `trust` such a pickle is loaded, and any code in it runs.
+    Args:
+        path: a file of any published layout, or a folder with `model.safetensors`.
+        trust: load a pickle that holds more than tensors, too; any code in it runs.
+        flag: what gave the path, for messages.
+
+    Returns:
+        The checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: for a file that is missing, damaged, not of this family of models, or such a pickle.
     """
     checkpoint = read_tensors(path, trust=trust, flag=flag)
     if POSITIONS not in checkpoint.state:
@@ -162,7 +180,19 @@ def read_checkpoint(path: str | Path, *, trust: bool = False, flag: str = "--sam
 
 
 def read_tensors(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
-    """As `read_checkpoint`, whatever the tensors' names."""
+    """Read tensors of any names, as `read_checkpoint` does those of a model.
+
+    Args:
+        path: a file, or a folder with `model.safetensors`.
+        trust: load a pickle that holds more than tensors, too; any code in it runs.
+        flag: what gave the path, for messages.
+
+    Returns:
+        The tensors and metadata, on the CPU.
+
+    Raises:
+        CheckpointError: for a file that is missing, damaged, no state dict, or such a pickle.
+    """
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
@@ -174,6 +204,7 @@ def read_tensors(path: str | Path, *, trust: bool = False, flag: str = "--sam_ch
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a safetensors file."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -188,6 +219,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_pickle(path: Path, trust: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State dict and metadata of a file that PyTorch wrote."""
     content = _unpickle_trusted(path) if trust else _unpickle_tensors(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
@@ -199,6 +231,7 @@ def _read_pickle(path: Path, trust: bool) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _unpickle_tensors(path: Path) -> Any:
+    """Content of a pickle that holds nothing but tensors and plain values."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -216,6 +249,7 @@ def _unpickle_tensors(path: Path) -> Any:
 
 
 def _unpickle_trusted(path: Path) -> Any:
+    """Content of any pickle, whose code runs."""
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # the file's own code may raise anything
@@ -225,83 +259,21 @@ def _unpickle_trusted(path: Path) -> Any:
         ) from error
 
 
-def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
-    """Copy a checkpoint's weights into `model`, resizing position tables; returns what was done.
-
-    Optional parts (adapters, structures, the detail head) that the file lacks keep their initial value; those that the
-    model lacks are dropped. Raises CheckpointError, with the keys, for anything else that is missing, unexpected or of
-    another shape.
-    """
-    own = model.state_dict()
-    report = LoadReport(checkpoint.path)
-    state: dict[str, Tensor] = {}
-    wrong: list[str] = []
-    for key, value in checkpoint.state.items():
-        if key in own:
-            state[key] = _fit(key, value, own[key], report, wrong)
-        elif _optional(key) and not any(_optional(other) == _optional(key) for other in own):
-            report.dropped.append(key)
-        else:
-            wrong.append(f"unexpected {key}")
-    absent = [key for key in own if key not in checkpoint.state]
-    report.initialised = [key for key in absent if _optional(key)]
-    wrong += [f"missing {key}" for key in absent if not _optional(key)]
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit the model ({len(wrong)} keys): {listing(wrong)}. "
-            "Check --model_type and that the file is a whole SAM state dict."
-        )
-    model.load_state_dict(state, strict=False)
-    return report
-
-
-def _optional(key: str) -> str:
-    """The optional part of the model that a tensor belongs to, "" for none."""
-    return next((part for part in OPTIONAL if part in key), "")
-
-
-def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[str]) -> Tensor:
-    """The tensor in the model's shape; position tables are resized, other differences noted in `wrong`.
-
-    Structures that the model has beyond the file's keep their initial value.
-    """
-    shape = own.shape
-    if value.shape == shape:
-        report.loaded.append(key)
-        return value
-    if key == POSITIONS and _is_grid(value) and value.shape[-1] == shape[-1]:
-        report.resized.append(key)
-        return resize_positions(value, shape[1])
-    if key.endswith(("rel_pos_h", "rel_pos_w")) and value.ndim == 2 and len(value) and value.shape[1] == shape[1]:
-        report.resized.append(key)
-        return resize_relative(value, shape[0])
-    per_structure = key in (STRUCTURES, DETAIL_OF_STRUCTURES) and value.ndim == 2
-    if per_structure and value.shape[1:] == shape[1:] and len(value) < len(own):
-        report.loaded.append(key)
-        return torch.cat((value.to(own), own[len(value) :]))
-    wrong.append(f"{key} has shape {list(value.shape)} in the file and {list(shape)} in the model")
-    return value
-
-
-def _is_grid(table: Tensor) -> bool:
+def is_grid(table: Tensor) -> bool:
     """Whether a tensor may be a position embedding, [1, h, w, C]."""
     return table.ndim == 4 and len(table) == 1 and table.numel() > 0
 
 
-def resize_positions(table: Tensor, grid: int) -> Tensor:
-    """Position embedding [1, h, w, C] -> [1, grid, grid, C], bilinear (align_corners=False)."""
-    moved = F.interpolate(table.permute(0, 3, 1, 2).float(), (grid, grid), mode="bilinear", align_corners=False)
-    return moved.permute(0, 2, 3, 1).to(table.dtype).contiguous()
-
-
-def resize_relative(table: Tensor, rows: int) -> Tensor:
-    """Relative positions [n, C] -> [rows, C], linear along the rows (align_corners=False)."""
-    moved = F.interpolate(table.float().T[None], rows, mode="linear", align_corners=False)
-    return moved[0].T.to(table.dtype).contiguous()
-
-
 def listing(items: Iterable[str], limit: int = 8) -> str:
-    """The first items, comma-separated, and how many more there are."""
+    """Items for a message.
+
+    Args:
+        items: all of them.
+        limit: how many are shown.
+
+    Returns:
+        The first items, comma-separated, and how many more there are.
+    """
     items = list(items)
     rest = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + rest
@@ -327,21 +299,42 @@ def _described(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
 
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a state dict and its metadata as safetensors, atomically; the file is no larger than its tensors."""
+    """Write weights as safetensors, atomically; the file is no larger than its tensors.
+
+    Args:
+        path: the file.
+        state: {name: tensor}.
+        metadata: JSON values, such as those of `model_metadata`.
+    """
     own = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
         save_file(own, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
 
 def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write SAM-Med2D's layout {"model": state dict} with our metadata beside it, atomically."""
+    """Write weights in SAM-Med2D's layout {"model": state dict}, with our metadata beside it, atomically.
+
+    Args:
+        path: the file.
+        state: {name: tensor}.
+        metadata: plain values, such as those of `model_metadata`.
+    """
     own = {key: value.detach().cpu().clone() for key, value in state.items()}
     with atomic_path(path) as temporary:
         torch.save({"model": own, "metadata": dict(metadata)}, temporary)
 
 
 def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> dict[str, Any]:
-    """What a checkpoint says of itself: model type, adapters, whether the candidates were trained, preprocessing."""
+    """What a checkpoint says of itself.
+
+    Args:
+        model: whose weights are saved.
+        model_type: a key of MODEL_SPECS.
+        multimask: whether the three candidates were trained, and answer by default.
+
+    Returns:
+        JSON values.
+    """
     return {
         "format_version": 1,
         "model_type": model_type,

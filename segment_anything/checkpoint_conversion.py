@@ -27,16 +27,16 @@ from .checkpoint import (
     listing,
     read_checkpoint,
     read_tensors,
-    resize_positions,
-    resize_relative,
     save_weights,
     tensor_digest,
 )
+from .checkpoint_loading import resize_positions, resize_relative
 from .utils.atomic import atomic_path, write_text
 
 EXTRA_NAME = "sam_med2d_extra.safetensors"
 ENCODER = "image_encoder."
 POSITION_CODE = "shared_image_embedding.positional_embedding"  # HuggingFace has this tensor twice
+POSITION_CODE_COPY = "prompt_encoder.shared_embedding.positional_embedding"
 # ours, HuggingFace's; # stands for a number, * for the rest of the name
 NAMES = (
     ("image_encoder.pos_embed", HUB_POSITIONS),
@@ -72,7 +72,6 @@ NAMES = (
     ("mask_decoder.iou_prediction_head.layers.1.*", "mask_decoder.iou_prediction_head.layers.0.*"),
     ("mask_decoder.iou_prediction_head.layers.2.*", "mask_decoder.iou_prediction_head.proj_out.*"),
 )
-TWIN = "prompt_encoder.shared_embedding.positional_embedding"  # of POSITION_CODE
 
 
 # --- HuggingFace ----------------------------------------------------------------------------------------------
@@ -85,10 +84,11 @@ def hub_name(key: str) -> str | None:
 
 def own_name(key: str) -> str | None:
     """Our name of a tensor of HuggingFace's SamModel; None where we have no place for it."""
-    return _renamed(POSITION_CODE if key == TWIN else key, [(theirs, ours) for ours, theirs in NAMES])
+    return _renamed(POSITION_CODE if key == POSITION_CODE_COPY else key, [(theirs, ours) for ours, theirs in NAMES])
 
 
 def _renamed(key: str, names: Iterable[tuple[str, str]]) -> str | None:
+    """The key by the first pair of patterns (old, new) that it fits; None where it fits none."""
     for old, new in names:
         pattern = re.escape(old).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)")
         if found := re.fullmatch(pattern, key):
@@ -98,23 +98,49 @@ def _renamed(key: str, names: Iterable[tuple[str, str]]) -> str | None:
 
 
 def to_hub(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Our tensors as SamModel's state dict, and those that it has no place for, under our names."""
+    """Rename tensors for HuggingFace's SamModel.
+
+    Args:
+        state: our state dict.
+
+    Returns:
+        SamModel's state dict, and the tensors that it has no place for, under our names.
+    """
     theirs = {name: value for key, value in state.items() if (name := hub_name(key))}
-    theirs[TWIN] = theirs[POSITION_CODE].clone()
+    theirs[POSITION_CODE_COPY] = theirs[POSITION_CODE].clone()
     return theirs, {key: value for key, value in state.items() if not hub_name(key)}
 
 
 def from_hub(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict from SamModel's. Raises CheckpointError for tensors that we have no place for."""
+    """Rename the tensors of HuggingFace's SamModel.
+
+    Args:
+        path: their file, for messages.
+        state: SamModel's state dict.
+
+    Returns:
+        Our state dict.
+
+    Raises:
+        CheckpointError: for tensors that we have no place for.
+    """
     if unknown := [key for key in state if not own_name(key)]:
         raise CheckpointError(f"{path}: {len(unknown)} tensors are not SamModel's: {listing(unknown)}.")
-    if TWIN in state and POSITION_CODE in state and not torch.equal(state[TWIN], state[POSITION_CODE]):
-        raise CheckpointError(f"{path}: {TWIN} and {POSITION_CODE} differ; here they are one tensor.")
+    codes = [state[key] for key in (POSITION_CODE, POSITION_CODE_COPY) if key in state]
+    if len(codes) == 2 and not torch.equal(*codes):
+        raise CheckpointError(f"{path}: {POSITION_CODE_COPY} and {POSITION_CODE} differ; here they are one tensor.")
     return {own_name(key): value for key, value in state.items()}
 
 
 def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """config.json of HuggingFace's SamModel for our tensors, whose shapes say it all."""
+    """The content of config.json of HuggingFace's SamModel.
+
+    Args:
+        state: our state dict, whose shapes say it all.
+
+    Returns:
+        JSON values.
+    """
     grid, width = state[POSITIONS].shape[2:]
     tables = {key: value for key, value in state.items() if key.endswith("attn.rel_pos_h")}
     sides = {int(key.split(".")[2]): (len(table) + 1) // 2 for key, table in tables.items()}
@@ -139,9 +165,14 @@ def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
-    """Write a folder for `SamModel.from_pretrained`; returns a line for each thing that SamModel cannot hold.
+    """Write a folder for `SamModel.from_pretrained`.
 
-    Those go into EXTRA_NAME in the folder, which `read_any` reads back.
+    Args:
+        folder: made if needed.
+        checkpoint: what is written.
+
+    Returns:
+        A line for each thing that SamModel cannot hold; it goes into EXTRA_NAME, which `read_any` reads back.
     """
     theirs, extra = to_hub(checkpoint.state)
     save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
@@ -153,6 +184,7 @@ def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
 
 
 def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[str]:
+    """A line for each part that SamModel cannot hold."""
     parts = {what: [key for key in extra if part in key] for part, what in OPTIONAL.items()}
     parts["other tensors"] = [key for key in extra if not any(part in key for part in OPTIONAL)]
     lines = [f"{what} ({len(keys)} tensors, such as {keys[0]})" for what, keys in parts.items() if keys]
@@ -160,7 +192,19 @@ def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[
 
 
 def read_any(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
-    """As `read_checkpoint`, also for HuggingFace's names, with what `save_hub` wrote beside them."""
+    """Read the weights of a model, also those with HuggingFace's names and what `save_hub` wrote beside them.
+
+    Args:
+        path: a file of any published layout, or a folder with `model.safetensors`.
+        trust: load a pickle that holds more than tensors, too; any code in it runs.
+        flag: what gave the path, for messages.
+
+    Returns:
+        The checkpoint, under our names, on the CPU.
+
+    Raises:
+        CheckpointError: for a file that cannot be used.
+    """
     found = read_tensors(path, trust=trust, flag=flag)
     if HUB_POSITIONS not in found.state:
         return read_checkpoint(path, trust=trust, flag=flag)
@@ -176,9 +220,14 @@ def read_any(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkp
 
 
 def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `merge` needs to make the checkpoint from its base again: tensors and metadata.
+    """What `merge` needs to make a checkpoint from its base again.
 
-    All but the image encoder, the adapters, and those tensors of the encoder that are not the base's to the bit.
+    Args:
+        checkpoint: what was trained.
+        base: what it was trained from.
+
+    Returns:
+        Tensors: all but those of the image encoder that are the base's to the bit. And metadata.
     """
     encoder = _encoder(base, checkpoint.state)
     state = {
@@ -192,7 +241,18 @@ def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], 
 
 
 def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
-    """The checkpoint that `split` took apart, to the bit. Raises CheckpointError with another base."""
+    """The checkpoint that `split` took apart, to the bit.
+
+    Args:
+        trained: what `split` returned, as it was read.
+        base: what the checkpoint was trained from.
+
+    Returns:
+        The whole checkpoint.
+
+    Raises:
+        CheckpointError: for another base, or a file that `split` did not make.
+    """
     about = trained.metadata.get(BASE)
     try:
         shapes = {key: torch.empty(shape, device="meta") for key, shape in about["tables"].items()}
@@ -210,6 +270,7 @@ def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
 
 
 def _is_table(key: str) -> bool:
+    """Whether a tensor is a table of positions, which has another shape for another image size."""
     return key == POSITIONS or key.endswith(("rel_pos_h", "rel_pos_w"))
 
 

@@ -16,7 +16,10 @@ from sam_med2d.runtime.devices import resolve_device
 class Processes:
     """The processes of a run, as torchrun starts them; one alone without torchrun.
 
-    rank: this one's number, from 0 on. count: of all. here: how many share this one's machine.
+    Attributes:
+        rank: this one's number, from 0 on.
+        count: number of all.
+        here: how many share this one's machine.
     """
 
     rank: int = 0

@@ -21,8 +21,11 @@ from segment_anything.modeling import Sam
 class LoadedModel:
     """A model in evaluation mode, and what goes with it.
 
-    multimask: whether the best of the three candidates answers, or the single mask. trained_size: input side in pixels
-    that the checkpoint was trained at; None where it does not say.
+    Attributes:
+        model: on its device.
+        model_type: a key of MODEL_SPECS.
+        multimask: whether the best of the three candidates answers, or the single mask.
+        trained_size: input side in pixels that the checkpoint was trained at; None where it does not say.
     """
 
     model: Sam

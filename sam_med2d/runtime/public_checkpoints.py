@@ -12,8 +12,13 @@ META = "https://dl.fbaipublicfiles.com/segment_anything/"
 class Source:
     """A public file.
 
-    file: its name. url: its address. size, sha256: in bytes and hexadecimal digits, None where they are not known.
-    note: what the size and the hash rest on. hub: its repository on the HuggingFace hub, "" where it is not there.
+    Attributes:
+        file: its name.
+        url: its address.
+        size: in bytes; None where it is not known.
+        sha256: 64 hexadecimal digits; None where it is not known.
+        note: what the size and the hash rest on.
+        hub: its repository on the HuggingFace hub; "" where it is not there.
     """
 
     file: str

@@ -20,12 +20,12 @@ from segment_anything.checkpoint import (
     METADATA_KEY,
     Checkpoint,
     CheckpointError,
-    load_into,
     model_metadata,
     read_checkpoint,
     save_pth,
     save_weights,
 )
+from segment_anything.checkpoint_loading import load_into
 from segment_anything.preprocessing import Preprocessing
 from tests.helpers.commands import run_command
 from tests.helpers.paths import GOLDEN

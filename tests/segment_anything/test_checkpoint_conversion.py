@@ -12,12 +12,12 @@ from scripts import convert_checkpoint
 from segment_anything.build_sam import MODEL_SPECS, build_network, build_sam
 from segment_anything.checkpoint import (
     CheckpointError,
-    load_into,
     model_metadata,
     read_checkpoint,
     save_weights,
 )
 from segment_anything.checkpoint_conversion import EXTRA_NAME, hub_config, hub_name, own_name, read_any, to_hub
+from segment_anything.checkpoint_loading import load_into
 from tests.helpers.commands import run_command
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 
