@@ -13,7 +13,7 @@ from sam_med2d.export.onnx_modules import OnnxEncoder
 from segment_anything.modeling import Sam
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import to_tensor
-from segment_anything.utils.onnx import LONGEST_SIDE, OnnxDecoder
+from segment_anything.utils.onnx import LONGEST_SIDE, SamOnnxModel
 
 Named = dict[str, Tensor]
 Check = tuple[Named, Named]  # inputs of a file, and what it must answer
@@ -101,9 +101,10 @@ def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Named:
     return dict(zip(outputs, model.encode_all(image), strict=False))
 
 
-def decoder_part(model: Sam, *, multimask: bool = True, **options: bool) -> Part:
-    """Embeddings and prompts -> masks. Options are those of OnnxDecoder."""
-    module = OnnxDecoder(model, multimask=multimask, **options).eval()
+def decoder_part(model: Sam, *, multimask: bool = True, resize_longest_img_size: bool = False, **options: bool) -> Part:
+    """Embeddings and prompts -> masks. Options are those of SamOnnxModel."""
+    options |= {"multimask": multimask, "resize_logest_img_size": resize_longest_img_size}
+    module = SamOnnxModel(model, **options).eval()
     extra = ("stability_scores", "areas") if module.return_extra_metrics else ()
     outputs = ("masks", "iou_predictions", *extra, "low_res_masks")
     encoded = encoded_inputs(model, images(model, 1, seed=0))
@@ -153,7 +154,7 @@ def encoded_inputs(model: Sam, image: Tensor) -> Named:
     return {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
 
 
-def _decoder_checks(module: OnnxDecoder) -> Iterator[Check]:
+def _decoder_checks(module: SamOnnxModel) -> Iterator[Check]:
     """Counts of prompts and points, mask prompts and sizes of photographs that the trace has not seen."""
     model, size = module.model, module.model.image_size
     encoded = encoded_inputs(model, images(model, 3))
@@ -170,7 +171,7 @@ def _decoder_checks(module: OnnxDecoder) -> Iterator[Check]:
 
 @torch.no_grad()
 def _answers(
-    module: OnnxDecoder,
+    module: SamOnnxModel,
     *,
     image_embeddings: Tensor,
     point_coords: Tensor,

@@ -1,6 +1,6 @@
 """The encoder and the decoder as modules with the inputs and outputs of their ONNX files.
 
-`OnnxEncoder` maps `input_image` to `image_embeddings`; `OnnxDecoder` maps embeddings and prompts to masks at the
+`OnnxEncoder` maps `input_image` to `image_embeddings`; `SamOnnxModel` maps embeddings and prompts to masks at the
 photograph's size. Both are plain PyTorch: an exporter traces them, tests call them.
 """
 
@@ -30,37 +30,40 @@ def inner_frame(shape: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor, Te
     return corner[0], corner[1], inner[0], inner[1]
 
 
-class OnnxDecoder(nn.Module):
-    """Embeddings and the prompts of N masks -> masks. Inputs, all float32:
+class SamOnnxModel(nn.Module):
+    """Prompt encoder, mask decoder and the way back to the photograph: embeddings and the prompts of N masks -> masks.
 
-    image_embeddings [N or 1, C, S/16, S/16]; point_coords [N, P, 2] in model-frame pixels; point_labels [N, P]: 1
-    foreground, 0 background, 2 and 3 the corners of a box, -1 padding, from 4 on a structure; mask_input [N or 1, 1,
-    S/4, S/4], which counts where has_mask_input [N or 1] is 1; orig_im_size [2]: height and width of the photograph,
-    with "fundus" preprocessing of the part of it that was used; detail_features [N or 1, 16, S, S] with a detail head.
+    M, the masks of a prompt: 4, the single mask and three candidates (`multimask` None, as SAM's); 3, the candidates
+    (True); 1, the single mask (False); or 1, the candidate of the best predicted IoU (`return_single_mask`).
 
-    Outputs: masks [N, M, H, W], logits; iou_predictions [N, M]; low_res_masks [N, M, S/4, S/4]; with
-    `return_extra_metrics`, before the last, stability_scores [N, M] and areas [N, M] of the masks. M is 3, the
-    candidates (1 for weights whose candidates were not trained), or with `return_single_mask` 1: the candidate of the
-    highest predicted IoU. A structure that is predicted absent comes back empty.
+    Args:
+        model: The model whose weights are exported.
+        return_single_mask: Return the best candidate alone, whatever the number of points: SAM's own returns the
+            single-mask output, which SAM-Med2D does not train, from three points on.
+        use_stability_score: Return the stability of each low-resolution mask in place of its predicted IoU.
+        return_extra_metrics: Return stability and area of the masks, too.
+        resize_logest_img_size: Masks return by SAM's geometry, longer side S, padded right and bottom, not by the
+            model's preprocessing. (SAM-Med2D's spelling.)
+        multimask: The decoder's outputs, as above.
     """
 
     def __init__(
         self,
         model: Sam,
-        *,
-        multimask: bool = True,
         return_single_mask: bool = False,
         use_stability_score: bool = False,
         return_extra_metrics: bool = False,
-        resize_longest_img_size: bool = False,
+        resize_logest_img_size: bool = False,
+        *,
+        multimask: bool | None = None,
     ) -> None:
         super().__init__()
         self.model, self.decoder, self.prompts = model, model.mask_decoder, model.prompt_encoder
-        self.multimask = multimask
+        self.multimask = True if multimask is None and return_single_mask else multimask
         self.return_single_mask = return_single_mask
         self.use_stability_score = use_stability_score
         self.return_extra_metrics = return_extra_metrics
-        self.mode = LONGEST_SIDE if resize_longest_img_size else model.preprocessing.mode
+        self.mode = LONGEST_SIDE if resize_logest_img_size else model.preprocessing.mode
         self.register_buffer("image_pe", self.prompts.get_dense_pe().detach())
 
     @torch.no_grad()
@@ -74,6 +77,23 @@ class OnnxDecoder(nn.Module):
         orig_im_size: Tensor,
         detail_features: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
+        """Decode prompts; a structure that is predicted absent comes back empty. All inputs are float32.
+
+        Args:
+            image_embeddings: [N or 1, C, S/16, S/16].
+            point_coords: [N, P, 2] (x, y) in model-frame pixels.
+            point_labels: [N, P]: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, from 4 on a
+                structure.
+            mask_input: [N or 1, 1, S/4, S/4], a mask prompt, which counts where has_mask_input is 1.
+            has_mask_input: [N or 1], 1 or 0.
+            orig_im_size: [2], height H and width W of the photograph, with "fundus" preprocessing of the part of it
+                that was used.
+            detail_features: [N or 1, 16, S, S], for models with a detail head.
+
+        Returns:
+            masks [N, M, H, W], logits; iou_predictions [N, M]; with `return_extra_metrics` stability_scores [N, M] and
+            areas [N, M], of the masks; low_res_masks [N, M, S/4, S/4], logits.
+        """
         sparse = self.prompts.embed_points(point_coords, point_labels)
         dense = self._dense(mask_input, has_mask_input.view(-1, 1, 1, 1))
         logits, iou, presence = self.decoder.decode(

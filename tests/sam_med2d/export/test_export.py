@@ -22,7 +22,7 @@ from segment_anything.checkpoint import METADATA_KEY
 from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing, inside_square
-from segment_anything.utils.onnx import OnnxDecoder, inner_frame
+from segment_anything.utils.onnx import SamOnnxModel, inner_frame
 from tests.helpers.exports import SCRIPTS, export
 from tests.helpers.tiny_models import TINY_SPEC, lively, make_tiny_model, save_model, structured
 
@@ -171,8 +171,8 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     inputs = onnx_parts._prompts(model, prompts=4, points=3, seed=7) | onnx_parts.encoded_inputs(
         model, onnx_parts.images(model, 1)
     )
-    candidates, iou, _ = OnnxDecoder(model)(**inputs)
-    single, best, _ = OnnxDecoder(model, return_single_mask=True)(**inputs)
+    candidates, iou, _ = SamOnnxModel(model, multimask=True)(**inputs)
+    single, best, _ = SamOnnxModel(model, return_single_mask=True)(**inputs)
     assert torch.equal(best[:, 0], iou.amax(1)) and len(iou.argmax(1).unique()) >= 1
     torch.testing.assert_close(single[:, 0], candidates[torch.arange(4), iou.argmax(1)])
 

@@ -10,7 +10,7 @@ from segment_anything import SamPredictor
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.mask_decoder import LOWEST_LEVEL, mask_level
-from segment_anything.utils.onnx import OnnxDecoder
+from segment_anything.utils.onnx import SamOnnxModel
 from tests.helpers.tiny_models import make_tiny_model, prompts, structured
 from tests.helpers.training_runs import load_test_script, train_args
 
@@ -73,7 +73,8 @@ def test_predictor_and_onnx_module_share_the_rule():
     logits = predictor.predict(point, label, return_logits=True)[0]
     coords, labels = torch.tensor([[[20.0, 30.0], [0.0, 0.0]]]), torch.tensor([[1.0, -1.0]])
     size = torch.tensor([64.0, 64.0])
-    masks = OnnxDecoder(model)(predictor.features, coords, labels, torch.zeros(1, 1, 16, 16), torch.zeros(1), size)[0]
+    no_mask = torch.zeros(1, 1, 16, 16), torch.zeros(1)
+    masks = SamOnnxModel(model, multimask=True)(predictor.features, coords, labels, *no_mask, size)[0]
     np.testing.assert_allclose(logits, masks[0].numpy(), atol=1e-4)
     model.mask_decoder.mask_rule = "half"
     assert np.abs(predictor.predict(point, label, return_logits=True)[0] - logits).max() > 1e-3
