@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
+from DataLoader import TestingDataset, TrainingDataset, stack_dict_batched
+from metrics import SegMetrics
+from sam_med2d.data.dataset import FundusDataset, collate
+from sam_med2d.data.records import load_index
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import score_batch
+from sam_med2d.prompts.prompt_file import make_prompts, write_prompts
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, build_sam, sam_model_registry
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.predictor_sammed import SammedPredictor
@@ -18,6 +26,7 @@ from tests.helpers.paths import GOLDEN
 from tests.helpers.photographs import PREPROCESSINGS, photograph
 from tests.helpers.seeded_weights import fill, load_layout
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
+from utils import FocalDiceloss_IoULoss, generate_point, setting_prompt_none
 
 SIZE, LOW = 64, 16
 
@@ -264,3 +273,85 @@ def test_the_decoder_called_by_its_public_names_gives_the_golden_numbers():
 def test_all_public_names_are_there():
     assert {"default", "vit_h", "vit_l", "vit_b", "vit_t"} <= set(sam_model_registry)
     assert MODEL_SPECS["default"] is MODEL_SPECS["vit_h"]
+
+
+# --- SAM-Med2D's scripts --------------------------------------------------------------------------------------
+
+
+def decode(sam, embedding, batch):
+    """As the scripts do: low-resolution logits [N, 1, s, s] of the best candidate, and its predicted IoU [N, 1]."""
+    points = None if batch["point_coords"] is None else (batch["point_coords"], batch["point_labels"])
+    sparse, dense = sam.prompt_encoder(points=points, boxes=batch.get("boxes"), masks=batch.get("mask_inputs"))
+    low_res, iou = sam.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
+    best, index = iou.max(dim=1, keepdim=True)
+    return low_res[torch.arange(len(iou)), index[:, 0]][:, None], best
+
+
+def back_to_picture(low_res, original_size):
+    """Logits [1, 1, H, W] at the picture's own size."""
+    masks = F.interpolate(low_res, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    height, width = (int(side) for side in original_size)
+    if height < SIZE and width < SIZE:
+        top, left = (SIZE - height) // 2, (SIZE - width) // 2
+        return masks[..., top : top + height, left : left + width]
+    return F.interpolate(masks, (height, width), mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def public_evaluation(sam, prompt_path, *, box):
+    """IoU and Dice of each test mask, by name, as SAM-Med2D's test.py computes them with the names at the root."""
+    dataset = TestingDataset(data_path="data_demo", image_size=SIZE, mode="test", prompt_path=prompt_path)
+    scores, criterion = {}, FocalDiceloss_IoULoss()
+    for batch in DataLoader(dataset, batch_size=1):
+        if not batch["label"].any():  # vanished in the model frame: SAM-Med2D's own script would stop
+            continue
+        batch["boxes" if not box else "point_coords"] = None
+        low_res, iou = decode(sam, sam.image_encoder(batch["image"]), batch)
+        masks = back_to_picture(low_res, batch["original_size"])
+        scores[batch["name"][0]] = SegMetrics(masks, batch["ori_label"], ["iou", "dice"])
+        assert criterion(masks, batch["ori_label"], iou).isfinite()
+    return scores
+
+
+@pytest.mark.parametrize("prompt", ["box", "1"])
+def test_an_evaluation_gives_what_the_evaluator_gives(sam, tmp_path, prompt):
+    preprocessing = Preprocessing(SIZE, "sam_med2d", channel_order="bgr")
+    dataset = FundusDataset(load_index("data_demo", "test"), preprocessing, keep_truth=True)
+    batch = collate([dataset[i] for i in range(len(dataset))])
+    prompts = make_prompts(batch, point_num=1, seed=0)
+    write_prompts(tmp_path / "prompts.json", [prompts])
+    predictions = predict_batch(sam, batch, prompts, [parse_mode(prompt)], seed=0)
+    rows = [row for own in score_batch(batch, predictions, ["iou", "dice"]) for row in own]
+    found = public_evaluation(sam, tmp_path / "prompts.json", box=prompt == "box")
+    expected = {row.mask: [row.scores["iou"], row.scores["dice"]] for row in rows if not row.vanished}
+    assert found.keys() == expected.keys() and max(dice for _, dice in expected.values()) > 0.1
+    for name, scores in expected.items():
+        np.testing.assert_allclose(found[name], scores, atol=1e-3, err_msg=name)
+
+
+def test_a_training_step_goes_through(sam):
+    """As SAM-Med2D's train.py: a first prompt, then rounds of clicks, and the mask alone in the last one."""
+    batch = next(iter(DataLoader(TrainingDataset("data_demo", image_size=SIZE, mask_num=2), batch_size=2)))
+    batch = stack_dict_batched(batch) | {"boxes": None}
+    criterion, optimizer = FocalDiceloss_IoULoss(), torch.optim.Adam(sam.train().parameters(), lr=1e-3)
+    embedding = sam.image_encoder(batch["image"]).repeat_interleave(2, dim=0)
+    before, labels = {name: p.detach().clone() for name, p in sam.named_parameters()}, batch["label"].float()
+    for number in range(3):
+        low_res, iou = decode(sam, embedding, batch)
+        masks = F.interpolate(low_res, (SIZE, SIZE), mode="bilinear", align_corners=False)
+        loss = criterion(masks, labels, iou)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        batch = generate_point(masks, labels, low_res, batch, point_num=3)
+        batch = setting_prompt_none(batch) if number == 1 else batch
+        embedding = embedding.detach()
+        assert loss.isfinite() and SegMetrics(masks, labels, ["iou", "dice"]).shape == (2,)
+    moved = {name for name, p in sam.named_parameters() if not torch.equal(p, before[name])}
+    assert any(".Adapter." in name for name in moved) and any("mask_decoder" in name for name in moved)
