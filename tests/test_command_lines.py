@@ -1,5 +1,6 @@
 """Every command: its command line is parsed without PyTorch, and Ctrl-C while it imports ends it with one line."""
 
+import ast
 import subprocess
 import sys
 
@@ -29,6 +30,14 @@ for path in sys.argv[1:]:
 def test_no_command_needs_pytorch_for_its_help():
     done = subprocess.run([sys.executable, "-c", HELP, *COMMANDS], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == COMMANDS
+
+
+def test_commands_only_parse_and_call():
+    for path in COMMANDS:
+        nodes = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+        names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        other = {name for name in names - {"parse_args", "check_args", "main"} if not name.startswith("_add_")}
+        assert {"parse_args", "main"} <= names and not other, path
 
 
 def test_the_model_package_is_imported_without_pytorch():

@@ -9,7 +9,7 @@ from sam_med2d.dataset_checks.check_report import as_dict, as_text
 from sam_med2d.dataset_checks.map_checks import find_maps
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.devices import cpu_workers
-from sam_med2d.runtime.json_files import write_summary
+from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.reproducibility import record
 from sam_med2d.runtime.run_folder import make_folder
 
@@ -33,7 +33,7 @@ def check_dataset(args: argparse.Namespace) -> int:
     folders, out = _folders_of(args)
     result = check(folders, image_size=args.image_size, workers=workers)
     print(as_text(result, args.image_size))
-    write_summary(out / "check.json", as_dict(result) | record(args))
+    write_json(out / "check.json", as_dict(result) | record(args))
     files = ["check.json"]
     if draw_overlays(out / "overlays.png", result.photographs, result.findings, seed=args.seed):
         files.append("overlays.png")

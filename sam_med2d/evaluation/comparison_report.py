@@ -7,7 +7,7 @@ from typing import Any
 
 from sam_med2d.evaluation.compared_runs import Runs, as_text, check_runs
 from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, compare_runs
-from sam_med2d.runtime.json_files import write_summary
+from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization import evaluation_plots
 from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
@@ -132,7 +132,7 @@ def write_comparison(runs: Runs, metric: str, out: Path | None = None) -> None:
     found = compare_runs(runs, metric)
     out = make_folder(out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
     text = as_markdown(found)
-    write_summary(out / "compare.json", found)
+    write_json(out / "compare.json", found)
     files = ["compare.md", "compare.json"]
     if draw(out / "compare.png", found):
         files.append("compare.png")

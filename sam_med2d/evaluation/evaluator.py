@@ -296,7 +296,7 @@ class Evaluator:
             "nsd_tolerance": self.args.nsd_tolerance,
         }
         summary |= record(self.args)
-        json_files.write_summary(self.out / "summary.json", summary)
+        json_files.write_json(self.out / "summary.json", summary)
         pictures = report.draw(self.out, running, summary)
         if cases := running.representative_cases():
             overlays.write_picture(self.out / "overlay.png", self._contact_sheet(cases))

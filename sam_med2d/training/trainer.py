@@ -26,7 +26,7 @@ from sam_med2d.evaluation.summary import mean, summarise
 from sam_med2d.prompts.click_loop import ClickPolicy
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
-from sam_med2d.runtime.json_files import write_summary
+from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import refuse_other_run
 from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
@@ -308,7 +308,7 @@ class Trainer:
         summary = summarise(rows, self.args.metrics)
         if self.log:
             self.log.picture(epoch, tiles, step=self.step)
-            write_summary(self.folder / "validation.json", summary)
+            write_json(self.folder / "validation.json", summary)
         return summary
 
     # --- state --------------------------------------------------------------------------------------------
