@@ -25,8 +25,8 @@ from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.digest import digest
 
 RECORD = "prepared.json"
-COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")  # of index.csv
-COLUMNS += ("x0", "y0", "x1", "y1", "structures", "absent")
+INDEX_COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")  # of index.csv
+INDEX_COLUMNS += ("x0", "y0", "x1", "y1", "structures", "absent")
 
 Job = tuple[int, Sample]  # with its number
 Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
@@ -231,7 +231,7 @@ def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, n
             _count(built, sample, split, row)
             yield _index_row(sample, split, row, name)
 
-    write_csv(out / "index.csv", COLUMNS, index())
+    write_csv(out / "index.csv", INDEX_COLUMNS, index())
     for split, found in images.items():
         if found:
             labels = {mask: image for image, masks in found.items() for mask in masks}
@@ -245,7 +245,7 @@ def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> di
     """A photograph's line of index.csv."""
     about = [row["image"], sample.data_set or name, sample.patient, sample.split, split]
     lists = (" ".join(row[key]) for key in ("structures", "absent"))
-    return dict(zip(COLUMNS, [*about, *row["original"], *row["size"], *row["window"], *lists], strict=True))
+    return dict(zip(INDEX_COLUMNS, [*about, *row["original"], *row["size"], *row["window"], *lists], strict=True))
 
 
 def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> None:

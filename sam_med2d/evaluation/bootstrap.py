@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 REPLICATES = 1000
-BLOCK = 64  # photographs whose sums are added together
+PHOTOGRAPHS_AT_ONCE = 64  # photographs whose sums are added together
 
 
 def copies(seed: int, image: str) -> np.ndarray:
@@ -45,7 +45,7 @@ class Bootstrap:
             values: {column: value}; columns that it does not name get nothing.
         """
         self._block.append((image, {self.columns.setdefault(k, len(self.columns)): v for k, v in values.items()}))
-        if len(self._block) == BLOCK:
+        if len(self._block) == PHOTOGRAPHS_AT_ONCE:
             self._flush()
 
     def sums(self, names: Iterable[Any]) -> np.ndarray:

@@ -115,7 +115,7 @@ def differing_settings(runs: Runs) -> dict[str, list[Any]]:
     for name in DIGEST_FLAGS.keys() & differing.keys():
         labels = [summary["flags"][DIGEST_FLAGS[name]] for summary in summaries]
         differing[name] = [
-            f"{as_text(label)} ({digest})" for label, digest in zip(labels, differing[name], strict=True)
+            f"{setting_text(label)} ({digest})" for label, digest in zip(labels, differing[name], strict=True)
         ]
     return differing
 
@@ -128,6 +128,6 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def as_text(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting in words; the items of a list with spaces between."""
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

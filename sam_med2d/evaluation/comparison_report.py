@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.evaluation.compared_runs import Runs, as_text, check_runs
+from sam_med2d.evaluation.compared_runs import Runs, check_runs, setting_text
 from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, compare_runs
 from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import make_folder
@@ -94,7 +94,7 @@ def _warnings(found: dict[str, Any]) -> list[str]:
 
 def _settings_table(found: dict[str, Any]) -> str:
     """The settings that differ, a line each."""
-    lines = [[name, *map(as_text, values)] for name, values in found["differing_settings"].items()]
+    lines = [[name, *map(setting_text, values)] for name, values in found["differing_settings"].items()]
     return markdown_table(["Setting", *found["runs"]], lines)
 
 

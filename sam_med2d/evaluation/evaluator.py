@@ -25,7 +25,7 @@ from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.readable_records import ReadableRecords
 from sam_med2d.evaluation.replayed_prompts import missing_prompts, modes_for_prompts
-from sam_med2d.evaluation.run_settings import refuse_other_run, run_settings
+from sam_med2d.evaluation.run_settings import refuse_changed_settings, run_settings
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, write_prompts
@@ -123,13 +123,13 @@ class Evaluator:
             if not self.cases.is_empty and not self.args.resume:
                 raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
             if self.args.resume and (old := self.store.settings()) is not None:
-                refuse_other_run(self.out, old, self.settings)
+                refuse_changed_settings(self.out, old, self.settings)
                 self.store.tidy(*(self.out / folder for mode in self.modes for folder in _folders(mode)))
                 done = [len(journal.numbers()) for journal in (self.checked, self.cases)]
                 logger.info(f"going on with {self.out}: {done[0]} images are checked, {done[1]} done")
             elif self.args.resume and summary.is_file():
                 old = json.loads(summary.read_text(encoding="utf-8"))
-                refuse_other_run(self.out, old.get("settings", {}), self.settings)
+                refuse_changed_settings(self.out, old.get("settings", {}), self.settings)
                 logger.info(f"{self.out} is finished: see {self.out}/report.md. Without --resume it is computed anew.")
                 code = 1 if old["failed"] else 0
             else:

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 # A structure with one of these words in its name, such as "blood_vessel" or "retinal_vein", gets clDice.
-VESSELS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "veins"})
+VESSEL_WORDS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "veins"})
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def is_vessel(structure: str) -> bool:
         structure: its name.
 
     Returns:
-        Whether one of its words is in VESSELS.
+        Whether one of its words is in VESSEL_WORDS.
     """
-    return not VESSELS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
+    return not VESSEL_WORDS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
 
 
 def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], kind: str = "bool") -> None:

@@ -14,7 +14,7 @@ from segment_anything.refinement.refine import Refinement
 from segment_anything.utils.digest import digest
 
 # flags that decide the numbers, beside model, data, prompts and refinement
-BINDING = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
+BINDING_FLAGS = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
 
 
 def run_settings(
@@ -34,7 +34,7 @@ def run_settings(
     """
     data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in records)
     return {
-        **{f"--{name}": getattr(args, name) for name in BINDING},
+        **{f"--{name}": getattr(args, name) for name in BINDING_FLAGS},
         **{f"--{name}": value for name, value in refinement.as_dict(model.image_size).items()},
         "--prompts": [mode.name for mode in modes],
         "--prompt_path": digest(args.prompt_path.read_bytes()) if args.prompt_path else None,
@@ -46,7 +46,7 @@ def run_settings(
     }
 
 
-def refuse_other_run(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def refuse_changed_settings(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to go on with a run of other settings.
 
     Args:

@@ -23,8 +23,8 @@ from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
 # of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean
-COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
-COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
+PREDICTION_COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
+PREDICTION_COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
 MASKS, OVERLAYS, STATE, DONE = "masks", "overlays", "state", "photographs"
 NAME_BYTES = 255  # of a file, on most disks
 PredictionRow = dict[str, Any]
@@ -136,7 +136,7 @@ class ResultFiles:
         """
         states: Counter[str] = Counter()
         labels: set[str] = set()
-        write_csv(self.out / "predictions.csv", COLUMNS, self._rows(photographs, states, labels))
+        write_csv(self.out / "predictions.csv", PREDICTION_COLUMNS, self._rows(photographs, states, labels))
         self._write_coco(photographs, sorted(labels))
         return states
 

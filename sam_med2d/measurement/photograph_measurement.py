@@ -29,8 +29,8 @@ IN_MM = ("disc_vertical_mm", "disc_horizontal_mm")
 SECOND = ("disc_area_px", "cup_area_px", "fov_area_px", "vessel_fraction")
 NOTES = "notes"
 # Okabe and Ito's palette; the cup's lies on the bright disc, the others' on the red of the retina
-COLOURS = {DISC: "#56B4E9", CUP: "#0072B2", VESSEL: "#F0E442", "haemorrhage": "#CC79A7", "microaneurysm": "#FFFFFF"}
-COLOURS |= {"hard_exudate": "#009E73", "soft_exudate": "#E69F00"}
+STRUCTURE_COLOURS = {DISC: "#56B4E9", CUP: "#0072B2", VESSEL: "#F0E442", "haemorrhage": "#CC79A7"}
+STRUCTURE_COLOURS |= {"microaneurysm": "#FFFFFF", "hard_exudate": "#009E73", "soft_exudate": "#E69F00"}
 OTHER_COLOUR = "#D55E00"
 
 Masks = Mapping[str, np.ndarray]  # of each structure, bool [H, W]
@@ -180,10 +180,10 @@ def write_table(path: Path, rows: Sequence[Measurements]) -> None:
         path: of the file.
         rows: values of each photograph.
     """
-    write_csv(path, columns(rows), ({name: as_text(value) for name, value in row.items()} for row in rows))
+    write_csv(path, columns(rows), ({name: cell_text(value) for name, value in row.items()} for row in rows))
 
 
-def as_text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell: six digits of a number, nothing for NaN."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
@@ -211,10 +211,10 @@ def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
         if name in masks and masks[name].any():
             left, top, right, bottom = bounding_box(masks[name])
             x, y = (left + right) / 2, (top + bottom) / 2
-            rulers += [((x, top), (x, bottom), COLOURS[name])]
-            rulers += [((left, y), (right, y), COLOURS[name])] if name == DISC else []
-    outlines = [(masks[name], COLOURS.get(name, OTHER_COLOUR)) for name in names]
-    entries = [(text, COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
+            rulers += [((x, top), (x, bottom), STRUCTURE_COLOURS[name])]
+            rulers += [((left, y), (right, y), STRUCTURE_COLOURS[name])] if name == DISC else []
+    outlines = [(masks[name], STRUCTURE_COLOURS.get(name, OTHER_COLOUR)) for name in names]
+    entries = [(text, STRUCTURE_COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
     return overlays.draw_measurements(image, outlines, rulers, entries)
 
 

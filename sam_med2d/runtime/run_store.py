@@ -124,11 +124,11 @@ def refuse_other_settings(old: dict[str, Any], new: dict[str, Any], *, what: str
     Raises:
         UsageError: names each setting that differs, with both values.
     """
-    if differing := differences(old, new):
+    if differing := changed_settings(old, new):
         raise UsageError(f"{what} other {', '.join(differing)}: {cure}.")
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between the settings of a run and of its continuation.
 
     Args:

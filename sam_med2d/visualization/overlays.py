@@ -15,7 +15,7 @@ TRUTH_COLOUR = (0, 158, 115)
 PREDICTION_COLOUR = (230, 159, 0)
 FOREGROUND_COLOUR = (86, 180, 233)
 BACKGROUND_COLOUR = (204, 121, 167)
-TILE = 256
+TILE_SIDE = 256
 MEASUREMENTS_SIDE = 1024  # longer side of a photograph with its measurements
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 OVERLAY_SIDE = 768  # of a photograph with its outlines, at most
@@ -42,16 +42,16 @@ def draw_case(
         caption: stands above the photograph.
 
     Returns:
-        RGB uint8 [TILE + 22, TILE, 3].
+        RGB uint8 [TILE_SIDE + 22, TILE_SIDE, 3].
     """
-    scale = TILE / max(image.shape[:2])
+    scale = TILE_SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = cv2.resize(image, size, interpolation=method)
     for mask, colour in ((truth, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
         _draw_outline(canvas, mask, colour)
     _draw_prompts(canvas, points * scale, labels)
-    tile = np.zeros((TILE + 22, TILE, 3), np.uint8)
+    tile = np.zeros((TILE_SIDE + 22, TILE_SIDE, 3), np.uint8)
     tile[22 : 22 + canvas.shape[0], : canvas.shape[1]] = canvas
     _write(tile, caption, (4, 15))
     return tile

@@ -8,8 +8,8 @@ from typing import Any
 from sam_med2d.visualization.labels import prompt_heading
 from sam_med2d.visualization.plot_style import BLACK, line_style, new_figure, save_figure, tidy
 
-LOSSES = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
-LOSSES |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": "presence"}
+LOSS_LABELS = {"loss": "total", "focal": "focal", "dice": "Dice", "iou": "predicted IoU"}
+LOSS_LABELS |= {"bce": "cross entropy", "area": "cross entropy by area", "presence": "presence"}
 
 
 def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
@@ -17,7 +17,7 @@ def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
     Args:
         path: of the picture.
-        history: an entry per epoch with `epoch`, the LOSSES and, on validated epochs, `val_dice` and
+        history: an entry per epoch with `epoch`, the LOSS_LABELS and, on validated epochs, `val_dice` and
             `val_dice_<prompt>`.
     """
     validated = [entry for entry in history if "val_dice" in entry]
@@ -36,7 +36,7 @@ def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
 def _plot_losses(panel: Any, history: Sequence[dict[str, Any]]) -> None:
     """The losses that the history has, on a logarithmic scale."""
-    for i, (name, label) in enumerate((name, label) for name, label in LOSSES.items() if name in history[0]):
+    for i, (name, label) in enumerate((name, label) for name, label in LOSS_LABELS.items() if name in history[0]):
         _plot_epochs(panel, history, name, label, line_style(i) if i else {"color": BLACK, "marker": "o"})
     panel.set(title="training losses", ylabel="mean over the epoch (log scale)", yscale="log")
     panel.legend(frameon=False)

@@ -15,7 +15,7 @@ from skimage.draw import disk
 from skimage.morphology import skeletonize
 
 from sam_med2d.evaluation import mask_pair
-from sam_med2d.evaluation.mask_pair import VESSELS, Counts, MaskPair, count
+from sam_med2d.evaluation.mask_pair import VESSEL_WORDS, Counts, MaskPair, count
 from sam_med2d.evaluation.metrics import SCORES, SOFT, score, vertical_cup_to_disc_ratio
 from tests.helpers import paths
 
@@ -286,7 +286,7 @@ def test_cldice_equals_the_shares_of_skeleton_pixels(pair):
 
 
 def test_only_vessels_have_a_cldice():
-    vessels = {*VESSELS, "Vessel", "blood_vessel", "retinal_VEIN_left", "blood-vessels"}
+    vessels = {*VESSEL_WORDS, "Vessel", "blood_vessel", "retinal_VEIN_left", "blood-vessels"}
     others = {"", "optic_disc", "veinlike", "lesion_arteryish", "exudates"}
     scores = {name: one(MaskPair(DIAGONAL, DIAGONAL, structure=name), "cldice") for name in vessels | others}
     assert {name for name, score in scores.items() if not math.isnan(score)} == vessels

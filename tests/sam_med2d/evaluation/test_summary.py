@@ -105,7 +105,7 @@ def test_nothing_defined_is_no_number():
 def test_order_and_blocks_change_nothing(monkeypatch):
     images = make_rows(70)
     expected = summarised(images).summary()
-    monkeypatch.setattr(bootstrap, "BLOCK", 7)
+    monkeypatch.setattr(bootstrap, "PHOTOGRAPHS_AT_ONCE", 7)
     found = summarised(images[::-1]).summary()
     for prompt in PROMPTS:
         for key in ("dice", "dice_ci95", "iou_ci95"):

@@ -15,7 +15,7 @@ from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import MaskRef, Record, load_index, saved_name
 from sam_med2d.errors import DataError
 from sam_med2d.measurement.photograph_measurement import (
-    as_text,
+    cell_text,
     columns,
     count_parts,
     draw,
@@ -144,7 +144,7 @@ def test_the_table_has_the_same_columns_in_the_same_order():
     assert len(other) == len(set(other))
     rows.append({"image": "c", **measure({"optic_disc": disc}, INSIDE, mm_per_pixel=1)})
     assert columns(rows)[5:7] == ["disc_vertical_mm", "disc_horizontal_mm"]
-    assert (as_text(math.nan), as_text(0.123456789), as_text(12)) == ("", "0.123457", "12")
+    assert (cell_text(math.nan), cell_text(0.123456789), cell_text(12)) == ("", "0.123457", "12")
 
 
 # --- the picture ----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from sam_med2d.errors import UsageError
-from sam_med2d.runtime.run_store import RunStore, differences
+from sam_med2d.runtime.run_store import RunStore, changed_settings
 
 
 def test_a_run_remembers_its_settings_until_it_is_removed(tmp_path):
@@ -56,6 +56,6 @@ def test_temporary_files_go_and_results_stay(tmp_path):
 
 def test_a_switch_that_a_run_did_not_know_was_off_in_it():
     old = {"--zoom": False, "--tiles": None}
-    assert not differences(old, old | {"--mirror": False})
-    assert differences(old, old | {"--mirror": True}) == ["--mirror (False there, True now)"]
-    assert differences({}, {"--point_num": 0}) == ["--point_num (None there, 0 now)"]
+    assert not changed_settings(old, old | {"--mirror": False})
+    assert changed_settings(old, old | {"--mirror": True}) == ["--mirror (False there, True now)"]
+    assert changed_settings({}, {"--point_num": 0}) == ["--point_num (None there, 0 now)"]

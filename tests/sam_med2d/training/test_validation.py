@@ -166,7 +166,7 @@ def test_a_tile_shows_photograph_outlines_and_prompts(model):
         dice = score(MaskPair(mask, truth), ["dice"])["dice"]
         caption = f"{batch.refs[last].structure} {prompt_heading(prediction.mode.name)}: Dice {dice:.2f}"
         expected = overlays.draw_case(image, truth, mask, points, prediction.points[1].numpy(), caption)
-        assert tile.shape == (overlays.TILE + 22, overlays.TILE, 3) and np.array_equal(tile, expected)
+        assert tile.shape == (overlays.TILE_SIDE + 22, overlays.TILE_SIDE, 3) and np.array_equal(tile, expected)
     assert not np.array_equal(*tiles)
 
 
