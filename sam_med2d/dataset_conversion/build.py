@@ -70,6 +70,11 @@ class DatasetInProgress:
     """
 
     def __init__(self, out: Path) -> None:
+        """A data set that may have been begun.
+
+        Args:
+            out: where the finished data set goes; the folder in which it is made lies beside it.
+        """
         self.out = out
         self._store = RunStore(out.parent / f".{out.name}.unfinished")
         self.folder, self.done = self._store.folder, self._store.journal("done")
@@ -204,6 +209,7 @@ def _converted(jobs: Iterable[Job], options: Options, out: Path, workers: int) -
 
 
 def _convert(job: Job, *, options: Options, out: Path) -> Outcome:
+    """Convert a sample, in a process of its own."""
     number, sample = job
     try:
         return number, convert(sample, options, out), ""
@@ -212,6 +218,7 @@ def _convert(job: Job, *, options: Options, out: Path) -> Outcome:
 
 
 def _died(job: Job) -> Outcome:
+    """The outcome of a job that ended its process."""
     number, sample = job
     return number, [], f"{sample.image} or one of its masks ended the process that read it: is there enough memory?"
 
@@ -249,6 +256,7 @@ def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> di
 
 
 def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> None:
+    """Count a photograph and its masks."""
     built.photographs[split] += 1
     for mask in row["masks"]:
         built.masks[Path(mask).stem[len(Path(row["image"]).stem) + 1 :].rsplit("_", 1)[0]] += 1

@@ -129,5 +129,12 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting in words; the items of a list with spaces between."""
+    """A setting in words.
+
+    Args:
+        value: of the setting.
+
+    Returns:
+        The text; of a list the items with spaces between.
+    """
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -34,7 +34,14 @@ class CaseGroup(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN, whatever their order; NaN when there is none."""
+    """Mean of the values that are defined; the order changes nothing.
+
+    Args:
+        values: numbers, NaN for what is undefined.
+
+    Returns:
+        The mean; NaN when there is none.
+    """
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else float("nan")
 

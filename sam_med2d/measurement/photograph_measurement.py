@@ -184,7 +184,14 @@ def write_table(path: Path, rows: Sequence[Measurements]) -> None:
 
 
 def cell_text(value: Any) -> str:
-    """A cell: six digits of a number, nothing for NaN."""
+    """A value as a cell of the table.
+
+    Args:
+        value: number or text.
+
+    Returns:
+        Six digits of a number, nothing for NaN.
+    """
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return str(value)

@@ -71,6 +71,12 @@ class JournalWriter:
     """Appends numbered values to a file; a context that closes it."""
 
     def __init__(self, descriptor: int, path: str) -> None:
+        """Append to an open file.
+
+        Args:
+            descriptor: of the file.
+            path: of the file, for messages.
+        """
         self._descriptor, self._path = descriptor, path
 
     def __enter__(self) -> Self:

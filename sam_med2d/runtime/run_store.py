@@ -46,7 +46,16 @@ class RunStore:
         write_text(self._settings, json.dumps(settings, indent=1) + "\n")
 
     def refuse_other(self, settings: dict[str, Any], *, what: str, cure: str) -> None:
-        """As `refuse_other_settings`, against the settings of the run; nothing where none has begun."""
+        """Refuse to go on with other settings than those of the run; fine where none has begun.
+
+        Args:
+            settings: of the continuation.
+            what: how the message begins, as in `refuse_other_settings`.
+            cure: what to do.
+
+        Raises:
+            UsageError: names each setting that differs, with both values.
+        """
         if (old := self.settings()) is not None:
             refuse_other_settings(old, settings, what=what, cure=cure)
 

@@ -15,19 +15,29 @@ SHEET_COLUMNS = 4
 
 
 class RunLog:
-    """The records of a run in its folder. One process writes them.
-
-    With `tensorboard`, scalars and pictures also go to `folder`/tensorboard, by optimizer step. `resumed_at` is
-    the step that a resumed run continues from: what an earlier attempt logged after it is taken back. Raises
-    UsageError when the tensorboard package is missing.
-    """
+    """The records of a run in its folder. One process writes them."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = False, resumed_at: int | None = None) -> None:
+        """Begin, or go on.
+
+        Args:
+            folder: of the run.
+            tensorboard: scalars and pictures also go to `folder`/tensorboard, by optimizer step.
+            resumed_at: the step that a resumed run continues from: what an earlier attempt logged after it is taken
+                back.
+
+        Raises:
+            UsageError: the tensorboard package is missing.
+        """
         self.folder = folder
         self.writer = _summary_writer(folder / "tensorboard", resumed_at) if tensorboard else None
 
     def add(self, history: Sequence[dict[str, Any]]) -> None:
-        """Write the history of all epochs, whose last entry is new. An entry has `epoch`, `step` and numbers."""
+        """Write history.csv and curves.png anew.
+
+        Args:
+            history: an entry of each epoch, with `epoch`, `step` and numbers; the last one is new.
+        """
         names = list(dict.fromkeys(name for entry in history for name in entry))
         write_csv(self.folder / "history.csv", names, history)
         plot_history(self.folder / "curves.png", history)
@@ -37,7 +47,13 @@ class RunLog:
             self.writer.flush()
 
     def picture(self, epoch: int, tiles: Sequence[np.ndarray], *, step: int) -> None:
-        """Write validation/epoch-<epoch>.png, a contact sheet of tiles (RGB uint8, of one size, at least one)."""
+        """Write validation/epoch-<epoch>.png, a contact sheet.
+
+        Args:
+            epoch: that was validated.
+            tiles: RGB uint8, of one size, at least one.
+            step: of the optimizer.
+        """
         sheet = contact_sheet(tiles, columns=min(SHEET_COLUMNS, len(tiles)))
         write_picture(self.folder / "validation" / f"epoch-{epoch:04d}.png", sheet)
         if self.writer:

@@ -18,5 +18,12 @@ def prompt_heading(prompt: str) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """A metric's name in headings and pictures, such as "Dice"; without its unit."""
+    """A metric's name in headings and pictures.
+
+    Args:
+        metric: its name in flags, such as "hd95".
+
+    Returns:
+        Its usual name, such as "HD95"; without its unit.
+    """
     return METRIC_TITLES.get(metric, metric.capitalize())
