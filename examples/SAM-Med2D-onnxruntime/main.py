@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     point = {"nargs": "+", "type": float, "action": "append", "metavar": "N"}
     parser.add_argument("--point", **point, help="x y, or x y 0 for background; pixels; may be repeated")
     parser.add_argument("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels, half-open")
-    parser.add_argument("--structure", nargs="+", default=[], metavar="NAME", help="asked for by name")
+    parser.add_argument("--structure", nargs="+", default=[], metavar="NAME", help="structure prompt")
     return parser.parse_args(argv)
 
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> list[Path]:
 
 
 def answers(predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.ndarray) -> dict[str, np.ndarray]:
-    """Pictures of all prompts by name."""
+    """Pictures of all prompts, by the names of their files."""
     pictures: dict[str, np.ndarray] = {}
 
     def answer(name: str, **prompt) -> np.ndarray:

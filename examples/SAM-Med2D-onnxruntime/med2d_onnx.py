@@ -149,7 +149,7 @@ class OnnxPredictor:
         return logits if return_logits else logits > 0, found["iou_predictions"][0], found["low_res_masks"][0]
 
     def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
-        """Mask [H, W] of a structure without a click, empty where it is not there; predicted IoU."""
+        """Mask [H, W] of a structure prompt, empty where it is predicted absent; predicted IoU."""
         masks, iou, _ = self.predict(structure=structure)
         best = int(iou.argmax())
         return masks[best], float(iou[best])
