@@ -43,7 +43,7 @@ def set_up(cls, preprocessing=None, image=None):
     model = make_tiny_model()
     model.preprocessing = preprocessing or Preprocessing(SIZE)
     predictor = cls(model)
-    predictor.set_image(photograph(73, 91) if image is None else image)
+    predictor.set_image(photograph(73, 91) if image is None else image, "RGB")
     return predictor
 
 
@@ -207,6 +207,37 @@ def test_sammed_predictor_returns_the_best_candidate(preprocessing):
     again = predictor.predict(**prompts, mask_input=logits, return_logits=True)[0]
     assert again.shape == (1, 73, 91) and len(np.unique(again)) > 2
     assert predictor.predict(box=np.array([10, 20, 60, 70]), multimask_output=False)[0].shape == (1, 73, 91)
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS, ids=str)
+def test_sammed_predictor_takes_a_mask_as_its_notebook_gives_it(preprocessing):
+    """The sigmoid of the logits of an earlier call, an array or a tensor."""
+    predictor, general = set_up(SammedPredictor, preprocessing), set_up(SamPredictor, preprocessing)
+    point = {"point_coords": np.array([[30, 40]]), "point_labels": np.array([1])}
+    logits = predictor.predict(**point)[2]
+    probability = torch.sigmoid(torch.as_tensor(logits, dtype=torch.float))
+    taken = logits if preprocessing.mask_prompt == "probability" else probability.numpy()
+    masks, iou, low_res = general.predict(**point, mask_input=taken, return_logits=True)
+    for given in (probability, probability.numpy()):
+        found = predictor.predict(**point, mask_input=given, return_logits=True)
+        np.testing.assert_allclose(found[0][0], masks[iou.argmax()], atol=1e-5)
+    found = predictor.predict_torch(
+        *(predictor._prompts(*point.values(), None, None)[name] for name in ("point_coords", "point_labels")),
+        mask_input=probability[None],
+    )
+    np.testing.assert_allclose(found[2][0, 0], low_res[iou.argmax()], atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_sammed_predictor_takes_pixels_in_the_order_of_its_weights(order):
+    """Its notebook gives what OpenCV reads, and does not say so."""
+    predictor, image = set_up(SammedPredictor, Preprocessing(SIZE, "sam_med2d", order)), photograph(73, 91)
+    predictor.set_image(image)
+    found = predictor.get_image_embedding()
+    predictor.set_image(image, order.upper())
+    assert torch.equal(predictor.get_image_embedding(), found)
+    predictor.set_image(image[..., ::-1])
+    assert not torch.equal(predictor.get_image_embedding(), found)
 
 
 def test_sammed_predictor_takes_boxes_as_its_notebook_gives_them():
