@@ -1,6 +1,7 @@
 """One loader of weights: what is not written out is as the checkpoint says, in every command."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_a_checkpoint_that_does_not_say_gets_the_flags_defaults(tmp_path, tiny_t
         assert loaded(command, path, "--model_type", "vit_t").model.image_size == 64
 
 
-def test_errors_are_those_of_a_user(tmp_path, tiny_type):
+def test_errors_are_those_of_a_user(tmp_path, tiny_type, monkeypatch):
+    monkeypatch.setitem(MODEL_SPECS, "vit_b", replace(TINY_SPEC, depth=3))
     path = write(tmp_path / "a.safetensors")
     with pytest.raises(UsageError, match="image_size 100 is not a multiple of 16"):
         loaded("predict", path, "--image_size", "100")
