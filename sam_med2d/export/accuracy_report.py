@@ -1,11 +1,11 @@
 """What a smaller file costs and gains: size, difference, Dice on photographs, time, all against PyTorch."""
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -132,53 +132,70 @@ def _spread(items: list, limit: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
-def with_file(model: Sam, part: Part, file: onnxruntime.InferenceSession) -> Sam:
-    """The model with its encoder, or its decoder, replaced by a file. A decoder must return the candidates."""
-    changed = copy.copy(model)
-    if part.name == "encoder":
-        answers: dict[str, Tensor] = {}
+class FileSam:
+    """A model of which one part is an ONNX file, for `predict_batch`; all else is the PyTorch model's."""
 
-        def encode(image: Tensor) -> Tensor:
-            answers.update(run(file, {"input_image": image}))
-            return answers["image_embeddings"]
+    def __init__(self, model: Sam, file: onnxruntime.InferenceSession) -> None:
+        self._model, self._file = model, file
 
-        changed.encode = encode
-        changed.features = lambda image, embedding: answers.get("detail_features")
-    else:
-        changed.decode_points = lambda *inputs, **options: _decode(model, file, *inputs, **options)
-    return changed
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
-def _decode(
-    model: Sam,
-    file: onnxruntime.InferenceSession,
-    embedding: Tensor,
-    coords: Tensor,
-    labels: Tensor,
-    masks: Tensor | None = None,
-    *,
-    image_index: Tensor | None = None,
-    multimask: bool | None = True,
-    features: Tensor | None = None,
-) -> Decoded:
-    """`Sam.decode_points` by a file; absent structures are withheld already."""
-    size, side = model.image_size, model.prompt_encoder.mask_size
-    if image_index is not None:
-        embedding, features = embedding[image_index], None if features is None else features[image_index]
-    inputs = {
-        "image_embeddings": embedding,
-        "point_coords": coords.float(),
-        "point_labels": labels.float(),
-        "mask_input": torch.zeros(1, 1, side, side) if masks is None else masks.float(),
-        "has_mask_input": torch.zeros(1) if masks is None else torch.ones(len(masks)),
-        "orig_im_size": torch.tensor([size, size]).float(),
-    }
-    found = run(file, inputs | ({} if features is None else {"detail_features": features}))
-    logits = found["low_res_masks"] if features is None else found["masks"]
-    return Decoded(logits, found["iou_predictions"], None)
+class EncoderFileSam(FileSam):
+    """The image encoder is a file, see `OnnxEncoder`."""
+
+    def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`Sam.encode_all` by the file."""
+        found = run(self._file, {"input_image": image})
+        return found["image_embeddings"], found.get("detail_features")
 
 
-def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: bool) -> tuple[dict[str, float], int]:
+class DecoderFileSam(FileSam):
+    """Prompt encoder and mask decoder are a file that returns the candidates, see `SamOnnxModel`."""
+
+    def decode_points(
+        self,
+        embedding: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        masks: Tensor | None = None,
+        *,
+        image_index: Tensor | None = None,
+        multimask: bool | None = True,
+        features: Tensor | None = None,
+    ) -> Decoded:
+        """`Sam.decode_points` by the file; absent structures are withheld already, `multimask` is the file's own."""
+        size, side = self._model.image_size, self._model.prompt_encoder.mask_size
+        if image_index is not None:
+            embedding, features = embedding[image_index], None if features is None else features[image_index]
+        inputs = {
+            "image_embeddings": embedding,
+            "point_coords": coords.float(),
+            "point_labels": labels.float(),
+            "mask_input": torch.zeros(1, 1, side, side) if masks is None else masks.float(),
+            "has_mask_input": torch.zeros(1) if masks is None else torch.ones(len(masks)),
+            "orig_im_size": torch.tensor([size, size]).float(),
+        }
+        found = run(self._file, inputs | ({} if features is None else {"detail_features": features}))
+        logits = found["low_res_masks"] if features is None else found["masks"]
+        return Decoded(logits, found["iou_predictions"], None)
+
+
+def with_file(model: Sam, part: Part, file: onnxruntime.InferenceSession) -> FileSam:
+    """The model with its encoder, or its decoder, replaced by a file.
+
+    Args:
+        model: the PyTorch model, which is not changed.
+        part: "encoder" or "decoder" by its name.
+        file: of the part. A decoder must return the candidates.
+    """
+    return (EncoderFileSam if part.name == "encoder" else DecoderFileSam)(model, file)
+
+
+def dice_of(
+    models: dict[str, Sam | FileSam], records: Sequence[Record], *, multimask: bool
+) -> tuple[dict[str, float], int]:
     """Mean Dice of each model over the same masks, by a box and by a click; and the number of cases."""
     totals: dict[str, list[float]] = {name: [] for name in models}
     first = next(iter(models.values()))

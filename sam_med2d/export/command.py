@@ -75,7 +75,7 @@ def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], Part]) ->
     # each file is made on the disk that it goes to
     with workshop(args.output, "--output") as folder, workshop(int8, "--quantize_out") as int8_folder:
         fp32, found = make(part, folder, args.output.name, args.opset, metadata)
-        worst = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
+        worst = ", ".join(f"{name} {value.absolute:.1e}" for name, value in found.items())
         logger.info(f"{part.name}: largest differences to PyTorch on fresh inputs: {worst}")
         smaller: dict[str, tuple[Path, Path]] = {}
         if args.half:
@@ -109,7 +109,7 @@ def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, P
     """Print the report. Raises ExportError where a smaller file loses too much Dice."""
     files = {name: session(path) for name, path in made.items()}
     checks = list(part.checks())
-    worst = {name: max(differences(file, checks).values()) for name, file in files.items()}
+    worst = {name: max(value.absolute for value in differences(file, checks).values()) for name, file in files.items()}
     ms = accuracy_report.latencies(part, model, files)
     dice, cases = {}, 0
     if args.photographs:

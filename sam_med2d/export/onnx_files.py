@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,13 +23,15 @@ from onnx.external_data_helper import (
 from torch import Tensor
 
 from sam_med2d.errors import UsageError
-from sam_med2d.export.onnx_parts import COUNTS, TOLERANCE, Check, Part
+from sam_med2d.export.onnx_parts import COUNTS, IOU_TOLERANCE, TOLERANCE, Check, Part
 from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
 from segment_anything.utils.atomic import sync
 from segment_anything.utils.digest import digest
 
+LIMITS = COUNTS | {"iou_predictions": IOU_TOLERANCE}  # of outputs that are compared as they are
+SMALLEST_RANGE = 1e-3  # of an output that is constant
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
 PAGE = 4096  # bytes; weights that start at a multiple can be mapped into memory
@@ -165,12 +167,32 @@ def run(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dic
     return {name: torch.from_numpy(value) for name, value in zip(names, file.run(None, arrays), strict=True)}
 
 
-def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, float]:
-    """The largest difference of each output to the PyTorch model's answers; of counts as a share of the pixels.
+class Difference(NamedTuple):
+    """The largest difference of an output to PyTorch's.
 
-    Raises ExportError for answers of another shape, or that are no numbers.
+    Attributes:
+        absolute: in the output's own unit; of areas as a share of the pixels.
+        share: of the range of PyTorch's values for logits and embeddings, else as `absolute`.
     """
-    worst: dict[str, float] = {}
+
+    absolute: float
+    share: float
+
+
+def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, Difference]:
+    """Compare a file with the PyTorch model.
+
+    Args:
+        file: the file, ready to run.
+        checks: inputs and PyTorch's outputs.
+
+    Returns:
+        The largest difference of each output.
+
+    Raises:
+        ExportError: for outputs of another shape, or that are no numbers.
+    """
+    worst: dict[str, Difference] = {}
     for inputs, expected in checks:
         for name, found in run(file, inputs).items():
             wanted = expected[name].cpu()
@@ -178,20 +200,27 @@ def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> 
                 raise ExportError(f"{name} has shape {list(found.shape)}, PyTorch gives {list(wanted.shape)}.")
             if not bool(found.isfinite().all()):
                 raise ExportError(f"{name} holds values that are no numbers.")
-            difference = (found - wanted).abs().max().item()
+            absolute = (found - wanted).abs().max().item()
             if name == "areas":
-                difference /= expected["masks"][0, 0].numel()
-            worst[name] = max(worst.get(name, 0.0), difference)
+                absolute /= expected["masks"][0, 0].numel()
+            scale = 1.0 if name in LIMITS else max((wanted.max() - wanted.min()).item(), SMALLEST_RANGE)
+            own = Difference(absolute, absolute / scale)
+            worst[name] = Difference(*map(max, own, worst.get(name, own)))
     return worst
 
 
-def verify(path: Path, checks: Iterable[Check]) -> dict[str, float]:
+def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
     """`differences` of a file that must equal the PyTorch model. Raises ExportError where it does not."""
     found = differences(session(path, lean=is_large(path)), checks)
-    wrong = {name: value for name, value in found.items() if value > COUNTS.get(name, TOLERANCE)}
+    wrong = {name: value for name, value in found.items() if value.share > LIMITS.get(name, TOLERANCE)}
     if wrong:
-        listed = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
-        raise ExportError(f"it differs from PyTorch: {listed} (limit {TOLERANCE:g}); nothing is written.")
+        listed = ", ".join(
+            f"{name} by {value.share:.2g} (limit {LIMITS[name]:g})"
+            if name in LIMITS
+            else f"{name} by {value.share:.2g} of its range (limit {TOLERANCE:g})"
+            for name, value in wrong.items()
+        )
+        raise ExportError(f"it differs from PyTorch: {listed}; nothing is written.")
     return found
 
 
@@ -214,7 +243,9 @@ def place(made: Path, target: Path) -> int:
     return sum((target.parent / path.name).stat().st_size for path in weights) + target.stat().st_size
 
 
-def make(part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]) -> tuple[Path, dict[str, float]]:
+def make(
+    part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]
+) -> tuple[Path, dict[str, Difference]]:
     """A finished fp32 file in a folder, checked; and its differences to PyTorch."""
     raw = folder / "traced"
     raw.mkdir()
