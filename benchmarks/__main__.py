@@ -1,11 +1,17 @@
-"""Measure this project against a straightforward rendering of the published formulas, in one run.
+"""Measure this project against straightforward reference code of the published formulas, in one run.
 
     python -m benchmarks encoder
 
-times the image encoder (ViT-B with adapters, 256 px, batch 1, 2 threads) interleaved with
-benchmarks/reference_encoder.py, checks that the outputs agree, and measures time and peak memory at 1024 px without
-adapters, each encoder in a process of its own (`--skip-memory` leaves that out). Expect about two minutes on
-two cores, a table, and as the last line one JSON object {"fp32_ratio", "bf16_ratio", "fp32_ms", "bf16_ms"}.
+times the image encoder (ViT-B with adapters, 256 px, batch 1, 2 threads) in turn with benchmarks/reference_encoder.py,
+checks that the outputs agree, and measures time and peak memory at 1024 px without adapters (`--skip-memory` leaves
+that out). Expect about two minutes on two cores, a table, and as the last line one JSON object {"fp32_ratio",
+"bf16_ratio", "fp32_ms", "bf16_ms"}.
+
+    python -m benchmarks decoder
+
+times the decoding of one box and of 32 boxes on the embedding of one image (256 px, 2 threads) in turn with the decoder
+of benchmarks/reference_training.py. Expect half a minute, a line for each, and as the last line one JSON object
+{"ratio_1", "ms_1", "ratio_32", "ms_32"}: the reference's time over ours, and our milliseconds.
 
     python -m benchmarks train
 
@@ -22,6 +28,9 @@ every mask is encoded with its image and decoded by itself. Weights, prompts, cl
 IoU) are the same. Expect about four minutes, a line for each number of masks, and as the last line one JSON object
 {"ratio_m1", "ratio_m5", "ratio_m20", "decode_over_encode"}: published time over ours, and the time to decode 5 masks
 with all kinds of prompts over that of one encoding.
+
+With `--against CHECKOUT` these four compare with another checkout of this project instead, an earlier one for
+instance: ratios are its time over ours.
 
     python -m benchmarks prepare
 
@@ -40,21 +49,17 @@ import sys
 
 import torch
 
-from benchmarks.dataset_conversion import (
-    add_prepare_flags,
-    prepare,
-)
+from benchmarks.dataset_conversion import add_prepare_flags, prepare
+from benchmarks.decoder import add_decoder_flags, decoder
 from benchmarks.encoder import add_encoder_flags, encoder
 from benchmarks.evaluation import add_evaluate_flags, evaluate
-from benchmarks.onnx import (
-    add_onnx_flags,
-    onnx_files,
-)
+from benchmarks.onnx import add_onnx_flags, onnx_files
 from benchmarks.training_step import add_train_flags, train
 
 # name of the sub-command: (function, its flags)
 BENCHMARKS = {
     "encoder": (encoder, add_encoder_flags),
+    "decoder": (decoder, add_decoder_flags),
     "train": (train, add_train_flags),
     "evaluate": (evaluate, add_evaluate_flags),
     "prepare": (prepare, add_prepare_flags),
@@ -67,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, (function, add_flags) in BENCHMARKS.items():
-        command = commands.add_parser(name, help=function.__doc__)
+        command = commands.add_parser(name, help=function.__doc__.splitlines()[0])
         command.add_argument("--threads", type=int, default=2, help="CPU threads")
         add_flags(command)
     args = parser.parse_args(argv)

@@ -1,56 +1,63 @@
 """The table of a box, 1, 3 and 5 clicks against the published runs."""
 
 import argparse
-import copy
 
 import torch
+from torch import Tensor
 
-from benchmarks.models import ENCODERS, add_model_flags, seeded_model, side_command, synthetic_batch
-from benchmarks.reference_evaluation import (
-    box_opening,
-    click_opening,
-    published_run,
-)
-from benchmarks.reference_training import (
-    OracleSam,
-)
-from benchmarks.timing import (
-    Worker,
-    interleaved,
-    serve,
-)
+from benchmarks.models import add_model_flags, seeded_model, synthetic_batch
+from benchmarks.reference_evaluation import box_opening, click_opening, published_run
+from benchmarks.reference_training import OracleSam
+from benchmarks.sides import OURS, baseline, same_command
+from benchmarks.timing import Worker, serve
 from sam_med2d.data.dataset import Batch
 from sam_med2d.evaluation.batch_prediction import BOX, parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch
-from sam_med2d.prompts.prompt_file import (
-    Prompts,
-    make_prompts,
-    stream,
-)
+from sam_med2d.prompts.prompt_file import Prompts, make_prompts, stream
+from sam_med2d.runtime.timing import interleaved
 from segment_anything.modeling import Sam
+from segment_anything.modeling.sam import SharedSam
 
 COLUMNS = [parse_mode(name) for name in ("box", "1", "3", "5")]
 SEED = 0  # of the clicks
 SPLIT_MASKS, SPLIT_ROUNDS = 5, 10
-MANY_MASKS = 20  # from here on a single measurement must do: the oracle takes a minute
+MANY_MASKS = 20  # from here on a single measurement must do: the reference takes a minute
 Table = list[list[tuple[float, float]]]  # for each column (Dice, IoU) of each mask
 
 
 def evaluation_data(images: int, masks: int, size: int) -> tuple[Batch, Prompts]:
-    """A batch, and the opening prompts of its masks."""
+    """What is evaluated.
+
+    Args:
+        images: in the batch.
+        masks: of each image.
+        size: side S of the images, pixels.
+
+    Returns:
+        A batch, and the opening prompts of its masks.
+    """
     batch = synthetic_batch(images, masks, size)
     return batch, make_prompts(batch, point_num=1, seed=SEED)
 
 
 def our_table(model: Sam, batch: Batch, prompts: Prompts) -> Table:
-    """All columns from one encoding of each image."""
+    """All columns from one encoding of each image.
+
+    Args:
+        model: in evaluation mode.
+        batch: of `evaluation_data`.
+        prompts: of `evaluation_data`.
+
+    Returns:
+        Scores, by column and mask.
+    """
     predictions = predict_batch(model, batch, prompts, COLUMNS, seed=SEED)
     rows = [row for rows in score_batch(batch, predictions, ["dice", "iou"]) for row in rows]
     return [[(row.scores["dice"], row.scores["iou"]) for row in rows if row.prompt == mode.name] for mode in COLUMNS]
 
 
 def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:
-    """A run for each column, which encodes the image of each mask."""
+    """As `our_table`, by a run for each column, which encodes the image of each mask."""
     table, entries = [], [prompts[ref.name] for ref in batch.refs]
     for mode in COLUMNS:
         if mode.opening == BOX:
@@ -63,12 +70,37 @@ def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:
     return table
 
 
+class EncodedSam(SharedSam):
+    """A model whose image is encoded already: it takes no time."""
+
+    def __init__(self, model: Sam, embedding: Tensor) -> None:
+        """Share the parts of a model.
+
+        Args:
+            model: that decodes.
+            embedding: of the only image, [1, C, S/16, S/16].
+        """
+        super().__init__(model)
+        self.embedding = embedding
+
+    def encode(self, image: Tensor) -> Tensor:
+        """The embedding, whatever the image."""
+        return self.embedding
+
+
 @torch.no_grad()
 def split_time(model: Sam, image_size: int) -> dict[str, float]:
-    """Median milliseconds to encode an image, and to decode SPLIT_MASKS masks of it for all columns."""
+    """Time the encoder and the decoder.
+
+    Args:
+        model: in evaluation mode.
+        image_size: side S of the image, pixels.
+
+    Returns:
+        Median milliseconds to "encode" an image, and to "decode" SPLIT_MASKS masks of it for all columns.
+    """
     batch, prompts = evaluation_data(1, SPLIT_MASKS, image_size)
-    embedding, encoded = model.encode(batch.image), copy.copy(model)
-    encoded.encode = lambda image: embedding
+    encoded = EncodedSam(model, model.encode(batch.image))
     calls = {
         "encode": lambda: model.encode(batch.image),
         "decode": lambda: predict_batch(encoded, batch, prompts, COLUMNS, seed=SEED),
@@ -77,36 +109,53 @@ def split_time(model: Sam, image_size: int) -> dict[str, float]:
 
 
 def serve_tables(args: argparse.Namespace) -> dict[str, float]:
-    """Compute the table of each number of masks that is asked for; at the end, on our side, `split_time`."""
+    """Compute tables for a `Worker`, whose requests are numbers of masks.
+
+    Args:
+        args: the flags; `only` is the side.
+
+    Returns:
+        `split_time` on our side.
+    """
     model = seeded_model(args.only, args).eval()
-    make_table = our_table if args.only == "fast" else published_table
+    make_table = our_table if args.only == OURS else published_table
     data = {masks: evaluation_data(args.images, masks, args.image_size) for masks in args.masks}
-    # warm up with all shapes: the oracle has one, whatever the number of masks
-    for warm in data.values() if args.only == "fast" else [evaluation_data(1, 1, args.image_size)]:
+    # warm up with all shapes: the reference has one, whatever the number of masks
+    for warm in data.values() if args.only == OURS else [evaluation_data(1, 1, args.image_size)]:
         make_table(model, *warm)
     serve(lambda masks: make_table(model, *data[masks]))
-    return split_time(model, args.image_size) if args.only == "fast" else {}
+    return split_time(model, args.image_size) if args.only == OURS else {}
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, float]:
-    """Compare the table of four prompts with the published runs, and our decoder with our encoder."""
+    """Compare the table of four prompts with the published runs, and our decoder with our encoder.
+
+    Args:
+        args: the flags.
+
+    Returns:
+        {"ratio_m1", ...} for each number of masks, the baseline's time over ours, and {"decode_over_encode"}.
+    """
     if args.only:
         return serve_tables(args)
-    workers, found = {kind: Worker(side_command(args, kind)) for kind in ENCODERS}, {}
+    workers, found = {name: Worker(side) for name, side in same_command(args).items()}, {}
     for masks in args.masks:
-        calls = {kind: lambda w=worker, m=masks: w.ask(m) for kind, worker in workers.items()}
-        ms = interleaved(calls, 1 if masks >= MANY_MASKS else args.repeats, warm_up=0)
-        ratio = ms["oracle"] / ms["fast"]
-        seconds = "  ".join(f"{kind} {value / 1e3:6.2f} s" for kind, value in ms.items())
+        calls = {name: lambda w=worker, m=masks: w.ask(m) for name, worker in workers.items()}
+        once = masks >= MANY_MASKS and args.against is None
+        ms = interleaved(calls, 1 if once else args.repeats, warm_up=0)
+        ratio = ms[baseline(args)] / ms[OURS]
+        seconds = "  ".join(f"{name} {value / 1e3:6.2f} s" for name, value in ms.items())
         print(f"evaluation of {args.images} image(s), {masks:>2} masks each  {seconds}  ratio {ratio:6.2f}", flush=True)
         found[f"ratio_m{masks}"] = round(ratio, 3)
-    split = {kind: worker.finish() for kind, worker in workers.items()}["fast"]
-    ratio = split["decode"] / split["encode"]
-    print(f"fast: encode an image {split['encode']:.0f} ms, decode {SPLIT_MASKS} masks {split['decode']:.0f} ms")
-    return found | {"decode_over_encode": round(ratio, 3)}
+    split = {name: worker.finish() for name, worker in workers.items()}
+    for name, ms in split.items():
+        if ms:
+            print(f"{name}: encode an image {ms['encode']:.0f} ms, decode {SPLIT_MASKS} masks {ms['decode']:.0f} ms")
+    return found | {"decode_over_encode": round(split[OURS]["decode"] / split[OURS]["encode"], 3)}
 
 
 def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of "evaluate"."""
     parser.add_argument("--repeats", type=int, default=3, help=f"measurements of each; 1 from {MANY_MASKS} masks on")
     parser.add_argument("--images", type=int, default=1, help="images of the data set")
     parser.add_argument("--masks", type=int, nargs="+", default=[1, 5, 20], help="masks of each image, one row each")

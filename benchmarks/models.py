@@ -1,39 +1,33 @@
 """Models and batches that the benchmarks share."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
-from benchmarks.reference_encoder import OracleEncoder
-from benchmarks.reference_training import (
-    OracleSam,
-)
+from benchmarks.reference_training import OracleSam
+from benchmarks.sides import OURS, REFERENCE, add_against
 from sam_med2d.data.dataset import Batch
-from sam_med2d.data.records import (
-    MaskRef,
-    Record,
-)
+from sam_med2d.data.records import MaskRef, Record
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.modeling import Sam
-from segment_anything.modeling.image_encoder import ImageEncoderViT
 from segment_anything.preprocessing import Frame
-
-ENCODERS = {"oracle": OracleEncoder, "fast": ImageEncoderViT}
-
-
-def side_command(args: argparse.Namespace, kind: str) -> list[str]:
-    """The command that was given, for one side of the comparison."""
-    return [sys.executable, "-m", "benchmarks", *args.given, "--only", kind]
 
 
 def seeded_model(kind: str, args: argparse.Namespace) -> Sam | OracleSam:
-    """A model with adapters and the same weights for every `kind`."""
+    """A model with adapters and seeded weights.
+
+    Args:
+        kind: OURS or REFERENCE; both get the same weights.
+        args: with `model_type` and `image_size`.
+
+    Returns:
+        The model in training mode.
+    """
     torch.manual_seed(0)
     spec = MODEL_SPECS[args.model_type]
     source = build_network(spec, image_size=args.image_size, encoder_adapter=True)
-    if kind == "fast":
+    if kind == OURS:
         return source
     model = OracleSam(image_size=args.image_size, adapter=True, **vars(spec))
     model.load_state_dict(source.state_dict())
@@ -41,7 +35,16 @@ def seeded_model(kind: str, args: argparse.Namespace) -> Sam | OracleSam:
 
 
 def synthetic_batch(images: int, masks: int, size: int) -> Batch:
-    """Noise, already in the model frame, with `masks` rectangles of several sizes on each image."""
+    """Noise, already in the model frame, with rectangles of several sizes as masks.
+
+    Args:
+        images: B.
+        masks: of each image.
+        size: side S of the images, pixels.
+
+    Returns:
+        B images with B * masks masks.
+    """
     count = images * masks
     mask = torch.zeros(count, 1, size, size, dtype=torch.bool)
     shifts = [i % (size // 4) for i in range(count)]
@@ -64,6 +67,8 @@ def synthetic_batch(images: int, masks: int, size: int) -> Batch:
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-type", choices=MODEL_SPECS, default="vit_b")
+    """Add the flags that "train" and "evaluate" share."""
+    parser.add_argument("--model-type", choices=MODEL_SPECS, default="vit_b", help="size of the image encoder")
     parser.add_argument("--image-size", type=int, default=256, help="side of the images, pixels")
-    parser.add_argument("--only", choices=ENCODERS, help=argparse.SUPPRESS)  # the side of one worker process
+    parser.add_argument("--only", choices=(OURS, REFERENCE), help=argparse.SUPPRESS)  # the side of one worker process
+    add_against(parser)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.timing import interleaved
+from sam_med2d.runtime.timing import interleaved
 from segment_anything.build_sam import MODEL_SPECS, build_network
 from segment_anything.modeling import Sam
 
@@ -43,10 +43,7 @@ def onnx_files(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _export(model: Sam, part_name: str, folder: Path) -> Path:
-    from sam_med2d.export.onnx_files import (
-        describe,  # the other benchmarks need no onnx
-        make,  # the other benchmarks need no onnx
-    )
+    from sam_med2d.export.onnx_files import describe, make  # the other benchmarks need no onnx
     from sam_med2d.export.onnx_parts import decoder_part, encoder_part
 
     part = encoder_part(model) if part_name == "encoder" else decoder_part(model)

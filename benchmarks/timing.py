@@ -1,23 +1,12 @@
-"""Time calls in turn, here or in processes of their own, so that each meets the machine in the same state."""
+"""Processes that do one side's work when they are told to, and what they say of their memory."""
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, float]:
-    """Median milliseconds of each call over `rounds`, one of each in turn, after `warm_up` rounds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(warm_up + rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values[warm_up:]) for name, values in times.items()}
+from benchmarks.sides import Side
 
 
 def peak_memory() -> float:
@@ -26,22 +15,41 @@ def peak_memory() -> float:
 
 
 class Worker:
-    """A process that calls `serve` and prints a JSON object last. Raises RuntimeError when it ends early."""
+    """A process that calls `serve` and prints a JSON object last."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, side: Side) -> None:
+        """Start the process and wait until it is ready.
+
+        Args:
+            side: what to start, and where.
+
+        Raises:
+            RuntimeError: it ends early.
+        """
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, **pipes)
+        self._process = subprocess.Popen(side.command, cwd=side.checkout, env=side.environment, **pipes)
         self._wait()  # the next one must not start while this one does
 
     def ask(self, request: int = 1) -> None:
-        """Have the work done once, and wait for it; what `request` means is up to the work."""
+        """Have the work done once, and wait for it.
+
+        Args:
+            request: a number, whose meaning is up to the work.
+
+        Raises:
+            RuntimeError: the process ends early.
+        """
         if self._process.poll() is None:
             self._process.stdin.write(f"{request}\n")
             self._process.stdin.flush()
         self._wait()
 
-    def finish(self) -> dict[str, float]:
-        """End the process; returns what it has measured itself."""
+    def finish(self) -> dict:
+        """End the process.
+
+        Returns:
+            What it has measured itself.
+        """
         return json.loads(self._process.communicate()[0])
 
     def _wait(self) -> None:
@@ -50,7 +58,11 @@ class Worker:
 
 
 def serve(work: Callable[[int], object]) -> None:
-    """Do the work for each number of the standard input, until it ends; say when it can start and when it is done."""
+    """Do the work for each number of the standard input, until it ends; say when it can start and when it is done.
+
+    Args:
+        work: takes such a number.
+    """
     print("ready", flush=True)
     for request in sys.stdin:
         work(int(request))

@@ -5,23 +5,14 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.models import ENCODERS, add_model_flags, seeded_model, side_command, synthetic_batch
-from benchmarks.reference_training import (
-    published_step,
-)
-from benchmarks.timing import (
-    Worker,
-    interleaved,
-    peak_memory,
-    serve,
-)
+from benchmarks.models import add_model_flags, seeded_model, synthetic_batch
+from benchmarks.reference_training import published_step
+from benchmarks.sides import OURS, baseline, same_command
+from benchmarks.timing import Worker, peak_memory, serve
 from sam_med2d.data.dataset import Batch
 from sam_med2d.runtime.memory import keep_freed_memory
-from sam_med2d.training.optimizer import (
-    Gradients,
-    factor_adapters,
-    make_optimizer,
-)
+from sam_med2d.runtime.timing import interleaved
+from sam_med2d.training.optimizer import Gradients, factor_adapters, make_optimizer
 from sam_med2d.training.step import StepPolicy, round_losses, select_trainable
 from segment_anything.modeling import Sam
 
@@ -29,7 +20,15 @@ from segment_anything.modeling import Sam
 def fast_step(
     model: Sam, optimizer: torch.optim.Optimizer, batch: Batch, rounds: int, generator: torch.Generator
 ) -> None:
-    """A step of this project, as trainer.py makes it: an update for each round."""
+    """A step of this project, as trainer.py makes it: an update for each round.
+
+    Args:
+        model: in training mode, with what trains chosen.
+        optimizer: of its parameters.
+        batch: images with masks.
+        rounds: corrective rounds.
+        generator: of clicks and of what a round sees.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     policy = StepPolicy(corrective_rounds=rounds)
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
@@ -42,10 +41,17 @@ def fast_step(
 
 
 def training_step(args: argparse.Namespace) -> Callable[[], object]:
-    """The step of `args.only` on the same batch again and again; clicks differ from step to step."""
+    """One side's step on the same batch again and again; clicks differ from step to step.
+
+    Args:
+        args: the flags; `only` is the side.
+
+    Returns:
+        What makes a step.
+    """
     batch, generator = synthetic_batch(args.images, args.masks, args.image_size), torch.Generator().manual_seed(0)
     model = seeded_model(args.only, args)
-    if args.only == "fast":
+    if args.only == OURS:
         keep_freed_memory()  # as train.py does
         select_trainable(model, "adapter")
         factor_adapters(model)
@@ -60,26 +66,35 @@ def training_step(args: argparse.Namespace) -> Callable[[], object]:
 
 
 def train(args: argparse.Namespace) -> dict[str, float]:
-    """Compare a training step with the published one: time and peak memory."""
+    """Compare a training step with the published one: time and peak memory.
+
+    Args:
+        args: the flags.
+
+    Returns:
+        {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"} of medians; a side's own process
+        {"peak_gb"}.
+    """
     if args.only:
         step = training_step(args)
         serve(lambda _: step())
         return {"peak_gb": peak_memory()}
-    workers = {kind: Worker(side_command(args, kind)) for kind in ENCODERS}
-    seconds = interleaved({kind: worker.ask for kind, worker in workers.items()}, args.repeats)
-    peak = {kind: worker.finish()["peak_gb"] for kind, worker in workers.items()}
-    image_seconds = {kind: ms / 1e3 / args.images for kind, ms in seconds.items()}
-    for kind, value in image_seconds.items():
-        print(f"training step {kind:>7}  {value:6.2f} s per image  peak {peak[kind]:.2f} GB")
+    workers = {name: Worker(side) for name, side in same_command(args).items()}
+    ms = interleaved({name: worker.ask for name, worker in workers.items()}, args.repeats)
+    peak = {name: worker.finish()["peak_gb"] for name, worker in workers.items()}
+    seconds = {name: value / 1e3 / args.images for name, value in ms.items()}
+    for name, value in seconds.items():
+        print(f"training step {name:>7}  {value:6.2f} s per image  peak {peak[name]:.2f} GB")
     return {
-        "seconds_per_image": round(image_seconds["fast"], 3),
-        "baseline_seconds_per_image": round(image_seconds["oracle"], 3),
-        "ratio": round(image_seconds["oracle"] / image_seconds["fast"], 3),
-        "peak_gb": round(peak["fast"], 3),
+        "seconds_per_image": round(seconds[OURS], 3),
+        "baseline_seconds_per_image": round(seconds[baseline(args)], 3),
+        "ratio": round(seconds[baseline(args)] / seconds[OURS], 3),
+        "peak_gb": round(peak[OURS], 3),
     }
 
 
 def add_train_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of "train"."""
     parser.add_argument("--repeats", type=int, default=9, help="measured steps of each kind, after one to warm up")
     parser.add_argument("--images", type=int, default=2, help="images of a step")
     parser.add_argument("--masks", type=int, default=5, help="masks of each image")

@@ -125,7 +125,8 @@ def tables(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def is_shown(action: argparse.Action) -> bool:
-    return not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+    hidden = isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+    return not hidden and action.help is not argparse.SUPPRESS
 
 
 def line_of(action: argparse.Action, parser: argparse.ArgumentParser) -> str:

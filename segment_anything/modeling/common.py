@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+FEW_ROWS, LARGE_WEIGHT = 128, 2**18  # where `linear` computes in blocks: at most so many tokens, at least such a weight
+BLOCKS = 8  # of the outputs
+
 
 class LayerNorm2d(nn.Module):
     """Layer normalisation of each pixel over its channels: [B, C, H, W] -> the same, whatever the memory format."""
@@ -36,6 +39,27 @@ def traced() -> bool:
     return torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
 
 
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """Apply a linear layer.
+
+    With few tokens the layer's outputs are computed in blocks, of which each processor takes some: BLAS shares out the
+    rows of a product, and few rows leave processors idle (with two the MLP of seven tokens took 1.7 times as long).
+
+    Args:
+        x: tokens [..., K].
+        layer: K to N.
+
+    Returns:
+        [..., N].
+    """
+    weight = layer.weight
+    if x.shape[:-1].numel() > FEW_ROWS or weight.numel() < LARGE_WEIGHT or not fp32_on_cpu(x):
+        return layer(x)
+    rows = x.reshape(1, -1, x.shape[-1]).expand(BLOCKS, -1, -1)
+    blocks = torch.baddbmm(layer.bias.view(BLOCKS, 1, -1), rows, weight.view(BLOCKS, -1, weight.shape[1]).mT)
+    return blocks.transpose(0, 1).reshape(*x.shape[:-1], -1)
+
+
 class MLPBlock(nn.Module):
     """Two linear layers with an activation between them, on the last dimension: [..., dim] -> [..., dim]."""
 
@@ -46,4 +70,4 @@ class MLPBlock(nn.Module):
         self.act = act()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(self.act(self.lin1(x)))
+        return linear(self.act(linear(x, self.lin1)), self.lin2)

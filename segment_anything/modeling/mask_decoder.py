@@ -27,9 +27,11 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x)
+        first, *others = self.layers
+        x = first(x)
+        for layer in others:
+            x = layer(F.relu(x))
+        return x
 
 
 class Decoded(NamedTuple):
@@ -226,7 +228,7 @@ class _Drawn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights: Tensor, blocks: Tensor, height: int, width: int) -> Tensor:
         ctx.save_for_backward(weights, blocks)
-        values, order = weights @ blocks.transpose(1, 2), _order(height, width)[0]
+        values, order = torch.bmm(weights, blocks.mT), _order(height, width)[0]
         return values.gather(2, order.expand_as(values)).unflatten(2, (4 * height, 4 * width))
 
     @staticmethod

@@ -37,9 +37,9 @@ class RandomFourierPosition(nn.Module):
             [..., 2 * features].
         """
         matrix = self.positional_encoding_gaussian_matrix
-        with torch.autocast(matrix.device.type, enabled=False):
-            phase = 2 * math.pi * ((2 * unit_xy.float() - 1) @ matrix.float())
-            return torch.cat((phase.sin(), phase.cos()), dim=-1).to(matrix.dtype)
+        # a sum, since autocast would compute a matrix product in bfloat16
+        phase = 2 * math.pi * ((2 * unit_xy.float() - 1).unsqueeze(-1) * matrix.float()).sum(-2)
+        return torch.cat((phase.sin(), phase.cos()), dim=-1).to(matrix.dtype)
 
     def grid(self, size: int) -> Tensor:
         """Encode the cell centres of a size x size grid. The last encoding is kept for the next call.

@@ -296,3 +296,18 @@ class Sam(nn.Module):
         logits, iou = self.answer(embedding, **prompts, multimask=multimask, features=features)
         masks = self.postprocess_masks(logits, item["image"].shape[-2:], item["original_size"])
         return {"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": self.low_res(logits)}
+
+
+class SharedSam(Sam):
+    """A model that shares the parts of another, which stays as it is: for classes that compute one part otherwise."""
+
+    def __init__(self, model: Sam) -> None:
+        """Share.
+
+        Args:
+            model: whose parts, settings, device and mode this one has.
+        """
+        super().__init__(model.image_encoder, model.prompt_encoder, model.mask_decoder)
+        self.preprocessing = model.preprocessing
+        self.pixel_mean, self.pixel_std = model.pixel_mean, model.pixel_std
+        self.training = model.training

@@ -54,10 +54,6 @@ class Attention(nn.Module):
         """[B, N, inner] -> [B, heads, N, inner / heads]."""
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
-    def _by_head(self, weight: Tensor) -> Tensor:
-        """[inner, C] -> [heads, inner / heads, C]."""
-        return weight.view(self.num_heads, -1, weight.shape[1])
-
     def _spares_pixels(self, tokens: Tensor, pixels: Tensor) -> bool:
         """Whether products with all heads of all tokens are fewer than those of the pixels' projections.
 
@@ -66,16 +62,24 @@ class Attention(nn.Module):
         columns = tokens.shape[0] * tokens.shape[1] * self.num_heads
         return columns < pixels.shape[0] * self.q_proj.out_features and not traced()
 
-    def _scores(self, tokens: Tensor, projection: nn.Linear, pixels: Tensor) -> Tensor:
-        """Scores [N, heads, T, P] of projected tokens [N, heads, T, inner / heads] and pixels [N or 1, P, C].
+    def _tokens_by_head(self, x: Tensor) -> Tensor:
+        """[N, T, inner] -> [heads, N * T, inner / heads]."""
+        return x.view(-1, self.num_heads, x.shape[2] // self.num_heads).transpose(0, 1)
+
+    def _moved(self, x: Tensor, weight: Tensor, count: int) -> Tensor:
+        """Tokens by head times a weight [inner, K] -> [N, heads * T, K], N = count."""
+        moved = torch.bmm(x, weight.view(self.num_heads, -1, weight.shape[1]))
+        return moved.view(self.num_heads, count, -1, weight.shape[1]).transpose(0, 1).flatten(1, 2)
+
+    def _scores(self, tokens: Tensor, projection: nn.Linear, pixels: Tensor, count: int) -> Tensor:
+        """Scores [N, heads * T, P] of projected tokens, by head, and pixels [N or 1, P, C] that are to be projected.
 
         t (x W + b)' = (t W') x' + t b': the tokens are projected once more, the pixels are read as they are.
         """
-        tokens = tokens * tokens.shape[-1] ** -0.5
-        bias = tokens @ projection.bias.view(self.num_heads, -1, 1)
-        folded = tokens @ self._by_head(projection.weight)
-        pixels = pixels.mT.expand(tokens.shape[0], -1, -1)
-        return torch.baddbmm(bias.flatten(1, 2), folded.flatten(1, 2), pixels).view(*tokens.shape[:3], -1)
+        scale = tokens.shape[2] ** -0.5
+        bias = self._moved(tokens, projection.bias[:, None], count)
+        moved = self._moved(tokens, projection.weight, count)
+        return torch.baddbmm(bias, moved, pixels.mT.expand(count, -1, -1), beta=scale, alpha=scale)
 
 
 class TokensToImage(Attention):
@@ -94,10 +98,11 @@ class TokensToImage(Attention):
         """
         if not self._spares_pixels(q, k):
             return super().forward(q, k, v)
-        weights = self._scores(self._heads(self.q_proj(q)), self.k_proj, k).softmax(3)
-        means = (weights.flatten(1, 2) @ v).view(*weights.shape[:3], -1)
-        values = means @ self._by_head(self.v_proj.weight).mT
-        return self.out_proj(values.transpose(1, 2).flatten(2) + self.v_proj.bias)
+        count, length, dim = q.shape
+        weights = self._scores(self._tokens_by_head(self.q_proj(q)), self.k_proj, k, count).softmax(2)
+        means = torch.bmm(weights, v.expand(count, -1, -1)).view(count, self.num_heads, length, dim)
+        values = torch.bmm(means.transpose(0, 1).flatten(1, 2), self.v_proj.weight.view(self.num_heads, -1, dim).mT)
+        return self.out_proj(values.transpose(0, 1).reshape(count, length, -1) + self.v_proj.bias)
 
 
 class ImageToTokens(Attention):
@@ -117,10 +122,12 @@ class ImageToTokens(Attention):
         """
         if not self._spares_pixels(k, q):
             return image + super().forward(q, k, v)
-        weights = self._scores(self._heads(self.k_proj(k)), self.q_proj, q).softmax(2)
-        values = self._heads(self.v_proj(v)) @ self._by_head(self.out_proj.weight.t())
+        count, length = k.shape[:2]
+        scores = self._scores(self._tokens_by_head(self.k_proj(k)), self.q_proj, q, count)
+        weights = scores.view(count, self.num_heads, length, -1).softmax(2).flatten(1, 2)
+        values = self._moved(self._tokens_by_head(self.v_proj(v)), self.out_proj.weight.t(), count)
         values = values + self.out_proj.bias / self.num_heads  # the weights of each head sum to 1
-        return torch.baddbmm(image, weights.flatten(1, 2).mT, values.flatten(1, 2))
+        return torch.baddbmm(image, weights.mT, values)
 
 
 class TwoWayAttentionBlock(nn.Module):

@@ -1,5 +1,6 @@
 """What the benchmark compares with: the same model, loss and schedule in training, the same work in evaluation."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pytest
 import torch
 
 from benchmarks import reference_training as oracle
-from benchmarks.evaluation import COLUMNS, evaluation_data, our_table, published_table
+from benchmarks.__main__ import main
+from benchmarks.evaluation import COLUMNS, EncodedSam, evaluation_data, our_table, published_table
+from benchmarks.sides import OTHER, part_worker, same_command
 from sam_med2d.training.step import select_trainable
+from segment_anything.modeling import Sam
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 from utils import FocalDiceloss_IoULoss
@@ -131,3 +135,53 @@ def test_onnx_benchmark_prints_its_numbers_last():
     numbers = json.loads(run.stdout.splitlines()[-1])
     assert numbers.keys() == {"ort_fp32_ratio", "ort_int8_ratio", "decoder_ms", "decoder_batch32_ms", "vit_t_ms"}
     assert all(value > 0 for value in numbers.values())
+
+
+SMALL = ["--model-type=vit_t", "--image-size=64", "--threads=1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("against", [[], ["--against", str(ROOT)]], ids=["reference", "checkout"])
+def test_decoder_benchmark_prints_its_numbers_last(against):
+    flags = [*SMALL, "--prompts", "1", "3", "--rounds=1", *against]
+    run = subprocess.run([*BENCHMARK, "decoder", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
+    *lines, numbers = run.stdout.splitlines()
+    assert json.loads(numbers).keys() == {"ratio_1", "ms_1", "ratio_3", "ms_3"}
+    assert all(float(line.split()[-1]) < 1e-4 for line in lines), "both sides decode the same"
+
+
+@pytest.mark.slow
+def test_another_checkout_runs_its_own_benchmark():
+    flags = [*SMALL, "--masks=1", "--repeats=1", f"--against={ROOT}"]
+    run = subprocess.run([*BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(run.stdout.splitlines()[-1]).keys() == {"ratio_m1", "decode_over_encode"}
+    assert "other: encode an image" in run.stdout and "fast: encode an image" in run.stdout
+
+
+def test_an_older_checkout_is_asked_in_its_own_way(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/benchmark.py").touch()
+    args = argparse.Namespace(given=["train", "--rounds", "2", "--against", str(tmp_path)], against=tmp_path, threads=1)
+    other, ours = same_command(args).values()
+    words = ["train", "--rounds", "2", "--only", "fast"]
+    assert other.command[1:] == (str(tmp_path / "scripts/benchmark.py"), *words) and other.checkout == tmp_path
+    assert ours.command[1:] == ("-m", "benchmarks", *words) and ours.checkout == ROOT
+    decoding = part_worker(args, OTHER, "decoder", "--prompts", 1)
+    assert decoding.environment["PYTHONPATH"] == str(tmp_path) and "--reference" not in decoding.command
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["decoder", "--against", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert f"--against: {tmp_path} is no checkout of this project" in capsys.readouterr().err
+
+
+def test_an_encoded_model_leaves_the_model_as_it_is():
+    model = make_tiny_model(image_size=SIZE)
+    before = dict(vars(model))
+    embedding = torch.zeros(1, 256, SIZE // 16, SIZE // 16)
+    encoded = EncodedSam(model, embedding)
+    assert encoded.encode_all(torch.randn(1, 3, SIZE, SIZE))[0] is embedding
+    assert encoded.mask_decoder is model.mask_decoder and encoded.preprocessing is model.preprocessing
+    assert vars(model) == before and type(model).encode is Sam.encode
