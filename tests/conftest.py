@@ -27,7 +27,9 @@ from tests.helpers import time_limit
 from tests.helpers.tiny_models import make_tiny_model, tiny_vit_t
 
 STARTED = ("tests.helpers.tiny_scripts", "tests.helpers.endless_writers")  # what processes of tests run
-LATE = ("torch._inductor", "matplotlib.pyplot", "sam_med2d.training.trainer", "sam_med2d.evaluation.evaluator")
+COMMANDS = ("sam_med2d.training", "sam_med2d.evaluation", "sam_med2d.inference", "sam_med2d.dataset_conversion", "app")
+# what runs import late
+LATE = ("torch._inductor", "matplotlib.pyplot", *(f"{package}.command" for package in COMMANDS))
 
 settings.register_profile("fast", max_examples=20, deadline=None)
 settings.register_profile("full", max_examples=300, deadline=None)

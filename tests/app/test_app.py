@@ -578,6 +578,7 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_pa
         assert all(annotations.read(number, name).shape == sizes[number] for number, name in listed)
 
 
+@pytest.mark.slow
 def test_two_servers_and_a_taken_port(folder, weights, tmp_path):
     process, address = start(folder, weights, tmp_path / "out", tmp_path / "log")
     words = [str(folder), "--sam_checkpoint", str(weights), "--port", address.rsplit(":", 1)[1]]
@@ -591,6 +592,7 @@ def test_two_servers_and_a_taken_port(folder, weights, tmp_path):
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_masks_are_no_photographs(folder, weights, tmp_path):
     """INPUT may be the folder of the data set."""
     for name in ("one", "two"):

@@ -107,7 +107,7 @@ def test_field_of_view_of_real_photographs(fundus):
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
+@pytest.mark.parametrize("mode", ["fundus", pytest.param("sam_med2d", marks=pytest.mark.slow)])
 def test_the_predictor_answers_as_the_projects_own(tmp_path, tiny_type, mode):
     model = tiny(mode=mode, detail=mode == "fundus", order="rgb" if mode == "fundus" else "bgr")
     ours, theirs = SamPredictor(model), module("med2d_onnx").OnnxPredictor(*exported(model, tmp_path / "o"))
@@ -144,6 +144,7 @@ def test_preprocessing_in_the_file_answers_alike(tmp_path, tiny_type):
     assert np.abs(expected - found)[inside].max() < 0.1 * expected[inside].std()
 
 
+@pytest.mark.slow
 def test_a_picture_too_large_is_refused_from_its_header(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     code = "import sys; sys.path.insert(0, sys.argv[1]); import med2d_onnx; med2d_onnx.read_photograph(sys.argv[2])"

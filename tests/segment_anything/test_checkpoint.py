@@ -329,6 +329,7 @@ def test_a_pickled_optimizer_is_converted_with_trust(plain, tmp_path, capsys):
     assert safe.state.keys() == plain.keys() and all(torch.equal(safe.state[key], plain[key]) for key in plain)
 
 
+@pytest.mark.slow
 def test_conversion_runs_as_a_file_from_anywhere(tmp_path):
     script = Path(convert_checkpoint.__file__).resolve()
     command = [sys.executable, script, "no.pth", "out.safetensors"]

@@ -203,6 +203,7 @@ def test_retina_without_scikit_image_exits_2(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_script_runs_as_a_file_from_any_folder(tmp_path):
     command = [sys.executable, str(ROOT / "scripts" / "make_demo_data.py"), "--count", "3", "--size"]
     good = subprocess.run([*command, "100"], cwd=tmp_path, capture_output=True, text=True)

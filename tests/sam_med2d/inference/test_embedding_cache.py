@@ -128,6 +128,7 @@ def _hammer(place: Path, seed: int) -> None:
     assert cache.damaged == 0 and cache.hits > 0
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder(tmp_path):
     """Entries are whole for both, and the folder is never larger than its limit."""
     context = multiprocessing.get_context("forkserver")

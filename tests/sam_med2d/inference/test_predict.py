@@ -452,6 +452,7 @@ def test_an_interrupted_run_goes_on(many, weights, tmp_path, sent):
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_photographs(many, weights, tmp_path):
     log = tmp_path / "log"
     words = words_for(many, weights, tmp_path / "two", "--structures", "all")

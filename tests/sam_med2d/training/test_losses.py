@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_of_single_masks():
     by_hand = [slow_losses(logits[i, 0].numpy(), mask[i, 0].numpy()) for i in range(4)]
     error = predicted[:, 0].numpy() - [iou for _, _, iou in by_hand]
     expected = np.mean([20 * focal + dice for focal, dice, _ in by_hand]) + np.mean(error**2)
-    assert float(total) == pytest.approx(float(sum(single) / 4), abs=1e-6) == pytest.approx(expected, abs=1e-5)
+    assert float(total) == pytest.approx(float(sum(single) / 4), abs=1e-5) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("loss_of", [lambda *case: losses.candidate_loss(*case)[0], FocalDiceloss_IoULoss()])

@@ -98,6 +98,7 @@ def test_tensorboard_gets_every_number_by_step(tmp_path):
     assert len(scalars) == len(made[1]) and pictures == {"validation": [20, 40]}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_place_of_what_it_repeats(tmp_path):
     """The first attempt got to epoch 4; its checkpoint is of epoch 2, whose entry stays."""
     pytest.importorskip("tensorboard")

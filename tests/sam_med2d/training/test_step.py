@@ -234,7 +234,7 @@ def test_gradients_of_several_batches_add_up_to_those_of_the_joint_one(pictures)
         assert sum(part[name] for part in sums) == pytest.approx(value, rel=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["full", "adapter"])
+@pytest.mark.parametrize("encoder", ["full", pytest.param("adapter", marks=pytest.mark.slow)])
 def test_gradient_checkpointing_changes_memory_and_no_gradient(encoder):
     model = make_tiny_model(encoder_adapter=True).train()
     select_trainable(model, encoder)

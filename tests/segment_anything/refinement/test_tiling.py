@@ -205,6 +205,7 @@ def test_windows_are_not_enlarged_too_much():
 # --- structure prompts in the predictor ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_predictor_answers_several_structures_at_once(predictor):
     for tiles in (False, True, EVERYTHING):
         together = predictor.predict_structures(TILED_STRUCTURES, tiles=tiles)
@@ -363,6 +364,7 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
     assert found[3][1] is found[0][1]  # one prompt for all masks of a structure
 
 
+@pytest.mark.slow
 def test_each_photograph_of_a_batch_has_its_own_answers(predictor, tmp_path):
     model, records = predictor.model, []
     for size, name in ((170, "vessel"), (130, "haemorrhage")):
