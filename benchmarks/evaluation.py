@@ -13,7 +13,7 @@ from benchmarks.timing import Worker, serve
 from sam_med2d.data.dataset import Batch
 from sam_med2d.evaluation.batch_prediction import BOX, parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch
-from sam_med2d.prompts.prompt_file import Prompts, make_prompts, stream
+from sam_med2d.prompts.prompt_file import PromptEntries, make_prompts, random_stream
 from sam_med2d.runtime.timing import interleaved
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import SharedSam
@@ -25,7 +25,7 @@ MANY_MASKS = 20  # from here on a single measurement must do: the reference take
 Table = list[list[tuple[float, float]]]  # for each column (Dice, IoU) of each mask
 
 
-def evaluation_data(images: int, masks: int, size: int) -> tuple[Batch, Prompts]:
+def evaluation_data(images: int, masks: int, size: int) -> tuple[Batch, PromptEntries]:
     """What is evaluated.
 
     Args:
@@ -40,7 +40,7 @@ def evaluation_data(images: int, masks: int, size: int) -> tuple[Batch, Prompts]
     return batch, make_prompts(batch, point_num=1, seed=SEED)
 
 
-def our_table(model: Sam, batch: Batch, prompts: Prompts) -> Table:
+def our_table(model: Sam, batch: Batch, prompts: PromptEntries) -> Table:
     """All columns from one encoding of each image.
 
     Args:
@@ -56,7 +56,7 @@ def our_table(model: Sam, batch: Batch, prompts: Prompts) -> Table:
     return [[(row.scores["dice"], row.scores["iou"]) for row in rows if row.prompt == mode.name] for mode in COLUMNS]
 
 
-def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:
+def published_table(model: OracleSam, batch: Batch, prompts: PromptEntries) -> Table:
     """As `our_table`, by a run for each column, which encodes the image of each mask."""
     table, entries = [], [prompts[ref.name] for ref in batch.refs]
     for mode in COLUMNS:
@@ -64,7 +64,7 @@ def published_table(model: OracleSam, batch: Batch, prompts: Prompts) -> Table:
             openings = [box_opening(torch.tensor(entry["boxes"][0]).float()) for entry in entries]
         else:
             openings = [click_opening(torch.tensor(entry["point_coords"][0]).float()) for entry in entries]
-        streams = [stream(SEED, ref.key, "clicks") for ref in batch.refs]
+        streams = [random_stream(SEED, ref.key, "clicks") for ref in batch.refs]
         cases = zip(batch.image[batch.image_index], batch.mask[:, 0], openings, streams, strict=True)
         table.append(published_run(model, cases, rounds=mode.clicks))
     return table

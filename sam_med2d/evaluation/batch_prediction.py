@@ -8,7 +8,7 @@ import torch
 from sam_med2d.data.dataset import Batch
 from sam_med2d.data.records import MaskRef
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, click_rounds
-from sam_med2d.prompts.prompt_file import Prompts, stream
+from sam_med2d.prompts.prompt_file import PromptEntries, random_stream
 from sam_med2d.prompts.simulation import Points, box_points, pad_points
 from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
@@ -63,7 +63,7 @@ class Prediction(MaskPrediction):
     mode: Mode
 
 
-def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sam) -> Points:
+def _openings(prompts: PromptEntries, refs: Sequence[MaskRef], opening: str, model: Sam) -> Points:
     """The opening prompts of a batch as labelled points; a mask without a prompt gets padding only."""
     if opening == BOX:
         rows = [(prompts[ref.name]["boxes"] or [[0, 0, 0, 0]])[0] for ref in refs]
@@ -84,7 +84,7 @@ def _openings(prompts: Prompts, refs: Sequence[MaskRef], opening: str, model: Sa
 def predict_batch(
     model: Sam,
     batch: Batch,
-    prompts: Prompts,
+    prompts: PromptEntries,
     modes: Sequence[Mode],
     *,
     seed: int,
@@ -118,7 +118,7 @@ def predict_batch(
         for rows in _groups(model, prompts, batch, opening):
             refs = [batch.refs[i] for i in rows]
             points = _openings(prompts, refs, opening, model)
-            streams = [stream(seed, ref.key, "clicks") for ref in refs]
+            streams = [random_stream(seed, ref.key, "clicks") for ref in refs]
             masks = batch.image_index[rows], batch.mask[rows]
             rounds = click_rounds(model, embedding, *masks, points, policy, streams, features=features)
             for number, result in enumerate(rounds, start=1):
@@ -140,7 +140,7 @@ def _structure_rows(model: Sam, batch: Batch) -> dict[int, int]:
     return {i: first.setdefault(place, i) for i, place in enumerate(places) if place[1] in names}
 
 
-def _groups(model: Sam, prompts: Prompts, batch: Batch, opening: str) -> list[list[int]]:
+def _groups(model: Sam, prompts: PromptEntries, batch: Batch, opening: str) -> list[list[int]]:
     """Indexes of masks that go through the decoder together: filled up, a shorter prompt would mean something else.
 
     A structure that is not in the photograph has a structure prompt, but no box and no clicks.
@@ -164,7 +164,7 @@ def _predictions(
         yield Prediction(mode=mode, **vars(prediction.best()))
 
 
-def misplaced(batch: Batch, prompts: Prompts) -> int:
+def misplaced(batch: Batch, prompts: PromptEntries) -> int:
     """Count the foreground clicks of the prompts that lie outside their mask in the model frame.
 
     Args:

@@ -28,7 +28,7 @@ from sam_med2d.evaluation.replayed_prompts import missing_prompts, modes_for_pro
 from sam_med2d.evaluation.run_settings import refuse_changed_settings, run_settings
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
-from sam_med2d.prompts.prompt_file import OpeningPrompts, Prompts, make_prompts, read_prompts, write_prompts
+from sam_med2d.prompts.prompt_file import OpeningPrompts, PromptEntries, make_prompts, read_prompts, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
@@ -73,7 +73,7 @@ class Evaluator:
         self.out, self.store = out, RunStore(out / "unfinished")
         self.checked, self.cases = self.store.journal("checked"), self.store.journal("cases")
         self.workers = cpu_workers(args.num_workers, here=processes.here)
-        self.prompts: Prompts | None = None
+        self.prompts: PromptEntries | None = None
         self.settings: dict[str, Any] = {}
         self.outside, self.seconds = 0, 0.0
 
@@ -184,7 +184,7 @@ class Evaluator:
             logger.info(f"prompts written to {path}")
         self.processes.wait()
 
-    def _missing(self, own: Prompts) -> list[str]:
+    def _missing(self, own: PromptEntries) -> list[str]:
         """What --prompt_path lacks for some masks, whose own prompts these are."""
         return missing_prompts(self.args.prompt_path, self.prompts, own, self.modes) if self.prompts is not None else []
 
@@ -245,13 +245,13 @@ class Evaluator:
             torch.cuda.synchronize()
         return predictions, time.perf_counter() - start
 
-    def _prompts_of(self, batch: Batch) -> Prompts:
+    def _prompts_of(self, batch: Batch) -> PromptEntries:
         """Those of --prompt_path, or those that were written, made once more: a million would fill the memory."""
         if self.prompts is not None:
             return self.prompts
         return make_prompts(batch, point_num=self.args.point_num, seed=self.args.seed)
 
-    def _predictions(self, batch: Batch, prompts: Prompts) -> list[list[Prediction]]:
+    def _predictions(self, batch: Batch, prompts: PromptEntries) -> list[list[Prediction]]:
         """Predictions of each mask of a batch, one for each mode."""
         device = self.model.device
         with torch.autocast(device.type, autocast_dtype(device), enabled=self.args.use_amp):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sam_med2d.data.records import Record
-from sam_med2d.prompts.prompt_file import without
+from sam_med2d.prompts.prompt_file import without_unreadable
 
 
 class ReadableRecords:
@@ -25,7 +25,7 @@ class ReadableRecords:
 
     def __getitem__(self, number: int) -> Record | None:
         """What can be evaluated of a photograph; None where nothing can."""
-        return without(self.records[number], self.unreadable.get(number, {}))
+        return without_unreadable(self.records[number], self.unreadable.get(number, {}))
 
     def numbers(self) -> list[int]:
         """Numbers of the photographs of which something can be evaluated."""

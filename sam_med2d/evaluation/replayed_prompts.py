@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import BOX, POINTS, STRUCTURE, Mode
-from sam_med2d.prompts.prompt_file import Prompts
+from sam_med2d.prompts.prompt_file import PromptEntries
 
 
-def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
+def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mode]:
     """Modes whose names count the points of a prompt file: its openings may have several.
 
     Args:
@@ -33,7 +33,7 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: Prompts) -> list[Mode]:
     return [replace(mode, name=str(opening + mode.clicks - 1)) if mode.opening == POINTS else mode for mode in modes]
 
 
-def missing_prompts(path: Path, prompts: Prompts, own: Prompts, modes: Sequence[Mode]) -> list[str]:
+def missing_prompts(path: Path, prompts: PromptEntries, own: PromptEntries, modes: Sequence[Mode]) -> list[str]:
     """Entries of a prompt file that lack what a column needs.
 
     Args:

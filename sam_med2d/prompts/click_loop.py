@@ -16,11 +16,14 @@ from segment_anything.utils.upsampling import upsample
 
 @dataclass(frozen=True)
 class ClickPolicy:
-    """rounds: prompts in all, the opening one included. clicks: corrective clicks before a later round, one
-    number for all or one for each round.
+    """How a click sequence goes.
 
-    mask_only: rounds whose prompt is the earlier mask alone. multimask: the decoder's tokens, True for the
-    three candidates, False for the single one, None for both (training).
+    Attributes:
+        rounds: Prompts in all, the opening one included.
+        clicks: Corrective clicks before a later round, one number for all or one for each round.
+        mask_only: Rounds whose prompt is the earlier mask alone.
+        multimask: The decoder's outputs, True for the three candidates, False for the single mask, None for both, as
+            in training.
     """
 
     rounds: int
@@ -37,9 +40,14 @@ class ClickPolicy:
 class Round:
     """What one prompt gave for N masks.
 
-    candidates: logits [N, M, s, s], s = S/4, or S with a detail head; candidate_iou: predicted IoU [N, M]; points: all
-    prompts so far, coords [N, P, 2] and labels [N, P]; image_size: S; presence: logits [N] that the structure asked for
-    is there, or None. Where M is 4 the first is the single-mask token, which is never chosen.
+    Attributes:
+        candidates: float [N, M, s, s], logits, s = S/4, or S with a detail head. Where M is 4 the first is the single
+            mask, which is never chosen.
+        candidate_iou: float [N, M], predicted IoU.
+        points: All prompts so far, coords [N, P, 2] in model-frame pixels (x, y) and labels [N, P].
+        image_size: S.
+        presence: float [N], logits that the structure of the structure prompt is there; None for models without
+            structures.
     """
 
     candidates: Tensor
@@ -122,7 +130,15 @@ def click_rounds(
 
 
 def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:
-    """Rounds of a training step that see the mask alone: a random later one and the last one."""
+    """Draw the rounds of a training step that see the mask alone: a random later one and the last one.
+
+    Args:
+        rounds: Rounds of the step.
+        generator: Where the random one comes from.
+
+    Returns:
+        One or two numbers from 1 to rounds - 1; none for fewer than two rounds.
+    """
     if rounds < 2:
         return frozenset()
     return frozenset({int(torch.randint(1, rounds, (), generator=generator)), rounds - 1})

@@ -20,26 +20,40 @@ from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
 from segment_anything.utils.atomic import atomic_path
 
-Prompts = dict[str, dict[str, list[Any]]]
+# {mask's name: {"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}}
+PromptEntries = dict[str, dict[str, list[Any]]]
 
 
-def stream(seed: int, key: str, purpose: str) -> torch.Generator:
-    """Random stream of one mask: the same in any batch, order or process.
+def random_stream(seed: int, key: str, purpose: str) -> torch.Generator:
+    """Make the random stream of one mask: the same in any batch, order or process.
 
-    `seed` starts the checksum, as a CPU generator reads no more than 32 bits of its seed.
+    Args:
+        seed: Of the run.
+        key: Of the mask.
+        purpose: What is drawn; each purpose has its own stream.
+
+    Returns:
+        A generator on the CPU.
     """
+    # the seed starts the checksum, as a CPU generator reads no more than 32 bits of its seed
     return torch.Generator().manual_seed(zlib.crc32(f"{purpose}:{key}".encode(), seed))
 
 
-def make_prompts(batch: Batch, *, point_num: int, seed: int) -> Prompts:
-    """Opening prompts of a batch's masks, {name: {"boxes", "point_coords", "point_labels"}}, in model-frame pixels.
+def make_prompts(batch: Batch, *, point_num: int, seed: int) -> PromptEntries:
+    """Make the opening prompts of a batch's masks: the box, and clicks.
 
-    A mask that vanished in the model frame gets empty lists.
+    Args:
+        batch: Photographs and their masks.
+        point_num: Clicks, see `simulation.first_points`.
+        seed: Of the clicks.
+
+    Returns:
+        An entry for each mask, in model-frame pixels; empty lists for a mask that vanished in the model frame.
     """
-    prompts: Prompts = {}
+    prompts: PromptEntries = {}
     if not batch.refs:  # photographs without a mask, for structure prompts alone
         return prompts
-    streams = [stream(seed, ref.key, "opening") for ref in batch.refs]
+    streams = [random_stream(seed, ref.key, "opening") for ref in batch.refs]
     coords, labels = first_points(batch.mask[:, 0], point_num, streams)
     for i, ref in enumerate(batch.refs):
         exists = bool(batch.mask[i].any())
@@ -52,17 +66,29 @@ def make_prompts(batch: Batch, *, point_num: int, seed: int) -> Prompts:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A photograph's opening prompts, what is wrong with its data, and {file: why} for files that cannot be read."""
+class CheckedPrompts:
+    """A photograph's opening prompts, and what is wrong with its data.
 
-    prompts: Prompts
+    Attributes:
+        prompts: Entries of its masks.
+        problems: One message each.
+        unreadable: {file: why} for files that cannot be read.
+    """
+
+    prompts: PromptEntries
     problems: list[str]
     unreadable: dict[str, str]
 
 
 @dataclass(frozen=True)
 class OpeningPrompts(Dataset):
-    """`Checked` for each photograph of a data set: reads all its files."""
+    """`CheckedPrompts` for each photograph of a data set: reads all its files.
+
+    Attributes:
+        dataset: The photographs and their masks.
+        point_num: Clicks, see `simulation.first_points`.
+        seed: Of the clicks.
+    """
 
     dataset: FundusDataset
     point_num: int
@@ -71,33 +97,47 @@ class OpeningPrompts(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Checked:
+    def __getitem__(self, index: int) -> CheckedPrompts:
         try:
-            return Checked(self._prompts(self.dataset, index), [], {})
+            return CheckedPrompts(self._prompts(self.dataset, index), [], {})
         except DataError:
-            return self._what_is_left(self.dataset.records[index])
+            return self._readable_part(self.dataset.records[index])
 
-    def _prompts(self, dataset: FundusDataset, index: int) -> Prompts:
+    def _prompts(self, dataset: FundusDataset, index: int) -> PromptEntries:
         return make_prompts(collate([dataset[index]]), point_num=self.point_num, seed=self.seed)
 
-    def _what_is_left(self, record: Record) -> Checked:
+    def _readable_part(self, record: Record) -> CheckedPrompts:
+        """Prompts of the masks that can be read, and what is wrong with the others."""
         errors = errors_of(record)
         unreadable = {str(path): str(e) for path, e in errors.items() if isinstance(e, UnreadableError)}
         problems = [str(error) for path, error in errors.items() if str(path) not in unreadable]
-        rest = without(record, unreadable)
+        rest = without_unreadable(record, unreadable)
         prompts = self._prompts(replace(self.dataset, records=[rest]), 0) if rest and not problems else {}
-        return Checked(prompts, problems, unreadable)
+        return CheckedPrompts(prompts, problems, unreadable)
 
 
-def without(record: Record, unreadable: dict[str, str]) -> Record | None:
-    """A record without its unreadable masks; None where nothing is left of what there was to evaluate."""
+def without_unreadable(record: Record, unreadable: dict[str, str]) -> Record | None:
+    """Leave out what cannot be read.
+
+    Args:
+        record: A photograph and its masks.
+        unreadable: {file: why}.
+
+    Returns:
+        The record without its unreadable masks; None where nothing is left of what there was to evaluate.
+    """
     masks = tuple(mask for mask in record.masks if str(mask.path) not in unreadable)
     lost = str(record.image) in unreadable or (record.masks and not masks)
     return None if lost else replace(record, masks=masks)
 
 
-def write_prompts(path: Path, prompts: Iterable[Prompts]) -> None:
-    """Write one prompt file of all the prompts, which need not be in memory together, atomically."""
+def write_prompts(path: Path, prompts: Iterable[PromptEntries]) -> None:
+    """Write one prompt file, atomically.
+
+    Args:
+        path: The file.
+        prompts: Entries, some at a time: they need not be in memory together.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "{\n"
         for entries in prompts:
@@ -107,10 +147,19 @@ def write_prompts(path: Path, prompts: Iterable[Prompts]) -> None:
         file.write("\n}\n")
 
 
-def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompts:
-    """The prompts of `refs` from a prompt file, whose keys may be plain basenames.
+def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> PromptEntries:
+    """Read the prompts of masks from a prompt file, whose keys may be plain basenames.
 
-    Raises DataError that names the masks without an entry, or with points outside the frame.
+    Args:
+        path: The file.
+        refs: The masks.
+        image_size: Side S of the model frame.
+
+    Returns:
+        An entry for each mask, by `MaskRef.name`.
+
+    Raises:
+        DataError: Names the masks without an entry, with one that is none, or with positions outside the frame.
     """
     content = _read_json(path)
     names = Counter(Path(ref.key).name for ref in refs)  # a name that two masks share stands for neither
@@ -120,21 +169,32 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
     if missing:
         raise DataError(f"--prompt_path {path} has no entry for {len(missing)} mask(s): {listing(missing)}.")
     entries = {key: _read_entry(entry) for key, entry in prompts.items()}
-    _refuse_odd(path, entries)
+    _refuse_malformed(path, entries)
     outside = [key for key, entry in entries.items() if not _inside(entry, image_size)]
     if outside:
         raise DataError(f"--prompt_path {path}: prompts outside 0..{image_size} for {listing(outside)}.")
     return entries
 
 
-def read_entries(path: Path) -> Prompts:
-    """All entries of a prompt file, by the names that it has. Raises DataError for a file or an entry that is none."""
+def read_entries(path: Path) -> PromptEntries:
+    """Read all entries of a prompt file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The entries, by the names that the file has.
+
+    Raises:
+        DataError: For a file or an entry that is none.
+    """
     entries = {key: _read_entry(entry) for key, entry in _read_json(path).items()}
-    _refuse_odd(path, entries)
+    _refuse_malformed(path, entries)
     return entries
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises DataError for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -145,7 +205,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_odd(path: Path, entries: dict[str, dict[str, list[Any]] | None]) -> None:
+def _refuse_malformed(path: Path, entries: dict[str, dict[str, list[Any]] | None]) -> None:
+    """Raise DataError that names the masks whose entry is None."""
     odd = [key for key, entry in entries.items() if entry is None]
     if odd:
         wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
@@ -167,5 +228,6 @@ def _read_entry(entry: Any) -> dict[str, list[Any]] | None:
 
 
 def _inside(entry: dict[str, list[Any]], image_size: int) -> bool:
+    """Whether all positions of an entry lie in the frame or on its edge."""
     values = [np.asarray(entry[name], float).ravel() for name in ("boxes", "point_coords")]
     return all(((value >= 0) & (value <= image_size)).all() for value in values)

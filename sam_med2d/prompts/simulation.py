@@ -17,9 +17,18 @@ Points = tuple[Tensor, Tensor]
 
 
 def uniform(rows: int, columns: int, randomness: Randomness) -> Tensor:
-    """Random numbers in [0, 1), [rows, columns] on the CPU: from one stream, or from one stream per row.
+    """Draw random numbers. A stream per mask makes its clicks independent of the batch it is in.
 
-    A stream per mask makes its clicks independent of the batch it is in.
+    Args:
+        rows: N, masks.
+        columns: Numbers for each mask.
+        randomness: One random stream, or one for each row.
+
+    Returns:
+        float32 [rows, columns] in [0, 1), on the CPU.
+
+    Raises:
+        ValueError: For another number of streams than rows.
     """
     if isinstance(randomness, torch.Generator):
         return torch.rand(rows, columns, generator=randomness)
@@ -29,10 +38,15 @@ def uniform(rows: int, columns: int, randomness: Randomness) -> Tensor:
 
 
 def sample_points(region: Tensor, count: int, randomness: Randomness) -> tuple[Tensor, Tensor]:
-    """Draw `count` pixels uniformly, with replacement, from each region.
+    """Draw pixels uniformly, with replacement, from each region.
 
-    region: bool [N, H, W]. Returns coords float [N, count, 2] (x, y) and found bool [N]; an empty region has
-    found False and coords (0, 0).
+    Args:
+        region: bool [N, H, W].
+        count: Pixels of each region.
+        randomness: One random stream, or one for each region.
+
+    Returns:
+        coords float [N, count, 2] (x, y) and found bool [N]; an empty region has found False and coords (0, 0).
     """
     n, _, width = region.shape
     cumulative = region.flatten(1).cumsum(1, dtype=torch.int32)
@@ -45,10 +59,16 @@ def sample_points(region: Tensor, count: int, randomness: Randomness) -> tuple[T
 
 
 def first_points(mask: Tensor, count: int, randomness: Randomness) -> Points:
-    """Opening clicks: one in the foreground, or for count > 1 count // 2 there and the rest in the background.
+    """Draw opening clicks: one in the foreground, or for count > 1 count // 2 there and the rest in the background.
 
-    mask: bool [N, H, W]. Returns coords [N, count, 2] and labels [N, count]; clicks that have no place to go
-    (an empty mask) get label -1.
+    Args:
+        mask: bool [N, H, W].
+        count: Clicks on each mask.
+        randomness: One random stream, or one for each mask.
+
+    Returns:
+        coords float [N, count, 2] (x, y) and labels int64 [N, count]: 1, 0, or -1 for clicks that have no place to go,
+        as in an empty mask.
     """
     inside = max(1, count // 2)
     parts = [_labelled(mask, inside, FOREGROUND, randomness)]
@@ -58,15 +78,23 @@ def first_points(mask: Tensor, count: int, randomness: Randomness) -> Points:
 
 
 def _labelled(region: Tensor, count: int, label: int, randomness: Randomness) -> Points:
+    """`count` clicks in each region with this label, or -1 where the region is empty."""
     coords, found = sample_points(region, count, randomness)
     return coords, torch.where(found[:, None], label, PADDING).expand(-1, count)
 
 
 def error_points(predicted: Tensor, mask: Tensor, count: int, randomness: Randomness) -> Points:
-    """Corrective clicks, uniform over the pixels where prediction and truth differ.
+    """Draw corrective clicks, uniform over the pixels where prediction and truth differ.
 
-    predicted, mask: bool [N, H, W]. A missed pixel gets label 1, a false one 0; without any error the label
-    is -1. Returns coords [N, count, 2] and labels [N, count].
+    Args:
+        predicted: bool [N, H, W].
+        mask: bool [N, H, W], the truth.
+        count: Clicks on each mask.
+        randomness: One random stream, or one for each mask.
+
+    Returns:
+        coords float [N, count, 2] (x, y) and labels int64 [N, count]: 1 for a missed pixel, 0 for a false one, -1
+        without any error.
     """
     coords, found = sample_points(predicted != mask, count, randomness)
     x, y = coords.long().unbind(-1)
@@ -75,29 +103,59 @@ def error_points(predicted: Tensor, mask: Tensor, count: int, randomness: Random
 
 
 def box_points(boxes: Tensor) -> Points:
-    """Boxes [N, 4] as two labelled corner points each: coords [N, 2, 2], labels [N, 2] (-1 for a box of no area)."""
+    """Write boxes as two labelled corners each.
+
+    Args:
+        boxes: float [N, 4], half-open x0, y0, x1, y1.
+
+    Returns:
+        coords float [N, 2, 2] (x, y) and labels int64 [N, 2], 2 and 3; -1 for a box of no area.
+    """
     corners = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=boxes.device)
     exists = (boxes[:, 2:] > boxes[:, :2]).all(1, keepdim=True)
     return boxes.view(-1, 2, 2).float(), torch.where(exists, corners, PADDING)
 
 
 def pad_points(points: Points) -> Points:
-    """Append the padding point that SAM expects behind clicks without a box."""
+    """Append the padding point that SAM expects behind clicks without a box.
+
+    Args:
+        points: coords [N, P, 2] and labels [N, P].
+
+    Returns:
+        coords [N, P + 1, 2] and labels [N, P + 1], the last one -1.
+    """
     coords, labels = points
     zero = coords.new_zeros(len(coords), 1, 2)
     return torch.cat((coords, zero), 1), torch.cat((labels, labels.new_full((len(labels), 1), PADDING)), 1)
 
 
 def append_points(points: Points, more: Points) -> Points:
-    """Both sets of labelled points, one behind the other."""
+    """Join two sets of labelled points.
+
+    Args:
+        points: coords [N, P, 2] and labels [N, P].
+        more: coords [N, Q, 2] and labels [N, Q].
+
+    Returns:
+        coords [N, P + Q, 2] and labels [N, P + Q].
+    """
     return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
 
 
 def jitter_boxes(boxes: Tensor, size: int, randomness: Randomness, *, fraction: float = 0.1) -> Tensor:
-    """Move each side of each box [N, 4] by itself, by up to `fraction` of the box's width or height.
+    """Move each side of each box by itself, at random.
 
-    A side moves by up to one pixel at least. Boxes stay inside the size x size frame and keep one pixel; a box
-    of no area (of a mask that vanished) stays as it is.
+    Boxes stay inside the frame and keep one pixel; a box of no area (of a mask that vanished) stays as it is.
+
+    Args:
+        boxes: float [N, 4], half-open x0, y0, x1, y1 in model-frame pixels.
+        size: Side S of the model frame.
+        randomness: One random stream, or one for each box.
+        fraction: A side moves by up to this share of the box's width or height, and by up to one pixel at least.
+
+    Returns:
+        float [N, 4], whole pixels.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     reach = (fraction * extent).clamp(min=1)

@@ -37,9 +37,23 @@ def save_checkpoint(
     keep: int = 0,
     pth: bool = False,
 ) -> Path:
-    """Write the checkpoint `run/name` and point `links` ("last", "best") at it; returns its folder.
+    """Write a checkpoint, and point links at it. One process of a run saves at a time.
 
-    Checkpoints without a link are removed, but for the `keep` newest. One process of a run saves at a time.
+    Args:
+        run: Folder of the run.
+        name: Of the checkpoint's folder, "step-" and seven digits.
+        weights: Of the model, by name.
+        metadata: Of the weights, see `segment_anything.checkpoint.model_metadata`.
+        state: What a run needs to go on.
+        links: "last", "best" or both.
+        keep: How many checkpoints without a link stay, the newest; the others are removed.
+        pth: Write `model.pth`, too.
+
+    Returns:
+        The checkpoint's folder; its name gets a "+" where one of this name is there.
+
+    Raises:
+        OSError: It cannot be written; earlier checkpoints are whole.
     """
     while (run / name).exists():  # the same step again, by a resumed run: nothing whole is ever removed first
         name += "+"
@@ -60,13 +74,14 @@ def save_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for link in sorted(links):  # "last" after "best": a run that is killed between them saves this step again
-        _point(run / link, name)
+        _point_link(run / link, name)
     _remove_leftovers(run)
     _remove_unlinked(run, keep)
     return final
 
 
-def _point(link: Path, target: str) -> None:
+def _point_link(link: Path, target: str) -> None:
+    """Make or replace a link, atomically."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
@@ -75,6 +90,7 @@ def _point(link: Path, target: str) -> None:
 
 
 def _remove_unlinked(run: Path, keep: int) -> None:
+    """Remove the checkpoints without a link, but for the `keep` newest."""
     linked = {entry.resolve() for entry in run.iterdir() if entry.is_symlink()}
     ours = (entry for entry in run.iterdir() if re.fullmatch(STEP, entry.name))
     unlinked = sorted(entry for entry in ours if entry.is_dir() and entry.resolve() not in linked)
@@ -92,7 +108,17 @@ def _remove_leftovers(run: Path) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """The training state of a checkpoint folder. Raises CheckpointError when there is none or it is damaged."""
+    """Read the training state of a checkpoint.
+
+    Args:
+        folder: Of the checkpoint, or a link to it.
+
+    Returns:
+        What `save_checkpoint` got as `state`.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
     path = folder / STATE_NAME
     try:
         with zipfile.ZipFile(path) as archive:

@@ -16,7 +16,7 @@ from sam_med2d.runtime.distributed import Processes, join_processes, leave_proce
 from sam_med2d.runtime.model_loading import build_model, errors_as_usage
 from sam_med2d.runtime.reproducibility import prepare_training, record
 from sam_med2d.runtime.run_folder import make_run_folder, resume_command
-from sam_med2d.training.data_splits import folders_of
+from sam_med2d.training.data_splits import data_folders
 from sam_med2d.training.step import select_trainable
 from sam_med2d.training.trainer import Interrupted, Trainer
 from segment_anything.checkpoint import read_checkpoint
@@ -141,7 +141,7 @@ def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] |
     """
     if args.structures is None:
         return None
-    records = load_folders(folders_of(args), "train")
+    records = load_folders(data_folders(args), "train")
     drawn = {mask.structure for record in records for mask in record.masks}
     possible = structures_in(complete(records, args.complete)).union(known)
     if unknown := [name for name in args.structures if name not in possible]:

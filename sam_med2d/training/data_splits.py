@@ -1,28 +1,44 @@
-"""The training and validation records of a run."""
+"""The training and validation photographs of a run."""
 
 import argparse
 import logging
 from collections.abc import Sequence
 
+from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.record_checks import check_data_sets
 from sam_med2d.data.records import Record, complete, has_map, load_folders, promptable
 from sam_med2d.errors import DataError
+from segment_anything.modeling import Sam
 
 logger = logging.getLogger("train")
 
 
-def folders_of(args: argparse.Namespace) -> list[str]:
-    """The folders of --data_path, of which the default is one."""
+def data_folders(args: argparse.Namespace) -> list[str]:
+    """List the folders of --data_path.
+
+    Args:
+        args: Flags of train.py; the default of --data_path is one folder.
+    """
     return args.data_path if isinstance(args.data_path, list) else [args.data_path]
 
 
 def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[list[Record]]:
-    """Training and validation records of all folders, their files unchecked; the second where there is such a map.
+    """Read the maps of all folders; their files stay unchecked.
 
-    Photographs without a mask are left out, but for those that are known not to have one of the `structures`. Raises
-    DataError where nothing is left to train with, or --complete names a data set that is not there.
+    Photographs without a mask are left out, but for those that are known not to have one of the structures.
+
+    Args:
+        args: Flags of train.py.
+        structures: Names of the model's structure prompts.
+
+    Returns:
+        Training records and validation records; none of the latter without such a map.
+
+    Raises:
+        DataError: Nothing is left to train with, or --complete names a data set that is not there.
     """
-    folders = folders_of(args)
+    folders = data_folders(args)
     with_val = [folder for folder in folders if has_map(folder, "val")]
     if not with_val:
         logger.warning(f"{', '.join(folders)}: no validation map, so no validation: best is the last checkpoint")
@@ -34,3 +50,24 @@ def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[lis
     if not kept[0]:
         raise DataError(f"--data_path {', '.join(folders)}: there is nothing to train with.")
     return kept
+
+
+def training_dataset(args: argparse.Namespace, records: Sequence[Record], model: Sam) -> FundusDataset:
+    """Make the data set of a run's training photographs.
+
+    Args:
+        args: Flags of train.py.
+        records: The photographs.
+        model: The model to train, with its preprocessing and structures.
+    """
+    return FundusDataset(
+        records,
+        model.preprocessing,
+        mask_num=args.mask_num,
+        augmentation=Augmentation(model.preprocessing) if args.augment else None,
+        box_of=args.box,
+        drop_vanished=True,
+        seed=args.seed,
+        balance=args.balance == "structure",
+        structures=model.prompt_encoder.structures,
+    )

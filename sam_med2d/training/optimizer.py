@@ -16,10 +16,16 @@ IMAGE_PARTS = ("image_encoder.", "mask_decoder.detail.")  # of the model's param
 def make_optimizer(
     model: nn.Module, *, lr: float, weight_decay: float, encoder_lr: float | None = None
 ) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay.
+    """Make AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay.
 
-    encoder_lr: of the image encoder and the detail head, lr where it is not given. Each group keeps its highest rate as
-    `highest_lr`.
+    Args:
+        model: Its parameters that require a gradient train.
+        lr: Highest learning rate.
+        weight_decay: Of the parameters that decay.
+        encoder_lr: Highest learning rate of the image encoder and the detail head; None: `lr`.
+
+    Returns:
+        The optimizer; each group of parameters keeps its highest rate as "peak_lr".
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -29,7 +35,7 @@ def make_optimizer(
     found = []
     for (own_rate, decays), parameters in groups.items():
         highest = encoder_lr if own_rate and encoder_lr else lr
-        found.append({"params": parameters, "lr": highest, "highest_lr": highest})
+        found.append({"params": parameters, "lr": highest, "peak_lr": highest})
         found[-1] |= {} if decays else {"weight_decay": 0.0}
     optimizer = torch.optim.AdamW(found, lr=lr, weight_decay=weight_decay, fused=True)
     _start_moments(optimizer)
@@ -45,10 +51,13 @@ def _start_moments(optimizer: torch.optim.AdamW) -> None:
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:
-    """Share of the highest learning rate at a step of `total`.
+    """Compute the share of the highest learning rate at a step: linear warm-up, then a schedule.
 
-    Linear warm-up over `warmup` steps, a tenth of all at most; then by `schedule` a cosine down to 1 %, halved
-    at 2/3 and at 5/6 ("multistep"), or constant ("none").
+    Args:
+        step: From 0.
+        total: Steps of the run.
+        warmup: Steps of the warm-up, a tenth of all at most.
+        schedule: "cosine", down to 1 %; "multistep", halved at 2/3 and at 5/6; or "none", constant.
     """
     warmup = min(warmup, total // 10)
     if step < warmup:
@@ -65,6 +74,9 @@ def factor_adapters(model: nn.Module) -> None:
     """Have the adapters keep the gradients of their convolutions as factors: with few photographs they are a fifth.
 
     A float32 CPU route alone does it; gradients that processes exchange, or a scaler unscales, must lie in `.grad`.
+
+    Args:
+        model: Its adapters are changed.
     """
     for module in model.modules():
         if isinstance(module, Adapter):
@@ -76,6 +88,9 @@ class Gradients:
     """The gradients of one update: those that lie in `.grad`, and those that a weight keeps as factors.
 
     The latter are multiplied out one after the other, each just for its own weight's update.
+
+    Args:
+        parameters: Those without a gradient are left out.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -87,13 +102,17 @@ class Gradients:
         self._factored = [p for p in kept if p.grad is None]
 
     def scale(self, factor: float) -> None:
-        """Multiply all gradients."""
+        """Multiply all gradients by a factor."""
         torch._foreach_mul_([p.grad for p in self._dense], factor)
         for p in self._factored:
             p.factors.scale(factor)
 
     def clip(self, largest: float) -> Tensor:
-        """Scale the gradients down to the norm `largest` where theirs is larger; their norm before."""
+        """Scale the gradients down where their norm is larger than `largest`.
+
+        Returns:
+            Their norm before, a scalar.
+        """
         squares = [p.factors.square_norm() for p in self._factored]
         dense = torch.nn.utils.get_total_norm([p.grad for p in self._dense])
         norm = torch.stack((dense.square(), *squares)).sum().sqrt() if squares else dense
@@ -103,7 +122,11 @@ class Gradients:
         return norm
 
     def update(self, step: Callable[[], object]) -> None:
-        """Call an optimizer's step: once for all dense gradients, then for each of the others. No gradient is left."""
+        """Update the weights; no gradient is left.
+
+        Args:
+            step: The optimizer's step, which is called once for all dense gradients, then for each of the others.
+        """
         step()
         for p in self._dense:
             p.grad = None
@@ -118,6 +141,14 @@ class WeightAverage:
 
     The decay grows with the steps up to `decay`, so that early weights are forgotten quickly. With decay 0
     the average is the parameters themselves.
+
+    Args:
+        model: Its parameters that require a gradient are averaged.
+        decay: From 0 up to 1, without 1 itself.
+
+    Attributes:
+        parameters: The trained parameters, by name.
+        values: Their averages, by name.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -127,7 +158,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters after step number `step`, counted from 1."""
+        """Take in the parameters.
+
+        Args:
+            step: How many steps are done, from 1.
+        """
         decay = min(self.decay, step / (step + 10))
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 

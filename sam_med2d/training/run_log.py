@@ -46,7 +46,7 @@ class RunLog:
                 self.writer.add_scalar(_tag(name), value, history[-1]["step"])
             self.writer.flush()
 
-    def picture(self, epoch: int, tiles: Sequence[np.ndarray], *, step: int) -> None:
+    def add_pictures(self, epoch: int, tiles: Sequence[np.ndarray], *, step: int) -> None:
         """Write validation/epoch-<epoch>.png, a contact sheet.
 
         Args:

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sam_med2d.data.augmentation import Augmentation
-from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
+from sam_med2d.data.dataset import Batch, make_loader
 from sam_med2d.data.record_checks import check_records, data_digest
 from sam_med2d.data.records import Record
 from sam_med2d.data.samplers import EpochBatches, nested_share, step_stream, structure_weights
@@ -30,7 +29,7 @@ from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import refuse_other_run
 from sam_med2d.runtime.signals import StopSignals
 from sam_med2d.training.checkpoints import load_state, save_checkpoint
-from sam_med2d.training.data_splits import load_splits
+from sam_med2d.training.data_splits import load_splits, training_dataset
 from sam_med2d.training.optimizer import (
     Gradients,
     WeightAverage,
@@ -40,7 +39,7 @@ from sam_med2d.training.optimizer import (
 )
 from sam_med2d.training.run_log import RunLog
 from sam_med2d.training.step import NextRound, RoundLoss, StepPolicy, round_losses
-from sam_med2d.training.validation import Validation, merge
+from sam_med2d.training.validation import Validation, merge_shares
 from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
 from segment_anything.modeling import Sam
 
@@ -61,7 +60,28 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """A run and where it stands: epoch, steps done in it, and steps in all."""
+    """A run and where it stands.
+
+    Args:
+        args: Flags of train.py, checked.
+        model: The model to train, with its frozen parts set, on `device`.
+        device: Where it trains.
+        folder: Of the run.
+        processes: Those of the run, of which this is one.
+
+    Attributes:
+        epoch: Epochs that are done.
+        epoch_step: Steps done in the present epoch.
+        step: Steps in all.
+        since_best: Validations since the best one.
+        seconds: Time spent in steps.
+        best: Best mean validation Dice, -1 without one.
+        loss_sums: Sums of the losses over the present epoch's steps.
+        history: An entry of each epoch.
+
+    Raises:
+        UsageError, DataError: For flags that do not go together and for data that cannot be trained with.
+    """
 
     def __init__(
         self, args: argparse.Namespace, model: Sam, device: torch.device, folder: Path, processes: Processes
@@ -100,18 +120,8 @@ class Trainer:
         return DistributedDataParallel(module, find_unused_parameters=True)  # no round reaches all of them
 
     def _make_loader(self, records: list[Record]) -> None:
-        args, preprocessing = self.args, self.model.preprocessing
-        dataset = FundusDataset(
-            records,
-            preprocessing,
-            mask_num=args.mask_num,
-            augmentation=Augmentation(preprocessing) if args.augment else None,
-            box_of=args.box,
-            drop_vanished=True,
-            seed=args.seed,
-            balance=args.balance == "structure",
-            structures=self.model.prompt_encoder.structures,
-        )
+        args = self.args
+        dataset = training_dataset(args, records, self.model)
         structures = [[mask.structure for mask in record.masks] for record in records]
         weights = structure_weights(structures) if args.balance == "structure" else None
         place = {"rank": self.processes.rank, "processes": self.processes.count}
@@ -142,7 +152,13 @@ class Trainer:
     # --- training -----------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Train to the last epoch, or until validation stops improving. Raises Interrupted after SIGINT or SIGTERM."""
+        """Train to the last epoch, or until validation stops improving.
+
+        Raises:
+            Interrupted: After SIGINT or SIGTERM; the state is saved.
+            UsageError: The loss or the gradient is no number.
+            DataError: A file became unreadable; the state is saved.
+        """
         if self.processes.first:
             self.log = RunLog(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
         with self.stop:
@@ -190,7 +206,7 @@ class Trainer:
             self.step, self.total_steps, warmup=self.args.warmup_steps, schedule=self.args.lr_scheduler
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = group["highest_lr"] * factor
+            group["lr"] = group["peak_lr"] * factor
         click_policy = self.policy.draw(step_stream(self.args.seed, self.step))
         moved = [batch.to(self.device) for batch in micro_batches]
         steps = [self._round_losses(batch, click_policy) for batch in moved]
@@ -303,21 +319,26 @@ class Trainer:
         """
         self.model.eval()
         with self.average.applied():
-            rows, tiles = merge(self.processes.gather(self.validation.run(self.model)))
+            rows, tiles = merge_shares(self.processes.gather(self.validation.run(self.model)))
         self.model.prompt_encoder.presence_thresholds |= presence_thresholds(rows)
         summary = summarise(rows, self.args.metrics)
         if self.log:
-            self.log.picture(epoch, tiles, step=self.step)
+            self.log.add_pictures(epoch, tiles, step=self.step)
             write_json(self.folder / "validation.json", summary)
         return summary
 
     # --- state --------------------------------------------------------------------------------------------
 
     def save(self, links: list[str]) -> Path:
-        """Write a checkpoint of the present state and point `links` at it; returns the folder of "last".
+        """Write a checkpoint of the present state. The first process writes, the others wait for it.
 
-        The weights file holds the averaged weights, the state file the trained ones. The first process writes,
-        the others wait for it.
+        The weights file holds the averaged weights, the state file the trained ones.
+
+        Args:
+            links: "last", "best" or both: they point at this checkpoint.
+
+        Returns:
+            The folder of "last".
         """
         if self.processes.first:
             state = {name: getattr(self, name) for name in POSITION} | {
@@ -340,7 +361,15 @@ class Trainer:
         return flags | {"--structures": structures, "number of processes": self.processes.count}
 
     def resume(self, folder: Path) -> None:
-        """Continue from a checkpoint folder of this run. Raises UsageError for another run's, and names its flags."""
+        """Continue from a checkpoint of this run.
+
+        Args:
+            folder: Of the checkpoint.
+
+        Raises:
+            UsageError: It is of another run; names the flags that differ.
+            CheckpointError: It is damaged.
+        """
         state = load_state(folder)
         refuse_other_run(folder, self.folder, state["flags"], self._binding_flags())
         if self.processes.first and state["data"] != self.data:

@@ -11,7 +11,7 @@ from sam_med2d.data.records import Record
 from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predict_batch
 from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
-from sam_med2d.prompts.prompt_file import Prompts, make_prompts
+from sam_med2d.prompts.prompt_file import PromptEntries, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Preprocessing
 from segment_anything.refinement.refine import Refinement
@@ -24,9 +24,16 @@ Tiles = dict[int, list[np.ndarray]]
 
 
 def choose_cases(records: Sequence[Record], count: int = PICTURED_CASES) -> list[str]:
-    """Keys of up to `count` masks, one of each structure in turn, each structure's from one photograph after another.
+    """Choose masks to picture: one of each structure in turn, each structure's from one photograph after another.
 
     The order is that of the map. Of a photograph only the first mask of each structure is eligible.
+
+    Args:
+        records: The validation photographs.
+        count: How many masks, at most.
+
+    Returns:
+        Keys of the masks.
     """
     by_structure: dict[str, list[str]] = {}
     for record in records:
@@ -58,8 +65,21 @@ class Validation:
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        """`records` are those of all processes; `num_workers` loader processes read them; structures: are asked
-        for by their names, too."""
+        """Make the opening prompts; reads all files.
+
+        Args:
+            records: The photographs of all processes.
+            preprocessing: Of the model.
+            batch_size: Photographs of a batch.
+            num_workers: Loader processes that read them.
+            seed: Of all clicks.
+            metrics: Names of the scores.
+            device: Where the model is.
+            multimask: Choose among the three candidates, else take the single mask.
+            structures: Names of the model's structure prompts, which are validated, too.
+            rank: Of this process.
+            processes: How many there are.
+        """
         self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
         self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if structures else []))]
         self.cases = {key: number for number, key in enumerate(choose_cases(records))}
@@ -67,7 +87,7 @@ class Validation:
             records[rank::processes], preprocessing, keep_truth=True, structures=structures, every_absent=True
         )
         self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
-        self.prompts: Prompts = {}
+        self.prompts: PromptEntries = {}
         for batch in self.loader:
             self.prompts |= make_prompts(batch, point_num=1, seed=seed)
 
@@ -108,8 +128,15 @@ class Validation:
         return {self.cases[batch.refs[i].key]: draw_predictions(batch, i, chosen[i]) for i in pictured}
 
 
-def merge(shares: Sequence[tuple[list[CaseRow], Tiles]]) -> tuple[list[CaseRow], list[np.ndarray]]:
-    """What the processes' runs returned, as one: all rows, and the tiles in the order of their cases."""
+def merge_shares(shares: Sequence[tuple[list[CaseRow], Tiles]]) -> tuple[list[CaseRow], list[np.ndarray]]:
+    """Join what the processes' runs returned.
+
+    Args:
+        shares: What `Validation.run` returned in each process.
+
+    Returns:
+        All rows, and all tiles in the order of their cases.
+    """
     rows = [row for own, _ in shares for row in own]
     tiles = {number: pair for _, own in shares for number, pair in own.items()}
     return rows, [tile for number in sorted(tiles) for tile in tiles[number]]

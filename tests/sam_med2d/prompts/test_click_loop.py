@@ -16,7 +16,7 @@ from sam_med2d.evaluation import batch_prediction
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.click_loop import ClickPolicy, Round, click_rounds, random_mask_only
-from sam_med2d.prompts.prompt_file import make_prompts, read_prompts, stream, write_prompts
+from sam_med2d.prompts.prompt_file import make_prompts, random_stream, read_prompts, write_prompts
 from sam_med2d.prompts.simulation import box_points, first_points, pad_points
 from segment_anything.preprocessing import Preprocessing
 from segment_anything.utils.masks import bounding_box
@@ -209,8 +209,8 @@ def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkey
 def test_every_seed_mask_and_purpose_has_its_own_stream():
     seeds, keys, purposes = (0, 1, 2, 7, 2**16, 2**31, 2**32 - 1), ("a.png", "b.png"), ("opening", "clicks")
     cases = list(itertools.product(seeds, keys, purposes))
-    drawn = {tuple(torch.rand(4, generator=stream(*case)).tolist()) for case in cases}
-    again = {tuple(torch.rand(4, generator=stream(*case)).tolist()) for case in cases}
+    drawn = {tuple(torch.rand(4, generator=random_stream(*case)).tolist()) for case in cases}
+    again = {tuple(torch.rand(4, generator=random_stream(*case)).tolist()) for case in cases}
     assert len(drawn) == len(cases) and drawn == again
 
 

@@ -139,7 +139,7 @@ def test_after_an_overflow_the_other_rounds_have_gradients_of_the_new_scale(tmp_
     run = make_trainer(tmp_path, "--use_amp", "--clip_grad", "0", "--mask_num", "1")
     run.scaler = GradScaler("cpu", init_scale=4.0, growth_factor=4.0, growth_interval=2)
     norms = []
-    run.optimizer = torch.optim.SGD([{"params": run.model.parameters(), "highest_lr": 0.0}], lr=0.0)
+    run.optimizer = torch.optim.SGD([{"params": run.model.parameters(), "peak_lr": 0.0}], lr=0.0)
     run.optimizer.register_step_pre_hook(lambda *_: norms.append(norm_of(run.model)))
     run.model.train()
     batch = next(iter(run.loader))

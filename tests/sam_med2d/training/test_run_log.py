@@ -55,7 +55,7 @@ def test_a_mean_does_not_depend_on_the_order():
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (4, 1), (6, 2), (16, 4)])
 def test_a_picture_holds_its_tiles(tmp_path, count, rows):
     made = tiles(count)
-    RunLog(tmp_path).picture(12, made, step=120)
+    RunLog(tmp_path).add_pictures(12, made, step=120)
     sheet = cv2.imread(str(tmp_path / "validation" / "epoch-0012.png"))
     assert sheet.shape[0] == 40 * rows + 26
     for i, tile in enumerate(made):
@@ -83,7 +83,7 @@ def write(folder, epochs, *, every=1, resumed_at=None):
     made = history(max(epochs), every)
     for epoch in epochs:
         if epoch % every == 0:
-            records.picture(epoch, tiles(2), step=10 * epoch)
+            records.add_pictures(epoch, tiles(2), step=10 * epoch)
         records.add(made[:epoch])
     records.close()
     return made

@@ -16,7 +16,7 @@ from sam_med2d.evaluation.metrics import score
 from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_size
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
-from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge
+from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge_shares
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.labels import prompt_heading
 from tests.helpers.tiny_models import make_tiny_model
@@ -70,11 +70,11 @@ def test_each_mask_has_a_row_for_each_prompt(whole):
 @pytest.mark.parametrize("processes", [2, 3, len(RECORDS) + 1])
 def test_processes_together_do_what_one_does(model, whole, processes):
     shares = [validation(model, rank=rank, processes=processes).run(model) for rank in range(processes)]
-    rows, tiles = merge(shares)
+    rows, tiles = merge_shares(shares)
     assert_same_rows(rows, whole[0])
     assert len(rows) == len(whole[0])
     assert summarise(rows, ["iou", "dice"]) == summarise(whole[0], ["iou", "dice"])
-    assert np.array_equal(np.stack(tiles), np.stack(merge([whole])[1]))
+    assert np.array_equal(np.stack(tiles), np.stack(merge_shares([whole])[1]))
     images = [{row.image for row in own} for own, _ in shares]
     assert images == [{str(record.image) for record in RECORDS[rank::processes]} for rank in range(processes)]
     drawn = [set(own) for _, own in shares]
@@ -109,7 +109,7 @@ def test_another_seed_gives_other_clicks(model, whole):
 
 def test_no_photographs_give_no_rows(model):
     assert validation(model, records=[]).run(model) == ([], {})
-    assert merge([([], {})]) == ([], [])
+    assert merge_shares([([], {})]) == ([], [])
 
 
 # --- pictures -------------------------------------------------------------------------------------------------
