@@ -103,7 +103,7 @@ def test_a_sound_data_set_passes(data, tmp_path, capsys):
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["images/eye1.png", MASK, "images/eye4.png"])
+@pytest.mark.parametrize("file", ["images/eye1.png", MASK, pytest.param("images/eye4.png", marks=pytest.mark.slow)])
 def test_a_missing_and_a_cut_file_are_told_apart(data, file):
     content = (data.folder / file).read_bytes()
     (data.folder / file).unlink()
@@ -209,6 +209,7 @@ def test_both_directions_of_a_split_are_read_and_compared(data):
 # --- splits -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_in_two_splits_is_a_fault_and_in_one_a_warning(data, tmp_path):
     twin = data.add("train", "twin", texture(0))
     shutil.copy(data.folder / "images/eye0.png", data.folder / twin)

@@ -35,13 +35,13 @@ def verdict(image, masks, name, mask):
     return {finding.kind: finding.message for finding in findings if finding.files[0] == name}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
 def test_sound_masks_pass(seed):
     assert check_placement(*eye(seed)) == []
 
 
 @pytest.mark.parametrize("structure", JUDGED)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_planted_faults_are_found(structure, seed):
     image, masks = eye(seed)
     name = f"{structure}.png"
@@ -198,7 +198,7 @@ def test_every_planted_fault_is_found(photographs, kind):
 
 
 @pytest.mark.photographs
-@pytest.mark.parametrize("fault", [flipped, displaced])
+@pytest.mark.parametrize("fault", [flipped, pytest.param(displaced, marks=pytest.mark.slow)])
 def test_misplaced_lesions_are_named(photographs, fault):
     """Their place, or that they do not show where they are: all but one in twenty."""
     rng = np.random.default_rng(0)

@@ -95,7 +95,15 @@ def test_geometry_is_that_of_the_preprocessing(mode):
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [[], ["--batch_size", "2"], ["--dynamic-batch"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["--batch_size", "2"], marks=pytest.mark.slow),
+        ["--dynamic-batch"],
+    ],
+    ids=" ".join,
+)
 def test_encoder_files(checkpoint, tmp_path, flags):
     assert export("encoder", checkpoint, tmp_path / "e.onnx", *flags) == 0
     file, model = session(tmp_path / "e.onnx"), lively(structured())
@@ -152,6 +160,7 @@ def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     assert (found["masks"][2] > -19).all(), "a click says that it is there"
 
 
+@pytest.mark.slow
 def test_options_of_the_decoder(checkpoint, tmp_path):
     flags = ["--return-single-mask", "--return_extra_metrics", "--use-stability-score", "--resize-longest-img-size"]
     assert export("decoder", checkpoint, tmp_path / "d.onnx", *flags) == 0

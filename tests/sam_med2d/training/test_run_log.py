@@ -15,6 +15,7 @@ from sam_med2d.training.run_log import RunLog
 from tests.helpers.histories import history, tiles
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_history_returns_from_its_file(tmp_path):
     made = history(5, every=2)
     records = RunLog(tmp_path)

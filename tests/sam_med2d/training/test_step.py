@@ -89,7 +89,7 @@ def test_frozen_parameters_do_not_move_under_momentum_and_weight_decay():
     assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 8])
+@pytest.mark.parametrize("rounds", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_each_step_reaches_every_parameter(rounds):
     """All rounds together, whatever prompts were drawn."""
     model = make_tiny_model().train()
