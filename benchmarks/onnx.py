@@ -43,12 +43,12 @@ def onnx_files(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _export(model: Sam, part_name: str, folder: Path) -> Path:
-    from sam_med2d.export.onnx_files import describe, make  # the other benchmarks need no onnx
+    from sam_med2d.export.onnx_files import file_metadata, make_checked  # the other benchmarks need no onnx
     from sam_med2d.export.onnx_parts import decoder_part, encoder_part
 
     part = encoder_part(model) if part_name == "encoder" else decoder_part(model)
     folder.mkdir()
-    return make(part, folder, "model.onnx", 17, describe(model, "", part))[0]
+    return make_checked(part, folder, "model.onnx", 17, file_metadata(model, "", part))[0]
 
 
 def _compare(args: argparse.Namespace, folder: Path) -> dict[str, float]:

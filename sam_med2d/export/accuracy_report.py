@@ -1,11 +1,8 @@
 """What a smaller file costs and gains: size, difference, Dice on photographs, time, all against PyTorch."""
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,11 +17,11 @@ from sam_med2d.data.records import Record, has_map, load_index
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch
-from sam_med2d.export.onnx_files import run
-from sam_med2d.export.onnx_parts import Named, Part
+from sam_med2d.export.onnx_files import run_session
+from sam_med2d.export.onnx_parts import OnnxPart, Tensors
 from sam_med2d.prompts.prompt_file import make_prompts
+from sam_med2d.runtime.timing import interleaved
 from segment_anything.modeling import Sam
-from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.preprocessing import to_tensor
 from segment_anything.refinement.refine import Refinement
 
@@ -35,7 +32,15 @@ MODES = [parse_mode("box"), parse_mode("1")]
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's size in bytes, its largest difference to PyTorch, mean Dice, milliseconds; None where not measured."""
+    """A row of the report; None where not measured.
+
+    Attributes:
+        name: of the file, or "torch".
+        size: bytes.
+        difference: the largest to PyTorch's outputs.
+        dice: mean, 0 to 1.
+        ms: milliseconds of a call.
+    """
 
     name: str
     size: int | None = None
@@ -45,7 +50,15 @@ class Measured:
 
 
 def table(rows: Sequence[Measured], masks: int) -> str:
-    """The rows as text; the first one is PyTorch, to which the others are compared."""
+    """The report as text.
+
+    Args:
+        rows: the first one is PyTorch, to which the others are compared.
+        masks: how many cases the Dice is a mean of.
+
+    Returns:
+        Lines.
+    """
     first = rows[0]
     heads = ["", "size MB", "max diff", f"Dice ({masks} cases)" if masks else "Dice", "change", "ms", "times as fast"]
     lines = [heads]
@@ -70,26 +83,25 @@ def _shown(value: float | None, text: Callable[[float], str]) -> str:
     return "-" if value is None else text(value)
 
 
-def in_turn(calls: dict[str, Callable[[], object]], rounds: int = TIMED_ROUNDS) -> dict[str, float]:
-    """Median milliseconds of each call, one of each in turn, after one to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(1 + rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+def latencies(part: OnnxPart, model: Sam, files: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
+    """Time PyTorch and files, interleaved, on the first of the part's fresh inputs.
 
+    Args:
+        part: what the files compute.
+        model: the PyTorch model.
+        files: by name.
 
-def latencies(part: Part, model: Sam, files: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
-    """Median milliseconds of PyTorch ("torch") and of each file on the first of the part's fresh inputs."""
+    Returns:
+        Median milliseconds of "torch" and of each file.
+    """
     inputs, _ = next(part.checks())
     calls: dict[str, Callable[[], object]] = {"torch": lambda: _torch_call(part, model, inputs)}
-    return in_turn(calls | {name: lambda f=file: run(f, inputs) for name, file in files.items()})
+    calls |= {name: lambda f=file: run_session(f, inputs) for name, file in files.items()}
+    return interleaved(calls, TIMED_ROUNDS)
 
 
 @torch.no_grad()
-def _torch_call(part: Part, model: Sam, inputs: Named) -> object:
+def _torch_call(part: OnnxPart, model: Sam, inputs: Tensors) -> object:
     if part.name == "decoder":
         return part.module(**inputs)
     image = inputs["input_image"]
@@ -101,7 +113,19 @@ def _torch_call(part: Part, model: Sam, inputs: Named) -> object:
 
 
 def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
-    """Photographs with masks to measure Dice on, evenly drawn from a folder's map. Raises UsageError without one."""
+    """Photographs with masks to measure Dice on.
+
+    Args:
+        folder: with a map of photographs and masks.
+        flag: that named the folder, for messages.
+        limit: of photographs, which are drawn evenly.
+
+    Returns:
+        Their records.
+
+    Raises:
+        UsageError: there is no map.
+    """
     split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
     if split is None:
         raise UsageError(f"{flag} {folder}: it has no map of photographs and masks (image2label_val.json).")
@@ -109,9 +133,18 @@ def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
 
 
 def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:
-    """Model inputs [1, 3, S, S] of photographs: of the training map, else of all pictures in the folder.
+    """Model inputs of photographs.
 
-    Raises UsageError where there is none.
+    Args:
+        folder: with a training map, or with photographs.
+        model: whose preprocessing is used.
+        limit: of photographs, which are drawn evenly.
+
+    Yields:
+        [1, 3, S, S].
+
+    Raises:
+        UsageError: there is no photograph.
     """
     if has_map(folder, "train"):
         paths = [record.image for record in load_index(folder, "train")]
@@ -132,71 +165,17 @@ def _spread(items: list, limit: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
-class FileSam:
-    """A model of which one part is an ONNX file, for `predict_batch`; all else is the PyTorch model's."""
-
-    def __init__(self, model: Sam, file: onnxruntime.InferenceSession) -> None:
-        self._model, self._file = model, file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
-class EncoderFileSam(FileSam):
-    """The image encoder is a file, see `OnnxEncoder`."""
-
-    def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`Sam.encode_all` by the file."""
-        found = run(self._file, {"input_image": image})
-        return found["image_embeddings"], found.get("detail_features")
-
-
-class DecoderFileSam(FileSam):
-    """Prompt encoder and mask decoder are a file that returns the candidates, see `SamOnnxModel`."""
-
-    def decode_points(
-        self,
-        embedding: Tensor,
-        coords: Tensor,
-        labels: Tensor,
-        masks: Tensor | None = None,
-        *,
-        image_index: Tensor | None = None,
-        multimask: bool | None = True,
-        features: Tensor | None = None,
-    ) -> Decoded:
-        """`Sam.decode_points` by the file; absent structures are withheld already, `multimask` is the file's own."""
-        size, side = self._model.image_size, self._model.prompt_encoder.mask_size
-        if image_index is not None:
-            embedding, features = embedding[image_index], None if features is None else features[image_index]
-        inputs = {
-            "image_embeddings": embedding,
-            "point_coords": coords.float(),
-            "point_labels": labels.float(),
-            "mask_input": torch.zeros(1, 1, side, side) if masks is None else masks.float(),
-            "has_mask_input": torch.zeros(1) if masks is None else torch.ones(len(masks)),
-            "orig_im_size": torch.tensor([size, size]).float(),
-        }
-        found = run(self._file, inputs | ({} if features is None else {"detail_features": features}))
-        logits = found["low_res_masks"] if features is None else found["masks"]
-        return Decoded(logits, found["iou_predictions"], None)
-
-
-def with_file(model: Sam, part: Part, file: onnxruntime.InferenceSession) -> FileSam:
-    """The model with its encoder, or its decoder, replaced by a file.
+def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: bool) -> tuple[dict[str, float], int]:
+    """Mean Dice of models over the same masks, by a box and by a click.
 
     Args:
-        model: the PyTorch model, which is not changed.
-        part: "encoder" or "decoder" by its name.
-        file: of the part. A decoder must return the candidates.
+        models: by name.
+        records: photographs with masks.
+        multimask: take the best of three candidates, else the single mask.
+
+    Returns:
+        The mean of each model, and the number of cases.
     """
-    return (EncoderFileSam if part.name == "encoder" else DecoderFileSam)(model, file)
-
-
-def dice_of(
-    models: dict[str, Sam | FileSam], records: Sequence[Record], *, multimask: bool
-) -> tuple[dict[str, float], int]:
-    """Mean Dice of each model over the same masks, by a box and by a click; and the number of cases."""
     totals: dict[str, list[float]] = {name: [] for name in models}
     first = next(iter(models.values()))
     dataset = FundusDataset(records, first.preprocessing, keep_truth=True)

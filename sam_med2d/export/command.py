@@ -10,9 +10,18 @@ import torch
 from sam_med2d.errors import UsageError
 from sam_med2d.export import accuracy_report
 from sam_med2d.export.arguments import DECODER_OPTIONS, HALF_LOSS, INT8_LOSS, check_flags
-from sam_med2d.export.onnx_files import ExportError, describe, differences, make, place, session, workshop
-from sam_med2d.export.onnx_parts import Part, decoder_part, encoded_inputs, encoder_part
-from sam_med2d.export.quantization import half, quantize
+from sam_med2d.export.onnx_files import (
+    ExportError,
+    differences,
+    file_metadata,
+    make_checked,
+    place,
+    session,
+    temporary_folder,
+)
+from sam_med2d.export.onnx_parts import OnnxPart, decoder_part, encoded_inputs, encoder_part
+from sam_med2d.export.onnx_sam import with_file
+from sam_med2d.export.quantization import quantize, to_float16
 from sam_med2d.runtime.devices import resolve_device
 from sam_med2d.runtime.model_loading import load_model
 from segment_anything.modeling import Sam
@@ -62,26 +71,26 @@ def export_decoder(args: argparse.Namespace) -> int:
     return _export(args, lambda model, multimask: decoder_part(model, multimask=multimask, **options))
 
 
-def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], Part]) -> int:
+def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], OnnxPart]) -> int:
     """Export, check, make smaller, measure, put in place. Raises UsageError, and leaves no file then."""
     check_flags(args)
     model, model_type, multimask = _load(args)
     part = make_part(model, multimask)
-    metadata = describe(model, model_type, part, opset=args.opset, multimask=multimask, precision="fp32")
-    part = part.answered()
+    metadata = file_metadata(model, model_type, part, opset=args.opset, multimask=multimask, precision="fp32")
+    part = part.with_expected_outputs()
     if not (args.half or args.quantize_out):
         model = None  # its weights are in the part, some in another order: the largest would be in memory twice
     int8 = args.quantize_out or args.output
     # each file is made on the disk that it goes to
-    with workshop(args.output, "--output") as folder, workshop(int8, "--quantize_out") as int8_folder:
-        fp32, found = make(part, folder, args.output.name, args.opset, metadata)
+    with temporary_folder(args.output, "--output") as folder, temporary_folder(int8, "--quantize_out") as int8_folder:
+        fp32, found = make_checked(part, folder, args.output.name, args.opset, metadata)
         worst = ", ".join(f"{name} {value.absolute:.1e}" for name, value in found.items())
         logger.info(f"{part.name}: largest differences to PyTorch on fresh inputs: {worst}")
         smaller: dict[str, tuple[Path, Path]] = {}
         if args.half:
             (folder / "fp16").mkdir()
             smaller["fp16"] = folder / "fp16" / args.output.name, args.output
-            half(fp32, smaller["fp16"][0], metadata)
+            to_float16(fp32, smaller["fp16"][0], metadata)
         if args.quantize_out:
             smaller["int8"] = int8_folder / int8.name, int8
             inputs = _calibration(args, part, model) if args.calibration else None
@@ -94,7 +103,7 @@ def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], Part]) ->
     return 0
 
 
-def _calibration(args: argparse.Namespace, part: Part, model: Sam):
+def _calibration(args: argparse.Namespace, part: OnnxPart, model: Sam):
     """Inputs of the part made from the photographs."""
     if part.name == "encoder" and part.about["use_preprocess"]:
         raise UsageError("--calibration goes with normalised input: leave --use-preprocess out.")
@@ -105,7 +114,7 @@ def _calibration(args: argparse.Namespace, part: Part, model: Sam):
             yield part.example | encoded_inputs(model, image)
 
 
-def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, Path], multimask: bool) -> None:
+def _measure(args: argparse.Namespace, part: OnnxPart, model: Sam, made: dict[str, Path], multimask: bool) -> None:
     """Print the report. Raises ExportError where a smaller file loses too much Dice."""
     files = {name: session(path) for name, path in made.items()}
     checks = list(part.checks())
@@ -115,7 +124,7 @@ def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, P
     if args.photographs:
         _require_dice(part)
         records = accuracy_report.photographs(args.photographs, "--photographs", args.photograph_count)
-        models = {"torch": model} | {name: accuracy_report.with_file(model, part, file) for name, file in files.items()}
+        models = {"torch": model} | {name: with_file(model, part, file) for name, file in files.items()}
         dice, cases = accuracy_report.dice_of(models, records, multimask=multimask)
     sizes = {name: sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*")) for name, path in made.items()}
     rows = [accuracy_report.Measured("torch", None, None, dice.get("torch"), ms["torch"])]
@@ -128,7 +137,7 @@ def _measure(args: argparse.Namespace, part: Part, model: Sam, made: dict[str, P
             raise ExportError(f"{name} loses {loss:.2f} Dice points (--max_dice_loss {limit:g}): nothing is written.")
 
 
-def _require_dice(part: Part) -> None:
+def _require_dice(part: OnnxPart) -> None:
     """Dice needs the decoder's candidates by predicted IoU, and the encoder's input in the model frame."""
     if part.name == "decoder" and (part.module.return_single_mask or part.module.use_stability_score):
         raise UsageError("--photographs needs the candidates and their predicted IoU: export them to measure Dice.")

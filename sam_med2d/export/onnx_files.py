@@ -23,7 +23,7 @@ from onnx.external_data_helper import (
 from torch import Tensor
 
 from sam_med2d.errors import UsageError
-from sam_med2d.export.onnx_parts import COUNTS, IOU_TOLERANCE, TOLERANCE, Check, Part
+from sam_med2d.export.onnx_parts import COUNTS, IOU_TOLERANCE, TOLERANCE, Check, OnnxPart
 from sam_med2d.runtime.run_folder import make_folder
 from segment_anything.checkpoint import METADATA_KEY, model_metadata
 from segment_anything.modeling import Sam
@@ -61,18 +61,34 @@ def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
         yield value.detach().cpu().contiguous().view(torch.uint8).numpy()
 
 
-def describe(model: Sam, model_type: str, part: Part, **more: Any) -> dict[str, Any]:
-    """What a file says of itself."""
+def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> dict[str, Any]:
+    """What a file says of itself.
+
+    Args:
+        model: with the weights.
+        model_type: its name in `MODEL_SPECS`.
+        part: of the model.
+        more: other entries.
+
+    Returns:
+        Entries for `save`.
+    """
     about = model_metadata(model, model_type) | part.about | more
     about |= {"part": part.name, "weights": weights_digest(model), "image_size": model.image_size}
     about.setdefault("precision", "fp32")
     return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
 
 
-def export(part: Part, path: Path, opset: int) -> None:
-    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked."""
+def export(part: OnnxPart, path: Path, opset: int) -> None:
+    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked.
+
+    Args:
+        part: to trace.
+        path: of the file.
+        opset: its version of the operators.
+    """
     names = tuple(part.example)
-    module = _Ordered(part.module, names)
+    module = _Ordered(part.module, names).eval()  # the exporter leaves the mode in which it finds a module
     with warnings.catch_warnings():
         # shapes that Python sees are meant to be constant; the tracing exporter is the one that keeps opset 17
         warnings.simplefilter("ignore")
@@ -102,7 +118,11 @@ class _Ordered(torch.nn.Module):
 def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, source: Path | None = None) -> None:
     """Write a model with its metadata, its weights in a second file where they are larger than the limit.
 
-    source: folder of the weights that `model` was loaded without.
+    Args:
+        model: to write.
+        path: of the file.
+        metadata: entries; "weights" and "precision" name the second file.
+        source: folder of the weights that `model` was loaded without.
     """
     entries = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: json.dumps(metadata)}
     onnx.helper.set_model_props(model, entries)
@@ -137,19 +157,36 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def weights_beside(path: Path) -> list[Path]:
-    """The files of weights that a file needs beside it."""
+    """The files of weights that a file needs beside it.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Their paths, sorted.
+    """
     return sorted(path.parent.glob(f"{path.stem}.*.data"))
 
 
 def is_large(path: Path) -> bool:
-    """Whether a file and the weights beside it are past the limit of one file."""
+    """Whether a file and the weights beside it are past the limit of one file.
+
+    Args:
+        path: of the file.
+    """
     return sum(part.stat().st_size for part in (path, *weights_beside(path))) >= ONE_FILE_LIMIT
 
 
 def session(path: Path, threads: int | None = None, *, lean: bool = False) -> onnxruntime.InferenceSession:
-    """A file, ready to run on the CPU, on as many threads as PyTorch uses.
+    """Make a file ready to run on the CPU.
 
-    lean: weights stay on the disk, without copies in an order of the runtime's own; slower.
+    Args:
+        path: of the file.
+        threads: default: as many as PyTorch uses.
+        lean: weights stay on the disk, without copies in an order of the runtime's own; slower.
+
+    Returns:
+        What runs it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
@@ -160,8 +197,16 @@ def session(path: Path, threads: int | None = None, *, lean: bool = False) -> on
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Outputs by name."""
+def run_session(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run a file.
+
+    Args:
+        file: ready to run.
+        inputs: by name.
+
+    Returns:
+        Outputs by name.
+    """
     arrays = {name: value.cpu().numpy() for name, value in inputs.items()}
     names = [output.name for output in file.get_outputs()]
     return {name: torch.from_numpy(value) for name, value in zip(names, file.run(None, arrays), strict=True)}
@@ -194,7 +239,7 @@ def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> 
     """
     worst: dict[str, Difference] = {}
     for inputs, expected in checks:
-        for name, found in run(file, inputs).items():
+        for name, found in run_session(file, inputs).items():
             wanted = expected[name].cpu()
             if found.shape != wanted.shape:
                 raise ExportError(f"{name} has shape {list(found.shape)}, PyTorch gives {list(wanted.shape)}.")
@@ -210,7 +255,18 @@ def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> 
 
 
 def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
-    """`differences` of a file that must equal the PyTorch model. Raises ExportError where it does not."""
+    """Compare a file that must equal the PyTorch model.
+
+    Args:
+        path: of the file.
+        checks: inputs and PyTorch's outputs.
+
+    Returns:
+        As `differences`.
+
+    Raises:
+        ExportError: a difference is above its limit.
+    """
     found = differences(session(path, lean=is_large(path)), checks)
     wrong = {name: value for name, value in found.items() if value.share > LIMITS.get(name, TOLERANCE)}
     if wrong:
@@ -225,15 +281,34 @@ def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
 
 
 @contextmanager
-def workshop(target: Path, flag: str) -> Iterator[Path]:
-    """A folder beside the target that is gone afterwards, whatever happens. Raises UsageError that names `flag`."""
+def temporary_folder(target: Path, flag: str) -> Iterator[Path]:
+    """A folder beside a target that is gone afterwards, whatever happens.
+
+    Args:
+        target: a file that is to be made.
+        flag: that named it, for messages.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
     make_folder(target.parent, flag)
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}.", dir=target.parent) as folder:
         yield Path(folder)
 
 
 def place(made: Path, target: Path) -> int:
-    """Move a finished file, and first the weights beside it, to its place; returns their size in bytes."""
+    """Move a finished file, and first the weights beside it, to its place.
+
+    Args:
+        made: the file.
+        target: its place.
+
+    Returns:
+        Their size in bytes.
+    """
     weights = weights_beside(made)
     for path in [*weights, made]:
         path.chmod(0o644)
@@ -243,10 +318,24 @@ def place(made: Path, target: Path) -> int:
     return sum((target.parent / path.name).stat().st_size for path in weights) + target.stat().st_size
 
 
-def make(
-    part: Part, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]
+def make_checked(
+    part: OnnxPart, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Difference]]:
-    """A finished fp32 file in a folder, checked; and its differences to PyTorch."""
+    """Export a part in float32, and compare the file with PyTorch.
+
+    Args:
+        part: to export.
+        folder: where.
+        name: of the file.
+        opset: its version of the operators.
+        metadata: its metadata.
+
+    Returns:
+        Its path, and its differences to PyTorch.
+
+    Raises:
+        ExportError: a difference is above its limit.
+    """
     raw = folder / "traced"
     raw.mkdir()
     export(part, raw / "model.onnx", opset)

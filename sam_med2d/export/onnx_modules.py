@@ -14,6 +14,9 @@ class OnnxPreprocess(nn.Module):
 
     H and W are those of the part of the photograph that is used: with "fundus" the crop to the field of view is the
     caller's. The result is that of `Preprocessing.image`, up to the rounding of averages to whole grey levels.
+
+    Args:
+        preprocessing: the model's; its channel order is left to the caller.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -61,7 +64,9 @@ class OnnxPreprocess(nn.Module):
 class OnnxEncoder(nn.Module):
     """`input_image` -> `image_embeddings` [B, C, S/16, S/16] and, with a detail head, `detail_features` [B, 16, S, S].
 
-    The input is a normalised batch [B, 3, S, S]; with `use_preprocess` it is one picture (see OnnxPreprocess).
+    Args:
+        model: whose encoder it is.
+        use_preprocess: the input is one photograph (see OnnxPreprocess), not a normalised batch [B, 3, S, S].
     """
 
     def __init__(self, model: Sam, *, use_preprocess: bool = False) -> None:

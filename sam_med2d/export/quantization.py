@@ -11,15 +11,21 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from sam_med2d.export.onnx_files import ExportError, is_large, save
 from sam_med2d.export.onnx_image_encoder import ONE_HOT
-from sam_med2d.export.onnx_parts import Named
+from sam_med2d.export.onnx_parts import Tensors
 
 LEAST_ROWS = 64  # of a weight matrix [rows, columns]: smaller products gain nothing
 # Sums of squares and positions' phases leave the range and the resolution of half precision; sizes count beyond 2048.
 KEEP_FLOAT = ("Resize", "LayerNormalization", "ReduceMean", "ReduceSum", "Sqrt", "Sin", "Cos", "Round", "Floor")
 
 
-def half(source: Path, target: Path, metadata: dict) -> None:
-    """Write a file with weights and sums in float16; its inputs and outputs stay float32."""
+def to_float16(source: Path, target: Path, metadata: dict) -> None:
+    """Write a file with weights and sums in float16; its inputs and outputs stay float32.
+
+    Args:
+        source: the file in float32.
+        target: the file to write.
+        metadata: its metadata.
+    """
     model = onnx.load(source)
     with _quietly():
         converted = convert_float_to_float16(
@@ -28,12 +34,21 @@ def half(source: Path, target: Path, metadata: dict) -> None:
     save(converted, target, metadata | {"precision": "fp16"})
 
 
-def quantize(source: Path, target: Path, metadata: dict, calibration: Iterable[Named] | None = None) -> None:
+def quantize(source: Path, target: Path, metadata: dict, calibration: Iterable[Tensors] | None = None) -> None:
     """Write a file whose large products are of int8: weights by output channel, signed; activations unsigned.
 
     Activations are scaled as they come; with calibration inputs, once and for all, by the range seen in these. Signed
     weights with unsigned activations are what the 8-bit instructions of CPUs multiply: with unsigned weights too
     (onnxruntime's default) the product took twice as long.
+
+    Args:
+        source: the file in float32.
+        target: the file to write.
+        metadata: its metadata.
+        calibration: inputs that fix the scales of the activations.
+
+    Raises:
+        ExportError: the file has no large product.
     """
     model = onnx.load(source, load_external_data=False)
     nodes = large_products(model)
@@ -68,7 +83,14 @@ def _quietly() -> Iterator[None]:
 
 
 def large_products(model: onnx.ModelProto) -> list[str]:
-    """Names of the products of activations with a large weight matrix."""
+    """The products of activations with a large weight matrix.
+
+    Args:
+        model: of a file.
+
+    Returns:
+        Names of its nodes.
+    """
     large = {
         tensor.name
         for tensor in model.graph.initializer
@@ -80,7 +102,7 @@ def large_products(model: onnx.ModelProto) -> list[str]:
 class _Reader(CalibrationDataReader):
     """Hands inputs to the calibration one after another."""
 
-    def __init__(self, inputs: Iterable[Named]) -> None:
+    def __init__(self, inputs: Iterable[Tensors]) -> None:
         self._inputs = iter(inputs)
 
     def get_next(self) -> dict | None:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from sam_med2d.export.onnx_parts import picture
+from sam_med2d.export.onnx_parts import synthetic_picture
 from segment_anything import SamPredictor
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.preprocessing import Preprocessing
@@ -69,7 +69,7 @@ def pair(tmp_path_factory):
 
 def disc_photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A bright disc on black, off the middle: RGB uint8."""
-    photograph = picture(height, width, seed)
+    photograph = synthetic_picture(height, width, seed)
     inside = np.zeros((height, width), np.uint8)
     cv2.circle(inside, (int(0.45 * width), int(0.55 * height)), int(0.4 * min(height, width)), 1, -1)
     return photograph * inside[..., None]
@@ -83,7 +83,9 @@ def disc_photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_preprocessing_is_the_projects_own(mode, order):
     frames = module("med2d_frames")
     shapes = [(40, 50), (64, 64), (300, 211), (700, 1100), (33, 900)]
-    photographs = [make(*shape) for shape in shapes for make in (disc_photograph, lambda h, w: picture(h, w, 1))]
+    photographs = [
+        make(*shape) for shape in shapes for make in (disc_photograph, lambda h, w: synthetic_picture(h, w, 1))
+    ]
     photographs += [np.zeros((50, 60, 3), np.uint8), cv2.cvtColor(cv2.imread(str(RETINA)), cv2.COLOR_BGR2RGB)]
     for size in (64, 256):
         rule = Preprocessing(size, mode=mode, channel_order=order)

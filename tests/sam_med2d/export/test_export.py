@@ -13,10 +13,10 @@ import onnx
 import pytest
 import torch
 
-from sam_med2d.export import accuracy_report, command, onnx_files, onnx_image_encoder, onnx_parts
-from sam_med2d.export.onnx_files import run, session
+from sam_med2d.export import command, onnx_files, onnx_image_encoder, onnx_parts, onnx_sam
+from sam_med2d.export.onnx_files import run_session, session
 from sam_med2d.export.onnx_modules import OnnxEncoder, OnnxPreprocess
-from sam_med2d.export.onnx_parts import Part, decoder_part, encoder_part, picture
+from sam_med2d.export.onnx_parts import OnnxPart, decoder_part, encoder_part, synthetic_picture
 from sam_med2d.export.quantization import large_products
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY
@@ -76,7 +76,7 @@ def test_attention_of_every_type_and_size(name, size):
 @pytest.mark.parametrize("shape", [(40, 50), (64, 64), (200, 131), (50, 300)])
 def test_preprocessing_inside_the_file(mode, shape):
     rule = Preprocessing(SIZE, mode=mode)
-    pixels = picture(*shape, seed=0)
+    pixels = synthetic_picture(*shape, seed=0)
     frame = rule.frame(pixels)
     assert frame.crop == (0, 0, *shape)
     found = OnnxPreprocess(rule)(torch.from_numpy(pixels).float())[0].numpy()
@@ -113,17 +113,17 @@ def test_encoder_files(checkpoint, tmp_path, flags):
     counts = {"": (1,), "--batch_size 2": (2,), "--dynamic-batch": (1, 2, 5)}[" ".join(flags)]
     for count in counts:
         image = torch.randn(count, 3, SIZE, SIZE)
-        found = run(file, {"input_image": image})["image_embeddings"]
+        found = run_session(file, {"input_image": image})["image_embeddings"]
         torch.testing.assert_close(found, model.encode(image).detach(), atol=1e-4, rtol=0)
 
 
 def test_a_file_with_preprocessing_takes_pictures_of_any_size(checkpoint, tmp_path):
     assert export("encoder", checkpoint, tmp_path / "e.onnx", "--use-preprocess") == 0
     model, file = lively(structured()), session(tmp_path / "e.onnx")
-    pixels = picture(150, 130, seed=3)
+    pixels = synthetic_picture(150, 130, seed=3)
     rule = model.preprocessing
     expected = model.encode(torch.from_numpy(rule.image(pixels, rule.frame(pixels)))[None]).detach()
-    found = run(file, {"input_image": torch.from_numpy(pixels).float()})["image_embeddings"]
+    found = run_session(file, {"input_image": torch.from_numpy(pixels).float()})["image_embeddings"]
     assert (found - expected).abs().max() < 0.1 * expected.std()
 
 
@@ -139,7 +139,7 @@ def test_decoder_file_answers_any_number_of_prompts(checkpoint, tmp_path):
         coords = SIZE * torch.rand(prompts, points, 2)
         inputs = {"image_embeddings": embedding, "point_coords": coords, "point_labels": labels}
         blank = {"mask_input": torch.zeros(1, 1, SIZE // 4, SIZE // 4), "has_mask_input": torch.zeros(1)}
-        found = run(file, inputs | blank | {"orig_im_size": torch.tensor([90.0, 70.0])})
+        found = run_session(file, inputs | blank | {"orig_im_size": torch.tensor([90.0, 70.0])})
         with torch.no_grad():
             expected = model.decode_points(embedding, coords, labels)
         logits = model.withhold_absent(expected.logits, expected.presence, labels)
@@ -154,7 +154,9 @@ def test_a_structure_held_to_be_absent_is_empty(tmp_path, tiny_type):
     assert export("decoder", save_model(model, tmp_path / "w.safetensors"), tmp_path / "d.onnx") == 0
     labels = torch.tensor([[STRUCTURE + 1.0, -1], [STRUCTURE + 2.0, -1], [STRUCTURE + 1.0, 1]])
     inputs = onnx_parts._prompts(model, prompts=3, points=2, seed=0) | {"point_labels": labels}
-    found = run(session(tmp_path / "d.onnx"), inputs | onnx_parts.encoded_inputs(model, onnx_parts.images(model, 1)))
+    found = run_session(
+        session(tmp_path / "d.onnx"), inputs | onnx_parts.encoded_inputs(model, onnx_parts.images(model, 1))
+    )
     assert (found["masks"][0] < -19.9).all() and (found["low_res_masks"][0] == -20).all()
     assert (found["masks"][1] > -19).all()
     assert (found["masks"][2] > -19).all(), "a click says that it is there"
@@ -170,7 +172,7 @@ def test_options_of_the_decoder(checkpoint, tmp_path):
     inputs = onnx_parts._prompts(model, prompts=5, points=3, seed=7) | onnx_parts.encoded_inputs(
         model, onnx_parts.images(model, 1)
     )
-    found = run(file, inputs)
+    found = run_session(file, inputs)
     assert found["masks"].shape == (5, 1, 200, 180)
     torch.testing.assert_close(found["areas"][:, 0], (found["masks"] > 0).sum((1, 2, 3)).float())
     assert ((found["stability_scores"] >= 0) & (found["stability_scores"] <= 1)).all()
@@ -193,11 +195,11 @@ def test_a_detail_head_travels(tmp_path, tiny_type):
     path = save_model(model, tmp_path / "w.safetensors")
     assert export("encoder", path, tmp_path / "e.onnx") == export("decoder", path, tmp_path / "d.onnx") == 0
     image = torch.randn(1, 3, SIZE, SIZE)
-    encoded = run(session(tmp_path / "e.onnx"), {"input_image": image})
+    encoded = run_session(session(tmp_path / "e.onnx"), {"input_image": image})
     assert encoded["detail_features"].shape == (1, 16, SIZE, SIZE)
     labels = torch.tensor([[1.0, -1]])
     inputs = onnx_parts._prompts(model, prompts=1, points=2, seed=0, original=(SIZE, SIZE)) | {"point_labels": labels}
-    found = run(session(tmp_path / "d.onnx"), inputs | encoded)
+    found = run_session(session(tmp_path / "d.onnx"), inputs | encoded)
     with torch.no_grad():
         embedding = model.encode(image)
         features = model.features(image, embedding)
@@ -221,7 +223,7 @@ def test_large_weights_lie_beside_the_file(checkpoint, tmp_path, monkeypatch):
     assert export("encoder", checkpoint, tmp_path / "out" / "e.onnx") == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"e.{metadata(tmp_path / 'out' / 'e.onnx')['weights'][:8]}.fp32.data", "e.onnx"]
-    assert run(session(tmp_path / "out" / "e.onnx"), {"input_image": torch.zeros(1, 3, SIZE, SIZE)})
+    assert run_session(session(tmp_path / "out" / "e.onnx"), {"input_image": torch.zeros(1, 3, SIZE, SIZE)})
 
 
 @pytest.mark.parametrize("limit", [50_000, onnx_files.ONE_FILE_LIMIT])
@@ -240,7 +242,7 @@ def test_weights_that_were_exported_beside_a_file_stay_with_it(checkpoint, tmp_p
     shutil.rmtree(apart)
     assert len(list(target.parent.iterdir())) == (2 if limit == 50_000 else 1)
     image = {"input_image": torch.rand(1, 3, SIZE, SIZE)}
-    found, wanted = (run(session(path), image)["image_embeddings"] for path in (target, tmp_path / "e.onnx"))
+    found, wanted = (run_session(session(path), image)["image_embeddings"] for path in (target, tmp_path / "e.onnx"))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -319,7 +321,7 @@ def test_a_failed_export_leaves_no_file(checkpoint, tmp_path, monkeypatch, capfd
     target.write_bytes(b"earlier")
     make_part = command.encoder_part
 
-    def spoiled(*args, **options) -> Part:
+    def spoiled(*args, **options) -> OnnxPart:
         part = make_part(*args, **options)
         if where == "differs":
             part.module.encoder.positions = part.module.encoder.positions + 0.05
@@ -413,7 +415,7 @@ def test_bgr_models(tmp_path, tiny_type):
 
 def test_loss_limits_are_those_that_were_promised():
     assert (command.INT8_LOSS, command.HALF_LOSS) == (0.5, 0.1)
-    assert (onnx_parts.TOLERANCE, onnx_parts.IOU_TOLERANCE) == (1e-4, 1e-3)
+    assert (onnx_parts.TOLERANCE, onnx_parts.IOU_TOLERANCE) == (1e-3, 1e-3)
 
 
 class ScaledFile:
@@ -434,7 +436,7 @@ def test_the_limit_of_logits_is_a_share_of_their_range(scale, monkeypatch, tmp_p
     """Weights with large logits round more in absolute terms; they are as sound as those with small ones."""
     wanted = scale * torch.linspace(-20, 20, 64).view(1, 1, 8, 8)
     checks = [({"x": torch.zeros(1)}, {"low_res_masks": wanted})]
-    for share, sound in ((2e-5, True), (5e-4, False)):
+    for share, sound in ((2e-4, True), (5e-3, False)):
         monkeypatch.setattr(onnx_files, "session", lambda *_, s=share, **__: ScaledFile(wanted, s))
         monkeypatch.setattr(onnx_files, "is_large", lambda _: False)
         if sound:
@@ -443,7 +445,7 @@ def test_the_limit_of_logits_is_a_share_of_their_range(scale, monkeypatch, tmp_p
                 40 * scale * share, rel=0.05
             )
         else:
-            with pytest.raises(onnx_files.ExportError, match=r"low_res_masks by 0.0005 of its range \(limit 0.0001\)"):
+            with pytest.raises(onnx_files.ExportError, match=r"low_res_masks by 0.005 of its range \(limit 0.001\)"):
                 onnx_files.verify(tmp_path / "x.onnx", checks)
 
 
@@ -452,9 +454,19 @@ def test_a_model_whose_part_is_a_file_leaves_the_model_as_it_is(name):
     """Nothing is set on the PyTorch model, nor on a copy that shares its modules."""
     model = structured()
     before = dict(vars(model))
-    changed = accuracy_report.with_file(model, SimpleNamespace(name=name), file=None)
-    assert vars(model) == before and not isinstance(changed, Sam)
+    changed = onnx_sam.with_file(model, SimpleNamespace(name=name), file=None)
+    assert vars(model) == before and isinstance(changed, Sam)
     assert changed.image_size == model.image_size and changed.mask_decoder is model.mask_decoder
     replaced = {"encoder": "encode_all", "decoder": "decode_points"}[name]
     kept = {"encoder": "decode_points", "decoder": "encode_all"}[name]
-    assert getattr(changed, kept) == getattr(model, kept) and getattr(changed, replaced) != getattr(model, replaced)
+    assert getattr(type(changed), kept) is getattr(Sam, kept)
+    assert getattr(type(changed), replaced) is not getattr(Sam, replaced)
+
+
+@pytest.mark.parametrize("make_part", [encoder_part, decoder_part])
+def test_an_exported_model_stays_in_evaluation_mode(make_part, tmp_path):
+    """In training mode the mask rule "dice" is not applied: the report would measure another model."""
+    model = structured()
+    part = make_part(model)
+    onnx_files.export(part, tmp_path / "x.onnx", 17)
+    assert not any(module.training for module in (*model.modules(), *part.module.modules()))
