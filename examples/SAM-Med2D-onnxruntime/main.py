@@ -39,7 +39,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> list[Path]:
-    """Write the pictures; returns their paths. Raises ValueError for what a user can mend."""
+    """Segment the photograph, and write a picture for each prompt.
+
+    Args:
+        args: the flags.
+
+    Returns:
+        The pictures' paths.
+
+    Raises:
+        ValueError, OSError: for what a user can mend.
+    """
     if args.img_path is None and not (args.point or args.box or args.structure):
         args.point, args.box = DEMO_POINTS, DEMO_BOX
     wrong = [point for point in args.point or [] if len(point) not in (2, 3)]
@@ -51,17 +61,28 @@ def run(args: argparse.Namespace) -> list[Path]:
     photograph = read_photograph(path)
     predictor = OnnxPredictor(args.encoder_model, args.decoder_model, args.device)
     predictor.set_image(photograph)
-    pictures = answers(predictor, args, photograph)
+    pictures = draw_predictions(predictor, args, photograph)
     folder = args.work_dir / "ort_demo_results"
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / f"{path.stem}_{name}.png", picture) for name, picture in pictures.items()]
 
 
-def answers(predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.ndarray) -> dict[str, np.ndarray]:
-    """Pictures of all prompts, by the names of their files."""
+def draw_predictions(
+    predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Predict the masks of all prompts, and draw them.
+
+    Args:
+        predictor: with the photograph set.
+        args: the flags, with a prompt at least.
+        photograph: RGB uint8 [H, W, 3].
+
+    Returns:
+        {name of the file: picture, RGB uint8 [H, W, 3]}.
+    """
     pictures: dict[str, np.ndarray] = {}
 
-    def answer(name: str, **prompt) -> np.ndarray:
+    def predict(name: str, **prompt) -> np.ndarray:
         masks, iou, low_res = predictor.predict(**prompt)
         best = int(iou.argmax())
         print(f"{name}: {int(masks[best].sum())} pixels, predicted IoU {iou[best]:.2f}")
@@ -71,18 +92,27 @@ def answers(predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.n
     if args.point:
         coords = np.array([point[:2] for point in args.point])
         labels = np.array([point[2] if len(point) == 3 else 1 for point in args.point])
-        low_res = answer("point1", point_coords=coords[:1], point_labels=labels[:1])
+        low_res = predict("point1", point_coords=coords[:1], point_labels=labels[:1])
         if len(coords) > 1:
-            answer("point2", point_coords=coords, point_labels=labels, mask_input=low_res)
+            predict("point2", point_coords=coords, point_labels=labels, mask_input=low_res)
     if args.box:
-        answer("box", box=np.array(args.box))
+        predict("box", box=np.array(args.box))
     for structure in args.structure:
-        answer(structure, structure=structure)
+        predict(structure, structure=structure)
     return pictures
 
 
 def draw(photograph: np.ndarray, mask: np.ndarray, prompt: dict) -> np.ndarray:
-    """The photograph with the mask's outline and tint, and the prompt: RGB."""
+    """Draw a mask and its prompt.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        mask: bool [H, W].
+        prompt: with "box" (x0, y0, x1, y1), or "point_coords" [P, 2] (x, y) and "point_labels" [P], or neither.
+
+    Returns:
+        RGB uint8 [H, W, 3].
+    """
     canvas = photograph.copy()
     canvas[mask] = (0.6 * canvas[mask] + 0.4 * np.array(BLUE)).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -18,8 +18,14 @@ FOV_SIDE, FOV_LEAST_AREA = 512, 0.1
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a photograph of shape (H, W) lies in the S x S input: the part used (top, left, bottom, right), and its
-    place there (top, left, height, width)."""
+    """Where a photograph lies in the S x S input.
+
+    Attributes:
+        size: S, in pixels.
+        shape: (H, W) of the photograph.
+        used: the part of it that is used: top, left, bottom, right.
+        inner: the place of that part in the input: top, left, height, width.
+    """
 
     size: int
     shape: tuple[int, int]
@@ -28,6 +34,7 @@ class Placement:
 
     @property
     def used_shape(self) -> tuple[int, int]:
+        """(height, width) of the part that is used."""
         return self.used[2] - self.used[0], self.used[3] - self.used[1]
 
     def edges(self, xy: np.ndarray) -> np.ndarray:
@@ -48,7 +55,13 @@ class Placement:
 
 
 def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
-    """Placement of an RGB uint8 photograph [H, W, 3]; mode: "fundus" or "sam_med2d"."""
+    """Where a photograph lies in the model's input.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        size: side S of the input in pixels.
+        mode: of the preprocessing, "fundus" or "sam_med2d".
+    """
     height, width = photograph.shape[:2]
     if mode == "fundus":
         top, left, bottom, right = field_of_view(photograph)
@@ -62,7 +75,17 @@ def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
 
 
 def model_input(photograph: np.ndarray, where: Placement, mode: str, channel_order: str) -> np.ndarray:
-    """RGB uint8 photograph -> normalised float32 [1, 3, S, S], channels in the model's order."""
+    """The model's input.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        where: of `place`.
+        mode: of the preprocessing, "fundus" or "sam_med2d".
+        channel_order: "rgb" or "bgr", as the weights expect.
+
+    Returns:
+        float32 [1, 3, S, S], normalised.
+    """
     pixels = used_pixels(photograph, where, channel_order)
     height, width = where.inner[2:]
     out = np.zeros((where.size, where.size, 3), np.float32)
@@ -77,22 +100,40 @@ def model_input(photograph: np.ndarray, where: Placement, mode: str, channel_ord
 
 
 def used_pixels(photograph: np.ndarray, where: Placement, channel_order: str) -> np.ndarray:
-    """The part of a photograph that is used, channels in the model's order: uint8 [h, w, 3]."""
+    """The part of a photograph that is used.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        where: of `place`.
+        channel_order: "rgb" or "bgr", as the weights expect.
+
+    Returns:
+        uint8 [h, w, 3], channels in that order.
+    """
     top, left, bottom, right = where.used
     pixels = photograph if channel_order == "rgb" else photograph[..., ::-1]
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 def _normalised(pixels: np.ndarray) -> np.ndarray:
+    """Pixels minus the mean of SAM's training, over their standard deviation."""
     return (pixels.astype(np.float32) - PIXEL_MEAN) / PIXEL_STD
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """Pixels of the size (width, height)."""
     return pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size, interpolation=interpolation)
 
 
 def field_of_view(photograph: np.ndarray) -> tuple[int, int, int, int]:
-    """Bounding box (top, left, bottom, right) of the bright disc of an RGB uint8 photograph; all of it without one."""
+    """Find the bright disc of a photograph.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+
+    Returns:
+        Its bounding box: top, left, bottom, right in pixels, half-open; the whole photograph without a disc.
+    """
     height, width = photograph.shape[:2]
     scale = min(1.0, FOV_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

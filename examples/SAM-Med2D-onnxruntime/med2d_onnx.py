@@ -1,4 +1,4 @@
-"""`OnnxPredictor`: a photograph is encoded once, prompts are answered from its embedding; NumPy in, NumPy out.
+"""`OnnxPredictor`: a photograph is encoded once, masks are predicted from its embedding; NumPy in, NumPy out.
 
 Needs numpy, opencv and onnxruntime. How photographs are prepared and which structures are known is read from the files.
 """
@@ -27,9 +27,16 @@ class ModelFileError(ValueError):
 
 
 def read_photograph(path: str | Path) -> np.ndarray:
-    """A photograph as RGB uint8 [H, W, 3]; grey ones get three equal channels, 16-bit ones their upper 8 bits.
+    """Read a photograph; grey ones get three equal channels, 16-bit ones their upper 8 bits.
 
-    Raises ValueError that names the file.
+    Args:
+        path: a file that OpenCV reads.
+
+    Returns:
+        RGB uint8 [H, W, 3].
+
+    Raises:
+        ValueError: names the file.
     """
     try:
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
@@ -44,9 +51,18 @@ def read_photograph(path: str | Path) -> np.ndarray:
 
 
 def open_model(path: str | Path, part: str, device: str = "cpu") -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """A model file, ready to run, and what it says of itself. Raises ModelFileError.
+    """Open a model file.
 
-    part: "encoder" or "decoder", which it must be; device: "cpu" or "cuda".
+    Args:
+        path: the file.
+        part: "encoder" or "decoder", which it must be.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The model, ready to run, and what it says of itself.
+
+    Raises:
+        ModelFileError: for a file that cannot be used.
     """
     if device not in PROVIDERS:
         raise ModelFileError(f"device {device!r} is unknown: use cpu or cuda.")
@@ -72,14 +88,24 @@ def open_model(path: str | Path, part: str, device: str = "cpu") -> tuple[onnxru
 
 
 def _a(part: str) -> str:
+    """The word with its article."""
     return f"an {part}" if part[0] in "aeiou" else f"a {part}"
 
 
 class OnnxPredictor:
-    """Answers points, boxes and names of structures for one photograph after another."""
+    """Predicts masks of points, boxes and structure prompts, for one photograph after another."""
 
     def __init__(self, encoder_model: str | Path, decoder_model: str | Path, device: str = "cpu") -> None:
-        """Raises ModelFileError, also for an encoder and a decoder that do not belong together."""
+        """Open the two files.
+
+        Args:
+            encoder_model: made by scripts/export_onnx_encoder_model.py.
+            decoder_model: made by scripts/export_onnx_model.py.
+            device: "cpu" or "cuda".
+
+        Raises:
+            ModelFileError: for a file that cannot be used, or two that do not belong together.
+        """
         self.encoder, self.about = open_model(encoder_model, "encoder", device)
         self.decoder, decoder = open_model(decoder_model, "decoder", device)
         if self.about["image_size"] != decoder["image_size"]:
@@ -102,9 +128,14 @@ class OnnxPredictor:
         self.embedding: dict[str, np.ndarray] = {}
 
     def set_image(self, photograph: np.ndarray, image_format: str = "RGB") -> None:
-        """Encode a photograph: uint8 or uint16, [H, W, 3] in the order of `image_format` ("RGB", "BGR") or grey [H, W].
+        """Encode a photograph.
 
-        Raises ValueError for another type or shape.
+        Args:
+            photograph: uint8 or uint16, [H, W, 3] or grey [H, W].
+            image_format: order of the channels, "RGB" or "BGR".
+
+        Raises:
+            ValueError: for another type or shape.
         """
         rgb = as_rgb(photograph, image_format)
         rule = self.about["preprocessing"]
@@ -126,12 +157,23 @@ class OnnxPredictor:
         mask_input: np.ndarray | None = None,
         return_logits: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Masks for one prompt: points, a box, both, or the name of a structure.
+        """Predict the masks of one prompt: points, a box, a structure prompt, or several of them together.
 
-        point_coords: [P, 2] pixels x, y of the photograph; point_labels: [P], 1 foreground, 0 background; box: x0, y0,
-        x1, y1; mask_input: one of the low-resolution logits of an earlier call, [S/4, S/4]. Returns masks [M, H, W]
-        (bool, or float32 logits), predicted IoU [M] and low-resolution logits [M, S/4, S/4]. A structure that is held
-        to be absent has empty masks. Raises ValueError for prompts that cannot be, RuntimeError without a photograph.
+        Args:
+            point_coords: [P, 2], x, y in pixels of the photograph.
+            point_labels: [P], 1 foreground, 0 background.
+            box: x0, y0, x1, y1 in pixels of the photograph, half-open.
+            structure: name of a structure that the weights know.
+            mask_input: one of the low-resolution logits of an earlier call, [S/4, S/4].
+            return_logits: logits instead of masks.
+
+        Returns:
+            Masks [M, H, W], bool, or float32 logits; predicted IoU [M]; low-resolution logits [M, S/4, S/4]. A
+            structure that is predicted absent has empty masks.
+
+        Raises:
+            ValueError: for prompts that cannot be.
+            RuntimeError: without a photograph.
         """
         if self.where is None:
             raise RuntimeError("No photograph is set: call set_image first.")
@@ -149,7 +191,18 @@ class OnnxPredictor:
         return logits if return_logits else logits > 0, found["iou_predictions"][0], found["low_res_masks"][0]
 
     def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
-        """Mask [H, W] of a structure prompt, empty where it is predicted absent; predicted IoU."""
+        """Predict the mask of a structure prompt.
+
+        Args:
+            structure: its name.
+
+        Returns:
+            bool [H, W], empty where the structure is predicted absent, and the predicted IoU.
+
+        Raises:
+            ValueError: for a structure that the weights do not know.
+            RuntimeError: without a photograph.
+        """
         masks, iou, _ = self.predict(structure=structure)
         best = int(iou.argmax())
         return masks[best], float(iou[best])
@@ -187,6 +240,7 @@ class OnnxPredictor:
         return np.concatenate(xy), np.concatenate(kinds)
 
     def _require_inside(self, xy: np.ndarray, what: str, edge: int = 0) -> None:
+        """Raise ValueError for a position [N, 2] outside the photograph."""
         height, width = self.where.shape
         outside = ~((xy >= 0) & (xy <= np.array([width, height]) - 1 + edge)).all(axis=1)
         if outside.any():
@@ -194,6 +248,7 @@ class OnnxPredictor:
             raise ValueError(f"{what} {x:g} {y:g} lies outside the photograph ({width} x {height} pixels).")
 
     def _mask_prompt(self, logits: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The decoder's inputs for an earlier mask, or for none."""
         side = self.size // 4
         if logits is None:
             return {"mask_input": np.zeros((1, 1, side, side), np.float32), "has_mask_input": np.zeros(1, np.float32)}
@@ -204,7 +259,18 @@ class OnnxPredictor:
 
 
 def as_rgb(photograph: np.ndarray, image_format: str = "RGB") -> np.ndarray:
-    """uint8 or uint16, [H, W, 3] or grey [H, W] -> RGB uint8 [H, W, 3]. Raises ValueError for anything else."""
+    """A photograph in one form.
+
+    Args:
+        photograph: uint8 or uint16, [H, W, 3] or grey [H, W].
+        image_format: order of the channels, "RGB" or "BGR".
+
+    Returns:
+        RGB uint8 [H, W, 3].
+
+    Raises:
+        ValueError: for another type or shape.
+    """
     if image_format not in ("RGB", "BGR"):
         raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
     array = np.asarray(photograph)
