@@ -166,6 +166,10 @@ class MaskDecoder(nn.Module):
         """
         tokens = self._tokens(sparse)
         height, width = embedding.shape[-2:]
+        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
+        if not len(tokens):
+            side = (4 * height, 4 * width) if self.detail is None or features is None else features.shape[-2:]
+            return self._of_no_prompts(tokens, len(range(self.num_mask_tokens)[chosen]), side)
         embedding, dense, image_pe = (x.flatten(2).transpose(1, 2) for x in (embedding, dense, image_pe))
         if image_index is not None:
             embedding = embedding.index_select(0, image_index)
@@ -176,7 +180,6 @@ class MaskDecoder(nn.Module):
             )
         pixels, pixel_pe = (embedding + dense).contiguous(), image_pe.contiguous()
         hidden, image_out = self.transformer(pixels, pixel_pe, tokens, 1 + self.num_mask_tokens)
-        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         masks = _drawn(self._hypernetwork_weights(hidden, chosen), self._upscale(image_out), height, width)
         if self.detail is not None and features is not None:
             masks = self.detail(masks, features, hidden[:, 1 : 1 + self.num_mask_tokens], chosen, points, image_index)
@@ -187,6 +190,11 @@ class MaskDecoder(nn.Module):
         if self.mask_rule == "dice" and not self.training:
             masks = masks - mask_level(iou)[..., None, None]
         return Decoded(masks, iou, presence)
+
+    def _of_no_prompts(self, tokens: Tensor, candidates: int, side: tuple[int, int]) -> Decoded:
+        """What a list without prompts gives: no masks [0, M, s, s]."""
+        presence = None if self.presence_head is None else tokens.new_zeros(0)
+        return Decoded(tokens.new_zeros(0, candidates, *side), tokens.new_zeros(0, candidates), presence)
 
     def _upscale(self, pixels: Tensor) -> Tensor:
         """Embedding [N, P, C] -> [N, P, 4, 4, C/8]: each pixel painted as 2 x 2 pixels, row by row, each of them again.

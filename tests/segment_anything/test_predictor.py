@@ -156,6 +156,9 @@ def test_one_prompt_in_a_list_keeps_its_dimension(predictor, single, listed):
 def test_a_list_of_boxes_of_any_length(predictor):
     boxes = np.stack([BOX, BOX + 3])
     close(predictor.predict(box=boxes[:, None]), predictor.predict(box=boxes))
+    none = predictor.predict(box=boxes[:0, None])
+    assert [len(array) for array in none] == [0, 0, 0]
+    assert none[0].shape[1:] == predictor.predict(box=BOX)[0].shape
 
 
 def test_a_window_is_encoded_as_its_part_of_the_photograph(tiny_model):
