@@ -18,6 +18,7 @@ ONNX := workdir/onnx
 CONSTRAINT := $(if $(wildcard /proc/driver/nvidia),,--constraint constraints-cpu.txt)
 LOWEST := .venv-lowest
 PYTEST := $(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal --limit-seconds 3 \
+  --reruns 1 --only-rerun "mark it slow" \
   $(if $(FUNDUS),--fundus=$(FUNDUS))
 
 .PHONY: demo test test-slow test-all test-lowest lint notebook onnx clean

@@ -4,6 +4,7 @@ What counts is the call and the set-up of the test's own fixtures; what a module
 many tests. The limit does not depend on who else uses the machine: the time that the test waited for a processor core
 is left out (Linux tells it), and a test that is above the limit nevertheless is measured by a fixed piece of work: on
 a machine that takes twice as long for it, now, than the one where the limit was set, a test may take twice as long.
+`make test` runs a test that was too slow once more: a disk may have stalled.
 """
 
 import time
