@@ -12,6 +12,7 @@ from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction,
 from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
 from segment_anything.refinement.refine import Refinement
+from segment_anything.utils.prompt_checks import Area
 
 KEPT = 4  # photographs whose pixels and embeddings stay in memory
 
@@ -61,13 +62,12 @@ class Annotator:
 
         Raises:
             DataError: for a photograph that cannot be read.
-            ValueError: for a prompt outside it, or an empty one.
+            ValueError: for a prompt that cannot be meant, such as one outside it, or an empty one.
         """
         with self._lock:
             encoded = self._encoded(number)
-            height, width = encoded.frame.original
-            if outside := prompt.outside((height, width)):
-                raise ValueError(f"{outside} lies outside the photograph ({width} x {height}).")
+            if fault := prompt.fault(Area.of(encoded.frame.original)):
+                raise ValueError(f"{fault}.")
             return predict_click_sequence(self.model, encoded, prompt, refinement)
 
     def _encoded(self, number: int) -> Encoded:

@@ -8,13 +8,11 @@ from torch import Tensor
 
 from .modeling import Sam
 from .modeling.mask_decoder import Decoded
-from .modeling.prompt_encoder import STRUCTURE
 from .preprocessing import Frame, FrameTransform, to_tensor
 from .refinement.refine import Refinement, refine
 from .refinement.tiling import Tiles
+from .utils.prompt_checks import Area, refuse_labels, refuse_positions, shaped
 from .utils.transforms import ResizeLongestSide
-
-LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
 
 
 class SamPredictor:
@@ -146,7 +144,9 @@ class SamPredictor:
             N in front where a prompt had it.
 
         Raises:
-            ValueError: for prompts that do not fit together or are not finite, for zoom after `set_torch_image`.
+            ValueError: for prompts that do not fit together or cannot be meant (not finite, x1 <= x0, all within 0..1,
+                boxes that lie outside the photograph by more than 2 % of its longer side and 10 pixels, points by more
+                than one), for zoom after `set_torch_image`.
             RuntimeError: without an image.
         """
         self._require_image()
@@ -189,9 +189,11 @@ class SamPredictor:
             masks [N, M, H, W], predicted IoU [N, M], low_res logits [N, M, S/4, S/4].
 
         Raises:
+            ValueError: for prompts that cannot be meant, as in `predict`; here they may also lie on the padding.
             RuntimeError: without an image.
         """
         self._require_image()
+        self._refuse_model_positions(boxes, point_coords, point_labels)
         prompts = {"point_coords": point_coords, "point_labels": point_labels, "boxes": boxes, "mask_input": mask_input}
         logits, iou = self._decode(**prompts, multimask=multimask_output)
         masks = self.frame.logits_to_original(logits)
@@ -312,30 +314,43 @@ class SamPredictor:
         """Checked prompts in the model frame, with the prompt dimension in front."""
         if (point_coords is None) != (point_labels is None):
             raise ValueError("point_coords and point_labels go together: give both or none.")
-        side = self.model.prompt_encoder.mask_size
-        prompts: dict[str, np.ndarray] = {}
-        if point_coords is not None:
-            prompts["point_labels"] = _shaped("point_labels", point_labels, (-1,))
-            prompts["point_coords"] = self.frame.points_to_model(_shaped("point_coords", point_coords, (-1, 2)))
-            if prompts["point_labels"].shape != prompts["point_coords"].shape[:2]:
+        encoder, single = self.model.prompt_encoder, {"point_labels": (-1,), "point_coords": (-1, 2), "box": (4,)}
+        box = np.reshape(box, (-1, 4)) if np.shape(box)[1:] == (1, 4) else box
+        given = {"point_labels": point_labels, "point_coords": point_coords, "box": box, "mask_input": mask_input}
+        single["mask_input"] = (1, encoder.mask_size, encoder.mask_size)
+        arrays = {name: shaped(name, value, single[name]) for name, value in given.items() if value is not None}
+        prompts = {{"box": "boxes"}.get(name, name): array for name, array in arrays.items()}
+        labels, points, boxes = (prompts.get(name) for name in ("point_labels", "point_coords", "boxes"))
+        if points is not None:
+            if labels.shape != points.shape[:2]:
                 raise ValueError(f"{np.shape(point_labels)} point_labels for {np.shape(point_coords)} point_coords.")
-            if not prompts["point_labels"].shape[1] and box is None:
+            if not labels.shape[1] and boxes is None:
                 raise ValueError("point_coords holds no point: give one or more, or a box, or leave it out.")
-            names = self.model.prompt_encoder.structures
-            if not np.isin(prompts["point_labels"], (-1, 0, 1, *range(STRUCTURE, STRUCTURE + len(names)))).all():
-                known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))
-                raise ValueError(f"point_labels are 1 (foreground), 0 (background), -1 (not a point){known}.")
-        if box is not None:
-            boxes = np.reshape(box, (-1, 4)) if np.shape(box)[1:] == (1, 4) else box
-            prompts["boxes"] = self.frame.boxes_to_model(_shaped("box", boxes, (4,)))
-        if mask_input is not None:
-            prompts["mask_input"] = _shaped("mask_input", mask_input, (1, side, side))
+            refuse_labels(labels, encoder.structures)
         if not prompts:
             raise ValueError("No prompt: give point_coords with point_labels, box or mask_input.")
         counts = {name: len(value) for name, value in prompts.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"The prompts disagree on their number: {counts}.")
+        refuse_positions(Area.of(self.original_size).with_overhang(), boxes=boxes, points=points, labels=labels)
+        if points is not None:
+            prompts["point_coords"] = self.frame.points_to_model(points)
+        if boxes is not None:
+            prompts["boxes"] = self.frame.boxes_to_model(boxes)
         return {name: to_tensor(value.astype(np.float32), self.device) for name, value in prompts.items()}
+
+    def _refuse_model_positions(self, boxes: Tensor | None, points: Tensor | None, labels: Tensor | None) -> None:
+        """Raise ValueError for prompts in pixels of the model frame that cannot be meant; other shapes pass."""
+        height, width = self.original_size
+        whole, size = self.frame.boxes_to_model(np.array([0, 0, width, height])), self.model.image_size
+        edges = (*np.minimum(whole[:2], 0), *np.maximum(whole[2:], size))  # positions beside what the model sees, too
+        area, given = Area(edges, "the model frame").with_overhang(), (boxes, points, labels)
+        boxes, points, labels = (None if value is None else value.float().cpu().numpy() for value in given)
+        if boxes is not None and boxes.shape[-1:] == (4,):
+            refuse_positions(area, boxes=boxes)
+        if labels is not None and points is not None and points.shape == (*labels.shape, 2):
+            refuse_labels(labels, self.model.prompt_encoder.structures)
+            refuse_positions(area, points=points, labels=labels)
 
 
 def check_image(image: np.ndarray) -> None:
@@ -356,7 +371,7 @@ def check_image(image: np.ndarray) -> None:
 def _inside(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:
     """The part of a window, x0, y0, x1, y1, in a photograph of (height, width). Raises ValueError for none."""
     edges = np.asarray(window, np.float64) if np.shape(window) == (4,) else None
-    if edges is None or not _finite(edges):
+    if edges is None or not np.isfinite(edges).all():
         raise ValueError(f"window={window!r}: give four numbers x0, y0, x1, y1.")
     height, width = size
     x0, y0, x1, y1 = (int(edge) for edge in edges.clip(0, (width, height, width, height)))
@@ -366,23 +381,3 @@ def _inside(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:
             "that overlap with it."
         )
     return x0, y0, x1, y1
-
-
-def _finite(array: np.ndarray) -> bool:
-    """Whether all values are numbers that are finite as float32, too."""
-    return bool((np.abs(array) < LARGEST).all())
-
-
-def _shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
-    """`value` as [N, *single] (-1 fits any length). Raises ValueError for another shape, and what is not finite."""
-    array = np.asarray(value, np.float64)
-    array = array[None] if array.ndim == len(single) else array
-    fits = array.ndim == len(single) + 1 and all(
-        want in (-1, have) for want, have in zip(single, array.shape[1:], strict=False)
-    )
-    if not fits:
-        shape = str(list(single)).replace("-1", "P")
-        raise ValueError(f"{name} has shape {list(np.shape(value))}: give {shape}, or N of them.")
-    if not _finite(array):
-        raise ValueError(f"{name} holds NaN, infinity or numbers from {LARGEST:g} on: give finite ones.")
-    return array

@@ -18,6 +18,7 @@ from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES
 from .modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .utils.field_of_view import find_fov
 from .utils.masks import resize_mask
+from .utils.prompt_checks import Area, refuse_positions
 from .utils.transforms import ResizeLongestSide
 
 OUTSIDE_LOGIT = -20.0  # of pixels that the model never saw
@@ -115,6 +116,7 @@ class FrameTransform(ResizeLongestSide):
     def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int]) -> np.ndarray:
         """Half-open boxes [..., 4] on the photograph -> boxes [N, 4] in the model frame."""
         self._check(original_size)
+        refuse_positions(Area.of(self.frame.original).with_overhang(), boxes=boxes)
         return self.frame.boxes_to_model(np.reshape(boxes, (-1, 4)))
 
 

@@ -227,9 +227,12 @@ class OnnxPredictor:
             kinds.append(np.array([STRUCTURE + self.structures.index(structure)]))
         if box is not None:
             corners = _shaped("box", box, (4,)).reshape(2, 2)
-            if not (corners[0] < corners[1]).all():
-                raise ValueError(f"box {corners.ravel().tolist()}: give x0 y0 x1 y1 with x0 < x1 and y0 < y1.")
             self._require_inside(corners, "box corner", edge=1)
+            if not (corners[0] < corners[1]).all():
+                raise ValueError(
+                    f"box {_words(corners)}: give x0 y0 x1 y1 with x0 < x1 and y0 < y1; if these are x, y, width and "
+                    f"height: {_words([corners[0], corners.sum(axis=0)])}."
+                )
             xy.append(self.where.edges(corners))
             kinds.append(np.array([2, 3]))
         elif any(map(len, kinds)):
@@ -240,12 +243,15 @@ class OnnxPredictor:
         return np.concatenate(xy), np.concatenate(kinds)
 
     def _require_inside(self, xy: np.ndarray, what: str, edge: int = 0) -> None:
-        """Raise ValueError for a position [N, 2] outside the photograph."""
+        """Raise ValueError for a position [N, 2] outside the photograph, and for those that look like shares of it."""
         height, width = self.where.shape
+        if ((xy >= 0) & (xy <= 1)).all() and ((xy % 1).any() or (edge and max(height, width) > 1)):
+            raise ValueError(f"{what} {_words(xy)}: these look like shares of the photograph, give pixels.")
         outside = ~((xy >= 0) & (xy <= np.array([width, height]) - 1 + edge)).all(axis=1)
         if outside.any():
-            x, y = xy[outside][0]
-            raise ValueError(f"{what} {x:g} {y:g} lies outside the photograph ({width} x {height} pixels).")
+            raise ValueError(
+                f"{what} {_words(xy[outside][0])} lies outside the photograph ({width} x {height} pixels)."
+            )
 
     def _mask_prompt(self, logits: np.ndarray | None) -> dict[str, np.ndarray]:
         """The decoder's inputs for an earlier mask, or for none."""
@@ -282,6 +288,10 @@ def as_rgb(photograph: np.ndarray, image_format: str = "RGB") -> np.ndarray:
     array = (array >> 8).astype(np.uint8) if array.dtype == np.uint16 else array
     array = np.repeat(array[..., None], 3, axis=2) if grey else array
     return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
+
+
+def _words(numbers: Any) -> str:
+    return " ".join(f"{value:g}" for value in np.ravel(numbers))
 
 
 def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -29,6 +29,7 @@ from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Frame, to_tensor
 from segment_anything.refinement.refine import Refinement
 from segment_anything.refinement.tiling import Tiles
+from segment_anything.utils.prompt_checks import Area
 
 logger = logging.getLogger("predict")
 BINDING = ("zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
@@ -204,8 +205,8 @@ class BatchRun:
         photograph, prompts = task.photograph, self.prompts[task.photograph.name]
         size = task.image.shape[:2] if task.image is not None else (0, 0)
         for prompt in prompts:
-            wrong = prompt.outside(size) if prompt.frame == "photograph" and not task.message else None
-            task.message = f"{photograph.path}: {wrong} lies outside ({size[1]} x {size[0]})" if wrong else task.message
+            known = prompt.frame == "photograph" and not task.message
+            task.message = (prompt.fault(Area.of(size, str(photograph.path))) if known else None) or task.message
         if task.message:
             self.results.write_failure(photograph, task.message)
             return task.message

@@ -1,11 +1,10 @@
 """Prompts of each photograph: structures, a box or clicks for all, boxes of a detector, a prompt file."""
 
 import csv
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.checkpoint import listing
 from segment_anything.preprocessing import Frame
+from segment_anything.utils.prompt_checks import Area, box_fault, point_fault
 
 REQUIRED = ("image", "x0", "y0", "x1", "y1")
 OPTIONAL = ("label", "score")
@@ -36,6 +36,7 @@ class Prompt:
         points: x, y, and 1 (foreground) or 0 (background).
         frame: whose pixels box and points are in, PHOTOGRAPH or MODEL (the model frame).
         score: what a detector said of the box.
+        source: where it was read, for messages.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Prompt:
     points: tuple[tuple[float, float, int], ...] = ()
     frame: str = PHOTOGRAPH
     score: float | None = None
+    source: str = ""
 
     def placed(self, frame: Frame) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Box and points in pixels of the photograph.
@@ -61,24 +63,18 @@ class Prompt:
             coords = frame.points_to_original(coords)
         return box, coords, np.array([point[2] for point in self.points], int)
 
-    def outside(self, size: tuple[int, int]) -> str | None:
-        """What of the prompt lies outside the pixels that it is in.
+    def fault(self, area: Area) -> str | None:
+        """What of the prompt cannot be meant.
 
         Args:
-            size: (height, width) of the photograph or of the model frame.
+            area: the pixels that it is in.
 
         Returns:
-            The point or box, in words; None where all is inside.
+            The point or box and what to do, in words; None for a prompt that may be meant.
         """
-        height, width = size
-        for x, y, _ in self.points:
-            if not (0 <= x < width and 0 <= y < height):
-                return f"point {x:g}, {y:g}"
-        if self.box is not None:
-            x0, y0, x1, y1 = self.box
-            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-                return f"box {x0:g}, {y0:g}, {x1:g}, {y1:g}"
-        return None
+        fault = None if self.box is None else box_fault(np.array(self.box), area)
+        fault = fault or point_fault(np.array([point[:2] for point in self.points]), area)
+        return f"{self.source}: {fault}" if fault and self.source else fault
 
 
 Prompts = dict[str, list[Prompt]]  # by the photographs' names
@@ -201,9 +197,9 @@ def _box_of(row: dict[str | None, Any], place: str) -> Prompt:
         score = float(row["score"]) if row.get("score") else None
     except (TypeError, ValueError) as error:
         raise UsageError(f"{place}: {error}; give numbers.") from error
-    if not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
-        raise UsageError(f"{place}: {', '.join(map(str, box))} is no box x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
-    return Prompt(row.get("label") or "box", box=box, score=score)
+    if fault := box_fault(np.array(box)):
+        raise UsageError(f"{place}: {fault}.")
+    return Prompt(row.get("label") or "box", box=box, score=score, source=place)
 
 
 def _finder(photographs: Iterable[Photograph], source: str) -> Callable[[str], Photograph | None]:
@@ -264,7 +260,7 @@ def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tupl
         if photograph is None:
             strangers.append(key)
         elif prompt := _prompt_of(entry, label, frame):
-            prompts[photograph.name].append(prompt)
+            prompts[photograph.name].append(replace(prompt, source=f"--prompt_path {path}, {key}"))
     without = [name for name, own in prompts.items() if not own]
     if without:
         raise UsageError(f"--prompt_path {path} has no prompt for {len(without)} photograph(s): {listing(without)}.")
@@ -292,7 +288,7 @@ def _prompt_of(entry: dict[str, list[Any]], label: str, frame: str) -> Prompt | 
 
 
 def check_places(photographs: Sequence[Photograph], prompts: Prompts, image_size: int) -> None:
-    """Refuse boxes and points outside their photographs, which only the files' headers are read for.
+    """Refuse boxes and points that cannot be meant, such as those outside their photographs, whose headers are read.
 
     Args:
         photographs: to predict.
@@ -311,10 +307,9 @@ def check_places(photographs: Sequence[Photograph], prompts: Prompts, image_size
             size = size_of(photograph.path)
         except DataError:
             continue  # reported when its turn comes
-        for prompt in placed:
-            own = (image_size, image_size) if prompt.frame == MODEL else size
-            if wrong := prompt.outside(own):
-                where = "the model frame" if prompt.frame == MODEL else photograph.path
-                problems.append(f"{wrong} lies outside {where} ({own[1]} x {own[0]} pixels)")
+        own = Area.of(size, str(photograph.path))
+        model = Area.of((image_size, image_size), "the model frame")
+        faults = (prompt.fault(model if prompt.frame == MODEL else own) for prompt in placed)
+        problems += [fault for fault in faults if fault]
     if problems:
-        raise UsageError(f"{len(problems)} prompt(s) lie outside: {'; '.join(problems[:8])}.")
+        raise UsageError(f"{len(problems)} prompt(s) cannot be meant: {'; '.join(problems[:8])}.")

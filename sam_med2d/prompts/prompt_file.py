@@ -19,6 +19,7 @@ from sam_med2d.errors import DataError, UnreadableError
 from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
 from segment_anything.utils.atomic import atomic_path
+from segment_anything.utils.prompt_checks import SHARES, are_shares, box_fault
 
 # {mask's name: {"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}}
 PromptEntries = dict[str, dict[str, list[Any]]]
@@ -159,7 +160,7 @@ def read_prompts(path: Path, refs: Sequence[MaskRef], image_size: int) -> Prompt
         An entry for each mask, by `MaskRef.name`.
 
     Raises:
-        DataError: Names the masks without an entry, with one that is none, or with positions outside the frame.
+        DataError: Names the masks without an entry, with one that is none, or with positions that cannot be meant.
     """
     content = _read_json(path)
     names = Counter(Path(ref.key).name for ref in refs)  # a name that two masks share stands for neither
@@ -206,11 +207,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_malformed(path: Path, entries: dict[str, dict[str, list[Any]] | None]) -> None:
-    """Raise DataError that names the masks whose entry is None."""
+    """Raise DataError that names the masks whose entry is None, or the first one that cannot be meant."""
     odd = [key for key, entry in entries.items() if entry is None]
     if odd:
         wanted = '{"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}'
         raise DataError(f"--prompt_path {path}: the entry of {listing(odd)} is not {wanted}.")
+    for key, entry in entries.items():
+        positions = np.array([*np.ravel(entry["boxes"]), *np.ravel(entry["point_coords"])])
+        if fault := SHARES if are_shares(positions) else box_fault(entry["boxes"]):
+            raise DataError(f"--prompt_path {path}, {key}: {fault}.")
 
 
 def _read_entry(entry: Any) -> dict[str, list[Any]] | None:
@@ -221,8 +226,7 @@ def _read_entry(entry: Any) -> dict[str, list[Any]] | None:
         labels = np.asarray(entry["point_labels"], float).ravel()
     except (KeyError, TypeError, ValueError):
         return None
-    fits = len(boxes) <= 1 and len(labels) == len(coords) and np.isin(labels, (-1, 0, 1)).all()
-    if not fits or (boxes[:, 2:] <= boxes[:, :2]).any():
+    if len(boxes) > 1 or len(labels) != len(coords) or not np.isin(labels, (-1, 0, 1)).all():
         return None
     return {"boxes": boxes.tolist(), "point_coords": coords.tolist(), "point_labels": labels.astype(int).tolist()}
 
