@@ -110,6 +110,7 @@ class _ImageFiles:
         self.root = Path(root) if root else None
         if self.root and not self.root.is_dir():
             raise DataError(f"--image_root {root}: there is no such folder")
+        self.named: dict[Path, list[str]] = {}  # what was found below the root, by which name
         self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
         for name, path in tree.files.items():
             self.by_name[name.rpartition("/")[2]].append((name, path))
@@ -117,22 +118,36 @@ class _ImageFiles:
     def find(self, written: str, file: str, path: Path) -> Path | None:
         """A photograph of the COCO file called `file` in the source: beside it, else where its name fits once.
 
-        Raises DataError for a name that leaves the folder.
+        Raises DataError for a name that leaves the folder where there is no --image_root.
         """
         name = written.replace("\\", "/")
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
+        if "\0" in name or (not self.root and (name.startswith("/") or re.match("(.*/)?[.][.](/|$)|[A-Za-z]:", name))):
             raise DataError(
                 f"{path}: the image {written!r} leaves the folder; write paths below it, or give --image_root"
             )
-        name = "/".join(part for part in parts if part not in ("", "."))
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         if self.root:
-            return self.root / name if (self.root / name).is_file() else None
-        hits = [hit for hit in self.by_name[parts[-1]] if hit[0] == name or hit[0].endswith(f"/{name}")]
+            return self._below(self.root, parts, path)
+        name = "/".join(parts)
+        hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
         folder = file.rpartition("/")[0]
         beside = [hit for hit in hits if hit[0] == f"{folder}/{name}".lstrip("/")]
         chosen = beside or hits
         return chosen[0][1] if len(chosen) == 1 else None
+
+    def _below(self, root: Path, parts: Sequence[str], path: Path) -> Path | None:
+        """The longest end of a name that is there below --image_root; what is written before it may be of elsewhere.
+
+        Raises DataError where that is one file for two names.
+        """
+        own = [part for part in parts if not re.match("[A-Za-z]:", part)]
+        own = own[len(own) - next((i for i, part in enumerate(reversed(own)) if part == ".."), len(own)) :]
+        tails = ("/".join(own[start:]) for start in range(len(own)))
+        found = next((root / tail for tail in tails if (root / tail).is_file()), None)
+        if found and self.named.setdefault(found, own) != own:
+            both = " and ".join("/".join(names) for names in (self.named[found], own))
+            raise DataError(f"{path}: the images {both} are both {found}: give an --image_root that has their folders")
+        return found
 
 
 def _add(
@@ -181,7 +196,10 @@ images/eye_1.jpg as the file says, beside it, anywhere below SOURCE, or below --
     find=find,
     has_instances=True,
     flags={
-        "--image_root": {"metavar": "DIR", "help": "folder that the images' file names begin in; default: the file's"},
+        "--image_root": {
+            "metavar": "DIR",
+            "help": "folder of the photographs: file names are looked up in it by their longest end that is there",
+        },
         "--patient": PATIENT,
         "--missing": MISSING,
     },

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_med2d.dataset_conversion.polygons import rasterize
+from sam_med2d.dataset_conversion.polygons import rasterize, snapped
 from sam_med2d.errors import DataError
 from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
@@ -33,7 +33,7 @@ class Segments:
             if (height, width) != tuple(size):
                 drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
                 raise DataError(f"{path}, {self.where}: {drawn}")
-        mask = rasterize([np.reshape(polygon, (-1, 2)) for polygon in self.polygons], size)
+        mask = rasterize([snapped(np.reshape(polygon, (-1, 2))) for polygon in self.polygons], size)
         for height, width, counts in self.runs:
             try:
                 mask |= rle_to_mask({"size": (height, width), "counts": counts})

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage.measure import find_contours
 
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
 from sam_med2d.dataset_conversion.formats.coco import COCO, find
+from sam_med2d.dataset_conversion.formats.coco_masks import Segments
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError
@@ -100,6 +102,68 @@ def test_a_pixel_belongs_to_a_polygon_that_holds_its_middle(points):
                     above.append(y0 + (x - x0) * (y1 - y0) / (x1 - x0))
             if all(abs(at - y) > 1e-6 for at in above):  # the middle is on no edge
                 assert mask[row, column] == (sum(at < y for at in above) % 2 == 1)
+
+
+CORNERS = st.one_of(
+    st.integers(-8, 28).map(float),
+    st.integers(-16, 56).map(lambda value: value / 2),
+    st.floats(-8, 28, allow_subnormal=False),
+)
+POLYGON = st.lists(st.tuples(CORNERS, CORNERS), min_size=3, max_size=9)
+
+
+def segments(*polygons: list[tuple[float, float]]) -> Segments:
+    return Segments("", (), tuple(tuple(np.ravel(polygon).tolist()) for polygon in polygons))
+
+
+def by_pycocotools(*polygons: list[tuple[float, float]], size: tuple[int, int]) -> np.ndarray:
+    written = [np.ravel(polygon).astype(float).tolist() for polygon in polygons]
+    return pycoco.decode(pycoco.merge(pycoco.frPyObjects(written, *size))).astype(bool)
+
+
+def nearest_edge(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Distance of each point, float [n, 2], to the polygon's outline."""
+    starts, sides = polygon, np.roll(polygon, -1, axis=0) - polygon
+    lengths = np.maximum((sides**2).sum(axis=1), 1e-12)
+    along = ((points[:, None] - starts) * sides).sum(axis=2) / lengths
+    nearest = starts + along.clip(0, 1)[..., None] * sides
+    return np.hypot(*np.moveaxis(points[:, None] - nearest, 2, 0)).min(axis=1)
+
+
+@given(st.lists(POLYGON, min_size=1, max_size=3))
+@example([[(0.5, 0.5), (9.5, 9.5), (9.5, 0.5), (0.5, 9.5)]])
+@example([[(-0.5, 2.5), (5.0, -0.5), (10.5, 2.5), (5.0, 30.0)], [(4.5, 4.5), (8.5, 4.5), (8.5, 8.5)]])
+def test_polygons_of_any_corners_are_those_of_pycocotools(polygons):
+    """Several parts, outside and across themselves. pycocotools walks edges in fifths of a pixel: middles that lie
+    nearer than half of that to an edge may fall to either side of it."""
+    mask, expected = segments(*polygons)(Path("a.json"), (20, 24)), by_pycocotools(*polygons, size=(20, 24))
+    rows, columns = np.nonzero(mask != expected)
+    middles = np.stack([columns, rows], axis=1) + 0.5
+    edges = [nearest_edge(np.trunc(5 * np.array(polygon) + 0.5) / 5, middles) for polygon in polygons]
+    assert (np.min(edges, axis=0) < 0.1).all()
+
+
+@given(MASKS)
+@example(np.pad(np.ones((3, 3), bool), 2))
+def test_outlines_on_half_pixels_are_exactly_those_of_pycocotools(mask):
+    """What `find_contours(mask, 0.5)` gives: corners on the middles of pixels' sides. A hole is one more part."""
+    contours = [contour[:, ::-1] - 1 for contour in find_contours(np.pad(mask, 1).astype(float), 0.5)]
+    drawn = segments(*contours)(Path("a.json"), mask.shape)
+    assert np.array_equal(drawn, by_pycocotools(*contours, size=mask.shape) if contours else mask)
+
+
+@given(MASKS, st.sampled_from([cv2.CHAIN_APPROX_NONE, cv2.CHAIN_APPROX_SIMPLE]))
+def test_whole_corners_stay_where_they_are(mask, chain):
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, chain)
+    parts = [contour[:, 0] for contour in contours if len(contour) > 2]
+    assert np.array_equal(segments(*parts)(Path("a.json"), mask.shape), rasterize(parts, mask.shape))
+
+
+@given(MASKS)
+def test_run_lengths_are_those_of_pycocotools(mask):
+    encoded = pycoco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    runs = ((*mask.shape, encoded["counts"].decode()),)
+    assert np.array_equal(Segments("", (), runs=runs)(Path("a.json"), mask.shape), mask)
 
 
 def test_a_disc_drawn_as_a_polygon():
@@ -208,9 +272,39 @@ def test_the_json_alone_and_an_image_root(tmp_path):
 def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
     picture(tmp_path / "eye.png")
     coco_file(tmp_path / "in" / "a.json", [SQUARE], image={"file_name": name})
-    for options in ({}, {"image_root": tmp_path}):
-        with pytest.raises(DataError, match=r"a\.json: the image .* leaves the folder"):
-            found(tmp_path / "in", **options)
+    with pytest.raises(DataError, match=r"a\.json: the image .* leaves the folder; .* or give --image_root"):
+        found(tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/data/set/deep/eye.png", "../../set/deep/eye.png", "C:\\set\\deep\\eye.png", "x/../deep/./eye.png", "eye.png"],
+)
+def test_an_image_root_mends_paths_of_elsewhere(tmp_path, name):
+    """By their longest end that is there, and never outside of it."""
+    picture(tmp_path / "photos/eye.png")
+    picture(tmp_path / "photos/deep/eye.png")
+    picture(tmp_path / "set/deep/eye.png")
+    coco_file(tmp_path / "in/a.json", [SQUARE], image={"file_name": name})
+    [sample] = found(tmp_path / "in", image_root=tmp_path / "photos").samples
+    assert sample.image == tmp_path / "photos" / ("deep/eye.png" if "deep" in name else "eye.png")
+
+
+@pytest.mark.parametrize("name", ["../eye.png", "/etc/passwd", "deep/..", ".."])
+def test_an_image_root_is_not_left(tmp_path, name):
+    picture(tmp_path / "eye.png")
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    coco_file(tmp_path / "in/a.json", [SQUARE], image={"file_name": name})
+    offer = found(tmp_path / "in", image_root=tmp_path / "photos")
+    assert not offer.samples and f"the image {name} is not there" in offer.problems[0]
+
+
+def test_two_names_are_not_one_photograph_below_an_image_root(tmp_path):
+    picture(tmp_path / "photos/eye.png")
+    coco_file(tmp_path / "in/a.json", [SQUARE], image={"file_name": "/train/eye.png"})
+    coco_file(tmp_path / "in/b.json", [SQUARE], image={"file_name": "/test/eye.png"})
+    with pytest.raises(DataError, match=r"train/eye\.png and test/eye\.png are both .*photos/eye\.png"):
+        found(tmp_path / "in", image_root=tmp_path / "photos")
 
 
 @pytest.mark.parametrize(
