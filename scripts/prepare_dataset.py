@@ -65,7 +65,7 @@ def _add_pixel_flags(group: argparse._ArgumentGroup) -> None:
 def _add_split_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--split", help=f"shares train/val/test; default: the official split, else {DEFAULT_SPLIT}")
     group.add_argument("--val", type=float, default=0, help="percentage of the official training part to validate on")
-    group.add_argument("--by", choices=("patient", "image"), default="patient", help="what is never divided")
+    group.add_argument("--by", choices=("patient", "image"), help="what is never divided; default: patient where known")
     group.add_argument("--seed", type=int, default=0, help="of the draw")
 
 

@@ -34,6 +34,7 @@ MEANINGS = {
     "same_bytes": "a file in two splits",
     "same_picture": "a photograph, saved differently, in two splits",
     "same_patient": "a patient in two splits",
+    "same_name": "seemingly one patient in two splits, by the names",
     "same_eye": "seemingly one eye in two splits",
     "repeated": "a photograph twice in one split",
     "small_parts": "a structure that is hardly seen at this size",

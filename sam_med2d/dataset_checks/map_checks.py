@@ -19,12 +19,14 @@ class ListedPhotograph:
 
     Attributes:
         patient: who is seen, as (data set, identifier), where index.csv says it.
+        data_set: the source that it comes from.
     """
 
     image: Path
     split: str
     masks: tuple[tuple[Path, str], ...]
     patient: tuple[str, str] | None = None
+    data_set: str = ""
 
 
 def find_maps(folder: Path) -> dict[str, list[Path]]:
@@ -117,4 +119,5 @@ def _photographs(
             found.setdefault(image_path, {}).update({mask: structure_of(mask, image_path) for mask in mask_paths})
     for image, masks in found.items():
         if masks or image in healthy:
-            yield ListedPhotograph(image, split, tuple(masks.items()), _patient(image, folder, tables))
+            data_set = tables.find(image, folder, (DATA_SET,)).get(DATA_SET) or folder.resolve().name
+            yield ListedPhotograph(image, split, tuple(masks.items()), _patient(image, folder, tables), data_set)

@@ -1,7 +1,8 @@
 """Photographs and patients that are in two splits, so that a test measures what was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -9,12 +10,14 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from tqdm import tqdm
 
 from sam_med2d.data.image_io import read_image
+from sam_med2d.data.patients import patients_in_names
 from sam_med2d.dataset_checks.duplicate_images import Similarity, candidates, compare
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.runtime.process_pool import in_processes
 
 Pair = tuple[int, int]  # numbers of two photographs
+Who = TypeVar("Who")
 
 
 def find_near_duplicates(
@@ -51,18 +54,31 @@ def find_near_duplicates(
 
 
 def find_patient_leakage(photographs: Sequence[ListedPhotograph]) -> Iterator[Finding]:
-    """Patients that index.csv places in more than one split."""
-    by_patient: dict[tuple[str, str], list[ListedPhotograph]] = {}
-    for photograph in photographs:
-        if photograph.patient:
-            by_patient.setdefault(photograph.patient, []).append(photograph)
-    for (data_set, patient), theirs in by_patient.items():
-        if len({photograph.split for photograph in theirs}) > 1:
+    """Patients in more than one split: as index.csv says, or else, as warnings, as the photographs' names do."""
+    unknown = [photograph for photograph in photographs if not photograph.patient]
+    for (data_set, patient), theirs in _in_several_splits((p.patient, p) for p in photographs if p.patient):
+        message = (
+            f"patient {patient} of {data_set} is in several splits ({_places(theirs)}): "
+            "keep all photographs of a patient in one split"
+        )
+        yield Finding("same_patient", tuple(str(photograph.image) for photograph in theirs), message)
+    for data_set in dict.fromkeys(photograph.data_set for photograph in unknown):
+        members = {p.image: p for p in unknown if p.data_set == data_set}
+        named = zip(patients_in_names([*members]).of, members.values(), strict=True)
+        for patient, theirs in _in_several_splits((who, photograph) for who, photograph in named if who):
             message = (
-                f"patient {patient} of {data_set} is in several splits ({_places(theirs)}): "
-                "keep all photographs of a patient in one split"
+                f"{_places(theirs)}: their names look like several photographs of {patient}: keep a patient in one "
+                "split, or say in the column patient of index.csv who is seen"
             )
-            yield Finding("same_patient", tuple(str(photograph.image) for photograph in theirs), message)
+            yield Finding("same_name", tuple(str(photograph.image) for photograph in theirs), message, warning=True)
+
+
+def _in_several_splits(seen: Iterable[tuple[Who, ListedPhotograph]]) -> Iterator[tuple[Who, list[ListedPhotograph]]]:
+    """Those who are seen in photographs of more than one split, with their photographs."""
+    by_patient: dict[Who, list[ListedPhotograph]] = {}
+    for who, photograph in seen:
+        by_patient.setdefault(who, []).append(photograph)
+    return ((who, theirs) for who, theirs in by_patient.items() if len({one.split for one in theirs}) > 1)
 
 
 def _compare_all(

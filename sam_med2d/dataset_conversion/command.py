@@ -56,17 +56,24 @@ def _convert(args: argparse.Namespace, data_set: DataSet, choice: Choice, unfini
     if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
         raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
     offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
-    placed, how = split_samples(offer.samples, args)
+    division = split_samples(data_set, offer.samples, args)
+    offer.notes += division.notes
     options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
     if data_set.has_instances:
         options = replace(options, instances=False)
-    about = describe(data_set, choice, how, args.seed)
+    about = describe(data_set, choice, division.how, args.seed)
     workers = max(1, cpu_workers(args.num_workers))
     with naming(unfinished.folder):
         built = build(
-            offer.samples, placed, options, unfinished, about=about, workers=workers, leave_out=args.leave_out
+            division.samples,
+            division.splits,
+            options,
+            unfinished,
+            about=about,
+            workers=workers,
+            leave_out=args.leave_out,
         )
-    return summary(data_set, built, how, offer, args.out)
+    return summary(data_set, built, division.how, offer, args.out)
 
 
 def _check_args(args: argparse.Namespace) -> None:

@@ -6,9 +6,11 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.patients import alike_in_names
 from sam_med2d.dataset_conversion import splits
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats import FORMATS
@@ -91,14 +93,35 @@ def _mask_names(sample: Sample) -> set[str]:
     return {f"{sample.name}_{source.structure}".lower() for source in sample.masks}
 
 
-def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[list[str], str]:
-    """A split for each sample, and in words how it came about.
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Samples in their splits.
+
+    Attributes:
+        samples: with the patients by which they were divided.
+        splits: the split of each.
+        how: in words how it came about.
+        notes: what a person should know of the patients.
+    """
+
+    samples: list[Sample]
+    splits: list[str]
+    how: str
+    notes: list[str] = field(default_factory=list)
+
+
+def split_samples(data_set: DataSet, samples: Sequence[Sample], args: argparse.Namespace) -> Division:
+    """The official split, or one that is drawn: by patient where patients are known, else by photograph.
+
+    Args:
+        data_set: where the samples come from.
+        samples: the photographs.
+        args: the flags of scripts/prepare_dataset.py.
 
     Raises:
-        UsageError: --split or --val cannot be used.
+        UsageError: --split, --val or --by cannot be used.
         DataError: there is an official val, and --val asks for one.
     """
-    drawn = f"by {args.by}, seed {args.seed}"
     official = [sample.split for sample in samples]
     if args.split or not any(official):
         if args.val:
@@ -108,12 +131,44 @@ def split_samples(samples: Sequence[Sample], args: argparse.Namespace) -> tuple[
             parsed = splits.parse_shares(shares)
         except ValueError as error:
             raise UsageError(f"--split: {error}") from error
-        return splits.divide(samples, parsed, by=args.by, seed=args.seed), f"{shares} {drawn}"
+        known, by, notes = _units(data_set, samples, args)
+        drawn = splits.divide(known, parsed, by=by, seed=args.seed)
+        return Division(known, drawn, f"{shares} by {by}, seed {args.seed}", notes)
     official = [split or "train" for split in official]
-    if args.val:
-        moved = splits.carve(samples, official, args.val / 100, by=args.by, seed=args.seed)
-        return moved, f"official, {args.val:g} % of train moved to val {drawn}"
-    return official, "official"
+    if not args.val:
+        return Division([*samples], official, "official")
+    known, by, notes = _units(data_set, samples, args)
+    moved = splits.carve(known, official, args.val / 100, by=by, seed=args.seed)
+    how = f"official, {args.val:g} % of train moved to val by {by}, seed {args.seed}"
+    return Division([*samples], moved, how, notes)  # the official test part may divide patients that names tell
+
+
+def _units(
+    data_set: DataSet, samples: Sequence[Sample], args: argparse.Namespace
+) -> tuple[list[Sample], str, list[str]]:
+    """Samples with their patients, what is never divided ("patient" or "photograph"), and notes on it."""
+    if args.by == "image":
+        return [*samples], "photograph", []
+    given = f"--patient {args.patient}" if args.patient else "the data set" if any(s.patient for s in samples) else ""
+    known, in_names = ([*samples], "") if args.patient else splits.with_named_patients(samples)
+    patients = {(sample.data_set, sample.patient) for sample in known if sample.patient}
+    if patients:
+        told = " and ".join(filter(None, (given, in_names)))
+        note = f"{sum(bool(s.patient) for s in known)} photographs are of {len(patients)} patient(s), told by {told}"
+        unknown = sum(not sample.patient for sample in known)
+        return known, "patient", [note + f"; {unknown} of unknown patients are taken one by one" * bool(unknown)]
+    names = f"the names, such as {_example(samples)}, tell no patient"
+    own = "--patient" in data_set.flags
+    if args.by:
+        advice = "say with --patient REGEX what in them is the patient" if own else "leave it out"
+        raise UsageError(f"--by {args.by}: {names}: {advice}, or divide --by image")
+    advice = "; if some show one person, say with --patient REGEX what in the names is the patient" if own else ""
+    return [*samples], "photograph", [f"{names}: the split is by photograph{advice}"]
+
+
+def _example(samples: Sequence[Sample]) -> str:
+    """Names of two photographs that may be of one person, or of any."""
+    return " and ".join(alike_in_names([sample.image for sample in samples]) or [samples[0].image.name])
 
 
 def describe(data_set: DataSet, choice: Choice, how: str, seed: int) -> dict[str, Any]:

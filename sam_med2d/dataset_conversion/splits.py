@@ -3,7 +3,9 @@
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
+from sam_med2d.data.patients import patients_in_names
 from sam_med2d.data.records import SPLITS
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
@@ -28,6 +30,23 @@ def parse_shares(text: str) -> dict[str, float]:
     return {split: part / sum(parts) for split, part in zip(SPLITS, parts, strict=True)}
 
 
+def with_named_patients(samples: Sequence[Sample]) -> tuple[list[Sample], str]:
+    """Samples with the patients that the names of their photographs tell, where they have none.
+
+    Returns:
+        The samples, and in words what in the names tells it; "" where nothing does.
+    """
+    told = list(samples)
+    how = []
+    for data_set in dict.fromkeys(sample.data_set for sample in samples):
+        members = [i for i, sample in enumerate(samples) if sample.data_set == data_set and not sample.patient]
+        named = patients_in_names([samples[i].image for i in members])
+        for i, patient in zip(members, named.of, strict=True):
+            told[i] = replace(samples[i], patient=patient)
+        how += [named.how] * bool(named.examples)
+    return told, ", ".join(how)
+
+
 def divide(samples: Sequence[Sample], shares: dict[str, float], *, by: str, seed: int) -> list[str]:
     """A split for each sample, drawn from each kind of photograph (its source and structures).
 
@@ -37,7 +56,7 @@ def divide(samples: Sequence[Sample], shares: dict[str, float], *, by: str, seed
     Args:
         samples: the photographs.
         shares: of each split, adding up to 1.
-        by: "patient" keeps a patient's photographs together, "image" does not.
+        by: "patient" keeps a patient's photographs together, "photograph" does not.
         seed: of the drawing.
     """
     groups: defaultdict[str, list[int]] = defaultdict(list)

@@ -251,6 +251,17 @@ def test_a_patient_in_two_splits_is_found(data, column):
     assert data.check() == {"same_patient": [("images/eye0.png", "images/eye4.png")]}
 
 
+def test_eyes_of_one_person_in_two_splits_are_a_doubt_unless_the_index_says_who_it_is(data, tmp_path, capsys):
+    pairs = [
+        data.add(split, f"p7_{eye}", texture(30 + i)) for i, (split, eye) in enumerate((("val", "L"), ("test", "R")))
+    ]
+    data.add("val", "p8_L", texture(32))
+    assert data.check() == {"same_name": [tuple(pairs)]}
+    assert run(data.folder, tmp_path / "out") == 0 and "look like several photographs of p7" in capsys.readouterr().out
+    (data.folder / "index.csv").write_text(f"image,patient\n{pairs[0]},a\n{pairs[1]},b\n")
+    assert not data.check()
+
+
 # --- sizes --------------------------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ def patients(folder: Path) -> list[tuple[str, str] | None]:
 def test_a_photograph_has_its_masks_and_its_patient(data):
     mask = data / "masks/a_vessel_000.png"
     assert read_maps([data]) == (
-        [ListedPhotograph(data / "images/a.png", "train", ((mask, "vessel"),), ("clinic", "7"))],
+        [ListedPhotograph(data / "images/a.png", "train", ((mask, "vessel"),), ("clinic", "7"), "clinic")],
         [],
     )
 
@@ -84,7 +84,7 @@ def test_a_healthy_photograph_is_looked_at_and_no_fault(data, split):
         (data / "image2label_train.json").unlink()
     assert [finding.kind for finding in read_maps([data])[1]] == ["empty_map", "no_mask"]
     (data / "index.csv").write_text("image,dataset,patient,absent\nimages/a.png,clinic,7,drusen\n")
-    assert read_maps([data]) == ([ListedPhotograph(data / "images/a.png", split, (), ("clinic", "7"))], [])
+    assert read_maps([data]) == ([ListedPhotograph(data / "images/a.png", split, (), ("clinic", "7"), "clinic")], [])
 
 
 def test_an_index_that_is_no_table_is_named(data):

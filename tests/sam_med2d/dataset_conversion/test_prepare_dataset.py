@@ -245,6 +245,60 @@ def samples(patients: list[str], kinds: list[str] | None = None) -> list[Sample]
     return [Sample(f"s{i}", Path("x"), masks[i], patient=patient) for i, patient in enumerate(patients)]
 
 
+def eyes(folder: Path, *names: str) -> Path:
+    """A lab's folder with photographs of these names."""
+    lab(folder, len(names))
+    for i, name in enumerate(names):
+        for path in folder.glob(f"*/p{i}.*"):
+            path.rename(path.with_name(name + path.suffix))
+    return folder
+
+
+def split_of_patients(out: Path) -> dict[str, set[str]]:
+    """Splits of the photographs, by the name before the underscore."""
+    found: dict[str, set[str]] = {}
+    for row in csv.DictReader((out / "index.csv").open()):
+        found.setdefault(Path(row["image"]).stem.split("_")[0], set()).add(row["split"])
+    return found
+
+
+def test_both_eyes_are_in_one_split_by_their_names(tmp_path, capsys):
+    source = eyes(tmp_path / "lab", *(f"s{i}_{eye}" for i in range(8) for eye in ("left", "right")))
+    assert run("folder", source, tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "split 70/10/20 by patient, seed 0" in printed
+    assert "note: 16 photographs are of 8 patient(s), told by left and right (s0_left and s0_right: s0)" in printed
+    assert all(len(splits) == 1 for splits in split_of_patients(tmp_path / "out").values())
+    assert {row["patient"] for row in csv.DictReader((tmp_path / "out/index.csv").open())} == {
+        f"s{i}" for i in range(8)
+    }
+    run("folder", source, tmp_path / "apart", "--by", "image")
+    assert "split 70/10/20 by photograph, seed 0" in capsys.readouterr().out
+    assert any(len(splits) > 1 for splits in split_of_patients(tmp_path / "apart").values())
+    assert not any(row["patient"] for row in csv.DictReader((tmp_path / "apart/index.csv").open()))
+
+
+def test_where_no_patient_is_known_the_split_is_by_photograph_and_says_so(tmp_path, capsys):
+    assert run("folder", eyes(tmp_path / "lab", "1_1", "1_2", "2_1", "2_2", "3_1"), tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    recorded = json.loads((tmp_path / "out/prepared.json").read_text())["split"]
+    assert f"split {recorded}" in printed and recorded == "70/10/20 by photograph, seed 0"
+    assert "note: the names, such as 1_1.jpg and 1_2.jpg, tell no patient" in printed and "--patient REGEX" in printed
+    says = refused(capsys, "folder", tmp_path / "lab", tmp_path / "none", "--by", "patient")
+    assert "--by patient: the names, such as 1_1.jpg and 1_2.jpg, tell no patient: say with --patient REGEX" in says
+    says = refused(capsys, "drive", drive(tmp_path / "DRIVE"), tmp_path / "none", "--val", "30", "--by", "patient")
+    assert "tell no patient: leave it out, or divide --by image" in says and not (tmp_path / "none").exists()
+    assert run("folder", tmp_path / "lab", tmp_path / "said", "--patient", r"(\d)_\d") == 0
+    assert r"5 photographs are of 3 patient(s), told by --patient (\d)_\d" in capsys.readouterr().out
+    assert all(len(splits) == 1 for splits in split_of_patients(tmp_path / "said").values())
+
+
+def test_photographs_of_unknown_patients_are_counted(tmp_path, capsys):
+    run("folder", eyes(tmp_path / "lab", "a1_OD", "a1_OS", "scan", "other"), tmp_path / "out")
+    assert "2 photographs are of 1 patient(s), told by OS and OD" in (printed := capsys.readouterr().out)
+    assert "; 2 of unknown patients are taken one by one" in printed
+
+
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=60), st.integers(0, 5))
 def test_no_patient_is_in_two_splits(patients, seed):
     found = divide(samples([f"p{p}" for p in patients]), parse_shares("60/20/20"), by="patient", seed=seed)
