@@ -42,6 +42,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("source", type=Path, metavar="IN", help="checkpoint: .pth, .pt, .safetensors or a folder")
     parser.add_argument("target", type=Path, metavar="OUT", help="file to write, ending in .safetensors; or a folder")
     parser.add_argument("--trust", action="store_true", help="unpickle objects too: runs any code in IN")
+    parser.add_argument(
+        "--entry", metavar="NAME", help="the weights that are meant, where IN has those of several models"
+    )
     parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
     parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")

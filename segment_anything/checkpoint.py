@@ -1,12 +1,14 @@
 """Checkpoint files of any published layout: read safely, written atomically.
 
-Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its descendants) and safetensors
-(ours). Nothing is unpickled beyond what `torch.load(weights_only=True)` allows, unless a caller says `trust`.
+Accepted files: a raw state dict (SAM), {"model": state dict} (SAM-Med2D and its descendants), safetensors (ours), and
+the wrappers and prefixes of other programs (see `checkpoint_layouts.take_out`). Nothing is unpickled beyond what
+`torch.load(weights_only=True)` allows, unless a caller says `trust`.
 """
 
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .checkpoint_layouts import refuse_other_models, take_out
 from .choices import MASK_RULES
-from .errors import CheckpointError
+from .errors import CheckpointError, listing
 from .modeling import Sam
 from .preprocessing import Preprocessing
 from .utils.atomic import atomic_path
@@ -40,6 +43,7 @@ OPTIONAL = {
     DETAIL: "the detail head",
 }
 WEIGHTS_NAME = "model.safetensors"
+SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'weights.pth')"
 # what PyTorch raises for files with changed bytes, besides its pickle's own error
 DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 BASE = "base"  # metadata of a file that holds what was trained on a base, see checkpoint_conversion.py
@@ -55,11 +59,13 @@ class Checkpoint:
         path: the file.
         state: {name: tensor}, on the CPU.
         metadata: what `model_metadata` wrote; {} where the file has none.
+        note: what was taken off the file's layout, in words; "" for nothing.
     """
 
     path: Path
     state: dict[str, Tensor]
     metadata: dict[str, Any]
+    note: str = ""
 
     @property
     def has_adapters(self) -> bool:
@@ -155,21 +161,29 @@ class Checkpoint:
         return Preprocessing(image_size, "sam_med2d", **guess), line
 
 
-def read_checkpoint(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint", entry: str | None = None
+) -> Checkpoint:
     """Read the weights of a model.
 
     Args:
         path: a file of any published layout, or a folder with `model.safetensors`.
         trust: load a pickle that holds more than tensors, too; any code in it runs.
         flag: what gave the path, for messages.
+        entry: which weights are meant where the file has several, such as "ema" or "state_dict/model.".
 
     Returns:
         The checkpoint, on the CPU.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged, not of this family of models, or such a pickle.
+        CheckpointError: for a file that is missing, damaged, not of this family of models, or such a pickle, and for
+            numbers that are not finite.
     """
-    checkpoint = read_tensors(path, trust=trust, flag=flag)
+    return require_model(read_tensors(path, trust=trust, flag=flag, entry=entry))
+
+
+def require_model(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint. Raises CheckpointError for one that lacks SAM's table of positions."""
     if POSITIONS not in checkpoint.state:
         reason = f"it has no {POSITIONS!r}"
         for key, what in FOREIGN.items():
@@ -179,28 +193,52 @@ def read_checkpoint(path: str | Path, *, trust: bool = False, flag: str = "--sam
     return checkpoint
 
 
-def read_tensors(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
+def read_tensors(
+    path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint", entry: str | None = None
+) -> Checkpoint:
     """Read tensors of any names, as `read_checkpoint` does those of a model.
 
     Args:
         path: a file, or a folder with `model.safetensors`.
         trust: load a pickle that holds more than tensors, too; any code in it runs.
         flag: what gave the path, for messages.
+        entry: as in `read_checkpoint`.
 
     Returns:
         The tensors and metadata, on the CPU.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged, no state dict, or such a pickle.
+        CheckpointError: for a file that is missing, damaged, no state dict, of another model that is known, or such a
+            pickle, and for numbers that are not finite.
     """
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check {flag}.")
-    state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
+    safe = path.suffix == ".safetensors"
+    content, metadata = _read_safetensors(path) if safe else (_read_pickle(path, trust), {})
+    weights = take_out(path, content, entry)
+    state = dict(weights.state)
     if odd := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]:
         raise CheckpointError(f"{path} is not a SAM or SAM-Med2D state dict: entry {odd[0]!r} is no named tensor.")
-    return Checkpoint(path, state, metadata)
+    refuse_other_models(path, state)
+    _refuse_not_finite(path, state)
+    beside = content.get("metadata") if not safe and weights.entry == "model" else None
+    return Checkpoint(path, state, beside if isinstance(beside, dict) else metadata, weights.note)
+
+
+def _refuse_not_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for tensors with NaN or infinity: a sum tells, at a fraction of the time of `isfinite`."""
+    large = [key for key, value in state.items() if value.is_floating_point() and not _sum(value).isfinite()]
+    if bad := [key for key in large if not state[key].isfinite().all()]:
+        raise CheckpointError(
+            f"{path} has NaN or infinite numbers in {len(bad)} of {len(state)} tensors: {listing(bad)}. Its training "
+            "failed or the file is damaged: take an earlier checkpoint, or copy it again."
+        )
+
+
+def _sum(value: Tensor) -> Tensor:
+    return value.sum(dtype=torch.float32 if value.dtype.itemsize < 4 else None)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -218,22 +256,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, metadata
 
 
-def _read_pickle(path: Path, trust: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State dict and metadata of a file that PyTorch wrote."""
-    content = _unpickle_trusted(path) if trust else _unpickle_tensors(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    state = content.get("model", content)
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: its 'model' entry is a {type(state).__name__}, not a state dict.")
-    metadata = content.get("metadata", {}) if "model" in content else {}
-    return dict(state), metadata if isinstance(metadata, dict) else {}
+def _read_pickle(path: Path, trust: bool) -> Any:
+    """Content of a file that PyTorch wrote."""
+    return _unpickle_trusted(path) if trust else _unpickle_tensors(path)
 
 
 def _unpickle_tensors(path: Path) -> Any:
     """Content of a pickle that holds nothing but tensors and plain values."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if not refused:
@@ -244,6 +276,8 @@ def _unpickle_tensors(path: Path) -> Any:
             "OUT.safetensors"
         ) from error
     except (*DAMAGE, OSError) as error:
+        if "TorchScript" in str(error):
+            raise CheckpointError(f"{path} is a TorchScript program: {SAVE_WEIGHTS}.") from error
         # what PyTorch raises for damaged files; its text is left out because it recommends unsafe loading
         raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
 
@@ -255,28 +289,14 @@ def _unpickle_trusted(path: Path) -> Any:
     except Exception as error:  # the file's own code may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be unpickled ({reason}): it is damaged, or needs a Python package that is not installed."
+            f"{path} cannot be unpickled ({reason}): it is damaged, or needs a Python package that is not installed; "
+            f"then {SAVE_WEIGHTS}."
         ) from error
 
 
 def is_grid(table: Tensor) -> bool:
     """Whether a tensor may be a position embedding, [1, h, w, C]."""
     return table.ndim == 4 and len(table) == 1 and table.numel() > 0
-
-
-def listing(items: Iterable[str], limit: int = 8) -> str:
-    """Items for a message.
-
-    Args:
-        items: all of them.
-        limit: how many are shown.
-
-    Returns:
-        The first items, comma-separated, and how many more there are.
-    """
-    items = list(items)
-    rest = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + rest
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

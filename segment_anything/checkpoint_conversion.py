@@ -25,8 +25,8 @@ from .checkpoint import (
     Checkpoint,
     CheckpointError,
     listing,
-    read_checkpoint,
     read_tensors,
+    require_model,
     save_weights,
     tensor_digest,
 )
@@ -191,23 +191,43 @@ def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[
     return lines + [f"the metadata ({', '.join(metadata)})"] * bool(metadata)
 
 
-def read_any(path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint") -> Checkpoint:
+def read_any(
+    path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint", entry: str | None = None
+) -> Checkpoint:
     """Read the weights of a model, also those with HuggingFace's names and what `save_hub` wrote beside them.
 
     Args:
         path: a file of any published layout, or a folder with `model.safetensors`.
         trust: load a pickle that holds more than tensors, too; any code in it runs.
         flag: what gave the path, for messages.
+        entry: as in `read_checkpoint`.
 
     Returns:
         The checkpoint, under our names, on the CPU.
 
     Raises:
-        CheckpointError: for a file that cannot be used.
+        CheckpointError: for a file that cannot be used, and for tensors that no model here has.
     """
-    found = read_tensors(path, trust=trust, flag=flag)
+    return under_own_names(read_tensors(path, trust=trust, flag=flag, entry=entry))
+
+
+def under_own_names(found: Checkpoint) -> Checkpoint:
+    """The weights of a model that were read, under our names.
+
+    Args:
+        found: with our names, or with HuggingFace's.
+
+    Returns:
+        The checkpoint, with what `save_hub` wrote beside it.
+
+    Raises:
+        CheckpointError: for one that is no model, and for tensors that no model here has.
+    """
     if HUB_POSITIONS not in found.state:
-        return read_checkpoint(path, trust=trust, flag=flag)
+        strange = [key for key in found.state if not (hub_name(key) or any(part in key for part in OPTIONAL))]
+        if strange and POSITIONS in found.state:
+            raise CheckpointError(f"{found.path} has {len(strange)} tensors of another model: {listing(strange)}.")
+        return require_model(found)
     state, metadata = from_hub(found.path, found.state), found.metadata
     beside = found.path.with_name(EXTRA_NAME)
     if beside.is_file():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoint import DETAIL_OF_STRUCTURES, OPTIONAL, POSITIONS, STRUCTURES, Checkpoint, is_grid, listing
-from .errors import CheckpointError
+from .checkpoint import DETAIL_OF_STRUCTURES, OPTIONAL, POSITIONS, STRUCTURES, Checkpoint, is_grid
+from .errors import CheckpointError, listing
 from .modeling import Sam
 
 
@@ -19,6 +19,7 @@ class LoadReport:
 
     Attributes:
         path: the checkpoint's file.
+        note: what was taken off its layout.
         loaded: copied.
         resized: copied after a table of positions was resized.
         initialised: not in the file, so that the model's initial values stay.
@@ -26,6 +27,7 @@ class LoadReport:
     """
 
     path: Path
+    note: str = ""
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
     initialised: list[str] = field(default_factory=list)
@@ -40,7 +42,7 @@ class LoadReport:
             parts.append(f"{len(self.initialised)} tensors of {_parts(self.initialised)} absent, new")
         if self.dropped:
             parts.append(f"{len(self.dropped)} tensors of {_parts(self.dropped)} dropped")
-        return f"{self.path}: {', '.join(parts)}"
+        return f"{self.path}: {', '.join([self.note] * bool(self.note) + parts)}"
 
 
 def _parts(keys: Iterable[str]) -> str:
@@ -65,7 +67,7 @@ def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
         CheckpointError: with the keys, for anything else that is missing, unexpected or of another shape.
     """
     own = model.state_dict()
-    report = LoadReport(checkpoint.path)
+    report = LoadReport(checkpoint.path, checkpoint.note)
     state: dict[str, Tensor] = {}
     wrong: list[str] = []
     for key, value in checkpoint.state.items():

@@ -16,7 +16,7 @@ from segment_anything.checkpoint import (
     read_tensors,
     save_weights,
 )
-from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, save_hub, split
+from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, save_hub, split, under_own_names
 
 
 def convert(args: argparse.Namespace) -> str:
@@ -48,14 +48,14 @@ def convert(args: argparse.Namespace) -> str:
 
 def _read(args: argparse.Namespace) -> Checkpoint:
     """IN, merged with --base where it is what was trained on it."""
-    found = read_tensors(args.source, trust=args.trust, flag="IN")
+    found = read_tensors(args.source, trust=args.trust, flag="IN", entry=args.entry)
     if BASE in found.metadata:
         if not args.base:
             raise CheckpointError(f"{found.path} was trained on a base and lacks it: give it with --base.")
         return merge(found, read_any(args.base, flag="--base"))
     if args.base and args.to != "adapters":
         raise CheckpointError(f"--base {args.base}: {found.path} is whole; --base goes with --to adapters.")
-    return read_any(args.source, trust=args.trust, flag="IN")
+    return under_own_names(found)
 
 
 def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
@@ -74,7 +74,8 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
     size = f"{args.target.stat().st_size / 1e6:.1f} MB"
     whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
-    return f"{args.target}: {len(state)} tensors{whole}, {adapters}, {size}"
+    taken = f" ({checkpoint.note})" if checkpoint.note else ""
+    return f"{args.target}: {len(state)} tensors{whole}{taken}, {adapters}, {size}"
 
 
 def in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
