@@ -8,14 +8,7 @@ from sam_med2d.errors import UsageError
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read; a metric that is given twice counts once.
-
-    Args:
-        args: the flags of test.py.
-
-    Raises:
-        UsageError: names the flag and its value.
-    """
+    """Refuse values of test.py's flags that cannot work (UsageError); a metric that is given twice counts once."""
     unknown = [name for name in args.metrics if name not in METRICS]
     if unknown:
         raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(METRICS)}.")

@@ -41,14 +41,7 @@ class Mode:
 
 
 def parse_mode(name: str) -> Mode:
-    """The mode of a word on the command line.
-
-    Args:
-        name: "box", "structure", or a number of clicks from 1 to 100.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """The mode of "box", "structure", or a number of clicks from 1 to 100; ValueError for anything else."""
     if name in FOLDERS:
         return Mode(name, name)
     if name.isdecimal() and 1 <= int(name) <= 100:
@@ -165,12 +158,7 @@ def _predictions(
 
 
 def misplaced(batch: Batch, prompts: PromptEntries) -> int:
-    """Count the foreground clicks of the prompts that lie outside their mask in the model frame.
-
-    Args:
-        batch: masks [N, 1, S, S].
-        prompts: their clicks, in pixels of the model frame.
-    """
+    """How many foreground clicks of the prompts, in pixels of the model frame, lie outside their mask."""
     count = 0
     for i in torch.nonzero(batch.structure_label < 0)[:, 0].tolist():
         entry, mask = prompts[batch.refs[i].name], batch.mask[i, 0]

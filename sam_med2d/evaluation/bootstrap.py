@@ -1,7 +1,9 @@
 """Means and 95 % intervals from a bootstrap over photographs."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,53 +12,37 @@ REPLICATES = 1000
 PHOTOGRAPHS_AT_ONCE = 64  # photographs whose sums are added together
 
 
-def copies(seed: int, image: str) -> np.ndarray:
-    """How often a photograph is in each replicate: Poisson(1) numbers from the seed and its name alone.
-
-    Args:
-        seed: of the bootstrap.
-        image: name of the photograph.
-
-    Returns:
-        float64 [REPLICATES].
-    """
+def _copies(seed: int, image: str) -> np.ndarray:
+    """How often a photograph is in each replicate: Poisson(1), float64 [REPLICATES], from seed and name alone."""
     return np.random.default_rng([seed, zlib.crc32(image.encode())]).poisson(1.0, REPLICATES).astype(np.float64)
+
+
+def photograph_key(image: str, data_path: str | Sequence[str]) -> str:
+    """Path of a photograph below its folder of --data_path, wherever that is; as it is where it lies elsewhere."""
+    for number, folder in enumerate([data_path] if isinstance(data_path, str) else data_path):
+        with suppress(ValueError):
+            return f"{number}/{Path(image).resolve().relative_to(Path(folder).resolve()).as_posix()}"
+    return image
 
 
 class Bootstrap:
     """Sums of named columns over photographs: the sum itself and that of each bootstrap replicate."""
 
     def __init__(self, seed: int = 0) -> None:
-        """Begin without a photograph.
-
-        Args:
-            seed: of the replicates.
-        """
+        """Begin without a photograph; `seed` is that of the replicates."""
         self.seed = seed
         self.columns: dict[Any, int] = {}
         self._sums = np.zeros((1 + REPLICATES, 0))
         self._block: list[tuple[str, dict[int, float]]] = []
 
     def add(self, image: str, values: dict[Any, float]) -> None:
-        """Add a photograph; each one once.
-
-        Args:
-            image: its name.
-            values: {column: value}; columns that it does not name get nothing.
-        """
+        """Add a photograph, each one once, by {column: value}; columns that it does not name get nothing."""
         self._block.append((image, {self.columns.setdefault(k, len(self.columns)): v for k, v in values.items()}))
         if len(self._block) == PHOTOGRAPHS_AT_ONCE:
             self._flush()
 
     def sums(self, names: Iterable[Any]) -> np.ndarray:
-        """Total of some columns.
-
-        Args:
-            names: of the columns; those that no photograph had are 0.
-
-        Returns:
-            float64 [1 + REPLICATES], the true sum first.
-        """
+        """Total of some columns, 0 for unknown ones: float64 [1 + REPLICATES], the true sum first."""
         self._flush()
         return self._sums[:, [self.columns[name] for name in names if name in self.columns]].sum(1)
 
@@ -64,7 +50,7 @@ class Bootstrap:
         """Add the block's photographs to the sums."""
         if not self._block:
             return
-        weights = np.stack([np.append(1.0, copies(self.seed, image)) for image, _ in self._block])
+        weights = np.stack([np.append(1.0, _copies(self.seed, image)) for image, _ in self._block])
         values = np.zeros((len(self._block), len(self.columns)))
         for line, (_, entries) in zip(values, self._block, strict=True):
             line[list(entries)] = list(entries.values())
@@ -74,14 +60,11 @@ class Bootstrap:
 
 
 def mean_and_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[float, list[float]]:
-    """A mean and its 95 % percentile interval.
+    """A mean and the bounds of its 95 % percentile interval; NaN without a value.
 
     Args:
         sums: float64 [1 + REPLICATES], `Bootstrap.sums` of the values.
         counts: float64 [1 + REPLICATES], that of their numbers; replicates without a value are left out.
-
-    Returns:
-        Mean, and lower and upper bound; NaN without a value.
     """
     if not counts[0]:
         return float("nan"), [float("nan")] * 2

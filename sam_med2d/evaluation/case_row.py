@@ -46,26 +46,15 @@ class CaseRow:
     seconds: float | None = None
 
     def score(self, metric: str) -> float:
-        """The value of a metric, or that of the ceiling.
-
-        Args:
-            metric: name of one of the scores, or CEILING.
-
-        Returns:
-            The value; NaN where it is undefined.
-
-        Raises:
-            KeyError: the row does not have it.
-        """
+        """The value of one of the scores, or of CEILING; NaN where it is undefined, KeyError where the row lacks it."""
         if metric == CEILING and self.ceiling is not None:
             return self.ceiling
         return self.scores[metric]
 
     def as_columns(self) -> dict[str, Any]:
-        """The row as a flat dict, in the order of the columns of cases.csv; also its form as JSON.
+        """{column: value}, a column for each metric, in the order of cases.csv; also the row's form as JSON.
 
-        Returns:
-            {column: value}, a column for each metric; `ceiling` and `seconds` only where they are not None.
+        `ceiling` and `seconds` are there only where they are not None.
         """
         columns: dict[str, Any] = {}
         for name in _NAMES:
@@ -75,17 +64,7 @@ class CaseRow:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> Self:
-        """The row of a flat dict, as `as_columns` makes it.
-
-        Args:
-            columns: {column: value}; names that are no attribute are metrics.
-
-        Returns:
-            The row.
-
-        Raises:
-            TypeError: a column that each row has is missing.
-        """
+        """The row that `as_columns` made this of: names that are no attribute are metrics."""
         scores = {name: value for name, value in columns.items() if name not in _NAMES}
         return cls(scores=scores, **{name: value for name, value in columns.items() if name in _NAMES})
 

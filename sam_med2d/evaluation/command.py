@@ -66,7 +66,7 @@ def _make_evaluator(args: argparse.Namespace, processes: Processes, device: torc
     model = load_tested(args, device)
     folders = args.data_path if isinstance(args.data_path, list) else [args.data_path]
     structures = model.prompt_encoder.structures if by_structure else ()
-    tiles = read_tiles(args, model.image_size, structures)
+    tiles = _read_tiles(args, model.image_size, structures)
     records = find_records(args, folders, structures)
     if by_structure:
         _refuse_unknown(records, structures)
@@ -97,19 +97,7 @@ def _run(
 
 
 def load_tested(args: argparse.Namespace, device: torch.device) -> Sam:
-    """The model to test; `args.multimask` becomes what holds for it.
-
-    Args:
-        args: the flags of test.py.
-        device: where the model goes.
-
-    Returns:
-        The model on its device, in evaluation mode.
-
-    Raises:
-        CheckpointError: for weights that cannot be used, or do not fit the flags.
-        UsageError: for other flags that cannot work.
-    """
+    """The model to test, on its device, in evaluation mode; `args.multimask` becomes what holds for it."""
     loaded = load_model(args, device)
     args.multimask = loaded.multimask
     if loaded.trained_size not in (None, loaded.model.image_size):
@@ -121,17 +109,7 @@ def load_tested(args: argparse.Namespace, device: torch.device) -> Sam:
 
 
 def select_modes(args: argparse.Namespace) -> list[Mode]:
-    """The columns to compute: those of --prompts, the single one of SAM-Med2D's flags, or all four.
-
-    Args:
-        args: the flags of test.py, with `given`.
-
-    Returns:
-        One mode a column.
-
-    Raises:
-        UsageError: for an unknown prompt, or both kinds of flags.
-    """
+    """The columns to compute: those of --prompts, the single one of SAM-Med2D's flags, or all four."""
     single = {"boxes_prompt", "point_num", "iter_point"} & args.given
     if args.prompts and single:
         raise UsageError(f"--prompts cannot be combined with --{', --'.join(sorted(single))}.")
@@ -147,20 +125,8 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
     return [Mode(str(args.point_num + args.iter_point - 1), POINTS, clicks=args.iter_point)]
 
 
-def read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[str]) -> Tiles | None:
-    """What the flags say of tiles.
-
-    Args:
-        args: the flags of test.py, with `given`.
-        image_size: input side of the model in pixels.
-        structures: those that the weights know.
-
-    Returns:
-        The tiles; None without --tiles.
-
-    Raises:
-        UsageError: for values that cannot work.
-    """
+def _read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[str]) -> Tiles | None:
+    """What the flags say of tiles; None without --tiles. Raises UsageError for values that cannot work."""
     if not args.tiles:
         if without := sorted({"tile_side", "tile_overlap", "tile_whole"} & args.given):
             raise UsageError(f"--{', --'.join(without)}: add --tiles True, or leave it out.")
@@ -185,19 +151,7 @@ def read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[s
 
 
 def find_records(args: argparse.Namespace, folders: Sequence[str], structures: Sequence[str]) -> list[Record]:
-    """The photographs to test on.
-
-    Args:
-        args: the flags of test.py.
-        folders: the data sets.
-        structures: those of the structure prompts, () without such a column.
-
-    Returns:
-        The photographs with a mask, or known not to have one of `structures`.
-
-    Raises:
-        DataError: where there is none, or --complete names a data set that is not there.
-    """
+    """The test photographs with a mask, or known not to have one of the structures; DataError where there is none."""
     records = load_folders(folders, "test")
     check_data_sets(args.complete, records)
     records = promptable(complete(records, args.complete), structures)

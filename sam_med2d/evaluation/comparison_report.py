@@ -5,8 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.evaluation.compared_runs import Runs, check_runs, setting_text
-from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, compare_runs
+from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, Runs, check_runs, compare_runs, setting_text
 from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization import evaluation_plots
@@ -19,14 +18,7 @@ CLICK_SETTINGS = ("--seed", "--point_num", "--prompt_path", "preprocessing.image
 
 
 def differences_table(found: dict[str, Any]) -> str:
-    """The table of a comparison: a line for each structure and prompt, bold where the interval excludes 0.
-
-    Args:
-        found: what `compare_runs` returns.
-
-    Returns:
-        A Markdown table.
-    """
+    """What `compare_runs` found as a table: a line for each structure and prompt, bold where that `excludes_0`."""
     lines = []
     for name, prompts in (found["structures"] | {"all": found["overall"]}).items():
         for prompt, entry in prompts.items():
@@ -40,15 +32,8 @@ def differences_table(found: dict[str, Any]) -> str:
     return markdown_table([*headings, "Pairs", "Photographs"], lines)
 
 
-def as_markdown(found: dict[str, Any]) -> str:
-    """A comparison as text: the table, what belongs to reading it, and how the runs differ.
-
-    Args:
-        found: what `compare_runs` returns.
-
-    Returns:
-        Markdown.
-    """
+def _as_markdown(found: dict[str, Any]) -> str:
+    """What `compare_runs` found as text: the table, what belongs to reading it, and how the runs differ."""
     first, second = found["runs"]
     direction = "lower is better" if found["lower_is_better"] else "higher is better"
     title = metric_title(found["metric"]) + " in pixels" * (found["metric"] in IN_PIXELS)
@@ -98,16 +83,8 @@ def _settings_table(found: dict[str, Any]) -> str:
     return markdown_table(["Setting", *found["runs"]], lines)
 
 
-def draw(path: Path, found: dict[str, Any]) -> bool:
-    """Draw the differences of a comparison.
-
-    Args:
-        path: of the picture.
-        found: what `compare_runs` returns.
-
-    Returns:
-        Whether there was a difference to draw.
-    """
+def _draw(path: Path, found: dict[str, Any]) -> bool:
+    """Draw the differences that `compare_runs` found, if there are any: whether there are."""
     rows = found["structures"] | {"all": found["overall"]}
     dots = {
         name: {p: (entry["difference"], *entry["ci95"], entry["pairs"]) for p, entry in prompts.items()}
@@ -131,10 +108,10 @@ def write_comparison(runs: Runs, metric: str, out: Path | None = None) -> None:
     check_runs(runs)
     found = compare_runs(runs, metric)
     out = make_folder(out or runs[1] / f"compare_{runs[0].resolve().name}", "--out")
-    text = as_markdown(found)
+    text = _as_markdown(found)
     write_json(out / "compare.json", found)
     files = ["compare.md", "compare.json"]
-    if draw(out / "compare.png", found):
+    if _draw(out / "compare.png", found):
         files.append("compare.png")
         text += "\n![differences](compare.png)\n"
     write_text(out / "compare.md", text)

@@ -24,27 +24,13 @@ class CupToDisc:
         self._masks: dict[tuple[str, str], list[np.ndarray]] = {}  # union of predictions and of truths
 
     def add(self, structure: str, prompt: str, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Take in a mask; several of one structure are joined, other structures than disc and cup are left out.
-
-        Args:
-            structure: the mask's structure.
-            prompt: name of the prompt mode.
-            predicted: bool [H, W].
-            truth: bool [H, W].
-        """
+        """Take in a mask, bool [H, W]; those of one structure are joined, others than disc and cup left out."""
         if structure in (CUP, DISC):
             known = self._masks.get((structure, prompt), (False, False))
             self._masks[structure, prompt] = [a | b for a, b in zip(known, (predicted, truth), strict=True)]
 
     def added_to(self, rows: Sequence[CaseRow]) -> list[CaseRow]:
-        """Put the errors into rows.
-
-        Args:
-            rows: all rows of the photograph.
-
-        Returns:
-            The rows, of which the first one of a cup has the error, for each prompt mode.
-        """
+        """All rows of the photograph, of which the first one of a cup has the error, for each prompt mode."""
         added = list(rows)
         for structure, prompt in self._masks:
             if structure == CUP and (DISC, prompt) in self._masks:

@@ -25,7 +25,6 @@ from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.readable_records import ReadableRecords
 from sam_med2d.evaluation.replayed_prompts import missing_prompts, modes_for_prompts
-from sam_med2d.evaluation.run_settings import refuse_changed_settings, run_settings
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.prompts.prompt_file import OpeningPrompts, PromptEntries, make_prompts, read_prompts, write_prompts
@@ -34,12 +33,16 @@ from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.journal import Journal
 from sam_med2d.runtime.reproducibility import record
-from sam_med2d.runtime.run_store import RunStore
+from sam_med2d.runtime.run_store import RunStore, refuse_other_settings
 from sam_med2d.visualization import overlays
+from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
 from segment_anything.refinement.refine import Refinement
+from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("test")
+# flags that decide the numbers, beside model, data, prompts and refinement
+BINDING_FLAGS = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
 
 
 class Evaluator:
@@ -94,7 +97,7 @@ class Evaluator:
             self.modes = modes_for_prompts(self.modes, self.prompts)
         if self.args.save_pred or self.args.save_prob:
             self._check_names()
-        self.settings = run_settings(self.args, self.model, self.records, self.modes, self.refinement)
+        self.settings = _run_settings(self.args, self.model, self.records, self.modes, self.refinement)
         if (code := self._begin()) is not None:
             return code
         try:
@@ -123,13 +126,13 @@ class Evaluator:
             if not self.cases.is_empty and not self.args.resume:
                 raise UsageError(f"{self.out} holds an unfinished run: add --resume to go on with it, or remove it.")
             if self.args.resume and (old := self.store.settings()) is not None:
-                refuse_changed_settings(self.out, old, self.settings)
+                self._refuse_changed(old)
                 self.store.tidy(*(self.out / folder for mode in self.modes for folder in _folders(mode)))
                 done = [len(journal.numbers()) for journal in (self.checked, self.cases)]
                 logger.info(f"going on with {self.out}: {done[0]} images are checked, {done[1]} done")
             elif self.args.resume and summary.is_file():
                 old = json.loads(summary.read_text(encoding="utf-8"))
-                refuse_changed_settings(self.out, old.get("settings", {}), self.settings)
+                self._refuse_changed(old.get("settings", {}))
                 logger.info(f"{self.out} is finished: see {self.out}/report.md. Without --resume it is computed anew.")
                 code = 1 if old["failed"] else 0
             else:
@@ -137,6 +140,11 @@ class Evaluator:
                 self.store.remove()
                 self.store.begin(self.settings)
         return self.processes.gather(code)[0]
+
+    def _refuse_changed(self, old: dict[str, Any]) -> None:
+        """Refuse to go on with a run of other settings (UsageError names what differs)."""
+        what = f"--resume: {self.out} was computed with"
+        refuse_other_settings(old, self.settings, what=what, cure="give another --run_name")
 
     # --- checking, and opening prompts ------------------------------------------------------------------------
 
@@ -283,7 +291,8 @@ class Evaluator:
     def _report(self) -> None:
         """Merge what all processes did: cases.csv, summary.json, report.md and the pictures."""
         self._refuse_incomplete(self.cases, self.readable.numbers())
-        running = RunningSummary([*self.args.metrics, *[CEILING] * self.args.ceiling], seed=self.args.seed)
+        metrics = [*self.args.metrics, *[CEILING] * self.args.ceiling]
+        running = RunningSummary(metrics, seed=self.args.seed, data_path=self.args.data_path)
         report.write_cases(self.out / "cases.csv", self._summarised_rows(running))
         summary = running.summary() | {
             "images": running.images,
@@ -343,3 +352,21 @@ class Evaluator:
 def _folders(mode: Mode) -> tuple[str, str]:
     """Where masks and probabilities of a mode are saved, below the run's folder."""
     return mode.folder, f"{mode.folder}_prob"
+
+
+def _run_settings(
+    args: argparse.Namespace, model: Sam, records: Sequence[Record], modes: Sequence[Mode], refinement: Refinement
+) -> dict[str, Any]:
+    """Everything that decides a run's numbers, by names that a user knows; of photographs the names count."""
+    data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in records)
+    return {
+        **{f"--{name}": getattr(args, name) for name in BINDING_FLAGS},
+        **{f"--{name}": value for name, value in refinement.as_dict(model.image_size).items()},
+        "--prompts": [mode.name for mode in modes],
+        "--prompt_path": digest(args.prompt_path.read_bytes()) if args.prompt_path else None,
+        "preprocessing": model.preprocessing.as_dict(),
+        "weights": tensor_digest(model.state_dict()),
+        "presence thresholds": model.prompt_encoder.presence_thresholds,
+        "--mask_rule": model.mask_decoder.mask_rule,
+        "data": digest(repr(names).encode() for names in data),
+    }

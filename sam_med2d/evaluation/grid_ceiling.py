@@ -18,24 +18,17 @@ class Ceilings:
     """
 
     def __init__(self, own: Frame) -> None:
-        """Begin with a photograph.
-
-        Args:
-            own: its frame.
-        """
+        """Begin with the frame of a photograph."""
         self.own = own
         self._known: dict[tuple[Frame, int, int], float] = {}
 
     def of(self, truth: np.ndarray, frame: Frame | None, side: int) -> float:
-        """Ceiling of a mask.
+        """`ceiling` of a mask.
 
         Args:
             truth: bool [H, W].
             frame: of the logits; None for the photograph's own. Another one has a grid of the same fineness.
             side: of the logits [side, side] of the photograph's own frame.
-
-        Returns:
-            As `ceiling`.
         """
         fineness = self.own.image_size // side
         key = frame or self.own, fineness, id(truth)
@@ -45,7 +38,7 @@ class Ceilings:
 
 
 def ceiling(truth: np.ndarray, frame: Frame, fineness: int = 1) -> float:
-    """Dice of a mask that was averaged by area on the grid and brought back, at the best of LEVELS.
+    """Dice of a mask that was averaged by area on the grid and brought back, at the best of LEVELS; NaN if empty.
 
     Not a bound in the strict sense: another choice of logits can draw an outline a little better than the true
     coverage of each cell.
@@ -54,9 +47,6 @@ def ceiling(truth: np.ndarray, frame: Frame, fineness: int = 1) -> float:
         truth: bool [H, W], in pixels of the photograph.
         frame: where the photograph lies in the model frame.
         fineness: side of a grid's cell in pixels of the model frame, 1 or 4.
-
-    Returns:
-        Dice in [0, 1]; NaN for an empty mask.
     """
     if not truth.any():
         return float("nan")

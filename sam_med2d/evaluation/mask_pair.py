@@ -51,18 +51,7 @@ class Counts:
 
 
 def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
-    """Counts of a prediction against the truth.
-
-    Args:
-        predicted: bool, of any shape.
-        truth: bool, of the same shape.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ValueError: the arrays are of other types or shapes.
-    """
+    """Counts of two bool arrays of one shape; ValueError for others."""
     if predicted.dtype != bool or truth.dtype != bool or predicted.shape != truth.shape:
         raise ValueError(
             f"count takes two bool arrays of one shape, not {predicted.dtype} {list(predicted.shape)} and "
@@ -90,18 +79,7 @@ class Ranking(NamedTuple):
 
 
 def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
-    """Rank true pixels among the others.
-
-    Args:
-        true: float [N], probabilities of the true pixels.
-        others: float [M], probabilities of the other pixels.
-
-    Returns:
-        The ranking.
-
-    Raises:
-        ValueError: a probability is NaN.
-    """
+    """Rank true pixels, by their probabilities [N], among the others, [M]. Raises ValueError for NaN."""
     # Sorting values is several times faster than sorting indices; only the values of true pixels are looked up.
     others = np.sort(others)
     levels, found = np.unique(true, return_counts=True)
@@ -164,29 +142,12 @@ class MaskPair:
 
 
 def is_vessel(structure: str) -> bool:
-    """Whether a structure's name says vessels, arteries or veins, as "retinal_vein" does.
-
-    Args:
-        structure: its name.
-
-    Returns:
-        Whether one of its words is in VESSEL_WORDS.
-    """
+    """Whether a structure's name has a word of VESSEL_WORDS, as "retinal_vein" does."""
     return not VESSEL_WORDS.isdisjoint(re.split(r"[\W_]+", structure.lower()))
 
 
 def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], kind: str = "bool") -> None:
-    """Refuse an array of another type or size.
-
-    Args:
-        name: what it is called in the message.
-        array: None is fine.
-        shape: [H, W] that it must have.
-        kind: "bool" or "float".
-
-    Raises:
-        ValueError: names the array, its type and its size.
-    """
+    """Refuse an array (None is fine) that is not [H, W] of this shape, bool or float (ValueError names it)."""
     if array is not None and (array.dtype.kind != kind[0] or array.shape != shape or array.ndim != 2):
         raise ValueError(
             f"{name} must be a {kind} array [H, W], all of one size, not {array.dtype} {list(array.shape)} "
@@ -195,14 +156,7 @@ def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], kin
 
 
 def edge_pixels(mask: np.ndarray) -> np.ndarray:
-    """The edge of a mask: its pixels with one of their 4 neighbours outside the mask or the picture.
-
-    Args:
-        mask: bool [H, W].
-
-    Returns:
-        int64 [K, 2], row and column of each.
-    """
+    """Row and column, int64 [K, 2], of a mask's pixels with one of their 4 neighbours outside mask or picture."""
     pixels = mask.astype(np.uint8)
     eroded = cv2.erode(pixels, CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.argwhere(pixels > eroded)

@@ -14,53 +14,25 @@ NAN = float("nan")
 
 
 def iou(pair: MaskPair) -> float:
-    """Intersection over union, (tp + eps) / (tp + fp + fn + eps).
-
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN when both masks are empty.
-    """
+    """Intersection over union, (tp + eps) / (tp + fp + fn + eps); NaN when both masks are empty."""
     c = pair.counts
     return NAN if c.nothing_to_find else (c.tp + EPS) / (c.tp + c.fp + c.fn + EPS)
 
 
 def dice(pair: MaskPair) -> float:
-    """Dice coefficient, (2 tp + eps) / (2 tp + fp + fn + eps).
-
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN when both masks are empty.
-    """
+    """Dice coefficient, (2 tp + eps) / (2 tp + fp + fn + eps); NaN when both masks are empty."""
     c = pair.counts
     return NAN if c.nothing_to_find else (2 * c.tp + EPS) / (2 * c.tp + c.fp + c.fn + EPS)
 
 
 def sensitivity(pair: MaskPair) -> float:
-    """Share of the true pixels that were found, tp / (tp + fn).
-
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN without true pixels.
-    """
+    """Share of the true pixels that were found, tp / (tp + fn); NaN without true pixels."""
     c = pair.counts
     return c.tp / (c.tp + c.fn) if c.tp + c.fn else NAN
 
 
 def specificity(pair: MaskPair) -> float:
-    """Share of the background that was left alone, tn / (tn + fp).
-
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN without background.
-    """
+    """Share of the background that was left alone, tn / (tn + fp); NaN without background."""
     c = pair.counts
     return c.tn / (c.tn + c.fp) if c.tn + c.fp else NAN
 
@@ -69,13 +41,9 @@ def specificity(pair: MaskPair) -> float:
 
 
 def hd95(pair: MaskPair) -> float:
-    """95th percentile of the surface distances, the larger of both directions (Huttenlocher et al. 1993).
+    """95th percentile of the surface distances in pixels, the larger of both directions (Huttenlocher et al. 1993).
 
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Pixels; NaN when both masks are empty, the picture's diagonal when one of them is.
+    NaN when both masks are empty, the picture's diagonal when one of them is.
     """
     if pair.counts.nothing_to_find:
         return NAN
@@ -87,11 +55,7 @@ def hd95(pair: MaskPair) -> float:
 def nsd(pair: MaskPair) -> float:
     """Normalised surface Dice: share of both surfaces within `tolerance` of the other (Nikolov et al. 2018).
 
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN when both masks are empty, 0 when one of them is.
+    NaN when both masks are empty, 0 when one of them is.
     """
     if pair.counts.nothing_to_find:
         return NAN
@@ -106,11 +70,7 @@ def nsd(pair: MaskPair) -> float:
 def auc(pair: MaskPair) -> float:
     """Area under the ROC curve: how often a true pixel ranks above another, ties by half (Mann and Whitney 1947).
 
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN where only one class is present.
+    NaN where only one class is present.
     """
     r = pair.ranking
     pairs = int(r.found.sum()) * r.others
@@ -118,15 +78,9 @@ def auc(pair: MaskPair) -> float:
 
 
 def aupr(pair: MaskPair) -> float:
-    """Average precision: the mean, over true pixels, of the precision at their probability.
+    """Average precision: the mean, over true pixels, of the precision at their probability; NaN without true pixels.
 
     The step-wise area under the precision-recall curve, without interpolation (Davis and Goadrich 2006).
-
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN without true pixels.
     """
     r = pair.ranking
     at_least = np.cumsum(r.found[::-1])[::-1]  # true pixels of this probability or a higher one
@@ -140,11 +94,7 @@ def aupr(pair: MaskPair) -> float:
 def cldice(pair: MaskPair) -> float:
     """Centreline Dice of vessels (Shit et al. 2021), whose skeletons are those of Zhang and Suen 1984.
 
-    Args:
-        pair: a predicted mask and the true one.
-
-    Returns:
-        Share in [0, 1]; NaN for other structures and when both masks are empty, 0 when one of them is.
+    NaN for other structures and when both masks are empty, 0 when one of them is.
     """
     if not is_vessel(pair.structure) or pair.counts.nothing_to_find:
         return NAN
@@ -158,18 +108,7 @@ def cldice(pair: MaskPair) -> float:
 
 
 def vertical_cup_to_disc_ratio(cup: np.ndarray, disc: np.ndarray) -> float:
-    """Height of the optic cup by that of the disc.
-
-    Args:
-        cup: bool [H, W].
-        disc: bool [H, W].
-
-    Returns:
-        The ratio; NaN without a disc, 0 without a cup.
-
-    Raises:
-        ValueError: the masks are of other types or sizes.
-    """
+    """Height of the cup, bool [H, W], by that of the disc; NaN without a disc, 0 without a cup."""
     for name, mask in (("cup", cup), ("disc", disc)):
         check_array(name, mask, disc.shape)
     return _height(cup) / _height(disc) if disc.any() else NAN
@@ -199,18 +138,7 @@ SOFT = ("auc", "aupr")  # need MaskPair.probability
 
 
 def score(pair: MaskPair, names: Sequence[str]) -> dict[str, float]:
-    """Compute some scores of a pair.
-
-    Args:
-        pair: a predicted mask and the true one.
-        names: of SCORES.
-
-    Returns:
-        {name: value}, in the order of `names`.
-
-    Raises:
-        ValueError: a name is unknown; before anything is computed.
-    """
+    """{name: value} of some SCORES of a pair, in this order; ValueError for an unknown name, first of all."""
     unknown = [name for name in names if name not in SCORES]
     if unknown:
         raise ValueError(f"Unknown metric {', '.join(unknown)}: choose from {', '.join(SCORES)}.")

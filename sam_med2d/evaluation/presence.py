@@ -11,7 +11,7 @@ FEW_ABSENT = 10  # photographs without a structure say half as much as many woul
 
 
 def presence_thresholds(rows: Sequence[CaseRow]) -> dict[str, float]:
-    """Choose the probability of each structure from which on it is held to be there.
+    """Choose the probability of each structure from which on it is held to be there, 0 where it is in every photograph.
 
     Best is the highest mean Dice of photographs with the structure, 0 where it is withheld, plus the share of those
     without it that come back empty; this share weighs n / (n + FEW_ABSENT) with n photographs without the structure:
@@ -20,9 +20,6 @@ def presence_thresholds(rows: Sequence[CaseRow]) -> dict[str, float]:
 
     Args:
         rows: cases of masks that were not withheld; those of structure prompts count.
-
-    Returns:
-        {structure: threshold in [0, 1]}; 0, so that nothing is withheld, for a structure that is in every photograph.
     """
     cases: dict[str, dict[bool, list[tuple[float, float]]]] = {}
     for row in rows:

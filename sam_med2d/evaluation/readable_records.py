@@ -10,16 +10,10 @@ class ReadableRecords:
     """Records by their numbers, less what could not be read of them.
 
     Attributes:
-        records: all of them.
-        unreadable: {number: {file: what is wrong with it}}.
+        unreadable: {number: {file: what is wrong with it}}; empty at first.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        """All files count as readable until `unreadable` says otherwise.
-
-        Args:
-            records: photographs with their masks.
-        """
         self.records = records
         self.unreadable: dict[int, dict[str, str]] = {}
 

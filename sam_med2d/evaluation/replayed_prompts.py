@@ -10,14 +10,7 @@ from sam_med2d.prompts.prompt_file import PromptEntries
 
 
 def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mode]:
-    """Modes whose names count the points of a prompt file: its openings may have several.
-
-    Args:
-        modes: as the flags say.
-        prompts: of the file.
-
-    Returns:
-        The modes, those of points under the number of points that they end with.
+    """Modes of which those of points are named by the number of points that they end with: openings may have several.
 
     Raises:
         UsageError: the entries have different numbers of points, so that no name is right.
@@ -34,16 +27,13 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mod
 
 
 def missing_prompts(path: Path, prompts: PromptEntries, own: PromptEntries, modes: Sequence[Mode]) -> list[str]:
-    """Entries of a prompt file that lack what a column needs.
+    """A sentence for each mask and kind of prompt that a column needs and a prompt file lacks.
 
     Args:
         path: of the file.
         prompts: its entries.
         own: prompts of some masks as this run would make them; empty ones of masks that vanish in the model frame.
         modes: the columns.
-
-    Returns:
-        A sentence for each mask and kind of prompt that is missing.
     """
     openings = {mode.opening for mode in modes} - {STRUCTURE}
     needed = {"boxes" if opening == BOX else "point_labels" for opening in openings}

@@ -22,28 +22,14 @@ Means = dict[str, dict[str, Any]]  # of each prompt
 
 
 def write_cases(path: Path, rows: Iterable[CaseRow]) -> None:
-    """Write one CSV line for each row, atomically; the rows are taken one by one.
-
-    Args:
-        path: of the file.
-        rows: at least one, all with the same metrics.
-    """
+    """Write one CSV line for each row, atomically; at least one, all with the same metrics, taken one by one."""
     columns = (row.as_columns() for row in rows)
     first = next(columns)
     write_csv(path, list(first), chain([first], columns))
 
 
 def draw(out: Path, running: RunningSummary, summary: dict[str, Any]) -> list[str]:
-    """Draw the plots that the metrics allow, and remove the others of an earlier run.
-
-    Args:
-        out: folder of the plots.
-        running: the histograms and the calibration.
-        summary: `running.summary()`.
-
-    Returns:
-        File names of the plots.
-    """
+    """Draw the plots that the metrics allow, and remove the others of an earlier run; the names of the plots' files."""
     kinds = {
         "boxes.png": lambda path: evaluation_plots.plot_boxes(path, running.histograms),
         "clicks.png": lambda path: evaluation_plots.plot_clicks(path, summary, running.main),
@@ -82,35 +68,18 @@ def write_report(path: Path, summary: dict[str, Any], pictures: Sequence[str]) -
     write_text(path, "\n\n".join(parts) + "\n")
 
 
-def system_table(name: str, resolution: int, summary: dict[str, Any], metric: str = "dice") -> str:
-    """SAM-Med2D's table of one system: the score of each prompt, and images per second.
-
-    Args:
-        name: what the system is called.
-        resolution: side of the model frame in pixels.
-        summary: of a run; "overall" and "fps" are used.
-        metric: whose means stand in the table.
-
-    Returns:
-        A Markdown table of one line.
-    """
+def _system_table(name: str, resolution: int, summary: dict[str, Any], metric: str = "dice") -> str:
+    """SAM-Med2D's table of one system: the score of each prompt of summary["overall"], and images per second."""
     prompts = summary["overall"]
     headings = ["Model", "Resolution", *map(prompt_heading, prompts), "FPS"]
     scores = [number(means[metric], metric) for means in prompts.values()]
     return markdown_table(headings, [[name, f"{resolution}x{resolution}", *scores, f"{summary['fps']:.1f}"]])
 
 
-def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
-    """A table of means, a line for each entry.
+def _means_table(title: str, entries: dict[str, Means], metric: str) -> str:
+    """A line for each entry: number of masks that have the metric, mean and interval of each prompt.
 
-    Args:
-        title: heading of the first column.
-        entries: {name: means of each prompt}.
-        metric: whose means stand in the table.
-
-    Returns:
-        A Markdown table: number of masks that have the metric, mean and 95 % interval of each prompt, and for Dice the
-        resolution limit where it was computed.
+    For Dice also the resolution limit where it was computed.
     """
     prompts = list(dict.fromkeys(prompt for means in entries.values() for prompt in means))
     limits = metric == "dice" and all(CEILING in entry for means in entries.values() for entry in means.values())
@@ -123,15 +92,7 @@ def means_table(title: str, entries: dict[str, Means], metric: str) -> str:
 
 
 def number(value: float, metric: str) -> str:
-    """A score as it stands in a table.
-
-    Args:
-        value: the score.
-        metric: which one it is.
-
-    Returns:
-        Two decimals, in percent but for metrics in pixels; "-" for NaN.
-    """
+    """A score in a table: two decimals, in percent but for metrics in pixels; "-" for NaN."""
     return "-" if math.isnan(value) else f"{value if metric in IN_PIXELS else 100 * value:.2f}"
 
 
@@ -162,12 +123,12 @@ def _scores(summary: dict[str, Any], main: str) -> list[str]:
     windows = [summary["windows"]] if summary["windows"] else []
     if not overall:
         return windows
-    system = system_table(flags["run_name"], size, summary, main)
+    system = _system_table(flags["run_name"], size, summary, main)
     parts = [f"## {_title(main)}", system, f"FPS: {summary['fps_covers']}.", *windows, *_notes(overall, size)]
     for metric in dict.fromkeys([main, *flags["metrics"]]):
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
         unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""
-        parts += [f"## {_title(metric)} by structure{unit}", means_table("Structure", entries, metric)]
+        parts += [f"## {_title(metric)} by structure{unit}", _means_table("Structure", entries, metric)]
         parts += [RESOLUTION_LIMIT_NOTE] if metric == "dice" and CEILING in next(iter(overall.values())) else []
     return parts
 
@@ -181,9 +142,9 @@ def _data_sets(summary: dict[str, Any], metric: str) -> list[str]:
     parts = {f"{s}, {name}": means for name, entry in sets.items() for s, means in entry["structures"].items()}
     return [
         f"## {_title(metric)} by data set",
-        means_table("Data set", whole | {"weighted sum": summary["overall"]}, metric),
+        _means_table("Data set", whole | {"weighted sum": summary["overall"]}, metric),
         f"## {_title(metric)} by structure and data set",
-        means_table("Structure, data set", dict(sorted(parts.items())), metric),
+        _means_table("Structure, data set", dict(sorted(parts.items())), metric),
     ]
 
 

@@ -22,20 +22,12 @@ from segment_anything.preprocessing import OUTSIDE_LOGIT
 Save = Callable[[CaseRow, np.ndarray, np.ndarray], None]
 
 
-def logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> Tensor:
-    """Logits of a mask in the photograph's pixels.
+def _logits_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> Tensor:
+    """Logits of mask `i` in the photograph's pixels, float [modes, H, W], by its predictions, one for each prompt mode.
 
     A mask that vanished in the model frame had neither box nor clicks: its logits are OUTSIDE_LOGIT, but for a
     structure prompt. Those of a structure that is predicted absent are not withheld: they rank its pixels all the
     same.
-
-    Args:
-        batch: the photographs and masks that were predicted.
-        i: number of the mask in the batch.
-        predictions: those of the mask, one for each prompt mode.
-
-    Returns:
-        float [modes, H, W], H and W those of the photograph.
     """
     vanished = _vanished(batch, i)
     logits = []
@@ -54,17 +46,11 @@ def _masks(logits: Tensor, predictions: Sequence[Prediction]) -> np.ndarray:
 
 
 def masks_at_original_size(batch: Batch, i: int, predictions: Sequence[Prediction]) -> np.ndarray:
-    """The predicted masks in the photograph's pixels.
+    """Masks of mask `i` in the photograph's pixels, bool [modes, H, W], by its predictions, one for each prompt mode.
 
-    Args:
-        batch: the photographs and masks that were predicted.
-        i: number of the mask in the batch.
-        predictions: those of the mask, one for each prompt mode.
-
-    Returns:
-        bool [modes, H, W]; all False where the mask vanished or its structure is predicted absent.
+    All False where the mask vanished or its structure is predicted absent.
     """
-    return _masks(logits_at_original_size(batch, i, predictions), predictions)
+    return _masks(_logits_at_original_size(batch, i, predictions), predictions)
 
 
 def score_batch(
@@ -117,7 +103,7 @@ def _pairs(
     j = int(batch.image_index[i])
     truth = batch.truth[i].astype(bool)
     whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions) else truth
-    logits = logits_at_original_size(batch, i, predictions)
+    logits = _logits_at_original_size(batch, i, predictions)
     probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(logits)
     best = Ceilings(batch.frames[j])
     for prediction, mask, probability in zip(predictions, _masks(logits, predictions), probabilities, strict=True):
@@ -175,16 +161,7 @@ def _whole(batch: Batch, i: int) -> np.ndarray:
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:
-    """Draw the predictions of a mask on its photograph.
-
-    Args:
-        batch: the photographs and masks that were predicted.
-        i: number of the mask in the batch.
-        predictions: those of the mask, one for each prompt mode.
-
-    Returns:
-        A tile (`overlays.draw_case`) for each prediction, RGB uint8.
-    """
+    """A tile (`overlays.draw_case`), RGB uint8, for each prediction of mask `i`: one for each prompt mode."""
     image_index = int(batch.image_index[i])
     image, frame = read_image(batch.records[image_index].image), batch.frames[image_index]
     truth = batch.truth[i].astype(bool)

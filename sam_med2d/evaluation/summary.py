@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
+from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval, photograph_key
 from sam_med2d.evaluation.case_row import CaseRow
 
 BINS = 1000  # of a histogram over [0, 1]
@@ -34,14 +34,7 @@ class CaseGroup(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean of the values that are defined; the order changes nothing.
-
-    Args:
-        values: numbers, NaN for what is undefined.
-
-    Returns:
-        The mean; NaN when there is none.
-    """
+    """Mean of the values that are not NaN, NaN when there is none; the order changes nothing."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else float("nan")
 
@@ -58,16 +51,17 @@ class RunningSummary:
         images: number of photographs.
     """
 
-    def __init__(self, metrics: Sequence[str], *, seed: int = 0) -> None:
+    def __init__(self, metrics: Sequence[str], *, seed: int = 0, data_path: str | Sequence[str] = ()) -> None:
         """Begin without a case.
 
         Args:
             metrics: scores of the rows, and CEILING, to take means of.
             seed: of the bootstrap.
+            data_path: folders of the data: the bootstrap knows photographs by their paths below these.
         """
         self.metrics = list(metrics)
         self.main = "dice" if "dice" in metrics else self.metrics[0]
-        self.bootstrap = Bootstrap(seed)
+        self.bootstrap, self.data_path = Bootstrap(seed), data_path
         self.counts: dict[CaseGroup, Counter[str]] = {}
         self.histograms: dict[str, dict[str, np.ndarray]] = {}
         self.calibration = np.zeros((CALIBRATION_BINS, CALIBRATION_BINS), np.int64)
@@ -77,18 +71,14 @@ class RunningSummary:
         self.images = 0
 
     def add(self, number: int, rows: Sequence[CaseRow]) -> None:
-        """Take in a photograph.
-
-        Args:
-            number: of the photograph; representative cases are told by it.
-            rows: all rows of the photograph, at least one.
-        """
+        """Take in all rows of a photograph, at least one; representative cases are told by its number."""
         present = [row for row in rows if not row.absent]
         sums = self._false_positive_sums([row for row in rows if row.absent])
         for row in present:
             self._count(row)
             self._add_to_histograms(row)
-        self.bootstrap.add(f"{rows[0].data_set}/{rows[0].image}", sums | self._metric_sums(present))
+        key = photograph_key(rows[0].image, self.data_path)
+        self.bootstrap.add(key, sums | self._metric_sums(present))
         for mask, own in groupby(present, key=lambda row: row.mask):
             cases = list(own)
             value = mean([row.score(self.main) for row in cases]) * (-1 if self.main in LOWER_IS_BETTER else 1)
@@ -185,11 +175,7 @@ class RunningSummary:
         return entry | {"excluded": {metric: counts["masks"] - counts[metric] for metric in self.metrics}}
 
     def representative_cases(self) -> list[tuple[int, str]]:
-        """The cases to show.
-
-        Returns:
-            Photograph's number and mask of the best, the median and the worst case of each structure; none twice.
-        """
+        """Photograph's number and mask of the best, median and worst case of each structure; none twice."""
         found = (cases for _, cases in sorted(self.representatives.items()))
         return list(dict.fromkeys(case for cases in found for case in cases.chosen()))
 
@@ -200,15 +186,7 @@ def _group(row: CaseRow) -> CaseGroup:
 
 
 def summarise(rows: Sequence[CaseRow], metrics: Sequence[str]) -> dict[str, Any]:
-    """Summarise rows that are in memory, whatever their order.
-
-    Args:
-        rows: of any number of photographs.
-        metrics: scores to take means of.
-
-    Returns:
-        As `RunningSummary.summary`.
-    """
+    """`RunningSummary.summary` of rows that are in memory, whatever their order."""
     running = RunningSummary(metrics)
     rows = sorted(rows, key=lambda row: (row.data_set, row.image, row.mask))
     for number, (_, own) in enumerate(groupby(rows, key=lambda row: (row.data_set, row.image))):
@@ -225,13 +203,7 @@ class RepresentativeCases:
         self._worst: tuple[float, int, str] | None = None
 
     def add(self, value: float, number: int, mask: str) -> None:
-        """Take in a case; of equal values the first one stays.
-
-        Args:
-            value: how good the case is; more is better.
-            number: of its photograph.
-            mask: name of its mask.
-        """
+        """Take in a case by its value (more is better), photograph's number and mask; of equal ones the first."""
         case = value, number, mask
         if self._best is None or value > self._best[0]:
             self._best = case

@@ -19,7 +19,7 @@ BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0
 # --- flags ----------------------------------------------------------------------------------------------------
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and the defaults of flags whose help does not speak of them."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
@@ -31,15 +31,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser of a command line.
-
-    Args:
-        description: what the command does, the docstring of its file.
-
-    Returns:
-        The parser, without flags.
-    """
-    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    """A parser of a command line, without flags; `description` is the docstring of the command's file."""
+    return argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
 
 
 def add_device(group: argparse._ActionsContainer) -> None:
@@ -47,12 +40,8 @@ def add_device(group: argparse._ActionsContainer) -> None:
     group.add_argument("--device", help="where PyTorch computes: cpu, cuda, cuda:0, ...; default: the best one present")
 
 
-def parse_bool(text: str) -> bool:
-    """The value of a word such as "True", "no" or "1", in any case.
-
-    Raises:
-        argparse.ArgumentTypeError: for another word.
-    """
+def _parse_bool(text: str) -> bool:
+    """The value of a word such as "True", "no" or "1", in any case; ArgumentTypeError for others."""
     if text.lower() not in BOOLEANS:
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
     return BOOLEANS[text.lower()]
@@ -60,7 +49,7 @@ def parse_bool(text: str) -> bool:
 
 def add_bool(group: argparse._ActionsContainer, *flags: str, default: bool | None, help: str) -> None:
     """Add a flag that means what it says: `--flag`, `--flag True` or `--flag False`."""
-    group.add_argument(*flags, type=parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
+    group.add_argument(*flags, type=_parse_bool, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
 
 def both_spellings(*flags: str) -> list[str]:
@@ -72,8 +61,8 @@ def add_complete(group: argparse._ActionsContainer) -> None:
     """Add the flag --complete; its value is the dictionary that `records.complete` takes."""
     group.add_argument(
         "--complete",
-        type=parse_complete,
-        action=MergeLists,
+        type=_parse_complete,
+        action=_MergeLists,
         nargs="+",
         default={},
         metavar="DATA_SET=STRUCTURE,...",
@@ -81,19 +70,15 @@ def add_complete(group: argparse._ActionsContainer) -> None:
     )
 
 
-def parse_complete(text: str) -> dict[str, list[str]]:
-    """A word of --complete: "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}.
-
-    Raises:
-        argparse.ArgumentTypeError: for a word of another form.
-    """
+def _parse_complete(text: str) -> dict[str, list[str]]:
+    """ "idrid=haemorrhage,hard_exudate" -> {"idrid": ["haemorrhage", "hard_exudate"]}; else ArgumentTypeError."""
     data_set, separator, names = text.partition("=")
     if not (data_set and separator and all(names.split(","))):
         raise argparse.ArgumentTypeError(f"{text!r}: write a data set, =, and its structures with commas between")
     return {data_set: names.split(",")}
 
 
-class MergeLists(argparse.Action):
+class _MergeLists(argparse.Action):
     """Merges a flag's dictionaries of lists, those of one key without repetition, also when the flag is given twice."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
@@ -104,15 +89,7 @@ class MergeLists(argparse.Action):
 
 
 def parse_and_note_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line, and note which flags were written out.
-
-    Args:
-        parser: its defaults are lost.
-        argv: the words; None for those of this process.
-
-    Returns:
-        The flags' values, and in `given` the set of the names of those that were written out.
-    """
+    """Parse a command line (None: this process's); `given` has the names of the flags that were written out."""
     args = parser.parse_args(argv)
     parser.set_defaults(**dict.fromkeys(vars(args)))
     args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not None}
@@ -165,12 +142,7 @@ def _advice_on(error: RuntimeError) -> str:
 
 
 def setup_logging(file: Path | None = None, *, level: int = logging.INFO) -> None:
-    """Log to standard output.
-
-    Args:
-        file: log to the end of this file, too.
-        level: the lowest level that is logged.
-    """
+    """Log to standard output from a level on, and to the end of a file, if one is given."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file:
         handlers.append(logging.FileHandler(file))

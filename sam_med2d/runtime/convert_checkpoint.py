@@ -20,17 +20,7 @@ from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, 
 
 
 def convert(args: argparse.Namespace) -> str:
-    """Read IN, and write OUT.
-
-    Args:
-        args: the flags of scripts/convert_checkpoint.py.
-
-    Returns:
-        What was done, in lines for the user.
-
-    Raises:
-        CheckpointError: for files that cannot be read or written, and flags that do not go together.
-    """
+    """Read IN, and write OUT, as the flags say: what was done, in lines. Raises CheckpointError for what cannot be."""
     if args.to != "huggingface" and args.target.suffix != ".safetensors":
         raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
     for flag in ("half", "mask_rule"):
@@ -70,7 +60,7 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
         state, metadata = split(checkpoint, read_any(args.base, flag="--base"))
     metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
-    save_weights(args.target, in_half(state) if args.half else state, metadata)
+    save_weights(args.target, _in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
     size = f"{args.target.stat().st_size / 1e6:.1f} MB"
     whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
@@ -78,18 +68,8 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     return f"{args.target}: {len(state)} tensors{whole}{taken}, {adapters}, {size}"
 
 
-def in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of half the size.
-
-    Args:
-        state: tensors by name.
-
-    Returns:
-        The same, float32 as float16.
-
-    Raises:
-        CheckpointError: for a number that float16 cannot hold.
-    """
+def _in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with float32 as float16; CheckpointError for a number that float16 cannot hold."""
     found = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
     large = [key for key, value in found.items() if not value.isfinite().all()]
     if large:

@@ -11,17 +11,7 @@ from segment_anything.modeling import Sam
 
 
 def resolve_device(name: str | None) -> torch.device:
-    """The device to compute on.
-
-    Args:
-        name: of --device, such as "cuda:0"; None for the best one present.
-
-    Returns:
-        The device, which works.
-
-    Raises:
-        UsageError: for one that is not there.
-    """
+    """The device of --device, such as "cuda:0", or for None the best one present; UsageError where it does not work."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -59,32 +49,18 @@ def _has_bfloat16() -> bool:
 
 
 def compile_encoder(model: Sam, device: torch.device) -> None:
-    """Have the image encoder compiled when it is first used.
-
-    Args:
-        model: changed in place.
-        device: where it will compute.
-
-    Raises:
-        UsageError: on a CPU without a C++ compiler.
-    """
+    """Have the image encoder compiled when it is first used; UsageError on a CPU without a C++ compiler."""
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
     model.image_encoder.compile()
 
 
 def cpu_workers(requested: int | None, *, here: int = 1) -> int:
-    """How many processes load data for this one.
+    """How many processes load data for this one: as requested, or what the cores leave, 8 at most.
 
     Args:
-        requested: of --num_workers; None for what the cores leave, 8 at most.
+        requested: of --num_workers; 0 for loading in this process itself. Raises UsageError for a negative number.
         here: processes of the run on this machine, which share its cores.
-
-    Returns:
-        The number, 0 for loading in this process itself.
-
-    Raises:
-        UsageError: for a negative number.
     """
     if requested is not None and requested < 0:
         raise UsageError(f"--num_workers {requested}: give 0 or more.")

@@ -22,17 +22,10 @@ TIMEOUT = 60  # seconds without a byte
 
 
 def download(source: Source, folder: Path) -> tuple[Path, str]:
-    """Fetch a file, unless it is there.
+    """Fetch a file into a folder, unless it is there: its path, and its sha256 in hexadecimal digits.
 
     What came so far stays in `<file>.part`, with the server's mark of its version beside it, and the next call goes on
     with it. A file with another hash than the known one is removed.
-
-    Args:
-        source: the file.
-        folder: where it goes; made if needed.
-
-    Returns:
-        Its path and its sha256 in hexadecimal digits.
 
     Raises:
         UsageError: for a file that cannot be had; the message names it and says what to do.
@@ -40,7 +33,7 @@ def download(source: Source, folder: Path) -> tuple[Path, str]:
     target = folder / source.file
     part, mark = target.with_name(f"{source.file}.part"), target.with_name(f"{source.file}.part.json")
     if target.is_file():
-        found = sha256_of(target)
+        found = _sha256_of(target)
         if source.sha256 not in (None, found):
             raise UsageError(f"{target} is there and has the sha256 {found}, not {source.sha256}: remove it first.")
         return target, found
@@ -48,7 +41,7 @@ def download(source: Source, folder: Path) -> tuple[Path, str]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (source.size and part.is_file() and part.stat().st_size == source.size):
             _fetch(source, part, mark)
-        found = sha256_of(part)
+        found = _sha256_of(part)
         if source.sha256 not in (None, found):
             part.unlink()
             mark.unlink(missing_ok=True)
@@ -142,21 +135,14 @@ def _explained(url: str, target: Path) -> Iterator[None]:
         raise UsageError(f"{target}: cannot be written ({error.strerror}): choose another --out.") from error
 
 
-def sha256_of(path: Path) -> str:
+def _sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_hub(source: Source, folder: Path) -> tuple[Path, str]:
-    """Fetch a file by the package huggingface_hub, which has its own way to resume and its users' access rights.
-
-    Args:
-        source: the file.
-        folder: where it goes.
-
-    Returns:
-        Its path and its sha256 in hexadecimal digits.
+    """`download` by the package huggingface_hub, which has its own way to resume and its users' access rights.
 
     Raises:
         UsageError: for a file that cannot be had, or where the package is missing.
@@ -172,7 +158,7 @@ def from_hub(source: Source, folder: Path) -> tuple[Path, str]:
         path = Path(hf_hub_download(source.hub, source.file, local_dir=folder))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UsageError(f"{source.hub}/{source.file}: {str(error).splitlines()[0]}") from error
-    found = sha256_of(path)
+    found = _sha256_of(path)
     if source.sha256 not in (None, found):
         path.unlink()
         raise UsageError(f"{source.hub}/{source.file}: the sha256 is {found}, not {source.sha256}: removed.")

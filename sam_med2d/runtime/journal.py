@@ -18,11 +18,6 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        """The journal in a folder, which need not exist yet.
-
-        Args:
-            folder: of its files, *.jsonl.
-        """
         self.folder = folder
 
     @property
@@ -46,37 +41,28 @@ class Journal:
             yield number, json.loads(line)[1]
 
     def keep(self, wanted: Callable[[int, Any], bool]) -> None:
-        """Remove some lines; only while no process writes.
-
-        Args:
-            wanted: of number and value, whether the line stays.
-        """
+        """Keep the lines for which `wanted(number, value)`; only while no process writes."""
         for path in self._paths():
             lines = [line for _, line in _whole_lines(path)]
             kept = [line for line in lines if wanted(*json.loads(line))]
             if len(kept) < len(lines):
                 write_text(path, b"".join(kept).decode())
 
-    def writer(self) -> "JournalWriter":
+    def writer(self) -> "_JournalWriter":
         """A new file to append to, for one process."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return JournalWriter(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
+        return _JournalWriter(*tempfile.mkstemp(suffix=".jsonl", dir=self.folder))
 
     def _paths(self) -> list[Path]:
         """The files of all processes."""
         return sorted(self.folder.glob("*.jsonl"))
 
 
-class JournalWriter:
+class _JournalWriter:
     """Appends numbered values to a file; a context that closes it."""
 
     def __init__(self, descriptor: int, path: str) -> None:
-        """Append to an open file.
-
-        Args:
-            descriptor: of the file.
-            path: of the file, for messages.
-        """
+        """Append to an open file; its path is for messages."""
         self._descriptor, self._path = descriptor, path
 
     def __enter__(self) -> Self:
@@ -86,14 +72,9 @@ class JournalWriter:
         os.close(self._descriptor)
 
     def add(self, number: int, value: Any) -> None:
-        """Append a value; the system has it when this returns.
+        """Append a JSON value; the system has it when this returns. Raises OSError that names the file.
 
-        Args:
-            number: not below those of this writer's earlier lines.
-            value: JSON value.
-
-        Raises:
-            OSError: it could not be written; names the file.
+        Its number is not below those of this writer's earlier lines.
         """
         line = f"{json.dumps([number, value])}\n".encode()
         try:

@@ -9,12 +9,7 @@ from segment_anything.utils.atomic import write_text
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, atomically.
-
-    Args:
-        path: the file.
-        content: JSON values and NaN.
-    """
+    """Write JSON values and NaN to a file, atomically."""
     write_text(path, json.dumps(_without_nan(content), indent=1) + "\n")
 
 

@@ -24,16 +24,13 @@ def add_model_flags(
     model_type: str | None = None,
     image_size: int | None = None,
 ) -> argparse._ArgumentGroup:
-    """Add the group of the flags that every command has which loads a model to use it.
+    """Add the group of the flags that every command has which loads a model to use it, and return it for further ones.
 
     Args:
         parser: what they are added to.
         weights_required: the command has no default weights; else they are the shipped ones.
         model_type: what a checkpoint without metadata is taken for; None where it then has to be said.
         image_size: input side in pixels for a checkpoint without metadata; None for that of its position table.
-
-    Returns:
-        The group, for further flags.
     """
     group = parser.add_argument_group("model")
     add_checkpoint(group, default=None if weights_required else str(SHIPPED_WEIGHTS), required=weights_required)

@@ -35,14 +35,11 @@ class LoadedModel:
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
-    """Read the weights that the flags name and build their model.
+    """Read the weights that the flags name and build their model, on the device and in evaluation mode.
 
     Args:
         args: the flags of `model_flags.add_model_flags`; those that a command does not have count as not given.
         device: where the model goes.
-
-    Returns:
-        The model on its device, in evaluation mode.
 
     Raises:
         CheckpointError: for weights that cannot be used, or do not fit the flags.
@@ -78,7 +75,7 @@ def build_model(
     channel_order: str | None = None,
     mask_rule: str | None = None,
 ) -> Sam:
-    """Build a model of a checkpoint, or of random weights; None means "as the checkpoint says".
+    """Build a model of a checkpoint, or of random weights, on the CPU; None means "as the checkpoint says".
 
     Args:
         source: the checkpoint that was read.
@@ -90,9 +87,6 @@ def build_model(
         preprocess: one of MODES.
         channel_order: one of CHANNEL_ORDERS.
         mask_rule: one of MASK_RULES.
-
-    Returns:
-        The model, on the CPU.
 
     Raises:
         CheckpointError: for weights that do not fit.

@@ -55,14 +55,11 @@ SOURCES = {
 
 
 def find_source(name: str | None, sha256: str | None = None) -> Source:
-    """The file that a name or an address means.
+    """The file, with its hash, that a name of SOURCES or an address (https://...) means.
 
     Args:
-        name: one of SOURCES, or an address (https://...).
+        name: the name or address.
         sha256: 64 hexadecimal digits that the file must have, where none is known.
-
-    Returns:
-        The file, with its hash.
 
     Raises:
         UsageError: for another name or hash.

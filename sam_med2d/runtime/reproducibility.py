@@ -19,14 +19,7 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safet
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch.
-
-    Args:
-        seed: of --seed.
-
-    Raises:
-        UsageError: for a number that NumPy cannot take.
-    """
+    """Seed the global generators of Python, NumPy and PyTorch; UsageError for a seed that NumPy cannot take."""
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed {seed}: give a number from 0 to {2**32 - 1}.")
     random.seed(seed)
@@ -34,21 +27,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def compute_deterministically(device: torch.device) -> None:
+def _compute_deterministically(device: torch.device) -> None:
     """On a CPU, make sums over several threads repeatable to the bit (gradients of indexing are not, else)."""
     torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def record(args: argparse.Namespace) -> dict[str, Any]:
-    """What a run writes down of itself.
-
-    Args:
-        args: the resolved flags.
-
-    Returns:
-        Flags and versions, as JSON values.
-    """
+    """What a run writes down of itself: its flags and versions, as JSON values."""
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     given = {"given": sorted(args.given)} if "given" in flags else {}
     return {"flags": flags | given, "versions": versions()}
@@ -76,17 +62,9 @@ def _git_version() -> str:
 
 
 def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
-    """Make a training repeatable to the bit and, on a CPU, keep its freed memory; warn of --use_amp that does not pay.
-
-    Args:
-        args: with `seed` and `use_amp`.
-        device: where it computes.
-
-    Raises:
-        UsageError: for a seed that cannot be used.
-    """
+    """Make a training repeatable to the bit and, on a CPU, keep freed memory; warn of --use_amp that does not pay."""
     seed_everything(args.seed)
-    compute_deterministically(device)
+    _compute_deterministically(device)
     if device.type == "cpu":
         keep_freed_memory()
     warn_of_emulation(args.use_amp, device)

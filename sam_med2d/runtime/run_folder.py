@@ -12,18 +12,7 @@ from sam_med2d.runtime.distributed import Processes
 
 
 def make_folder(path: Path, flag: str) -> Path:
-    """Make a folder, and prove that files can be written there.
-
-    Args:
-        path: the folder.
-        flag: what gave it.
-
-    Returns:
-        `path`.
-
-    Raises:
-        UsageError: that names the flag.
-    """
+    """Make a folder, and prove that files can be written there; the UsageError names the flag."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -33,13 +22,7 @@ def make_folder(path: Path, flag: str) -> Path:
 
 
 def make_run_folder(args: argparse.Namespace) -> Path:
-    """The folder of a training run, made.
-
-    Args:
-        args: with `work_dir`, `run_name` and `resume`.
-
-    Returns:
-        The folder, which holds no run, or that which --resume goes on with.
+    """The folder of a training run, made; it holds no run, or that which --resume goes on with.
 
     Raises:
         UsageError: where it holds another run, or cannot be made.
@@ -66,7 +49,8 @@ def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: d
     Args:
         checkpoint: what --resume names.
         folder: of this run.
-        old, new: flags that decide a run, of the checkpoint and of this one.
+        old: flags that decide a run, of the checkpoint.
+        new: those of this run.
 
     Raises:
         UsageError: where the checkpoint is not in the folder; or names the flags that differ, with both values.
@@ -81,7 +65,7 @@ def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: d
 def resume_command(
     script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
 ) -> str:
-    """The command line that goes on with this run.
+    """The command line that goes on with this run, as a shell reads it.
 
     Args:
         script: file of the command.
@@ -89,9 +73,6 @@ def resume_command(
         defaults: the flags' values when none is given.
         processes: of the run; torchrun starts several.
         resume: value of --resume.
-
-    Returns:
-        The command, as a shell reads it.
     """
     launcher = [sys.executable]
     if processes.count > 1:

@@ -18,82 +18,33 @@ class RunStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        """A store, which need not exist yet.
-
-        Args:
-            folder: where it lies; it holds nothing else.
-        """
+        """A store, which need not exist yet, in a folder that holds nothing else."""
         self.folder = folder
         self._settings = folder / "settings.json"
 
     def settings(self) -> dict[str, Any] | None:
-        """What decides the results of the run.
-
-        Returns:
-            The settings; None where no run has begun.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """What decides the results of the run; None where none has begun, ValueError for a damaged file."""
         return json.loads(self._settings.read_text(encoding="utf-8")) if self._settings.is_file() else None
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Write down what decides the results; records that are there stay.
-
-        Args:
-            settings: JSON values by the names that a user knows, such as "--seed".
-        """
+        """Write down what decides the results, by names that a user knows, such as "--seed"; records stay."""
         write_text(self._settings, json.dumps(settings, indent=1) + "\n")
 
     def refuse_other(self, settings: dict[str, Any], *, what: str, cure: str) -> None:
-        """Refuse to go on with other settings than those of the run; fine where none has begun.
-
-        Args:
-            settings: of the continuation.
-            what: how the message begins, as in `refuse_other_settings`.
-            cure: what to do.
-
-        Raises:
-            UsageError: names each setting that differs, with both values.
-        """
+        """As `refuse_other_settings`, with the settings of the run; fine where none has begun."""
         if (old := self.settings()) is not None:
             refuse_other_settings(old, settings, what=what, cure=cure)
 
     def journal(self, kind: str) -> Journal:
-        """The numbered records of a kind.
-
-        Args:
-            kind: name of their folder.
-
-        Returns:
-            The journal, empty where nothing was written.
-        """
+        """The numbered records of a kind; empty where nothing was written."""
         return Journal(self.folder / kind)
 
     def write(self, kind: str, name: str, record: Any) -> None:
-        """Write the record of an item, in place of an earlier one.
-
-        Args:
-            kind: name of the folder.
-            name: of the item; may have folders of its own.
-            record: JSON value.
-        """
+        """Write the record, JSON, of an item, in place of an earlier one; its name may have folders of its own."""
         write_text(self._place(kind, name), json.dumps(record) + "\n")
 
     def read(self, kind: str, name: str) -> Any:
-        """The record of an item.
-
-        Args:
-            kind: name of the folder.
-            name: of the item.
-
-        Returns:
-            What `write` was given.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged.
-        """
+        """The record of an item. Raises FileNotFoundError where there is none, ValueError where it is damaged."""
         return json.loads(self._place(kind, name).read_text(encoding="utf-8"))
 
     def _place(self, kind: str, name: str) -> Path:
@@ -101,11 +52,7 @@ class RunStore:
         return self.folder / kind / f"{name}.json"
 
     def tidy(self, *others: Path) -> None:
-        """Remove the temporary files of a run that was killed. Only while no other process writes.
-
-        Args:
-            others: folders of results, which are tidied as well.
-        """
+        """Remove a killed run's temporary files, from other folders, too. Only while no other process writes."""
         for folder in (self.folder, *others):
             for left in folder.rglob(".*.*"):
                 if left.is_file():
@@ -138,14 +85,9 @@ def refuse_other_settings(old: dict[str, Any], new: dict[str, Any], *, what: str
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the settings of a run and of its continuation.
+    """A phrase for each setting that differs between a run and its continuation: its name and both values.
 
-    Args:
-        old: settings of the run.
-        new: settings of its continuation; a switch that the run did not know was off in it.
-
-    Returns:
-        A phrase for each setting that differs: its name and both values.
+    A switch that the run did not know was off in it.
     """
     new = json.loads(json.dumps(new))
     known = {name: old.get(name, False if isinstance(new[name], bool) else None) for name in new}

@@ -27,7 +27,6 @@ def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metr
         path: of the picture.
         distributions: {structure: {prompt: int64 [B]}}, masks by score in equal bins of [0, 1], 1.0 in the last one; of
             a long list the largest MAX_STRUCTURES are drawn.
-        metric: what the score is called.
 
     Returns:
         Whether there was a mask to draw.

@@ -7,17 +7,10 @@ import numpy as np
 
 
 def quantile(counts: np.ndarray, q: float) -> float:
-    """A quantile.
+    """Quantile `q` of values of which only counts, int [B], are known; NaN for an empty histogram.
 
     The two values that numpy.quantile interpolates between are taken to lie in the middle of their bins: the result
     is within half a bin of the quantile of the values themselves.
-
-    Args:
-        counts: int [B], values in each bin.
-        q: which quantile, from 0 to 1.
-
-    Returns:
-        The quantile; NaN for an empty histogram.
     """
     total = int(counts.sum())
     if not total:
@@ -29,13 +22,9 @@ def quantile(counts: np.ndarray, q: float) -> float:
 
 
 def box_statistics(counts: np.ndarray) -> dict[str, Any]:
-    """Quartiles, mean and Tukey's whiskers, which end at the last value within 1.5 interquartile ranges of the box.
+    """What matplotlib's Axes.bxp draws of counts, int [B], not all 0: quartiles, mean and Tukey's whiskers.
 
-    Args:
-        counts: int [B], values in each bin; not all 0.
-
-    Returns:
-        What matplotlib's Axes.bxp draws, without outliers.
+    The whiskers end at the last value within 1.5 interquartile ranges of the box; there are no outliers.
     """
     centres = (np.arange(len(counts)) + 0.5) / len(counts)
     q1, median, q3 = (quantile(counts, q) for q in (0.25, 0.5, 0.75))
@@ -49,13 +38,7 @@ def calibration_error(counts: np.ndarray) -> float:
     """Expected calibration error: the mean over predictions of |mean true - predicted| of their predicted bin.
 
     Of Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning"; each value is taken to lie
-    in the middle of its bin.
-
-    Args:
-        counts: int [K, K], first the predicted, then the true bin.
-
-    Returns:
-        The error in [0, 1]; NaN when there are no predictions.
+    in the middle of its bin. Counts are int [K, K], first the predicted, then the true bin; NaN without any.
     """
     centres = (np.arange(len(counts)) + 0.5) / len(counts)
     total = int(counts.sum())

@@ -6,24 +6,10 @@ IN_PIXELS = ("hd95",)  # metrics without an upper bound; the others lie in [0, 1
 
 
 def prompt_heading(prompt: str) -> str:
-    """A prompt mode's name in tables and pictures.
-
-    Args:
-        prompt: "box", "structure", or a number of clicks.
-
-    Returns:
-        "Bbox", "structure", "1 pt", "3 pts".
-    """
+    """A prompt mode's name in tables and pictures: "Bbox", "structure", "1 pt", "3 pts"."""
     return {"box": "Bbox", "structure": "structure", "1": "1 pt"}.get(prompt, f"{prompt} pts")
 
 
 def metric_title(metric: str) -> str:
-    """A metric's name in headings and pictures.
-
-    Args:
-        metric: its name in flags, such as "hd95".
-
-    Returns:
-        Its usual name, such as "HD95"; without its unit.
-    """
+    """A metric's name in headings and pictures, without its unit: "HD95" of "hd95"."""
     return METRIC_TITLES.get(metric, metric.capitalize())

@@ -61,11 +61,7 @@ class Overlay:
     """A photograph with outlines of masks, a colour for each name, and their prompts."""
 
     def __init__(self, image: np.ndarray) -> None:
-        """Begin with the photograph, at most OVERLAY_SIDE pixels wide and high.
-
-        Args:
-            image: RGB uint8 [H, W, 3].
-        """
+        """Begin with the photograph, RGB uint8 [H, W, 3], at most OVERLAY_SIDE pixels wide and high."""
         self.scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
         size = tuple(max(1, round(side * self.scale)) for side in image.shape[1::-1])
         self.canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -85,11 +81,7 @@ class Overlay:
         _draw_prompts(self.canvas, points * self.scale, labels)
 
     def picture(self) -> np.ndarray:
-        """The picture so far.
-
-        Returns:
-            RGB uint8, with a line for each name below the photograph.
-        """
+        """The picture so far, RGB uint8, with a line for each name below the photograph."""
         height, width = self.canvas.shape[:2]
         picture = np.zeros((height + 20 * len(self.colours) + 6, width, 3), np.uint8)
         picture[:height] = self.canvas
@@ -128,16 +120,8 @@ def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) ->
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles with a line below that explains the colours.
-
-    Args:
-        tiles: RGB uint8, all of one size.
-        columns: tiles in a row.
-
-    Returns:
-        RGB uint8.
-    """
-    sheet = mosaic(tiles, columns)
+    """Tiles, RGB uint8 of one size, in so many columns, with a line below that explains the colours."""
+    sheet = _mosaic(tiles, columns)
     legend_width = sum(_entry_width(text) for text, _ in LEGEND)
     top, more = len(sheet), max(0, legend_width - sheet.shape[1])
     sheet = np.pad(sheet, ((0, 26), (0, more), (0, 0)))
@@ -149,16 +133,8 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return sheet
 
 
-def mosaic(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles in rows; what is left of the last row is black.
-
-    Args:
-        tiles: RGB uint8, all of one size, at least one.
-        columns: tiles in a row.
-
-    Returns:
-        RGB uint8.
-    """
+def _mosaic(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Tiles, RGB uint8 of one size, in rows; what is left of the last row is black."""
     height, width = tiles[0].shape[:2]
     sheet = np.zeros((math.ceil(len(tiles) / columns) * height, columns * width, 3), np.uint8)
     for i, tile in enumerate(tiles):
@@ -216,12 +192,7 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Write a picture as PNG, atomically.
-
-    Args:
-        path: of the file; its folder is made where it is missing.
-        rgb: uint8 [H, W, 3], or grey, uint8 or uint16 [H, W].
-    """
+    """Write RGB uint8 [H, W, 3], or grey, uint8 or uint16 [H, W], as PNG, atomically; its folder is made if needed."""
     pixels = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

@@ -13,49 +13,25 @@ DPI = 150
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure. Unlike pyplot's it belongs to nobody else and needs no display.
-
-    Args:
-        width: in inches.
-        height: in inches.
-
-    Returns:
-        A matplotlib Figure.
-    """
+    """An empty matplotlib Figure of a size in inches; unlike pyplot's it is nobody else's and needs no display."""
     from matplotlib.figure import Figure  # takes half a second to import
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, atomically.
-
-    Args:
-        figure: what is written.
-        path: of the picture; its suffix says in which format.
-    """
+    """Write a figure, atomically; the suffix of the path says in which format."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
 
 def tidy(panel: Any) -> None:
-    """Give a panel a faint grid behind its data, and no frame at the top and the right.
-
-    Args:
-        panel: Axes of a figure.
-    """
+    """Give a panel (Axes) a faint grid behind its data, and no frame at the top and the right."""
     panel.grid(alpha=0.3)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour and marker of a part.
-
-    Args:
-        i: its number.
-
-    Returns:
-        Options of Axes.plot.
-    """
+    """Colour and marker of part number `i`, as options of Axes.plot."""
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.4}

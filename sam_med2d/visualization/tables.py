@@ -9,24 +9,16 @@ from segment_anything.utils.atomic import atomic_path
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    Args:
-        headings: of the columns.
-        lines: the cells of each line, as many as there are columns.
-
-    Returns:
-        The table, without a line break at its end.
-    """
+    """A Markdown table, without a line break at its end."""
     rows = [headings, ["---"] * len(headings), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table as CSV in UTF-8, atomically.
+    """Write a table as CSV in UTF-8, atomically; a folder that is missing is made.
 
     Args:
-        path: of the file; its folder is made where it is missing.
+        path: of the file.
         columns: names in the first line.
         rows: {column: value} of each line, taken one by one; a column that a row lacks is an empty cell.
 

@@ -17,8 +17,7 @@ def plot_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
     Args:
         path: of the picture.
-        history: an entry per epoch with `epoch`, the LOSS_LABELS and, on validated epochs, `val_dice` and
-            `val_dice_<prompt>`.
+        history: of each epoch `epoch`, the LOSS_LABELS and, where validated, `val_dice` and `val_dice_<prompt>`.
     """
     validated = [entry for entry in history if "val_dice" in entry]
     panels = 2 if validated else 1

@@ -62,7 +62,7 @@ def interval_of(rows: list[dict], values: list[float]) -> list[float]:
     """The bootstrap interval of the mean of values that belong to `rows`."""
     bootstrap = Bootstrap()
     for row, value in zip(rows, values, strict=True):
-        bootstrap.add(f"{row['data_set']}/{row['image']}", {"sum": value, "count": 1.0})
+        bootstrap.add(row["image"], {"sum": value, "count": 1.0})
     return mean_and_interval(bootstrap.sums(["sum"]), bootstrap.sums(["count"]))[1]
 
 

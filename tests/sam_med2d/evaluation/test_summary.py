@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam_med2d.evaluation import bootstrap, summary
-from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval
+from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval, photograph_key
 from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.summary import RepresentativeCases, RunningSummary, summarise
 from tests.helpers.case_rows import case_row
@@ -125,6 +125,24 @@ def test_the_best_case_of_a_distance_is_the_nearest():
     images = [[replace(row, scores={"hd95": float(i)}) for row in rows] for i, rows in enumerate(make_rows(9))]
     chosen = summarised(images, ["hd95"]).representative_cases()
     assert chosen[0][0] == 0 and 8 in [number for number, _ in chosen]
+
+
+def test_intervals_do_not_depend_on_where_the_data_lie():
+    def interval(folder: str, data_set: str) -> list[float]:
+        found = RunningSummary(["dice"], data_path=[folder])
+        for number, rows in enumerate(make_rows(20)):
+            moved = [replace(row, image=f"{folder}/images/{row.image}", data_set=data_set) for row in rows]
+            found.add(number, moved)
+        return found.summary()["overall"]["box"]["dice_ci95"]
+
+    assert interval("data_demo", "data_demo") == interval("/mnt/disk/copy", "copy")
+
+
+def test_photographs_of_a_name_in_other_places_are_others():
+    folders = ["a", "/b"]
+    places = ["a/images/1.png", "a/other/1.png", "/b/images/1.png", "/elsewhere/1.png"]
+    assert len({photograph_key(place, folders) for place in places}) == 4
+    assert photograph_key("a/1.png", "a") == photograph_key("./a/1.png", ["a/"])
 
 
 def test_columns_that_come_late_begin_at_zero():
