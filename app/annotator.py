@@ -34,31 +34,18 @@ class Annotator:
         self._lock = Lock()
 
     def image(self, number: int) -> np.ndarray:
-        """Read a photograph.
-
-        Args:
-            number: of the photograph.
-
-        Returns:
-            RGB uint8 [H, W, 3], upright.
-
-        Raises:
-            DataError: for a file that cannot be read.
-        """
+        """A photograph, RGB uint8 [H, W, 3], upright; DataError for a file that cannot be read."""
         with self._lock:
             kept = self._kept.get(number)
         return kept.image if kept else self._read(number)
 
     def predict(self, number: int, prompt: Prompt, refinement: Refinement) -> PromptPrediction:
-        """Predict a prompt on a photograph, click by click; see `predict_click_sequence`.
+        """Predict a prompt on a photograph, click by click; see `predict_click_sequence`. The mask is not yet made.
 
         Args:
             number: of the photograph.
             prompt: structure prompt, box and clicks in pixels of the photograph.
             refinement: of the prediction after the last click.
-
-        Returns:
-            The prediction, whose mask is not yet made.
 
         Raises:
             DataError: for a photograph that cannot be read.

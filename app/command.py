@@ -15,13 +15,7 @@ from sam_med2d.runtime.run_folder import make_folder
 
 
 def annotate(args: argparse.Namespace) -> int:
-    """Serve the annotation of a folder until Ctrl-C.
-
-    Args:
-        args: the flags of app/server.py, checked.
-
-    Returns:
-        The exit code.
+    """Serve the annotation of a folder until Ctrl-C, as the flags of app/server.py say: the exit code.
 
     Raises:
         UsageError, DataError, CheckpointError: for what a user can mend.

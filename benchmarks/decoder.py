@@ -22,9 +22,6 @@ def add_decoder_flags(parser: argparse.ArgumentParser) -> None:
 def decoder(args: argparse.Namespace) -> dict[str, float]:
     """Compare the decoding of one prompt and of 32 prompts with the reference code.
 
-    Args:
-        args: the flags.
-
     Returns:
         {"ratio_1", "ms_1", "ratio_32", "ms_32"}: the baseline's time over ours, and ours.
     """

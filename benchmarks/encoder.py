@@ -34,9 +34,6 @@ def compare_large(args: argparse.Namespace) -> None:
 def encoder(args: argparse.Namespace) -> dict[str, float]:
     """Compare the image encoder in fp32 and bf16 with the reference code in fp32.
 
-    Args:
-        args: the flags.
-
     Returns:
         {"fp32_ratio", "bf16_ratio", "fp32_ms", "bf16_ms"}: the baseline's time over ours, and ours.
 

@@ -26,31 +26,13 @@ Table = list[list[tuple[float, float]]]  # for each column (Dice, IoU) of each m
 
 
 def evaluation_data(images: int, masks: int, size: int) -> tuple[Batch, PromptEntries]:
-    """What is evaluated.
-
-    Args:
-        images: in the batch.
-        masks: of each image.
-        size: side S of the images, pixels.
-
-    Returns:
-        A batch, and the opening prompts of its masks.
-    """
+    """A batch of images of S = `size` with so many masks each, and the opening prompts of its masks."""
     batch = synthetic_batch(images, masks, size)
     return batch, make_prompts(batch, point_num=1, seed=SEED)
 
 
 def our_table(model: Sam, batch: Batch, prompts: PromptEntries) -> Table:
-    """All columns from one encoding of each image.
-
-    Args:
-        model: in evaluation mode.
-        batch: of `evaluation_data`.
-        prompts: of `evaluation_data`.
-
-    Returns:
-        Scores, by column and mask.
-    """
+    """All columns from one encoding of each image: scores by column and mask."""
     predictions = predict_batch(model, batch, prompts, COLUMNS, seed=SEED)
     rows = [row for rows in score_batch(batch, predictions, ["dice", "iou"]) for row in rows]
     return [[(row.scores["dice"], row.scores["iou"]) for row in rows if row.prompt == mode.name] for mode in COLUMNS]
@@ -74,12 +56,6 @@ class EncodedSam(SharedSam):
     """A model whose image is encoded already: it takes no time."""
 
     def __init__(self, model: Sam, embedding: Tensor) -> None:
-        """Share the parts of a model.
-
-        Args:
-            model: that decodes.
-            embedding: of the only image, [1, C, S/16, S/16].
-        """
         super().__init__(model)
         self.embedding = embedding
 
@@ -90,15 +66,7 @@ class EncodedSam(SharedSam):
 
 @torch.no_grad()
 def split_time(model: Sam, image_size: int) -> dict[str, float]:
-    """Time the encoder and the decoder.
-
-    Args:
-        model: in evaluation mode.
-        image_size: side S of the image, pixels.
-
-    Returns:
-        Median milliseconds to "encode" an image, and to "decode" SPLIT_MASKS masks of it for all columns.
-    """
+    """Median milliseconds to "encode" an image, and to "decode" SPLIT_MASKS masks of it for all columns."""
     batch, prompts = evaluation_data(1, SPLIT_MASKS, image_size)
     encoded = EncodedSam(model, model.encode(batch.image))
     calls = {
@@ -109,14 +77,7 @@ def split_time(model: Sam, image_size: int) -> dict[str, float]:
 
 
 def serve_tables(args: argparse.Namespace) -> dict[str, float]:
-    """Compute tables for a `Worker`, whose requests are numbers of masks.
-
-    Args:
-        args: the flags; `only` is the side.
-
-    Returns:
-        `split_time` on our side.
-    """
+    """Compute tables for a `Worker`, whose requests are numbers of masks; `split_time` on our side."""
     model = seeded_model(args.only, args).eval()
     make_table = our_table if args.only == OURS else published_table
     data = {masks: evaluation_data(args.images, masks, args.image_size) for masks in args.masks}
@@ -129,9 +90,6 @@ def serve_tables(args: argparse.Namespace) -> dict[str, float]:
 
 def evaluate(args: argparse.Namespace) -> dict[str, float]:
     """Compare the table of four prompts with the published runs, and our decoder with our encoder.
-
-    Args:
-        args: the flags.
 
     Returns:
         {"ratio_m1", ...} for each number of masks, the baseline's time over ours, and {"decode_over_encode"}.

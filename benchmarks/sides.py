@@ -52,14 +52,7 @@ def baseline(args: argparse.Namespace) -> str:
 
 
 def same_command(args: argparse.Namespace) -> dict[str, Side]:
-    """The command that was given, for each side: another checkout runs its own benchmark of that name.
-
-    Args:
-        args: with `given`, the words of the command line, and `against`.
-
-    Returns:
-        The baseline, then OURS.
-    """
+    """The command that was given, for the baseline, then OURS: another checkout runs its own benchmark of that name."""
     flag = argparse.ArgumentParser(add_help=False)
     flag.add_argument("--against")
     words = flag.parse_known_args(args.given)[1]
@@ -72,16 +65,7 @@ def same_command(args: argparse.Namespace) -> dict[str, Side]:
 
 
 def part_worker(args: argparse.Namespace, side: str, *words: str | int) -> Side:
-    """One side's encoder or decoder: benchmarks/part_worker.py.
-
-    Args:
-        args: with `against` and `threads`.
-        side: REFERENCE, OTHER or OURS.
-        words: for the worker.
-
-    Returns:
-        What to start.
-    """
+    """How to start benchmarks/part_worker.py with these words for a side: REFERENCE, OTHER or OURS."""
     more = ("--reference",) if side == REFERENCE else ()
     command = (sys.executable, "-P", str(PART_WORKER), *map(str, words), "--threads", str(args.threads), *more)
     return Side(command, args.against if side == OTHER else ROOT)

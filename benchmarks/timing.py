@@ -18,38 +18,20 @@ class Worker:
     """A process that calls `serve` and prints a JSON object last."""
 
     def __init__(self, side: Side) -> None:
-        """Start the process and wait until it is ready.
-
-        Args:
-            side: what to start, and where.
-
-        Raises:
-            RuntimeError: it ends early.
-        """
+        """Start the process and wait until it is ready; RuntimeError where it ends early."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(side.command, cwd=side.checkout, env=side.environment, **pipes)
         self._wait()  # the next one must not start while this one does
 
     def ask(self, request: int = 1) -> None:
-        """Have the work done once, and wait for it.
-
-        Args:
-            request: a number, whose meaning is up to the work.
-
-        Raises:
-            RuntimeError: the process ends early.
-        """
+        """Have the work of this number done, and wait for it; RuntimeError where the process ends early."""
         if self._process.poll() is None:
             self._process.stdin.write(f"{request}\n")
             self._process.stdin.flush()
         self._wait()
 
     def finish(self) -> dict:
-        """End the process.
-
-        Returns:
-            What it has measured itself.
-        """
+        """End the process: what it has measured itself."""
         return json.loads(self._process.communicate()[0])
 
     def _wait(self) -> None:
@@ -58,11 +40,7 @@ class Worker:
 
 
 def serve(work: Callable[[int], object]) -> None:
-    """Do the work for each number of the standard input, until it ends; say when it can start and when it is done.
-
-    Args:
-        work: takes such a number.
-    """
+    """Do the work for each number of the standard input, until it ends; say when it can start and when it is done."""
     print("ready", flush=True)
     for request in sys.stdin:
         work(int(request))

@@ -20,15 +20,7 @@ from segment_anything.modeling import Sam
 def fast_step(
     model: Sam, optimizer: torch.optim.Optimizer, batch: Batch, rounds: int, generator: torch.Generator
 ) -> None:
-    """A step of this project, as trainer.py makes it: an update for each round.
-
-    Args:
-        model: in training mode, with what trains chosen.
-        optimizer: of its parameters.
-        batch: images with masks.
-        rounds: corrective rounds.
-        generator: of clicks and of what a round sees.
-    """
+    """A step of this project, as trainer.py makes it: an update for each of the corrective rounds."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     policy = StepPolicy(corrective_rounds=rounds)
     inputs = (batch.image, batch.mask, batch.box, batch.image_index)
@@ -41,14 +33,7 @@ def fast_step(
 
 
 def training_step(args: argparse.Namespace) -> Callable[[], object]:
-    """One side's step on the same batch again and again; clicks differ from step to step.
-
-    Args:
-        args: the flags; `only` is the side.
-
-    Returns:
-        What makes a step.
-    """
+    """One side's step on the same batch again and again; clicks differ from step to step."""
     batch, generator = synthetic_batch(args.images, args.masks, args.image_size), torch.Generator().manual_seed(0)
     model = seeded_model(args.only, args)
     if args.only == OURS:
@@ -67,9 +52,6 @@ def training_step(args: argparse.Namespace) -> Callable[[], object]:
 
 def train(args: argparse.Namespace) -> dict[str, float]:
     """Compare a training step with the published one: time and peak memory.
-
-    Args:
-        args: the flags.
 
     Returns:
         {"seconds_per_image", "baseline_seconds_per_image", "ratio", "peak_gb"} of medians; a side's own process

@@ -63,20 +63,14 @@ def build_network(
     structures: Sequence[str] = (),
     detail: bool = False,
 ) -> Sam:
-    """A model with random weights and the default preprocessing.
+    """A model with random weights and the default preprocessing, in training mode, on the CPU.
 
     Args:
         spec: size of the image encoder.
-        image_size: side S of the square input in pixels, a multiple of 16; of 32 with adapters.
+        image_size: side S of the square input in pixels, a multiple of 16; of 32 with adapters (ValueError for others).
         encoder_adapter: an adapter in every block of the image encoder.
         structures: names that structure prompts can give.
         detail: a DetailHead, which returns logits of S x S instead of S/4 x S/4.
-
-    Returns:
-        The model, in training mode, on the CPU.
-
-    Raises:
-        ValueError: for an `image_size` that the encoder cannot have.
     """
     from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
     from .preprocessing import Preprocessing

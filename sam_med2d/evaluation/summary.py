@@ -185,9 +185,11 @@ def _group(row: CaseRow) -> CaseGroup:
     return CaseGroup(row.data_set, row.structure, row.prompt)
 
 
-def summarise(rows: Sequence[CaseRow], metrics: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    rows: Sequence[CaseRow], metrics: Sequence[str], *, data_path: str | Sequence[str] = ()
+) -> dict[str, Any]:
     """`RunningSummary.summary` of rows that are in memory, whatever their order."""
-    running = RunningSummary(metrics)
+    running = RunningSummary(metrics, data_path=data_path)
     rows = sorted(rows, key=lambda row: (row.data_set, row.image, row.mask))
     for number, (_, own) in enumerate(groupby(rows, key=lambda row: (row.data_set, row.image))):
         running.add(number, list(own))

@@ -50,15 +50,7 @@ class Measured:
 
 
 def table(rows: Sequence[Measured], masks: int) -> str:
-    """The report as text.
-
-    Args:
-        rows: the first one is PyTorch, to which the others are compared.
-        masks: how many cases the Dice is a mean of.
-
-    Returns:
-        Lines.
-    """
+    """The report as text; the first row is PyTorch, the others are compared to it; Dice is a mean of `masks` cases."""
     first = rows[0]
     heads = ["", "size MB", "max diff", f"Dice ({masks} cases)" if masks else "Dice", "change", "ms", "times as fast"]
     lines = [heads]
@@ -84,16 +76,7 @@ def _shown(value: float | None, text: Callable[[float], str]) -> str:
 
 
 def latencies(part: OnnxPart, model: Sam, files: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
-    """Time PyTorch and files, interleaved, on the first of the part's fresh inputs.
-
-    Args:
-        part: what the files compute.
-        model: the PyTorch model.
-        files: by name.
-
-    Returns:
-        Median milliseconds of "torch" and of each file.
-    """
+    """Median milliseconds of "torch" and of each file, interleaved, on the first of the part's fresh inputs."""
     inputs, _ = next(part.checks())
     calls: dict[str, Callable[[], object]] = {"torch": lambda: _torch_call(part, model, inputs)}
     calls |= {name: lambda f=file: run_session(f, inputs) for name, file in files.items()}
@@ -113,18 +96,10 @@ def _torch_call(part: OnnxPart, model: Sam, inputs: Tensors) -> object:
 
 
 def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
-    """Photographs with masks to measure Dice on.
-
-    Args:
-        folder: with a map of photographs and masks.
-        flag: that named the folder, for messages.
-        limit: of photographs, which are drawn evenly.
-
-    Returns:
-        Their records.
+    """At most `limit` photographs of a folder with a map, drawn evenly, to measure Dice on.
 
     Raises:
-        UsageError: there is no map.
+        UsageError: there is no map; names the flag that gave the folder.
     """
     split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
     if split is None:
@@ -133,15 +108,7 @@ def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
 
 
 def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:
-    """Model inputs of photographs.
-
-    Args:
-        folder: with a training map, or with photographs.
-        model: whose preprocessing is used.
-        limit: of photographs, which are drawn evenly.
-
-    Yields:
-        [1, 3, S, S].
+    """Model inputs [1, 3, S, S] of at most `limit` photographs, drawn evenly from a training map or a folder.
 
     Raises:
         UsageError: there is no photograph.

@@ -52,14 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read.
-
-    Args:
-        args: the flags of `add_flags`.
-
-    Raises:
-        UsageError: names the flag and its value.
-    """
+    """Refuse values of `add_flags` that cannot work, before anything is read; the UsageError names flag and value."""
     if args.opset not in OPSETS:
         raise UsageError(f"--opset {args.opset}: give {OPSETS[0]} to {OPSETS[-1]}.")
     if args.calibration and not args.quantize_out:

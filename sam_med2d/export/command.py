@@ -40,13 +40,7 @@ def _load(args: argparse.Namespace) -> tuple[Sam, str, bool]:
 
 
 def export_encoder(args: argparse.Namespace) -> int:
-    """Export the image encoder.
-
-    Args:
-        args: the flags of scripts/export_onnx_encoder_model.py, checked.
-
-    Returns:
-        The exit code, 0.
+    """Export the image encoder, by the flags of scripts/export_onnx_encoder_model.py: the exit code, 0.
 
     Raises:
         UsageError, CheckpointError: for what a user can mend; no file is left then.
@@ -56,17 +50,7 @@ def export_encoder(args: argparse.Namespace) -> int:
 
 
 def export_decoder(args: argparse.Namespace) -> int:
-    """Export the prompt encoder and the mask decoder, as `export_encoder` does.
-
-    Args:
-        args: the flags of scripts/export_onnx_model.py.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UsageError, CheckpointError: for what a user can mend; no file is left then.
-    """
+    """Export the prompt encoder and the mask decoder, as `export_encoder` does."""
     options = {name: getattr(args, name) for name in DECODER_OPTIONS}
     return _export(args, lambda model, multimask: decoder_part(model, multimask=multimask, **options))
 

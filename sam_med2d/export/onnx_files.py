@@ -42,15 +42,8 @@ class ExportError(UsageError):
     """An export that is not good enough to be put in place; the message says by how much."""
 
 
-def weights_digest(model: Sam) -> str:
-    """What the encoder's and the decoder's file of the same weights share, whatever the order of the tensors.
-
-    Args:
-        model: with the weights.
-
-    Returns:
-        32 hexadecimal digits.
-    """
+def _weights_digest(model: Sam) -> str:
+    """32 hexadecimal digits, the same for both files of one model's weights, whatever the order of the tensors."""
     return digest(_weight_parts(model))
 
 
@@ -62,31 +55,15 @@ def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
 
 
 def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> dict[str, Any]:
-    """What a file says of itself.
-
-    Args:
-        model: with the weights.
-        model_type: its name in `MODEL_SPECS`.
-        part: of the model.
-        more: other entries.
-
-    Returns:
-        Entries for `save`.
-    """
+    """What a file says of itself, as entries for `save`; `more` are other ones."""
     about = model_metadata(model, model_type) | part.about | more
-    about |= {"part": part.name, "weights": weights_digest(model), "image_size": model.image_size}
+    about |= {"part": part.name, "weights": _weights_digest(model), "image_size": model.image_size}
     about.setdefault("precision", "fp32")
     return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
 
 
 def export(part: OnnxPart, path: Path, opset: int) -> None:
-    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked.
-
-    Args:
-        part: to trace.
-        path: of the file.
-        opset: its version of the operators.
-    """
+    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked."""
     names = tuple(part.example)
     module = _Ordered(part.module, names).eval()  # the exporter leaves the mode in which it finds a module
     with warnings.catch_warnings():
@@ -156,25 +133,14 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
     return sum(int(np.prod(tensor.dims)) * sizes.get(tensor.data_type, 1) for tensor in model.graph.initializer)
 
 
-def weights_beside(path: Path) -> list[Path]:
-    """The files of weights that a file needs beside it.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Their paths, sorted.
-    """
+def _weights_beside(path: Path) -> list[Path]:
+    """The files of weights that a file needs beside it, sorted."""
     return sorted(path.parent.glob(f"{path.stem}.*.data"))
 
 
 def is_large(path: Path) -> bool:
-    """Whether a file and the weights beside it are past the limit of one file.
-
-    Args:
-        path: of the file.
-    """
-    return sum(part.stat().st_size for part in (path, *weights_beside(path))) >= ONE_FILE_LIMIT
+    """Whether a file and the weights beside it are past the limit of one file."""
+    return sum(part.stat().st_size for part in (path, *_weights_beside(path))) >= ONE_FILE_LIMIT
 
 
 def session(path: Path, threads: int | None = None, *, lean: bool = False) -> onnxruntime.InferenceSession:
@@ -184,9 +150,6 @@ def session(path: Path, threads: int | None = None, *, lean: bool = False) -> on
         path: of the file.
         threads: default: as many as PyTorch uses.
         lean: weights stay on the disk, without copies in an order of the runtime's own; slower.
-
-    Returns:
-        What runs it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
@@ -198,15 +161,7 @@ def session(path: Path, threads: int | None = None, *, lean: bool = False) -> on
 
 
 def run_session(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run a file.
-
-    Args:
-        file: ready to run.
-        inputs: by name.
-
-    Returns:
-        Outputs by name.
-    """
+    """Outputs, by name, of a file for inputs by name."""
     arrays = {name: value.cpu().numpy() for name, value in inputs.items()}
     names = [output.name for output in file.get_outputs()]
     return {name: torch.from_numpy(value) for name, value in zip(names, file.run(None, arrays), strict=True)}
@@ -225,14 +180,7 @@ class Difference(NamedTuple):
 
 
 def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, Difference]:
-    """Compare a file with the PyTorch model.
-
-    Args:
-        file: the file, ready to run.
-        checks: inputs and PyTorch's outputs.
-
-    Returns:
-        The largest difference of each output.
+    """The largest difference of each output of a file to those of the PyTorch model.
 
     Raises:
         ExportError: for outputs of another shape, or that are no numbers.
@@ -255,18 +203,7 @@ def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> 
 
 
 def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
-    """Compare a file that must equal the PyTorch model.
-
-    Args:
-        path: of the file.
-        checks: inputs and PyTorch's outputs.
-
-    Returns:
-        As `differences`.
-
-    Raises:
-        ExportError: a difference is above its limit.
-    """
+    """`differences` of a file that must equal the PyTorch model; ExportError where one is above its limit."""
     found = differences(session(path, lean=is_large(path)), checks)
     wrong = {name: value for name, value in found.items() if value.share > LIMITS.get(name, TOLERANCE)}
     if wrong:
@@ -288,9 +225,6 @@ def temporary_folder(target: Path, flag: str) -> Iterator[Path]:
         target: a file that is to be made.
         flag: that named it, for messages.
 
-    Yields:
-        The folder.
-
     Raises:
         UsageError: it cannot be made.
     """
@@ -300,16 +234,8 @@ def temporary_folder(target: Path, flag: str) -> Iterator[Path]:
 
 
 def place(made: Path, target: Path) -> int:
-    """Move a finished file, and first the weights beside it, to its place.
-
-    Args:
-        made: the file.
-        target: its place.
-
-    Returns:
-        Their size in bytes.
-    """
-    weights = weights_beside(made)
+    """Move a finished file, and first the weights beside it, to its place: their size in bytes."""
+    weights = _weights_beside(made)
     for path in [*weights, made]:
         path.chmod(0o644)
         sync(path)
@@ -321,17 +247,7 @@ def place(made: Path, target: Path) -> int:
 def make_checked(
     part: OnnxPart, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Difference]]:
-    """Export a part in float32, and compare the file with PyTorch.
-
-    Args:
-        part: to export.
-        folder: where.
-        name: of the file.
-        opset: its version of the operators.
-        metadata: its metadata.
-
-    Returns:
-        Its path, and its differences to PyTorch.
+    """Export a part in float32 to a file in a folder, and compare it with PyTorch: its path, and its differences.
 
     Raises:
         ExportError: a difference is above its limit.

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segment_anything.modeling.adapter import Adapter
-from segment_anything.modeling.image_encoder import Attention, Block, ImageEncoderViT
+from segment_anything.modeling.image_encoder import Block, GridAttention, ImageEncoderViT
 
 SCORES_AT_ONCE = 2**21  # attention scores of a head that are computed together: at 1024 px a global block has 2**24
 ONE_HOT = "one_hot"  # name of the buffers that are no weights
 
 
 class OnnxAttention(nn.Module):
-    """`Attention` on a grid of known size, [B, H, W, C] -> the same. The scale lies in the weights."""
+    """`GridAttention` on a grid of known size, [B, H, W, C] -> the same. The scale lies in the weights."""
 
-    def __init__(self, attention: Attention, grid: int) -> None:
+    def __init__(self, attention: GridAttention, grid: int) -> None:
         super().__init__()
         self.heads, self.window, self.grid = attention.num_heads, attention.window, grid
         self.dim = attention.proj.in_features

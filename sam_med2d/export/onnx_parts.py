@@ -57,9 +57,6 @@ def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = Fa
         model: whose encoder it is.
         batch: images at a time, None for any number.
         use_preprocess: the input is one photograph [H, W, 3], in pixels.
-
-    Returns:
-        The part.
     """
     size = model.image_size
     outputs = ("image_embeddings",) if model.mask_decoder.detail is None else ("image_embeddings", "detail_features")
@@ -80,16 +77,7 @@ def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = Fa
 
 
 def synthetic_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """Draw a bright picture with structure at several scales.
-
-    Args:
-        height: pixels.
-        width: pixels.
-        seed: of what is drawn.
-
-    Returns:
-        uint8 [height, width, 3].
-    """
+    """A bright picture with structure at several scales, uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width, 3))
     for cells in (3, 12, 48):
@@ -99,16 +87,7 @@ def synthetic_picture(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def images(model: Sam, count: int, seed: int = 1) -> Tensor:
-    """Model input made from synthetic pictures.
-
-    Args:
-        model: whose preprocessing is used.
-        count: of pictures.
-        seed: of the first one.
-
-    Returns:
-        [count, 3, S, S].
-    """
+    """Model input [count, 3, S, S] made from synthetic pictures; `seed` is that of the first."""
     size, rule = model.image_size, model.preprocessing
     pictures = [synthetic_picture(size, size, seed + i) for i in range(count)]
     return torch.stack([to_tensor(rule.image(p, rule.frame(p)), model.device) for p in pictures])
@@ -142,9 +121,6 @@ def decoder_part(
         multimask: its candidates were trained.
         resize_longest_img_size: masks return by SAM's geometry.
         options: others of SamOnnxModel.
-
-    Returns:
-        The part.
     """
     options |= {"multimask": multimask, "resize_logest_img_size": resize_longest_img_size}
     module = SamOnnxModel(model, **options).eval()
@@ -192,15 +168,7 @@ def _prompts(
 
 @torch.no_grad()
 def encoded_inputs(model: Sam, image: Tensor) -> Tensors:
-    """What the decoder's file takes of images.
-
-    Args:
-        model: that encodes.
-        image: normalised, [B, 3, S, S].
-
-    Returns:
-        "image_embeddings", and for a detail head "detail_features".
-    """
+    """What the decoder's file takes of normalised images [B, 3, S, S]: "image_embeddings" [, "detail_features"]."""
     embedding, features = model.encode_all(image)
     return {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
 

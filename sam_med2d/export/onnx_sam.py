@@ -15,12 +15,6 @@ class OnnxEncoderSam(SharedSam):
     """The image encoder is a file, see `OnnxEncoder`."""
 
     def __init__(self, model: Sam, file: onnxruntime.InferenceSession) -> None:
-        """Share all else with a model, which stays as it is.
-
-        Args:
-            model: the PyTorch model.
-            file: of its encoder.
-        """
         super().__init__(model)
         self.file = file
 
@@ -34,12 +28,6 @@ class OnnxDecoderSam(SharedSam):
     """Prompt encoder and mask decoder are a file that returns the candidates, see `SamOnnxModel`."""
 
     def __init__(self, model: Sam, file: onnxruntime.InferenceSession) -> None:
-        """Share all else with a model, which stays as it is.
-
-        Args:
-            model: the PyTorch model.
-            file: of its decoder.
-        """
         super().__init__(model)
         self.file = file
 
@@ -72,14 +60,11 @@ class OnnxDecoderSam(SharedSam):
 
 
 def with_file(model: Sam, part: OnnxPart, file: onnxruntime.InferenceSession) -> Sam:
-    """The model with its encoder, or its decoder, replaced by a file.
+    """The model with its encoder, or its decoder, replaced by a file; itself it is not changed.
 
     Args:
-        model: the PyTorch model, which is not changed.
+        model: the PyTorch model.
         part: "encoder" or "decoder" by its name.
         file: of the part. A decoder must return the candidates.
-
-    Returns:
-        What answers as `Sam` does.
     """
     return (OnnxEncoderSam if part.name == "encoder" else OnnxDecoderSam)(model, file)

@@ -13,14 +13,7 @@ def has_clicks(args: argparse.Namespace) -> bool:
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read.
-
-    Args:
-        args: the flags of scripts/predict.py.
-
-    Raises:
-        UsageError: names the flag and its value.
-    """
+    """Refuse values of predict.py's flags that cannot work, before anything is read; the UsageError names them."""
     kinds = {
         "--structures": args.structures,
         "--box, --point": has_clicks(args),

@@ -32,10 +32,10 @@ COLUMNS += ["stability_score", "crop_box_x0", "crop_box_y0", "crop_box_w", "crop
 
 
 def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float]) -> int:
-    """Find and write the masks of the photographs that the flags name.
+    """Find and write the masks of the photographs that the flags of scripts/amg.py name.
 
     Args:
-        args: the flags of scripts/amg.py.
+        args: the flags.
         settings: arguments of SamAutomaticMaskGenerator.
 
     Returns:
@@ -48,7 +48,7 @@ def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float
     images = find_photographs(args.input)
     out = make_folder(args.output, "--output")
     model = load_model(args, resolve_device(args.device)).model
-    generator = make_generator(model, settings, rle=args.convert_to_rle)
+    generator = _make_generator(model, settings, rle=args.convert_to_rle)
     found, unreadable = 0, 0
     for path in tqdm(images, desc="photographs", unit="image"):
         try:
@@ -70,17 +70,7 @@ def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float
 
 
 def find_photographs(path: Path) -> list[Path]:
-    """The photographs that --input names.
-
-    Args:
-        path: a photograph, or a folder of them.
-
-    Returns:
-        Their files, in order of names.
-
-    Raises:
-        UsageError: where there is none, or where two have one name.
-    """
+    """The files that --input names, by name; UsageError where there is none, or where two have one name."""
     if path.is_file():
         return [path]
     found = photographs_in(path, below=False) if path.is_dir() else []
@@ -91,20 +81,8 @@ def find_photographs(path: Path) -> list[Path]:
     return found
 
 
-def make_generator(model: Sam, settings: Mapping[str, float], *, rle: bool) -> SamAutomaticMaskGenerator:
-    """A generator of the model.
-
-    Args:
-        model: what answers the clicks.
-        settings: arguments of SamAutomaticMaskGenerator.
-        rle: masks as COCO's run lengths instead of arrays.
-
-    Returns:
-        The generator.
-
-    Raises:
-        UsageError: names a flag whose value cannot work.
-    """
+def _make_generator(model: Sam, settings: Mapping[str, float], *, rle: bool) -> SamAutomaticMaskGenerator:
+    """A generator by arguments of SamAutomaticMaskGenerator; the UsageError names a flag that cannot work."""
     try:
         return SamAutomaticMaskGenerator(model, output_mode="coco_rle" if rle else "binary_mask", **settings)
     except ValueError as error:

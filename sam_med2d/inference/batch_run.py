@@ -20,7 +20,7 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
 from sam_med2d.inference.pipeline import Pipeline
-from sam_med2d.inference.prompt_sources import Prompts
+from sam_med2d.inference.prompt_sources import PhotographPrompts
 from sam_med2d.inference.result_files import FAILED, ResultFiles
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
@@ -37,7 +37,7 @@ BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 
 @dataclass
-class Task:
+class _Task:
     """A photograph on its way through the pipeline.
 
     Attributes:
@@ -85,7 +85,7 @@ class BatchRun:
         args: argparse.Namespace,
         model: Sam,
         photographs: Sequence[Photograph],
-        prompts: Prompts,
+        prompts: PhotographPrompts,
         processes: Processes,
         *,
         prompt_digest: str,
@@ -166,9 +166,9 @@ class BatchRun:
 
     # --- the stages -------------------------------------------------------------------------------------------
 
-    def _read(self, photograph: Photograph) -> Task:
+    def _read(self, photograph: Photograph) -> _Task:
         """The photograph, and its embedding from the cache or the encoder's input."""
-        task = Task(photograph)
+        task = _Task(photograph)
         try:
             task.image = read_image(photograph.path, max_pixels=self.args.max_pixels, advice=COPY_AGAIN)
             if self.cache:
@@ -184,7 +184,7 @@ class BatchRun:
         return task
 
     @torch.no_grad()
-    def _encode(self, task: Task) -> Task:
+    def _encode(self, task: _Task) -> _Task:
         """The photograph's embedding, if the cache has none, and what the detail head sees of it."""
         if task.message or not self.prompts[task.photograph.name]:
             return task
@@ -200,7 +200,7 @@ class BatchRun:
         return task
 
     @torch.no_grad()
-    def _finish(self, task: Task) -> str:
+    def _finish(self, task: _Task) -> str:
         """Decode, and write the results; what went wrong, "" for nothing."""
         photograph, prompts = task.photograph, self.prompts[task.photograph.name]
         size = task.image.shape[:2] if task.image is not None else (0, 0)

@@ -10,7 +10,7 @@ from sam_med2d.data.photographs import Photograph, find_photographs
 from sam_med2d.inference.arguments import has_clicks
 from sam_med2d.inference.batch_run import BatchRun
 from sam_med2d.inference.prompt_sources import (
-    Prompts,
+    PhotographPrompts,
     check_places,
     clicks_for,
     read_boxes,
@@ -32,9 +32,6 @@ logger = logging.getLogger("predict")
 
 def predict(args: argparse.Namespace) -> int:
     """Predict the masks that the flags ask for, in as many processes as torchrun has started.
-
-    Args:
-        args: the flags of scripts/predict.py, checked.
 
     Returns:
         The exit code: 0, 1 where photographs could not be predicted, or 130 for a run that was interrupted.
@@ -63,7 +60,7 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
     if args.embedding_cache:
         make_folder(args.embedding_cache, "--embedding_cache")
     loaded = load_model(args, device)
-    prompts, notes = load_prompts(args, photographs, loaded.model)
+    prompts, notes = _load_prompts(args, photographs, loaded.model)
     for note in notes:
         logger.info(f"note: {note}")
     file = args.boxes_csv or args.prompt_path
@@ -80,20 +77,10 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
     )
 
 
-def load_prompts(args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam) -> tuple[Prompts, list[str]]:
-    """The prompts for each photograph.
-
-    Args:
-        args: the flags of scripts/predict.py, checked.
-        photographs: all of the run.
-        model: what answers them.
-
-    Returns:
-        The prompts, checked, and notes for the user.
-
-    Raises:
-        UsageError: for prompts that cannot be answered.
-    """
+def _load_prompts(
+    args: argparse.Namespace, photographs: Sequence[Photograph], model: Sam
+) -> tuple[PhotographPrompts, list[str]]:
+    """The prompts for each photograph, checked, and notes for the user; UsageError for what cannot be answered."""
     notes: list[str] = []
     if args.structures:
         prompts = structures_for(photographs, args.structures, model.prompt_encoder.structures)

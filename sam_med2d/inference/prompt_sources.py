@@ -48,13 +48,10 @@ class Prompt:
     source: str = ""
 
     def placed(self, frame: Frame) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-        """Box and points in pixels of the photograph.
+        """Box, float64 [4] or None, points, float64 [P, 2], and their labels, int [P], in pixels of the photograph.
 
         Args:
             frame: model frame of the photograph.
-
-        Returns:
-            box, float64 [4] or None; points, float64 [P, 2]; their labels, int [P].
         """
         box = None if self.box is None else np.array(self.box, float)
         coords = np.array([point[:2] for point in self.points], float).reshape(-1, 2)
@@ -64,32 +61,22 @@ class Prompt:
         return box, coords, np.array([point[2] for point in self.points], int)
 
     def fault(self, area: Area) -> str | None:
-        """What of the prompt cannot be meant.
-
-        Args:
-            area: the pixels that it is in.
-
-        Returns:
-            The point or box and what to do, in words; None for a prompt that may be meant.
-        """
+        """What of the prompt cannot be meant in these pixels, and what to do; None for one that may be meant."""
         fault = None if self.box is None else box_fault(np.array(self.box), area)
         fault = fault or point_fault(np.array([point[:2] for point in self.points]), area)
         return f"{self.source}: {fault}" if fault and self.source else fault
 
 
-Prompts = dict[str, list[Prompt]]  # by the photographs' names
+PhotographPrompts = dict[str, list[Prompt]]  # by the photographs' names
 
 
-def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> Prompts:
+def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> PhotographPrompts:
     """The same structure prompts on every photograph.
 
     Args:
         photographs: to predict.
         names: of the structures, or "all" for all that the weights know.
         known: names that the weights know.
-
-    Returns:
-        Prompts by the photographs' names.
 
     Raises:
         UsageError: for a name that the weights do not know.
@@ -110,7 +97,7 @@ def clicks_for(
     foreground: Sequence[Sequence[float]],
     background: Sequence[Sequence[float]],
     label: str,
-) -> Prompts:
+) -> PhotographPrompts:
     """The same boxes, or clicks (with one box or none), on every photograph.
 
     Args:
@@ -119,9 +106,6 @@ def clicks_for(
         foreground: clicks x, y on what is to be segmented.
         background: clicks x, y beside it.
         label: what the masks are called.
-
-    Returns:
-        Prompts by the photographs' names.
 
     Raises:
         UsageError: for clicks with several boxes, and for background clicks alone.
@@ -138,17 +122,10 @@ def clicks_for(
 # --- boxes of a detector --------------------------------------------------------------------------------------
 
 
-def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, list[str]]:
-    """Prompts of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score.
+def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[PhotographPrompts, list[str]]:
+    """Prompts, and notes for the user, of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score.
 
     A photograph without a line has no prompts: the detector found nothing.
-
-    Args:
-        path: of the CSV.
-        photographs: to predict.
-
-    Returns:
-        Prompts by the photographs' names, and notes for the user.
 
     Raises:
         UsageError: for a file that cannot be read, has other columns or values, or names none of the photographs.
@@ -169,7 +146,7 @@ def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[Prompts, 
             f"{', '.join(REQUIRED)} and may be {', '.join(OPTIONAL)}."
         )
     find = _finder(photographs, f"--boxes_csv {path}")
-    prompts: Prompts = {photograph.name: [] for photograph in photographs}
+    prompts: PhotographPrompts = {photograph.name: [] for photograph in photographs}
     strangers: dict[str, None] = {}
     for number, row in enumerate(rows, start=2):
         prompt = _box_of(row, f"--boxes_csv {path}, line {number}")
@@ -226,16 +203,13 @@ def _finder(photographs: Iterable[Photograph], source: str) -> Callable[[str], P
 # --- prompt files ---------------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tuple[Prompts, list[str]]:
-    """Prompts of a prompt file, whose keys are names of photographs or, as test.py writes them, of their masks.
+def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tuple[PhotographPrompts, list[str]]:
+    """Prompts, and notes for the user, of a prompt file, whose keys name photographs or, as test.py writes them, masks.
 
     Args:
         path: of the JSON file.
         photographs: to predict.
         frame: whose pixels the prompts are in, PHOTOGRAPH or MODEL.
-
-    Returns:
-        Prompts by the photographs' names, and notes for the user.
 
     Raises:
         UsageError: for a file that is no prompt file, where photographs have no entry, and where an entry may be of
@@ -243,7 +217,7 @@ def read_file(path: Path, photographs: Sequence[Photograph], frame: str) -> tupl
     """
     entries = read_entries(path)
     find = _finder(photographs, f"--prompt_path {path}")
-    prompts: Prompts = {photograph.name: [] for photograph in photographs}
+    prompts: PhotographPrompts = {photograph.name: [] for photograph in photographs}
     stems: dict[str, list[Photograph]] = {}
     for photograph in photographs:
         stems.setdefault(photograph.path.stem, []).append(photograph)
@@ -287,7 +261,7 @@ def _prompt_of(entry: dict[str, list[Any]], label: str, frame: str) -> Prompt | 
 # --- checks ---------------------------------------------------------------------------------------------------
 
 
-def check_places(photographs: Sequence[Photograph], prompts: Prompts, image_size: int) -> None:
+def check_places(photographs: Sequence[Photograph], prompts: PhotographPrompts, image_size: int) -> None:
     """Refuse boxes and points that cannot be meant, such as those outside their photographs, whose headers are read.
 
     Args:

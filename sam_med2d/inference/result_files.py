@@ -13,7 +13,7 @@ import numpy as np
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction
-from sam_med2d.inference.prompt_sources import Prompt, Prompts
+from sam_med2d.inference.prompt_sources import PhotographPrompts, Prompt
 from sam_med2d.runtime.run_store import RunStore
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from sam_med2d.visualization.tables import write_csv
@@ -34,12 +34,6 @@ class ResultFiles:
     """The files of a prediction run. What is done is known from a small file for each photograph, written last."""
 
     def __init__(self, out: Path, *, overlays: bool) -> None:
-        """The results in a folder, which need not exist yet.
-
-        Args:
-            out: the folder.
-            overlays: whether the outlines are drawn on the photographs.
-        """
         self.out, self.overlays = out, overlays
         self.store = RunStore(out / STATE)
 
@@ -48,14 +42,7 @@ class ResultFiles:
         self.store.tidy(self.out / MASKS, self.out / OVERLAYS)
 
     def is_done(self, photograph: Photograph) -> bool:
-        """Whether the photograph's results are there.
-
-        Args:
-            photograph: where it lies and what it is called.
-
-        Returns:
-            Whether they are, of the file as it is now.
-        """
+        """Whether the photograph's results are there, of the file as it is now."""
         try:
             entry = self.store.read(DONE, photograph.name)
             return entry["file"] == _identity(photograph) and not entry["failed"]
@@ -102,12 +89,7 @@ class ResultFiles:
         self._end(photograph, found, [rles[i] for i in numbers] or [None], size=size)
 
     def write_failure(self, photograph: Photograph, message: str) -> None:
-        """Write that a photograph has no results; the next run tries it again.
-
-        Args:
-            photograph: where it lies and what it is called.
-            message: why.
-        """
+        """Write why a photograph has no results; the next run tries it again."""
         self._end(photograph, [{"state": FAILED, "message": message}], [None], failed=True)
 
     def _end(
@@ -126,14 +108,7 @@ class ResultFiles:
     # --- all of them ----------------------------------------------------------------------------------------------
 
     def merge(self, photographs: Sequence[Photograph]) -> Counter[str]:
-        """Write predictions.csv and coco.json; the photographs' results are read one by one.
-
-        Args:
-            photographs: all of the run.
-
-        Returns:
-            How many lines of predictions.csv have each state.
-        """
+        """Write predictions.csv and coco.json, read one by one: how many lines of the table have each state."""
         states: Counter[str] = Counter()
         labels: set[str] = set()
         write_csv(self.out / "predictions.csv", PREDICTION_COLUMNS, self._rows(photographs, states, labels))
@@ -187,16 +162,8 @@ class ResultFiles:
                     yield {"image_id": image, "category_id": label, "segmentation": rle, **about}
 
 
-def check_names(photographs: Sequence[Photograph], prompts: Prompts) -> None:
-    """Refuse photographs and labels that the results cannot be named after.
-
-    Args:
-        photographs: all of the run.
-        prompts: their prompts.
-
-    Raises:
-        UsageError: names the first one.
-    """
+def check_names(photographs: Sequence[Photograph], prompts: PhotographPrompts) -> None:
+    """Refuse photographs and labels that the results cannot be named after; the UsageError names the first one."""
     for photograph in photographs:
         labels = {prompt.label for prompt in prompts[photograph.name]}
         for what, text in (("INPUT", str(photograph.path)), *(("label", label) for label in labels)):

@@ -38,9 +38,6 @@ from segment_anything.utils.field_of_view import fov_mask
 def measure_photographs(args: argparse.Namespace) -> None:
     """Measure the photographs of a data set or a folder, print a summary, and write a table and pictures.
 
-    Args:
-        args: the flags of scripts/measure.py.
-
     Raises:
         UsageError: for flags that cannot work.
         DataError: lists every file that cannot be measured.
@@ -62,13 +59,7 @@ def measure_photographs(args: argparse.Namespace) -> None:
 
 
 def find_records(args: argparse.Namespace) -> list[Record]:
-    """The photographs to measure.
-
-    Args:
-        args: the flags of scripts/measure.py.
-
-    Returns:
-        Records whose masks are those to measure, disc and cup under the names that are used here.
+    """The photographs with the masks to measure, disc and cup under the names that are used here.
 
     Raises:
         UsageError: for flags that cannot work.
@@ -168,14 +159,7 @@ def _picture_names(records: Sequence[Record]) -> list[str]:
 
 
 def summary(rows: Sequence[Measurements]) -> str:
-    """The table in a few lines.
-
-    Args:
-        rows: one a photograph.
-
-    Returns:
-        How many photographs have each value, and its median and range.
-    """
+    """How many photographs have each value, its median and range: a few lines."""
     lines = [f"{len(rows)} photographs"]
     for name in columns(rows):
         values = [row[name] for row in rows if name in row and name not in (FIRST[0], NOTES)]

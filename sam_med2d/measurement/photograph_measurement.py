@@ -38,14 +38,11 @@ Measurements = dict[str, Any]
 
 
 def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a photograph and its masks; several of one structure are joined.
+    """A photograph, RGB uint8 [H, W, 3], and its masks {structure: bool [H, W]}; several of one structure are joined.
 
     Args:
         record: where they lie.
         may_be_empty: whether a mask without a pixel is fine.
-
-    Returns:
-        The photograph, RGB uint8 [H, W, 3], and {structure: mask}, bool [H, W].
 
     Raises:
         DataError: lists every problem with its file.
@@ -70,16 +67,13 @@ def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dic
 def measure(
     masks: Masks, inside: np.ndarray, *, absent: Collection[str] = (), mm_per_pixel: float | None = None
 ) -> Measurements:
-    """The values of one photograph.
+    """The values of one photograph, {column: value}; those that cannot be told are left out.
 
     Args:
         masks: {structure: bool [H, W]}.
         inside: bool [H, W], the photograph's field of view.
         absent: structures that are known not to be there, as if their masks were empty.
         mm_per_pixel: size of a pixel on the retina; None leaves out diameters in millimetres.
-
-    Returns:
-        {column: value}; those that cannot be told are left out.
     """
     nothing = np.zeros_like(inside)
     masks = {**dict.fromkeys(absent, nothing), **masks}
@@ -129,26 +123,12 @@ def _doubts(masks: Masks) -> list[str]:
 
 
 def count_parts(mask: np.ndarray) -> int:
-    """Number of 8-connected components of a mask.
-
-    Args:
-        mask: bool [H, W].
-
-    Returns:
-        The number; 0 for an empty mask.
-    """
+    """Number of 8-connected components of a mask, bool [H, W]."""
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected component of a mask.
-
-    Args:
-        mask: bool [H, W].
-
-    Returns:
-        bool [H, W]; the mask itself where it is empty.
-    """
+    """The largest 8-connected component of a mask, bool [H, W]; the mask itself where it is empty."""
     return largest_component(mask.astype(np.uint8)).astype(bool)
 
 
@@ -156,14 +136,7 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
 
 
 def columns(rows: Sequence[Measurements]) -> list[str]:
-    """Columns of a table: always those of disc, cup and vessels, then what else any of the rows has, by name.
-
-    Args:
-        rows: values of each photograph.
-
-    Returns:
-        Names of the columns, notes last.
-    """
+    """Columns of a table: always those of disc, cup and vessels, then what else a row has, by name, notes last."""
     present = dict.fromkeys(name for row in rows for name in row)
     fixed = [*FIRST, *(name for name in IN_MM if name in present), *SECOND]
     rest = [name for name in present if name not in (*fixed, NOTES)]
@@ -174,24 +147,12 @@ def columns(rows: Sequence[Measurements]) -> list[str]:
 
 
 def write_table(path: Path, rows: Sequence[Measurements]) -> None:
-    """Write a table as CSV, atomically; what is missing or undefined is an empty cell.
-
-    Args:
-        path: of the file.
-        rows: values of each photograph.
-    """
+    """Write a table as CSV, atomically; what is missing or undefined is an empty cell."""
     write_csv(path, columns(rows), ({name: cell_text(value) for name, value in row.items()} for row in rows))
 
 
 def cell_text(value: Any) -> str:
-    """A value as a cell of the table.
-
-    Args:
-        value: number or text.
-
-    Returns:
-        Six digits of a number, nothing for NaN.
-    """
+    """A value as a cell of the table: six digits of a number, nothing for NaN."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return str(value)
@@ -201,15 +162,12 @@ def cell_text(value: Any) -> str:
 
 
 def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
-    """A photograph with outlines, the diameters that were measured, and the values.
+    """A photograph with outlines, the diameters that were measured, and the values: RGB uint8.
 
     Args:
         image: RGB uint8 [H, W, 3].
         masks: {structure: bool [H, W]}.
         row: what `measure` returns of them.
-
-    Returns:
-        RGB uint8.
     """
     # large structures first, so that small ones are drawn over them
     names = sorted(masks, key=lambda name: -int(masks[name].sum()))

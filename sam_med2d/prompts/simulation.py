@@ -22,13 +22,10 @@ def uniform(rows: int, columns: int, randomness: Randomness) -> Tensor:
     Args:
         rows: N, masks.
         columns: Numbers for each mask.
-        randomness: One random stream, or one for each row.
+        randomness: One random stream, or one for each row (ValueError for another number).
 
     Returns:
         float32 [rows, columns] in [0, 1), on the CPU.
-
-    Raises:
-        ValueError: For another number of streams than rows.
     """
     if isinstance(randomness, torch.Generator):
         return torch.rand(rows, columns, generator=randomness)
@@ -38,12 +35,7 @@ def uniform(rows: int, columns: int, randomness: Randomness) -> Tensor:
 
 
 def sample_points(region: Tensor, count: int, randomness: Randomness) -> tuple[Tensor, Tensor]:
-    """Draw pixels uniformly, with replacement, from each region.
-
-    Args:
-        region: bool [N, H, W].
-        count: Pixels of each region.
-        randomness: One random stream, or one for each region.
+    """Draw `count` pixels uniformly, with replacement, from each region, bool [N, H, W].
 
     Returns:
         coords float [N, count, 2] (x, y) and found bool [N]; an empty region has found False and coords (0, 0).
@@ -103,10 +95,7 @@ def error_points(predicted: Tensor, mask: Tensor, count: int, randomness: Random
 
 
 def box_points(boxes: Tensor) -> Points:
-    """Write boxes as two labelled corners each.
-
-    Args:
-        boxes: float [N, 4], half-open x0, y0, x1, y1.
+    """Boxes, float [N, 4], half-open x0, y0, x1, y1, as two labelled corners each.
 
     Returns:
         coords float [N, 2, 2] (x, y) and labels int64 [N, 2], 2 and 3; -1 for a box of no area.
@@ -117,34 +106,19 @@ def box_points(boxes: Tensor) -> Points:
 
 
 def pad_points(points: Points) -> Points:
-    """Append the padding point that SAM expects behind clicks without a box.
-
-    Args:
-        points: coords [N, P, 2] and labels [N, P].
-
-    Returns:
-        coords [N, P + 1, 2] and labels [N, P + 1], the last one -1.
-    """
+    """Points [N, P, 2] with labels [N, P], and behind them the padding point (-1) that SAM expects without a box."""
     coords, labels = points
     zero = coords.new_zeros(len(coords), 1, 2)
     return torch.cat((coords, zero), 1), torch.cat((labels, labels.new_full((len(labels), 1), PADDING)), 1)
 
 
 def append_points(points: Points, more: Points) -> Points:
-    """Join two sets of labelled points.
-
-    Args:
-        points: coords [N, P, 2] and labels [N, P].
-        more: coords [N, Q, 2] and labels [N, Q].
-
-    Returns:
-        coords [N, P + Q, 2] and labels [N, P + Q].
-    """
+    """Two sets of labelled points, coords [N, P, 2] and labels [N, P], as one."""
     return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
 
 
 def jitter_boxes(boxes: Tensor, size: int, randomness: Randomness, *, fraction: float = 0.1) -> Tensor:
-    """Move each side of each box by itself, at random.
+    """Move each side of each box by itself, at random, to whole pixels.
 
     Boxes stay inside the frame and keep one pixel; a box of no area (of a mask that vanished) stays as it is.
 
@@ -153,9 +127,6 @@ def jitter_boxes(boxes: Tensor, size: int, randomness: Randomness, *, fraction: 
         size: Side S of the model frame.
         randomness: One random stream, or one for each box.
         fraction: A side moves by up to this share of the box's width or height, and by up to one pixel at least.
-
-    Returns:
-        float [N, 4], whole pixels.
     """
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     reach = (fraction * extent).clamp(min=1)

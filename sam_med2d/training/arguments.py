@@ -13,14 +13,7 @@ FINITE = ("lr", "weight_decay", "clip_grad", "ema")
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read.
-
-    Args:
-        args: the flags of train.py.
-
-    Raises:
-        UsageError: names the flag and its value.
-    """
+    """Refuse values of train.py's flags that cannot work, before anything is read; the UsageError names the flag."""
     _check_ranges(args)
     if min(args.point_list) < 1 or not args.lr > 0:
         raise UsageError(f"--point_list {args.point_list} and --lr {args.lr}: give positive numbers.")

@@ -41,16 +41,13 @@ def save_checkpoint(
 
     Args:
         run: Folder of the run.
-        name: Of the checkpoint's folder, "step-" and seven digits.
+        name: Of the checkpoint's folder, "step-" and seven digits; gets a "+" where one of this name is there.
         weights: Of the model, by name.
         metadata: Of the weights, see `segment_anything.checkpoint.model_metadata`.
         state: What a run needs to go on.
         links: "last", "best" or both.
         keep: How many checkpoints without a link stay, the newest; the others are removed.
         pth: Write `model.pth`, too.
-
-    Returns:
-        The checkpoint's folder; its name gets a "+" where one of this name is there.
 
     Raises:
         OSError: It cannot be written; earlier checkpoints are whole.
@@ -108,17 +105,7 @@ def _remove_leftovers(run: Path) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read the training state of a checkpoint.
-
-    Args:
-        folder: Of the checkpoint, or a link to it.
-
-    Returns:
-        What `save_checkpoint` got as `state`.
-
-    Raises:
-        CheckpointError: There is none, or it is damaged.
-    """
+    """The `state` of a checkpoint's folder, or a link to it; CheckpointError where there is none or a damaged one."""
     path = folder / STATE_NAME
     try:
         with zipfile.ZipFile(path) as archive:

@@ -89,14 +89,7 @@ def _open_run(args: argparse.Namespace, processes: Processes) -> Path:
 
 
 def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
-    """The model to train, with its frozen part set and the preprocessing that it will be trained with.
-
-    Args:
-        args: the flags of train.py.
-        device: where the model goes.
-
-    Returns:
-        The model on its device.
+    """The model to train on its device, with its frozen part set and the preprocessing that it will be trained with.
 
     Raises:
         CheckpointError: for weights that cannot be used, or do not fit the flags.
@@ -110,7 +103,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
         model_type=args.model_type,
         image_size=args.image_size,
         encoder_adapter=args.encoder_adapter,
-        structures=structures_of(args, source.structures if source else ()),
+        structures=_structures_of(args, source.structures if source else ()),
         detail=args.detail,
         preprocess=args.preprocess or (None if stated else "fundus"),
         channel_order=args.channel_order,
@@ -126,15 +119,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     return model.to(device)
 
 
-def structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] | None:
-    """The structures that --structures asks for.
-
-    Args:
-        args: the flags of train.py.
-        known: structures of the checkpoint.
-
-    Returns:
-        Their names; None leaves them to the checkpoint.
+def _structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] | None:
+    """The structures that --structures asks for; None leaves them to the checkpoint, which knows some.
 
     Raises:
         UsageError: for a name that neither the checkpoint nor the data have: nothing could train it.

@@ -15,25 +15,14 @@ logger = logging.getLogger("train")
 
 
 def data_folders(args: argparse.Namespace) -> list[str]:
-    """List the folders of --data_path.
-
-    Args:
-        args: Flags of train.py; the default of --data_path is one folder.
-    """
+    """The folders of --data_path, whose default is one folder."""
     return args.data_path if isinstance(args.data_path, list) else [args.data_path]
 
 
 def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[list[Record]]:
-    """Read the maps of all folders; their files stay unchecked.
+    """Training and validation records of all folders, whose files stay unchecked; none of the latter without a map.
 
     Photographs without a mask are left out, but for those that are known not to have one of the structures.
-
-    Args:
-        args: Flags of train.py.
-        structures: Names of the model's structure prompts.
-
-    Returns:
-        Training records and validation records; none of the latter without such a map.
 
     Raises:
         DataError: Nothing is left to train with, or --complete names a data set that is not there.
@@ -53,13 +42,7 @@ def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[lis
 
 
 def training_dataset(args: argparse.Namespace, records: Sequence[Record], model: Sam) -> FundusDataset:
-    """Make the data set of a run's training photographs.
-
-    Args:
-        args: Flags of train.py.
-        records: The photographs.
-        model: The model to train, with its preprocessing and structures.
-    """
+    """The data set of a run's training photographs, with the model's preprocessing and structures."""
     return FundusDataset(
         records,
         model.preprocessing,

@@ -90,15 +90,12 @@ def segmentation_losses(
 
 
 def presence_loss(presence: Tensor, mask: Tensor, structure_label: Tensor) -> Tensor:
-    """Binary cross entropy of whether a structure is there; 0 for masks that were boxed or clicked on.
+    """Binary cross entropy of whether a structure is there, a mean over N masks; 0 for boxed and clicked masks.
 
     Args:
         presence: float [N], logits.
         mask: bool [N, 1, S, S]; an empty one is of a structure that is not there.
         structure_label: int64 [N], -1 for masks without a structure prompt.
-
-    Returns:
-        Scalar, the mean over the N masks.
     """
     there = mask.flatten(1).any(1).float()
     each = F.binary_cross_entropy_with_logits(presence.float(), there, reduction="none")
@@ -106,16 +103,7 @@ def presence_loss(presence: Tensor, mask: Tensor, structure_label: Tensor) -> Te
 
 
 def soft_iou(logits: Tensor, mask: Tensor, *, eps: float = 1e-7) -> Tensor:
-    """IoU of probabilities and mask, the target of the IoU head.
-
-    Args:
-        logits: float [N, M, H, W].
-        mask: bool or {0, 1} [N, 1, H, W].
-        eps: Added to intersection and union.
-
-    Returns:
-        float32 [N, M].
-    """
+    """IoU, float32 [N, M], of probabilities of logits [N, M, H, W] and mask [N, 1, H, W]: target of the IoU head."""
     mask = mask.float()
     total, overlap = _sums(logits.float().sigmoid(), mask)
     return (overlap + eps) / (total + mask.sum((-2, -1)) - overlap + eps)

@@ -18,14 +18,13 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Make AdamW over the trainable parameters; norms, biases and embeddings of one row do not decay.
 
+    Each group of parameters keeps its highest rate as "peak_lr".
+
     Args:
         model: Its parameters that require a gradient train.
         lr: Highest learning rate.
         weight_decay: Of the parameters that decay.
         encoder_lr: Highest learning rate of the image encoder and the detail head; None: `lr`.
-
-    Returns:
-        The optimizer; each group of parameters keeps its highest rate as "peak_lr".
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -74,9 +73,6 @@ def factor_adapters(model: nn.Module) -> None:
     """Have the adapters keep the gradients of their convolutions as factors: with few photographs they are a fifth.
 
     A float32 CPU route alone does it; gradients that processes exchange, or a scaler unscales, must lie in `.grad`.
-
-    Args:
-        model: Its adapters are changed.
     """
     for module in model.modules():
         if isinstance(module, Adapter):
@@ -108,11 +104,7 @@ class Gradients:
             p.factors.scale(factor)
 
     def clip(self, largest: float) -> Tensor:
-        """Scale the gradients down where their norm is larger than `largest`.
-
-        Returns:
-            Their norm before, a scalar.
-        """
+        """Scale the gradients down where their norm, which is returned, is larger than `largest`."""
         squares = [p.factors.square_norm() for p in self._factored]
         dense = torch.nn.utils.get_total_norm([p.grad for p in self._dense])
         norm = torch.stack((dense.square(), *squares)).sum().sqrt() if squares else dense
@@ -122,11 +114,7 @@ class Gradients:
         return norm
 
     def update(self, step: Callable[[], object]) -> None:
-        """Update the weights; no gradient is left.
-
-        Args:
-            step: The optimizer's step, which is called once for all dense gradients, then for each of the others.
-        """
+        """Update the weights by the optimizer's step: all dense gradients at once, then each of the others."""
         step()
         for p in self._dense:
             p.grad = None
@@ -158,11 +146,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters.
-
-        Args:
-            step: How many steps are done, from 1.
-        """
+        """Take in the parameters after so many steps, from 1."""
         decay = min(self.decay, step / (step + 10))
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 

@@ -22,22 +22,14 @@ class RunLog:
 
         Args:
             folder: of the run.
-            tensorboard: scalars and pictures also go to `folder`/tensorboard, by optimizer step.
-            resumed_at: the step that a resumed run continues from: what an earlier attempt logged after it is taken
-                back.
-
-        Raises:
-            UsageError: the tensorboard package is missing.
+            tensorboard: scalars and pictures also go to `folder`/tensorboard, by optimizer step (UsageError: missing).
+            resumed_at: step that a resumed run continues from: what an earlier attempt logged after it is taken back.
         """
         self.folder = folder
         self.writer = _summary_writer(folder / "tensorboard", resumed_at) if tensorboard else None
 
     def add(self, history: Sequence[dict[str, Any]]) -> None:
-        """Write history.csv and curves.png anew.
-
-        Args:
-            history: an entry of each epoch, with `epoch`, `step` and numbers; the last one is new.
-        """
+        """Write history.csv and curves.png anew; entries of epochs have `epoch`, `step`, numbers; the last is new."""
         names = list(dict.fromkeys(name for entry in history for name in entry))
         write_csv(self.folder / "history.csv", names, history)
         plot_history(self.folder / "curves.png", history)
@@ -47,13 +39,7 @@ class RunLog:
             self.writer.flush()
 
     def add_pictures(self, epoch: int, tiles: Sequence[np.ndarray], *, step: int) -> None:
-        """Write validation/epoch-<epoch>.png, a contact sheet.
-
-        Args:
-            epoch: that was validated.
-            tiles: RGB uint8, of one size, at least one.
-            step: of the optimizer.
-        """
+        """Write tiles, RGB uint8 of one size, to validation/epoch-<epoch>.png, a contact sheet."""
         sheet = contact_sheet(tiles, columns=min(SHEET_COLUMNS, len(tiles)))
         write_picture(self.folder / "validation" / f"epoch-{epoch:04d}.png", sheet)
         if self.writer:

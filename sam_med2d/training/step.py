@@ -93,8 +93,7 @@ def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, structure
         mask: bool [N, S, S], the truth.
         box: float [N, 4], half-open x0, y0, x1, y1 in model-frame pixels.
         randomness: One random stream, or one for each mask.
-        structure_label: int64 [N], the point label of a structure to prompt by, -1 for boxes and clicks; None: no
-            structure prompts.
+        structure_label: int64 [N], the point label of a structure to prompt by, -1 or None for boxes and clicks.
 
     Returns:
         coords float [N, 2, 2] (x, y in model-frame pixels) and labels int64 [N, 2].
@@ -148,9 +147,6 @@ def round_losses(
         click_policy: The rounds of this step, from `policy.draw`.
         randomness: One random stream, or one for each mask.
         structure_label: As in `random_openings`; None for a model without structures.
-
-    Yields:
-        The loss of each round.
     """
     points = random_openings(mask[:, 0], box, randomness, structure_label)
     truth = mask.float()

@@ -307,21 +307,15 @@ class Trainer:
         self.save(links)
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Validate the averaged weights, and choose the presence thresholds from what was found.
+        """Mean scores of the averaged weights (`summarise`), from which the presence thresholds are chosen.
 
         A structure without a validation photograph keeps its threshold.
-
-        Args:
-            epoch: Epochs that are done.
-
-        Returns:
-            Mean scores by structure and by prompt, see `evaluation.summary.summarise`.
         """
         self.model.eval()
         with self.average.applied():
             rows, tiles = merge_shares(self.processes.gather(self.validation.run(self.model)))
         self.model.prompt_encoder.presence_thresholds |= presence_thresholds(rows)
-        summary = summarise(rows, self.args.metrics)
+        summary = summarise(rows, self.args.metrics, data_path=self.args.data_path)
         if self.log:
             self.log.add_pictures(epoch, tiles, step=self.step)
             write_json(self.folder / "validation.json", summary)
@@ -330,15 +324,9 @@ class Trainer:
     # --- state --------------------------------------------------------------------------------------------
 
     def save(self, links: list[str]) -> Path:
-        """Write a checkpoint of the present state. The first process writes, the others wait for it.
+        """Write a checkpoint, with links ("last", "best") to it: its folder. The first process writes, the others wait.
 
         The weights file holds the averaged weights, the state file the trained ones.
-
-        Args:
-            links: "last", "best" or both: they point at this checkpoint.
-
-        Returns:
-            The folder of "last".
         """
         if self.processes.first:
             state = {name: getattr(self, name) for name in POSITION} | {
@@ -362,9 +350,6 @@ class Trainer:
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint of this run.
-
-        Args:
-            folder: Of the checkpoint.
 
         Raises:
             UsageError: It is of another run; names the flags that differ.

@@ -24,16 +24,9 @@ Tiles = dict[int, list[np.ndarray]]
 
 
 def choose_cases(records: Sequence[Record], count: int = PICTURED_CASES) -> list[str]:
-    """Choose masks to picture: one of each structure in turn, each structure's from one photograph after another.
+    """Keys of `count` masks to picture: one of each structure in turn, from one photograph after another.
 
     The order is that of the map. Of a photograph only the first mask of each structure is eligible.
-
-    Args:
-        records: The validation photographs.
-        count: How many masks, at most.
-
-    Returns:
-        Keys of the masks.
     """
     by_structure: dict[str, list[str]] = {}
     for record in records:
@@ -129,14 +122,7 @@ class Validation:
 
 
 def merge_shares(shares: Sequence[tuple[list[CaseRow], Tiles]]) -> tuple[list[CaseRow], list[np.ndarray]]:
-    """Join what the processes' runs returned.
-
-    Args:
-        shares: What `Validation.run` returned in each process.
-
-    Returns:
-        All rows, and all tiles in the order of their cases.
-    """
+    """All rows of what `Validation.run` returned in each process, and all tiles in the order of their cases."""
     rows = [row for own, _ in shares for row in own]
     tiles = {number: pair for _, own in shares for number, pair in own.items()}
     return rows, [tile for number in sorted(tiles) for tile in tiles[number]]

@@ -12,47 +12,29 @@ from .factored_gradients import product
 
 
 def strided_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """3x3 convolution, stride 2, padding 1, of channels-last maps as one matrix product.
+    """3x3 convolution, stride 2, padding 1, [B, H, W, C_in] -> [B, H/2, W/2, C_out] as one matrix product; H, W even.
 
-    The patches are gathered in the order of the weight's memory: they are small here, and a re-ordered copy of the
-    weight would cost as much as the product.
-
-    Args:
-        x: [B, H, W, C_in] with H and W even.
-        weight: [C_out, C_in, 3, 3], as nn.Conv2d keeps it.
-
-    Returns:
-        [B, H/2, W/2, C_out].
+    The patches are gathered in the order of the memory of the weight [C_out, C_in, 3, 3]: they are small here, and a
+    re-ordered copy of the weight would cost as much as the product.
     """
     patches = gather(x, 3) if traced() else _Gather.apply(x, 3)
     return product(patches.flatten(3), weight)
 
 
 def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """4x4 transposed convolution, stride 2, padding 1, of channels-last maps.
+    """4x4 transposed convolution, stride 2, padding 1, [B, H, W, C_in] -> [B, 2H, 2W, C_out].
 
-    One matrix product, on the weight as it lies in memory, gives the 4x4 patch that each input pixel paints.
-
-    Args:
-        x: [B, H, W, C_in].
-        weight: [C_in, C_out, 4, 4], as nn.ConvTranspose2d keeps it.
-
-    Returns:
-        [B, 2H, 2W, C_out].
+    One matrix product, on the weight [C_in, C_out, 4, 4] as it lies in memory, gives the 4x4 patch that each input
+    pixel paints.
     """
     patches = product(x, weight, transposed=True).unflatten(3, (-1, 4, 4))
     return overlap_add(patches) if traced() else _Paint.apply(patches)
 
 
 def gather(x: Tensor, size: int) -> Tensor:
-    """Cut the patch about every second pixel: patch i begins at pixel 2i - 1; there are zeros beyond the border.
+    """Cut the patch about every second pixel: [B, 2H, 2W, C] -> [B, H, W, C, size, size], size 3 or 4.
 
-    Args:
-        x: [B, 2H, 2W, C].
-        size: of the patches, 3 or 4.
-
-    Returns:
-        [B, H, W, C, size, size].
+    Patch i begins at pixel 2i - 1; there are zeros beyond the border.
     """
     after = size - 3  # patches of 3 end within the map, those of 4 one pixel beyond
     windows = F.pad(x, (0, 0, 1, after, 1, after)).unfold(1, size, 2).unfold(2, size, 2)
@@ -61,14 +43,7 @@ def gather(x: Tensor, size: int) -> Tensor:
 
 
 def paint(patches: Tensor) -> Tensor:
-    """Sum overlapping patches: `gather` transposed.
-
-    Args:
-        patches: [B, H, W, C, size, size].
-
-    Returns:
-        [B, 2H, 2W, C].
-    """
+    """Sum overlapping patches: `gather` transposed, [B, H, W, C, size, size] -> [B, 2H, 2W, C]."""
     batch, height, width, channels, size, _ = patches.shape
     # Sums of bf16 are twice as slow as those of fp32 with the conversion, and less exact.
     dtype = torch.promote_types(patches.dtype, torch.float32)
@@ -106,14 +81,7 @@ class _Paint(torch.autograd.Function):
 
 
 def overlap_add(patches: Tensor) -> Tensor:
-    """`paint` for patches of 4 x 4 without writing in place, which exported graphs are slow at.
-
-    Args:
-        patches: [B, H, W, C, 4, 4].
-
-    Returns:
-        [B, 2H, 2W, C].
-    """
+    """`paint` for patches of 4 x 4 without writing in place, which exported graphs are slow at."""
     wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
     rows = _overlap_add(wide.unbind(4), dim=1)  # [B, H, 2, W, C, 4]
     pixels = _overlap_add(rows.unbind(5), dim=3)  # [B, H, 2, W, 2, C]

@@ -25,11 +25,7 @@ class LayerNorm2d(nn.Module):
 def fp32_on_cpu(x: Tensor) -> bool:
     """Whether operations on a tensor run at once, on a CPU and in fp32, where some are faster written out.
 
-    Args:
-        x: any tensor.
-
-    Returns:
-        False also while a graph is traced for export or compiled: there the plain operation is the better node.
+    False also while a graph is traced for export or compiled: there the plain operation is the better node.
     """
     return x.dtype == torch.float32 and x.device.type == "cpu" and not (torch.is_autocast_enabled("cpu") or traced())
 
@@ -40,17 +36,10 @@ def traced() -> bool:
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """Apply a linear layer.
+    """Apply a linear layer to tokens [..., K] -> [..., N].
 
     With few tokens the layer's outputs are computed in blocks, of which each processor takes some: BLAS shares out the
     rows of a product, and few rows leave processors idle (with two the MLP of seven tokens took 1.7 times as long).
-
-    Args:
-        x: tokens [..., K].
-        layer: K to N.
-
-    Returns:
-        [..., N].
     """
     weight = layer.weight
     if x.shape[:-1].numel() > FEW_ROWS or weight.numel() < LARGE_WEIGHT or not fp32_on_cpu(x):

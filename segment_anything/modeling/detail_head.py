@@ -68,15 +68,7 @@ class DetailHead(nn.Module):
             nn.init.zeros_(self.named.weight)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Look at images.
-
-        Args:
-            image: normalised, [B, 3, S, S].
-            embedding: their embeddings [B, C, S/16, S/16].
-
-        Returns:
-            Features [B, 16, S, S].
-        """
+        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
         full = self.at_full(image.to(self.at_full[0].weight.dtype))
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
@@ -92,7 +84,7 @@ class DetailHead(nn.Module):
         points: tuple[Tensor, Tensor] | None = None,
         image_index: Tensor | None = None,
     ) -> Tensor:
-        """Refine logits.
+        """Refine logits to [N, M, S, S].
 
         Args:
             logits: [N, M, S/4, S/4].
@@ -101,9 +93,6 @@ class DetailHead(nn.Module):
             chosen: which of the four the M logits belong to.
             points: coords [N, P, 2] and labels [N, P] of all sparse prompts, as in `PromptEncoder.embed_points`.
             image_index: see `of_images`.
-
-        Returns:
-            Logits [N, M, S, S].
         """
         numbers = range(len(self.weights))[chosen]
         weights = torch.stack([self.weights[i](tokens[:, i]) for i in numbers], dim=1)

@@ -19,15 +19,7 @@ class Factors:
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, left: Tensor, right: Tensor) -> bool:
-        """Add left.T @ right, unless all rows were more than half as large as the product.
-
-        Args:
-            left: [M, N].
-            right: [M, K].
-
-        Returns:
-            Whether it was added.
-        """
+        """Whether left.T [M, N] @ right [M, K] was added: unless its rows are larger than half the product."""
         rows = len(left) + sum(len(kept) for kept, _ in self._pairs)
         height, width = left.shape[1], right.shape[1]
         if 2 * rows * (height + width) > height * width:
@@ -39,11 +31,7 @@ class Factors:
         return bool(self._pairs)
 
     def scale(self, factor: Tensor | float) -> None:
-        """Multiply the gradient.
-
-        Args:
-            factor: a number.
-        """
+        """Multiply the gradient."""
         self._pairs = [(left * factor, right) for left, right in self._pairs]
 
     def _rows(self) -> tuple[Tensor, Tensor]:
@@ -53,56 +41,34 @@ class Factors:
         return self._pairs[0]
 
     def square_norm(self) -> Tensor:
-        """Sum of the squares of the gradient.
-
-        Returns:
-            A number, from the rows: their inner products with each other.
-        """
+        """Sum of the squares of the gradient, from the rows: their inner products with each other."""
         left, right = self._rows()
         return ((left @ left.t()) * (right @ right.t())).sum().clamp(min=0)  # rounding may leave less
 
     def pop(self) -> Tensor:
-        """Take the gradient.
-
-        Returns:
-            [N, K]; afterwards there is none.
-        """
+        """Take the gradient, [N, K]; afterwards there is none."""
         left, right = self._rows()
         self.clear()
         return left.t() @ right
 
 
 def keep_factors(weight: nn.Parameter) -> None:
-    """Have a weight keep its gradient in `weight.factors` where that saves memory, and not in `weight.grad`.
-
-    Args:
-        weight: a parameter that `product` multiplies with.
-    """
+    """Have a weight of `product` keep its gradient in `weight.factors`, not `.grad`, where that saves memory."""
     weight.factors = Factors()
 
 
 def factors_of(weight: Tensor) -> Factors | None:
-    """The factors that a weight keeps.
-
-    Args:
-        weight: any tensor.
-
-    Returns:
-        None for a weight that has its gradient as others do.
-    """
+    """The factors that a weight keeps; None for one that has its gradient as others do."""
     return getattr(weight, "factors", None)
 
 
 def product(x: Tensor, parameter: nn.Parameter, *, transposed: bool = False) -> Tensor:
-    """x [..., K] times a parameter whose gradient may be kept as factors.
+    """x [..., K] times a parameter whose gradient may be kept as factors: [..., N].
 
     Args:
         x: tokens [..., K].
         parameter: [N, ...], with K values after the first dimension; `transposed`: [K, ...], with N values.
         transposed: see above.
-
-    Returns:
-        [..., N].
     """
     weight = parameter.flatten(1).t() if transposed else parameter.flatten(1)
     factors = factors_of(parameter)

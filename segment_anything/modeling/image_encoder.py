@@ -16,7 +16,7 @@ from .common import LayerNorm2d, MLPBlock
 BIAS_ELEMENTS = 2**19  # of the relative-position bias built at a time, for each head of each window
 
 
-class PatchEmbed(nn.Module):
+class _PatchEmbed(nn.Module):
     """Linear embedding of non-overlapping square patches: [B, C_in, S, S] -> [B, S/p, S/p, C]."""
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
@@ -27,7 +27,7 @@ class PatchEmbed(nn.Module):
         return self.proj(image).permute(0, 2, 3, 1).contiguous()  # the sums and norms of all blocks keep its strides
 
 
-class Attention(nn.Module):
+class GridAttention(nn.Module):
     """Multi-head self-attention with decomposed relative positions, in windows or over the whole grid.
 
     The projections work on the [B, H, W, C] grid, before it is cut into windows, because a padded token's
@@ -142,7 +142,7 @@ class Block(nn.Module):
     def __init__(self, *, dim: int, num_heads: int, mlp_ratio: float, window: int, grid: int, adapter: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim=dim, num_heads=num_heads, window=window, grid=grid)
+        self.attn = GridAttention(dim=dim, num_heads=num_heads, window=window, grid=grid)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLPBlock(dim, int(dim * mlp_ratio))
         if adapter:
@@ -202,7 +202,7 @@ class ImageEncoderViT(nn.Module):
         self.image_size = self.img_size = image_size
         self.in_chans = in_chans
         self.grad_checkpointing = False
-        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
+        self.patch_embed = _PatchEmbed(patch_size, in_chans, embed_dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, embed_dim))
         self.blocks = nn.ModuleList(
             Block(
@@ -236,13 +236,7 @@ class ImageEncoderViT(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed normalised images.
-
-        Args:
-            image: float [B, in_chans, S, S]; it is converted to the dtype of the weights.
-
-        Returns:
-            [B, out_chans, S/patch, S/patch].
+        """Embed normalised images [B, in_chans, S, S] in the dtype of the weights: [B, out_chans, S/patch, S/patch].
 
         Raises:
             ValueError: another shape.

@@ -264,17 +264,11 @@ def _arranged(values: Tensor, height: int, width: int) -> Tensor:
 
 
 def mask_level(iou: Tensor) -> Tensor:
-    """Logit from which on a pixel should belong to a mask, for the best expected Dice.
+    """Logit, at least LOWEST_LEVEL, from which on a pixel should belong to a mask, for the best expected Dice.
 
     Of calibrated probabilities the cut that maximises the expected Dice D lies at D / 2 (Lipton et al. 2014, "Optimal
     Thresholding of Classifiers to Maximize F1 Measure"); with D = 2 IoU / (1 + IoU) these are odds of IoU to 1, which
-    is 0.5 for a mask that is sure to be right, and less the less sure it is.
-
-    Args:
-        iou: predicted, any shape.
-
-    Returns:
-        ln IoU, at least LOWEST_LEVEL, of that shape.
+    is 0.5 for a mask that is sure to be right, and less the less sure it is: ln IoU.
     """
     return iou.clamp(math.exp(LOWEST_LEVEL), 1.0).log()
 

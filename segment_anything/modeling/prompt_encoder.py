@@ -26,15 +26,9 @@ class RandomFourierPosition(nn.Module):
         self._last_grid: tuple[Tensor, int, int, Tensor] | None = None  # matrix, its version, size, encoding
 
     def forward(self, unit_xy: Tensor) -> Tensor:
-        """Encode positions.
+        """Encode positions [..., 2], x, y in [0, 1]: [..., 2 * features].
 
         Always computed in float32: the phase reaches tens of radians, where bfloat16 would blur a click by a pixel.
-
-        Args:
-            unit_xy: [..., 2] in x, y order and in [0, 1].
-
-        Returns:
-            [..., 2 * features].
         """
         matrix = self.positional_encoding_gaussian_matrix
         # a sum, since autocast would compute a matrix product in bfloat16
@@ -42,14 +36,7 @@ class RandomFourierPosition(nn.Module):
         return torch.cat((phase.sin(), phase.cos()), dim=-1).to(matrix.dtype)
 
     def grid(self, size: int) -> Tensor:
-        """Encode the cell centres of a size x size grid. The last encoding is kept for the next call.
-
-        Args:
-            size: cells a side.
-
-        Returns:
-            [1, 2 * features, size, size], not to be written to.
-        """
+        """Cell centres of a grid, [1, 2 * features, size, size]; kept for the next call, not to be written to."""
         matrix = self.positional_encoding_gaussian_matrix
         last, version = self._last_grid, 0 if matrix.is_inference() else matrix._version
         if last is None or last[0] is not matrix or last[1:3] != (version, size):
@@ -112,34 +99,14 @@ class PromptEncoder(nn.Module):
         return self.grid_size, self.grid_size
 
     def label_of(self, structure: str) -> int:
-        """The point label of a structure prompt.
-
-        Args:
-            structure: its name.
-
-        Returns:
-            STRUCTURE or more.
-
-        Raises:
-            ValueError: the weights do not know the name.
-        """
+        """The point label, STRUCTURE or more, of a structure prompt; ValueError for an unknown name."""
         if structure not in self.structures:
             known = ", ".join(self.structures) or "none: train with --structures"
             raise ValueError(f"structure {structure!r} is unknown to these weights (they know {known}).")
         return STRUCTURE + self.structures.index(structure)
 
     def structure_points(self, structures: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Structure prompts as labelled points.
-
-        Args:
-            structures: N names.
-
-        Returns:
-            Coords float32 [N, 2, 2], all 0, and labels int64 [N, 2].
-
-        Raises:
-            ValueError: the weights do not know a name.
-        """
+        """Structures as labelled points: coords float32 [N, 2, 2], all 0, labels int64 [N, 2]; ValueError: unknown."""
         device = self.no_mask_embed.weight.device
         labels = [[self.label_of(structure), PADDING] for structure in structures]
         return torch.zeros(len(labels), 2, 2, device=device), torch.tensor(labels, device=device)
@@ -149,15 +116,12 @@ class PromptEncoder(nn.Module):
         return self.pe_layer.grid(self.grid_size)
 
     def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Embed labelled positions. Without any position no gradient reaches the embeddings.
+        """Embed labelled positions: [N, P, C]. Without any position no gradient reaches the embeddings.
 
         Args:
             coords: [N, P, 2] model-frame pixels x, y.
             labels: [N, P]: 1 foreground, 0 background, 2 and 3 the top-left and bottom-right corner of a box, -1 "not a
                 point", from 4 on a structure; the positions of the last two are ignored.
-
-        Returns:
-            [N, P, C].
         """
         if not coords.shape[1]:
             return self.no_mask_embed.weight.new_zeros(len(coords), 0, self.embed_dim)
@@ -169,27 +133,13 @@ class PromptEncoder(nn.Module):
         return position * is_point + table[labels.long() + 1]
 
     def embed_masks(self, masks: Tensor) -> Tensor:
-        """Embed mask prompts.
-
-        Args:
-            masks: [N, 1, S/4, S/4], or larger, which are averaged down.
-
-        Returns:
-            [N, C, S/16, S/16].
-        """
+        """Embed mask prompts, [N, 1, S/4, S/4] or larger, which are averaged down: [N, C, S/16, S/16]."""
         if masks.shape[-1] > self.mask_size:
             masks = F.avg_pool2d(masks, masks.shape[-1] // self.mask_size)
         return self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
 
     def embed_no_mask(self, count: int) -> Tensor:
-        """The dense embedding that stands for "no mask prompt".
-
-        Args:
-            count: of prompts, N.
-
-        Returns:
-            [N, C, S/16, S/16], a broadcast view.
-        """
+        """The dense embedding that stands for "no mask prompt", a broadcast view [N, C, S/16, S/16]."""
         return self.no_mask_embed.weight.view(1, -1, 1, 1).expand(count, -1, self.grid_size, self.grid_size)
 
     def forward(
@@ -217,11 +167,7 @@ class PromptEncoder(nn.Module):
 
     @staticmethod
     def as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Write the boxes as two labelled points each, or pad the points where there is no box.
-
-        Args:
-            points: see `forward`.
-            boxes: see `forward`.
+        """The boxes of `forward` as two labelled points each, or its points padded where there is no box.
 
         Returns:
             Coords [N, P, 2] and labels [N, P]; None twice without points and boxes.

@@ -32,15 +32,7 @@ class PromptMaps(NamedTuple):
     kinds: Tensor
 
     def added(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """Add a weighted sum of the maps.
-
-        Args:
-            logits: [N, M, S, S].
-            weights: of each kind, [N, M, KINDS].
-
-        Returns:
-            [N, M, S, S].
-        """
+        """Logits [N, M, S, S] and a sum of the maps by weights of each kind, [N, M, KINDS]."""
         of_maps = weights @ self.kinds.transpose(1, 2)
         rows = (of_maps[..., None] * self.rows[:, None]).transpose(2, 3)
         columns = self.columns[:, None].expand(-1, weights.shape[1], -1, -1)
@@ -62,9 +54,6 @@ def prompt_maps(coords: Tensor, labels: Tensor, size: int) -> PromptMaps:
         coords: [N, P, 2] x, y in pixels of the S x S frame.
         labels: [N, P], as in `PromptEncoder.embed_points`.
         size: S.
-
-    Returns:
-        The maps of each mask.
     """
     coords = coords.float()
     clicks, click_kinds = _clicks(coords, labels, size)
@@ -101,15 +90,12 @@ def _box(coords: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def of_images(left: Tensor, right: Tensor, image_index: Tensor | None) -> Tensor:
-    """Multiply what belongs to masks with what belongs to their images, which is not copied for each mask.
+    """left @ right, [N, R, L]: what belongs to masks with what belongs to their images, which are not copied.
 
     Args:
         left: [N, R, K].
         right: [N or 1, K, L]; with image_index [B, K, L] of B images.
         image_index: int64 [N], the image of each mask, in order.
-
-    Returns:
-        left @ right, [N, R, L].
     """
     if image_index is None:
         return left @ right
@@ -119,16 +105,13 @@ def of_images(left: Tensor, right: Tensor, image_index: Tensor | None) -> Tensor
 
 
 def under_clicks(features: Tensor, coords: Tensor, labels: Tensor, image_index: Tensor | None = None) -> Tensor:
-    """Mean of features under the foreground clicks, and under the background clicks.
+    """Mean of features under the foreground clicks, and under the background clicks: [N, 2 C], 0 without such a click.
 
     Args:
         features: [N or 1, C, S, S]; with image_index [B, C, S, S].
         coords: [N, P, 2] x, y in pixels of the S x S frame.
         labels: [N, P], as in `PromptEncoder.embed_points`.
         image_index: as in `of_images`.
-
-    Returns:
-        [N, 2 C], 0 without such a click.
     """
     x, y = coords.round().long().clamp(0, features.shape[-1] - 1).unbind(2)
     numbers = torch.arange(coords.shape[0], device=coords.device) % features.shape[0]
@@ -139,15 +122,12 @@ def under_clicks(features: Tensor, coords: Tensor, labels: Tensor, image_index: 
 
 
 def under_box(features: Tensor, maps: PromptMaps, image_index: Tensor | None = None) -> Tensor:
-    """Mean of features over the box's ellipse.
+    """Mean of features over the box's ellipse: [N, C], 0 without a box.
 
     Args:
         features: [N or 1, C, S, S]; with image_index [B, C, S, S].
         maps: of the prompts.
         image_index: as in `of_images`.
-
-    Returns:
-        [N, C], 0 without a box.
     """
     rows, columns = (profile / profile.sum(1, keepdim=True).clamp(min=1e-3) for profile in maps.ellipse)
     # rows first, on features with S next to each other: one picture that serves all prompts is not copied for each

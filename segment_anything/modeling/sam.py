@@ -46,41 +46,16 @@ class Sam(nn.Module):
         return self.image_encoder.image_size
 
     def encode(self, image: Tensor) -> Tensor:
-        """Embed normalised images.
-
-        Args:
-            image: [B, 3, S, S].
-
-        Returns:
-            Embeddings [B, C, S/16, S/16].
-
-        Raises:
-            ValueError: another shape.
-        """
+        """Embed normalised images [B, 3, S, S] (ValueError for another shape): [B, C, S/16, S/16]."""
         return self.image_encoder(image)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor | None:
-        """What the detail head sees of images.
-
-        Args:
-            image: normalised, [B, 3, S, S].
-            embedding: their embeddings [B, C, S/16, S/16].
-
-        Returns:
-            [B, 16, S, S]; None for weights without a detail head.
-        """
+        """What the detail head sees of normalised images and their embeddings, [B, 16, S, S]; None without one."""
         detail = self.mask_decoder.detail
         return None if detail is None else detail.features(image, embedding)
 
     def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """All that the decoder wants of images.
-
-        Args:
-            image: normalised, [B, 3, S, S].
-
-        Returns:
-            Embeddings as of `encode`, and features as of `features`.
-        """
+        """All that the decoder wants of normalised images [B, 3, S, S]: their embeddings and `features`."""
         embedding = self.encode(image)
         return embedding, self.features(image, embedding)
 
@@ -129,12 +104,8 @@ class Sam(nn.Module):
         """As `decode`, with the rules of a predictor.
 
         Args:
-            embedding: as of `decode`.
-            points: as of `decode`.
-            boxes: as of `decode`.
+            embedding: this and the others as of `decode`.
             masks: logits [N, 1, S/4, S/4], `low_res` of an earlier answer, whatever the model is used to.
-            multimask: as of `decode`.
-            features: as of `decode`.
 
         Returns:
             Logits [N, M, s, s], empty for a structure that is predicted absent, and predicted IoU [N, M].
@@ -153,14 +124,7 @@ class Sam(nn.Module):
         return logits, iou
 
     def low_res(self, logits: Tensor) -> Tensor:
-        """Bring logits to the size of a mask prompt.
-
-        Args:
-            logits: [N, M, s, s].
-
-        Returns:
-            [N, M, S/4, S/4], means of cells.
-        """
+        """Logits [N, M, s, s] at the size of a mask prompt, [N, M, S/4, S/4], by means of cells."""
         return F.adaptive_avg_pool2d(logits, self.prompt_encoder.mask_size)
 
     def decode_points(
@@ -184,12 +148,6 @@ class Sam(nn.Module):
             multimask: see `MaskDecoder.decode`.
             features: of the images that the embeddings are of, see `features`.
             image_index: int64 [N], in order: the image of each mask, where embedding and features are of B images.
-
-        Returns:
-            Logits, predicted IoU and presence.
-
-        Raises:
-            ValueError: the number of embeddings is neither 1 nor that of the prompts.
         """
         encoder = self.prompt_encoder
         return self.mask_decoder.decode(
@@ -204,30 +162,19 @@ class Sam(nn.Module):
         )
 
     def withhold_absent(self, logits: Tensor, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Empty the masks of structures that are predicted absent.
+        """Logits [N, M, s, s], ABSENT_LOGIT everywhere for a structure that is predicted absent.
 
         Args:
             logits: [N, M, s, s].
             presence: logits [N] of the decoder; None for weights that know no structures.
             labels: [N, P] of the prompts. A click on the structure or a box says that it is there.
-
-        Returns:
-            [N, M, s, s]; ABSENT_LOGIT everywhere for a structure that is predicted absent.
         """
         if presence is None:
             return logits
         return torch.where(self.is_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
 
     def is_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """Which prompts are for a structure that is predicted absent.
-
-        Args:
-            presence: see `withhold_absent`.
-            labels: see `withhold_absent`.
-
-        Returns:
-            bool [N]: the probability of presence is below the structure's `prompt_encoder.presence_thresholds`.
-        """
+        """bool [N]: the structure's presence (see `withhold_absent`) is below its `presence_thresholds`."""
         names = self.prompt_encoder.structures
         if presence is None or not names:
             return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
@@ -238,28 +185,18 @@ class Sam(nn.Module):
         return of_structure.any(1) & ~shown & (presence.sigmoid() < level)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """SAM's own preprocessing.
-
-        Args:
-            x: RGB [..., 3, h, w] in 0..255, h and w at most S.
-
-        Returns:
-            Normalised, padded with zeros on the right and at the bottom: [..., 3, S, S].
-        """
+        """SAM's own: RGB [..., 3, h, w] in 0..255 -> normalised [..., 3, S, S], with zeros right and below."""
         x = (x - self.pixel_mean) / self.pixel_std
         height, width = x.shape[-2:]
         return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
 
     def postprocess_masks(self, masks: Tensor, input_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-        """Undo SAM's own preprocessing.
+        """Undo SAM's own preprocessing: logits [N, M, H, W], bilinear.
 
         Args:
             masks: logits [N, M, S/4, S/4].
             input_size: (height, width) of what was given to `preprocess`.
             original_size: (H, W) of the photograph.
-
-        Returns:
-            Logits [N, M, H, W], bilinear.
         """
         size = (self.image_size, self.image_size)
         masks = F.interpolate(masks, size, mode="bilinear", align_corners=False)
@@ -302,11 +239,7 @@ class SharedSam(Sam):
     """A model that shares the parts of another, which stays as it is: for classes that compute one part otherwise."""
 
     def __init__(self, model: Sam) -> None:
-        """Share.
-
-        Args:
-            model: whose parts, settings, device and mode this one has.
-        """
+        """Share the parts, settings, device and mode of a model."""
         super().__init__(model.image_encoder, model.prompt_encoder, model.mask_decoder)
         self.preprocessing = model.preprocessing
         self.pixel_mean, self.pixel_std = model.pixel_mean, model.pixel_std

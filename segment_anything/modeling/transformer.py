@@ -18,11 +18,8 @@ class Attention(nn.Module):
 
         Args:
             embedding_dim: width C of what attends and of what is attended to.
-            num_heads: heads, which share the inner width.
+            num_heads: heads, which share the inner width (ValueError where they do not divide it).
             downsample_rate: C over the inner width.
-
-        Raises:
-            ValueError: the heads do not divide the inner width.
         """
         super().__init__()
         inner = embedding_dim // downsample_rate
@@ -35,16 +32,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, embedding_dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend.
-
-        Args:
-            q: [B, Nq, C].
-            k: [B, Nk, C].
-            v: [B, Nk, C]. q, or k and v, may be a batch of 1 that serves all.
-
-        Returns:
-            [B, Nq, C].
-        """
+        """q [B, Nq, C], k and v [B, Nk, C] -> [B, Nq, C]; q, or k and v, may be a batch of 1 that serves all."""
         q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
         batch = max(q.shape[0], k.shape[0])
         q, k, v = (x.expand(batch, -1, -1, -1) for x in (q, k, v))
@@ -86,16 +74,7 @@ class TokensToImage(Attention):
     """Attention of tokens to pixels; few tokens take over the pixels' projections: also a (x W) = (a x) W."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As `Attention`.
-
-        Args:
-            q: tokens [N, T, C].
-            k: pixels [N or 1, P, C].
-            v: pixels [N or 1, P, C].
-
-        Returns:
-            [N, T, C].
-        """
+        """Tokens q [N, T, C], pixels k and v [N or 1, P, C] -> [N, T, C]."""
         if not self._spares_pixels(q, k):
             return super().forward(q, k, v)
         count, length, dim = q.shape
@@ -109,16 +88,13 @@ class ImageToTokens(Attention):
     """Attention of pixels to tokens; few tokens take over the pixels' projections."""
 
     def forward(self, image: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Add what pixels find at tokens to the image.
+        """Add what pixels find at tokens to the image: [N, P, C].
 
         Args:
             image: [N or 1, P, C].
             q: the image with its positions, [N or 1, P, C].
             k: tokens with their positions, [N, T, C].
             v: tokens [N, T, C].
-
-        Returns:
-            image + attention, [N, P, C].
         """
         if not self._spares_pixels(k, q):
             return image + super().forward(q, k, v)
@@ -130,7 +106,7 @@ class ImageToTokens(Attention):
         return torch.baddbmm(image, weights.mT, values)
 
 
-class TwoWayAttentionBlock(nn.Module):
+class _TwoWayAttentionBlock(nn.Module):
     """Self-attention of the tokens, tokens to image, MLP on the tokens, image to tokens."""
 
     def __init__(self, *, embedding_dim: int, num_heads: int, mlp_dim: int, downsample_rate: int, first: bool) -> None:
@@ -146,16 +122,13 @@ class TwoWayAttentionBlock(nn.Module):
         self.first = first
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """Update tokens and image.
+        """New tokens [N, T, C] and image [N, P, C].
 
         Args:
             tokens: [N, T, C].
             image: [N or 1, P, C].
             token_pe: positions of the tokens, [N, T, C].
             image_pe: positions of the pixels, [1, P, C].
-
-        Returns:
-            New tokens [N, T, C] and image [N, P, C].
         """
         tokens = self.norm1(self._attend_self(tokens, token_pe))
         placed = image + image_pe
@@ -179,7 +152,7 @@ class TwoWayTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TwoWayAttentionBlock(
+            _TwoWayAttentionBlock(
                 embedding_dim=embedding_dim,
                 num_heads=num_heads,
                 mlp_dim=mlp_dim,
@@ -192,16 +165,13 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(embedding_dim)
 
     def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
-        """Update tokens and image.
+        """The first new tokens, [N, outputs, C], and the new image, [N, P, C].
 
         Args:
             image: [N or 1, P, C].
             image_pe: positions of the pixels, [1, P, C].
             tokens: [N, T, C].
             outputs: how many of the tokens are returned.
-
-        Returns:
-            The first new tokens, [N, outputs, C], and the new image, [N, P, C].
         """
         queries, keys = tokens, image
         for layer in self.layers:

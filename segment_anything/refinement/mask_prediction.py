@@ -55,14 +55,7 @@ class MaskPrediction:
         return self.frame.logits_to_original(self.low_res[None, None])[0, 0]
 
     def mask(self, threshold: float = Sam.mask_threshold) -> np.ndarray:
-        """The best candidate's mask.
-
-        Args:
-            threshold: logit above which a pixel belongs to the mask.
-
-        Returns:
-            bool [H, W], empty where the structure is predicted absent.
-        """
+        """The best candidate's mask, bool [H, W], above a threshold of logits; empty where predicted absent."""
         if self.absent:
             return np.zeros(self.frame.original, bool)
         return (self.logits() > threshold).cpu().numpy()

@@ -15,19 +15,13 @@ MIRRORS = ((-1,), (-2,), (-2, -1))  # the axes that are flipped: left and right,
 
 @torch.no_grad()
 def mirrored(model: Sam, pixels: Tensor, whole: Mapping[str, Tensor], *, multimask: bool = True) -> dict[str, Tensor]:
-    """Mean of the logits for a photograph and for its three mirror images.
+    """Mean of the logits for a photograph and for its three mirror images: {structure: float32 [s, s]}.
 
     Args:
         model: that predicts.
         pixels: the photograph as the encoder takes it, float [1, 3, S, S].
-        whole: logits [s, s] for the photograph itself, of at least one structure, by its name.
+        whole: logits [s, s] for the photograph itself, of at least one structure, by its name (ValueError: unknown).
         multimask: whether the best of three candidates is taken, else the single mask.
-
-    Returns:
-        {structure: logits float32 [s, s]}.
-
-    Raises:
-        ValueError: for a structure that the weights do not know.
     """
     points = model.prompt_encoder.structure_points(list(whole))
     total = torch.stack(list(whole.values())).float()

@@ -63,23 +63,12 @@ class Refinement:
         return self.zoom or self.tiles is not None
 
     def as_dict(self, image_size: int) -> dict[str, Any]:
-        """What decides the masks, for JSON.
-
-        Args:
-            image_size: S of the model, from which the side of the tiles may follow.
-
-        Returns:
-            mirror, zoom, tiles and multimask; tiles as `Tiles.as_dict` has them, or None.
-        """
+        """What decides the masks of a model of this S, for JSON; tiles as `Tiles.as_dict` has them, or None."""
         tiles = self.tiles and self.tiles.as_dict(image_size)
         return {"mirror": self.mirror, "zoom": self.zoom, "tiles": tiles, "multimask": self.multimask}
 
     def describe(self, image_size: int) -> str:
-        """Sentences for a report; none where nothing is refined.
-
-        Args:
-            image_size: S of the model, from which the side of the tiles may follow.
-        """
+        """Sentences for a report on a model of this S; none where nothing is refined."""
         sentences = {
             "mirror": "Mirrored: structures are the mean over the photograph and its three mirror images.",
             "zoom": "Zoom: each prompt was repeated in a window around it.",

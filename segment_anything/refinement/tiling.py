@@ -56,17 +56,7 @@ class Tiles:
         return self.shares.get(structure, self.whole)
 
     def side_for(self, image_size: int) -> int:
-        """Side of the windows.
-
-        Args:
-            image_size: S of the model.
-
-        Returns:
-            Pixels of the photograph.
-
-        Raises:
-            ValueError: where windows would be enlarged more than MOST_ENLARGED times.
-        """
+        """Side of the windows in pixels for a model of this S; ValueError: enlarged more than MOST_ENLARGED times."""
         side = self.side or image_size
         if side * MOST_ENLARGED < image_size:
             raise ValueError(
@@ -90,16 +80,7 @@ class Tiles:
 
 
 def window_pixels(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> Tensor:
-    """Parts of photographs as the encoder takes them.
-
-    Args:
-        model: whose preprocessing is used.
-        photographs: B photographs, RGB uint8 [H, W, 3].
-        frames: the part of each.
-
-    Returns:
-        float32 [B, 3, S, S] on the model's device.
-    """
+    """Parts of photographs, RGB uint8 [H, W, 3], as the encoder takes them: float32 [B, 3, S, S] on its device."""
     images = [model.preprocessing.image(*pair) for pair in zip(photographs, frames, strict=True)]
     return to_tensor(np.stack(images), model.device)
 
@@ -119,7 +100,7 @@ def starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
-    """Weight of each window at each of its pixels along an axis; at each pixel the weights sum to 1.
+    """Weight of each window at each of its pixels along an axis, float32 [n, side]; at each pixel they sum to 1.
 
     They fall to almost nothing at a border inside, so that no seam shows: sin^2, a Hann window.
 
@@ -127,9 +108,6 @@ def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
         firsts: first pixels of the n windows.
         length: of the axis, in pixels.
         side: of the windows, in pixels.
-
-    Returns:
-        float32 [n, side].
     """
     side = min(side, length)
     rise = torch.sin(math.pi * (torch.arange(side, dtype=torch.float64) + 0.5) / side) ** 2
@@ -139,7 +117,7 @@ def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
     return torch.stack([rise / total[first : first + side] for first in firsts]).float()
 
 
-class Tile(NamedTuple):
+class _Tile(NamedTuple):
     """A window, its first row and column in the used part of the photograph, and its weights along both axes."""
 
     frame: Frame
@@ -149,34 +127,26 @@ class Tile(NamedTuple):
     across: Tensor
 
 
-def tiles_of(frame: Frame, side: int, overlap: float) -> list[Tile]:
+def tiles_of(frame: Frame, side: int, overlap: float) -> list[_Tile]:
     """The windows of the part of a photograph that `frame` uses: one, the frame itself, where it is small enough.
 
-    Args:
-        frame: of the photograph.
-        side: of the windows, in pixels of the photograph.
-        overlap: share of the side that neighbours have in common at least.
+    Their side is in pixels; `overlap` is the share of it that neighbours have in common at least.
     """
     (top, left, _, _), (height, width) = frame.crop, frame.crop_size
     rows, columns = (starts(length, side, overlap) for length in (height, width))
     down, across = weights(rows, height, side), weights(columns, width, side)
     if len(rows) == len(columns) == 1:
-        return [Tile(frame, 0, 0, down[0], across[0])]
+        return [_Tile(frame, 0, 0, down[0], across[0])]
     found = []
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         y, x = top + row, left + column
         part = window_frame(frame, (y, x, y + min(side, height), x + min(side, width)))
-        found.append(Tile(part, row, column, down[i], across[j]))
+        found.append(_Tile(part, row, column, down[i], across[j]))
     return found
 
 
 def tiled_frame(frame: Frame, side: int) -> Frame:
-    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4.
-
-    Args:
-        frame: of the photograph.
-        side: of the windows, in pixels of the photograph.
-    """
+    """A frame of the same part that is as fine as windows of this side in pixels, its S a multiple of 4."""
     longer = max(frame.crop_size)
     return window_frame(replace(frame, image_size=4 * round(longer * frame.image_size / side / 4)), frame.crop)
 
@@ -230,7 +200,7 @@ def blend_tiles(
     return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}
 
 
-def _add(total: Tensor, tile: Tile, logits: Tensor, share: float) -> None:
+def _add(total: Tensor, tile: _Tile, logits: Tensor, share: float) -> None:
     """Add a share of a window's weighted probabilities, of logits [1, 1, s, s], to those of the used part [h, w]."""
     down, across = share * tile.down.to(total.device), tile.across.to(total.device)
     part = total[tile.row : tile.row + len(down), tile.column : tile.column + len(across)]

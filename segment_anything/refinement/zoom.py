@@ -13,7 +13,7 @@ from ..preprocessing import Frame, to_tensor, window_around
 from .tiling import AT_ONCE, window_pixels
 
 
-class ZoomedMasks(NamedTuple):
+class _ZoomedMasks(NamedTuple):
     """The candidate masks of prompt `index` in its window.
 
     Attributes:
@@ -39,7 +39,7 @@ def zoom_in(
     *,
     multimask: bool = True,
     at_once: int = AT_ONCE,
-) -> Iterator[ZoomedMasks]:
+) -> Iterator[_ZoomedMasks]:
     """Repeat N prompts, each in a window around its box, or around its clicks and its first mask.
 
     Args:
@@ -70,7 +70,7 @@ def zoom_in(
         coords = to_tensor(coords.astype(np.float32), model.device)
         decoded = model.decode_points(embedding, coords, points[1][own], multimask=multimask, features=features)
         for i, logits, iou in zip(own, decoded.logits, decoded.iou, strict=True):
-            yield ZoomedMasks(i, windows[i], logits, iou)
+            yield _ZoomedMasks(i, windows[i], logits, iou)
 
 
 def prompt_places(points: tuple[Tensor, Tensor], first: Tensor, image_size: int) -> np.ndarray:

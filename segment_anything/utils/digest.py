@@ -9,15 +9,11 @@ Content = bytes | np.ndarray
 
 
 def digest(content: Content | Iterable[Content], *, size: int = 16) -> str:
-    """Digest of bytes.
+    """2 * size hexadecimal digits of a digest of bytes.
 
     Args:
-        content: bytes, a contiguous array, or several of them, which count as if they were joined; they are taken one
-            by one.
+        content: bytes, a contiguous array, or several of them, which count as if joined; they are taken one by one.
         size: bytes of the digest.
-
-    Returns:
-        2 * size hexadecimal digits.
     """
     parts = [content] if isinstance(content, Content) else content
     found = hashlib.blake2b(digest_size=size)

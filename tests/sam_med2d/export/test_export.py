@@ -21,7 +21,7 @@ from sam_med2d.export.quantization import large_products
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY
 from segment_anything.modeling import Sam
-from segment_anything.modeling.image_encoder import Attention
+from segment_anything.modeling.image_encoder import GridAttention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing, inside_square
 from segment_anything.utils.onnx import SamOnnxModel, inner_frame
@@ -62,7 +62,7 @@ def test_attention_of_every_type_and_size(name, size):
     """One windowed block of each, in its own shape."""
     spec, grid = MODEL_SPECS[name], size // 16
     torch.manual_seed(0)
-    attention = Attention(dim=spec.embed_dim, num_heads=spec.num_heads, window=spec.window_size, grid=grid)
+    attention = GridAttention(dim=spec.embed_dim, num_heads=spec.num_heads, window=spec.window_size, grid=grid)
     for table in (attention.rel_pos_h, attention.rel_pos_w):
         torch.nn.init.normal_(table)
     x = torch.randn(1, grid, grid, spec.embed_dim)
