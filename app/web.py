@@ -71,7 +71,7 @@ class Mask(BaseModel):
 
 
 def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
-    """The application that predicts, reads and writes masks. Errors come as {"detail": what is wrong and what to do}."""
+    """The application, to predict, read and write masks. Errors are {"detail": what is wrong and what to do}."""
     same = [Depends(_same_project(annotations.key))]
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
