@@ -97,7 +97,8 @@ class Annotations:
         if not mask.any():
             raise DataError(f"the mask of {structure} is empty: draw it, or remove it")
         known = self.masks(number).get(structure)
-        path = known if known and _is_mask(known, mask.shape) else self._free_place(number, structure)
+        free = _first_free(self._place(number, structure, count) for count in itertools.count())
+        path = known if known and _is_mask(known, mask.shape) else free
         if not self._is_inside(path):
             raise DataError(f"{path} lies outside {self.out}: the app does not write there; copy the data set first")
         write_picture(path, mask.astype(np.uint8) * 255)
@@ -115,7 +116,7 @@ class Annotations:
         listed = self.map[self.keys[number]]
         self._write_map(number, [name for name in listed if resolve(name, self.out) != path])
         if path.exists() and self._is_inside(path):
-            _set_aside(path)
+            path.replace(_first_free(path.with_name(f"{path.name}.old{i or ''}") for i in itertools.count()))
 
     def set_absent(self, number: int, structure: str, absent: bool) -> None:
         """Write down that a structure is absent from a photograph, or that this is not known.
@@ -167,10 +168,6 @@ class Annotations:
     def _place(self, number: int, structure: str, count: int = 0) -> Path:
         return self.out / "masks" / f"{self.photographs[number].name}_{structure}_{count:03d}.png"
 
-    def _free_place(self, number: int, structure: str) -> Path:
-        """Where a new mask is saved: the first of its names that no file has."""
-        return _first_free(self._place(number, structure, count) for count in itertools.count())
-
     def _path(self) -> Path:
         """The split's map, the one that is there or a new one."""
         try:
@@ -212,10 +209,6 @@ def _is_mask(path: Path, shape: tuple[int, ...]) -> bool:
         return path.suffix.lower() == ".png" and read_mask(path, may_be_empty=True).shape == shape
     except DataError:
         return False
-
-
-def _set_aside(path: Path) -> None:
-    path.replace(_first_free(path.with_name(f"{path.name}.old{count or ''}") for count in itertools.count()))
 
 
 def _first_free(places: Iterable[Path]) -> Path:

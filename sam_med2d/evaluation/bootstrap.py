@@ -12,11 +12,6 @@ REPLICATES = 1000
 PHOTOGRAPHS_AT_ONCE = 64  # photographs whose sums are added together
 
 
-def _copies(seed: int, image: str) -> np.ndarray:
-    """How often a photograph is in each replicate: Poisson(1), float64 [REPLICATES], from seed and name alone."""
-    return np.random.default_rng([seed, zlib.crc32(image.encode())]).poisson(1.0, REPLICATES).astype(np.float64)
-
-
 def photograph_key(image: str, data_path: str | Sequence[str]) -> str:
     """Path of a photograph below its folder of --data_path, wherever that is; as it is where it lies elsewhere."""
     for number, folder in enumerate([data_path] if isinstance(data_path, str) else data_path):
@@ -50,7 +45,9 @@ class Bootstrap:
         """Add the block's photographs to the sums."""
         if not self._block:
             return
-        weights = np.stack([np.append(1.0, _copies(self.seed, image)) for image, _ in self._block])
+        # a photograph is in each replicate as often as its seed and its name alone say
+        streams = [np.random.default_rng([self.seed, zlib.crc32(image.encode())]) for image, _ in self._block]
+        weights = np.stack([np.append(1.0, stream.poisson(1.0, REPLICATES)) for stream in streams])
         values = np.zeros((len(self._block), len(self.columns)))
         for line, (_, entries) in zip(values, self._block, strict=True):
             line[list(entries)] = list(entries.values())

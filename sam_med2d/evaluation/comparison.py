@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sam_med2d.choices import METRICS
 from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.bootstrap import Bootstrap, mean_and_interval, photograph_key
@@ -141,7 +143,8 @@ class _PairedDifferences:
                     found.setdefault((structure, case.prompt), []).append(self.scale * (case.value - value))
         for place, differences in found.items():
             counts = self.counts.setdefault(place, Counter(better=0, equal=0, worse=0))
-            counts.update(("equal", "better", "worse")[_sign(self.better * value)] for value in differences)
+            signs = np.sign(self.better * np.array(differences)).astype(int)
+            counts.update(("equal", "better", "worse")[sign] for sign in signs)
             counts.update(photographs=1, pairs=len(differences))
         sums = {("sum", *place): math.fsum(differences) for place, differences in found.items()}
         self.bootstrap.add(image, sums | {("count", *place): len(found[place]) for place in found})
@@ -178,11 +181,6 @@ def _kind(first: float | None, second: float) -> str:
     )
 
 
-def _sign(value: float) -> int:
-    """-1, 0 or 1."""
-    return (value > 0) - (value < 0)
-
-
 def _paired_differences(runs: Runs, metric: str) -> _PairedDifferences:
     """Pair the cases of two runs by data set, mask and prompt. Raises UsageError without a pair."""
     values: dict[tuple[str, str], dict[str, float]] = {}
@@ -204,13 +202,9 @@ def _why_no_pairs(runs: Runs, metric: str, cases: Counter[str]) -> str:
     if undefined := sum(number for kind, number in cases.items() if kind.startswith("undefined")):
         return f"{metric} is undefined in one run or both for all {undefined} common cases: give another --metric."
     heads = [next(_read_cases(run, metric), None) for run in runs]
-    starts = [f"{run} begins with {_key(case)}" for run, case in zip(runs, heads, strict=True)]
+    keys = [f"{case.data_set}, {case.mask}, {case.prompt}" if case else "nothing" for case in heads]
+    starts = [f"{run} begins with {key}" for run, key in zip(runs, keys, strict=True)]
     return f"no case is in both runs; data set, mask and prompt must agree: {'; '.join(starts)}."
-
-
-def _key(case: CaseScore | None) -> str:
-    """What a case is paired by, in words."""
-    return f"{case.data_set}, {case.mask}, {case.prompt}" if case else "nothing"
 
 
 def compare_runs(runs: Runs, metric: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def _as_markdown(found: dict[str, Any]) -> str:
     first, second = found["runs"]
     direction = "lower is better" if found["lower_is_better"] else "higher is better"
     title = metric_title(found["metric"]) + " in pixels" * (found["metric"] in IN_PIXELS)
+    settings = [[name, *map(setting_text, values)] for name, values in found["differing_settings"].items()]
     parts = [
         f"# {second} minus {first}: {title}",
         *(f"Warning: {line}" for line in _warnings(found)),
@@ -47,7 +48,7 @@ def _as_markdown(found: dict[str, Any]) -> str:
         differences_table(found),
         _counts(found),
         "## Settings that differ",
-        _settings_table(found) if found["differing_settings"] else "None.",
+        markdown_table(["Setting", first, second], settings) if settings else "None.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -75,12 +76,6 @@ def _warnings(found: dict[str, Any]) -> list[str]:
     if found["metric"] == "nsd" and "--nsd_tolerance" in differing:
         lines.append("the runs differ in --nsd_tolerance: their NSD cannot be compared.")
     return lines
-
-
-def _settings_table(found: dict[str, Any]) -> str:
-    """The settings that differ, a line each."""
-    lines = [[name, *map(setting_text, values)] for name, values in found["differing_settings"].items()]
-    return markdown_table(["Setting", *found["runs"]], lines)
 
 
 def _draw(path: Path, found: dict[str, Any]) -> bool:

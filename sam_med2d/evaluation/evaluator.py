@@ -173,7 +173,9 @@ class Evaluator:
         problems: list[str] = []
         with self.checked.writer() as journal, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
-                found = [*checked.problems, *self._missing(checked.prompts)]
+                found = list(checked.problems)
+                if self.prompts is not None:
+                    found += missing_prompts(self.args.prompt_path, self.prompts, checked.prompts, self.modes)
                 if found:
                     problems += [*checked.unreadable.values(), *found]
                 else:
@@ -191,10 +193,6 @@ class Evaluator:
             write_prompts(path, (entry["prompts"] for _, entry in self.checked.values()))
             logger.info(f"prompts written to {path}")
         self.processes.wait()
-
-    def _missing(self, own: PromptEntries) -> list[str]:
-        """What --prompt_path lacks for some masks, whose own prompts these are."""
-        return missing_prompts(self.args.prompt_path, self.prompts, own, self.modes) if self.prompts is not None else []
 
     def _refuse_incomplete(self, journal: Journal, expected: Iterable[int]) -> None:
         """Raise UsageError unless there is one line for each expected photograph."""

@@ -61,8 +61,9 @@ def write_report(path: Path, summary: dict[str, Any], pictures: Sequence[str]) -
         f"Weights: {flags['sam_checkpoint']}.\nMeans over masks, in % if nothing else is said; in brackets 95 % "
         f"intervals from a bootstrap over the {summary['images']} photographs.",
         *_scores(summary, main),
-        *_failed(summary["failed"]),
     ]
+    if failed := summary["failed"]:
+        parts.append("**Files that could not be read:**\n\n" + "\n".join(f"- {line}" for line in failed))
     parts += _data_sets(summary, main) + _false_positives(summary["absent"])
     parts += ["## Pictures", *(f"![{Path(name).stem}]({name})" for name in pictures)]
     write_text(path, "\n\n".join(parts) + "\n")
@@ -161,11 +162,6 @@ def _false_positives(absent: dict[str, dict[str, Any]]) -> list[str]:
         "empty.",
         markdown_table(["Structure", "Photographs", "False positives, %"], lines),
     ]
-
-
-def _failed(lines: Sequence[str]) -> list[str]:
-    """The files that were left out."""
-    return ["**Files that could not be read:**\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def _notes(overall: Means, size: int) -> list[str]:

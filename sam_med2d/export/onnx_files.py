@@ -42,13 +42,8 @@ class ExportError(UsageError):
     """An export that is not good enough to be put in place; the message says by how much."""
 
 
-def _weights_digest(model: Sam) -> str:
-    """32 hexadecimal digits, the same for both files of one model's weights, whatever the order of the tensors."""
-    return digest(_weight_parts(model))
-
-
 def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
-    """The description and the values of each tensor, by name."""
+    """Description and values of each tensor, by name: of both files of a model, whatever the order of the tensors."""
     for name, value in sorted(model.state_dict().items()):
         yield f"{name} {value.dtype} {list(value.shape)}\n".encode()
         yield value.detach().cpu().contiguous().view(torch.uint8).numpy()
@@ -57,7 +52,7 @@ def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
 def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> dict[str, Any]:
     """What a file says of itself, as entries for `save`; `more` are other ones."""
     about = model_metadata(model, model_type) | part.about | more
-    about |= {"part": part.name, "weights": _weights_digest(model), "image_size": model.image_size}
+    about |= {"part": part.name, "weights": digest(_weight_parts(model)), "image_size": model.image_size}
     about.setdefault("precision", "fp32")
     return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
 

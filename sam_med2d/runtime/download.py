@@ -61,7 +61,8 @@ def _fetch(source: Source, part: Path, mark: Path) -> None:
         if source.size and total and total != source.size:
             raise UsageError(f"{source.url} has {total} bytes, not {source.size}: it is another file.")
         write_text(mark, json.dumps({"url": source.url, "version": _version(answer)}) + "\n")
-        with part.open("r+b" if begin else "wb") as file, _bar(source, total, begin) as bar:
+        bar = tqdm(total=total, initial=begin, desc=source.file, unit="B", unit_scale=True, unit_divisor=1000)
+        with part.open("r+b" if begin else "wb") as file, bar:
             file.seek(begin)
             while block := answer.read(BLOCK):
                 file.write(block)
@@ -114,11 +115,6 @@ def _known_version(mark: Path, url: str) -> str | None:
         return about["version"] if about["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _bar(source: Source, total: int | None, begin: int) -> tqdm:
-    """A progress bar in bytes."""
-    return tqdm(total=total, initial=begin, desc=source.file, unit="B", unit_scale=True, unit_divisor=1000)
 
 
 @contextmanager

@@ -92,7 +92,9 @@ class Trainer:
         self.policy = StepPolicy(args.iter_point, tuple(args.point_list), args.multimask, args.loss)
         self.dtype = autocast_dtype(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.use_amp and self.dtype == torch.float16)
-        self.next_round = self._parallel(NextRound(model))
+        self.next_round = NextRound(model)
+        if processes.count > 1:  # no round reaches all parameters
+            self.next_round = DistributedDataParallel(self.next_round, find_unused_parameters=True)
         if processes.count == 1 and not self.scaler.is_enabled():
             factor_adapters(model)
         train, val = load_splits(args, model.prompt_encoder.structures)
@@ -113,11 +115,6 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.log: RunLog | None = None
         self.stop = StopSignals()
-
-    def _parallel(self, module: NextRound) -> torch.nn.Module:
-        if self.processes.count == 1:
-            return module
-        return DistributedDataParallel(module, find_unused_parameters=True)  # no round reaches all of them
 
     def _make_loader(self, records: list[Record]) -> None:
         args = self.args
@@ -192,13 +189,10 @@ class Trainer:
                 loss, stop = self._train_step(list(islice(batches, self.args.accumulate)))
                 self.seconds += time.perf_counter() - started
                 bar.update()
-                bar.set_postfix(loss=f"{loss:.3f}", run_left=self._time_left())
+                left = self.seconds / self.step * (self.total_steps - self.step)  # of all epochs, without validation
+                bar.set_postfix(loss=f"{loss:.3f}", run_left=tqdm.format_interval(left))
                 self._save_where_due(stop)
                 started = time.perf_counter()
-
-    def _time_left(self) -> str:
-        """Time that the rest of all epochs will take, without validation."""
-        return tqdm.format_interval(self.seconds / self.step * (self.total_steps - self.step))
 
     def _train_step(self, micro_batches: list[Batch]) -> tuple[float, bool]:
         """A step (see training/step.py), an update for each round: its mean loss, and whether a process shall stop."""

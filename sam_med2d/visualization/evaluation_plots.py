@@ -5,7 +5,7 @@ Without a number to draw no file is written. Numbers that are None or NaN are le
 
 import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sam_med2d.visualization.plot_style import BLACK, COLOURS, line_style, new_f
 MAX_STRUCTURES = 40  # in one plot
 MAX_HEIGHT = 60  # inches
 LINES_IN_PANEL = 5
+ROW = 0.84  # height that the prompts of a structure share in its row
+Columns = dict[str, dict[float, Any]]  # the entries of each prompt, by their place on the axis of rows: row 0 around 0
 
 
 def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metric: str = "Dice") -> bool:
@@ -33,20 +35,17 @@ def plot_boxes(path: Path, distributions: dict[str, dict[str, np.ndarray]], metr
     """
     filled = {name: {p: c for p, c in prompts.items() if c.any()} for name, prompts in distributions.items()}
     sizes = {name: [int(counts.sum()) for counts in prompts.values()] for name, prompts in filled.items()}
-    rows = {name: filled[name] for name in _largest(sizes)}
-    if not rows:
-        return False
-    prompts = _prompts(rows)
-    figure, panel = _row_panel({name: sizes[name] for name in rows}, len(prompts), _part(rows, sizes))
-    for i, prompt in enumerate(prompts):
-        boxes = {place: box_statistics(counts) for place, counts in _column(rows, prompts, prompt).items()}
-        panel.bxp(list(boxes.values()), positions=list(boxes), **_box_style(i, 0.72 * _step(prompts)))
-        panel.plot([], [], label=prompt_heading(prompt), color=line_style(i)["color"], linewidth=9, **_mean_marker(i))
-    panel.set_xlabel(f"{metric} (box: quartiles; marker: mean; whiskers: up to 1.5 interquartile ranges)")
-    panel.set_xlim(-0.01, 1.01)
-    _finish_rows(figure, panel, len(prompts))
-    save_figure(figure, path)
-    return True
+
+    def draw(panel: Any, columns: Columns) -> None:
+        for i, (prompt, column) in enumerate(columns.items()):
+            boxes = [box_statistics(counts) for counts in column.values()]
+            panel.bxp(boxes, positions=list(column), **_box_style(i, 0.72 * ROW / len(columns)))
+            colour, label = line_style(i)["color"], prompt_heading(prompt)
+            panel.plot([], [], label=label, color=colour, linewidth=9, **_mean_marker(i))
+        panel.set_xlabel(f"{metric} (box: quartiles; marker: mean; whiskers: up to 1.5 interquartile ranges)")
+        panel.set_xlim(-0.01, 1.01)
+
+    return _plot_rows(path, filled, sizes, draw)
 
 
 def _mean_marker(i: int) -> dict[str, Any]:
@@ -97,55 +96,44 @@ def plot_differences(
         for name, prompts in differences.items()
     }
     sizes = {name: [entry[3] for entry in prompts.values()] for name, prompts in known.items()}
-    rows = {name: known[name] for name in _largest(sizes)}
+
+    def draw(panel: Any, columns: Columns) -> None:
+        for i, (prompt, dots) in enumerate(columns.items()):
+            style = line_style(i) | {"linestyle": "", "label": prompt_heading(prompt)}
+            for place, (_, low, high, _) in dots.items():
+                panel.plot([low, high], [place, place], color=style["color"], linewidth=1.8)
+            panel.plot([mean for mean, *_ in dots.values()], list(dots), **style)
+        panel.axvline(0, color=BLACK, linewidth=1, zorder=1)
+        first, second = (_literal(run) for run in runs)
+        panel.set_xlabel(f"difference in {metric}, {unit}, with 95 % interval:\n{second} minus {first}")
+
+    return _plot_rows(path, known, sizes, draw)
+
+
+def _plot_rows(
+    path: Path, entries: dict[str, dict[str, Any]], sizes: dict[str, list[int]], draw: Callable[[Any, Columns], None]
+) -> bool:
+    """A panel with a row for each structure, from the top, in which `draw` draws; False where there is no entry."""
+    rows = {name: entries[name] for name in _largest(sizes)}
     if not rows:
         return False
     prompts = _prompts(rows)
-    figure, panel = _row_panel({name: sizes[name] for name in rows}, len(prompts), _part(rows, sizes))
-    for i, prompt in enumerate(prompts):
-        dots, style = _column(rows, prompts, prompt), line_style(i)
-        for place, (_, low, high, _) in dots.items():
-            panel.plot([low, high], [place, place], color=style["color"], linewidth=1.8)
-        style |= {"linestyle": "", "label": prompt_heading(prompt)}
-        panel.plot([mean for mean, *_ in dots.values()], list(dots), **style)
-    panel.axvline(0, color=BLACK, linewidth=1, zorder=1)
-    first, second = (_literal(run) for run in runs)
-    panel.set_xlabel(f"difference in {metric}, {unit}, with 95 % interval:\n{second} minus {first}")
-    _finish_rows(figure, panel, len(prompts))
-    save_figure(figure, path)
-    return True
-
-
-def _row_panel(sizes: dict[str, list[int]], prompts: int, title: str) -> tuple[Any, Any]:
-    """A figure and its panel with a row for each structure, from the top; sizes: {structure: masks by prompt}."""
-    figure = new_figure(8, min(MAX_HEIGHT, 1.2 + len(sizes) * max(0.5, 0.2 * prompts + 0.1)))
+    figure = new_figure(8, min(MAX_HEIGHT, 1.2 + len(rows) * max(0.5, 0.2 * len(prompts) + 0.1)))
     panel = figure.subplots()
-    panel.set_yticks(range(len(sizes)), [f"{_readable(name)}\nn = {_span(counts)}" for name, counts in sizes.items()])
-    panel.set_ylim(len(sizes) - 0.5, -0.5)
-    for row in range(0, len(sizes), 2):
+    panel.set_yticks(range(len(rows)), [f"{_readable(name)}\nn = {_span(sizes[name])}" for name in rows])
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    for row in range(0, len(rows), 2):
         panel.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
-    panel.set_title(title, fontsize="medium")
-    return figure, panel
-
-
-def _finish_rows(figure: Any, panel: Any, prompts: int) -> None:
-    """Grid and legend of a panel with a row for each structure."""
+    panel.set_title(_part(rows, sizes), fontsize="medium")
+    offsets = {prompt: ROW * ((i + 0.5) / len(prompts) - 0.5) for i, prompt in enumerate(prompts)}
+    draw(panel, {p: {y + offsets[p]: own[p] for y, own in enumerate(rows.values()) if p in own} for p in prompts})
     tidy(panel)
     panel.grid(visible=False, axis="y")
     panel.spines["left"].set_visible(False)
     panel.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper center", ncols=min(6, prompts), frameon=False)
-
-
-def _column(rows: dict[str, dict[str, Any]], prompts: Sequence[str], prompt: str) -> dict[float, Any]:
-    """The entries of a prompt, by their place on the axis of rows: row 0 lies around 0, row 1 around 1."""
-    offset = (prompts.index(prompt) - (len(prompts) - 1) / 2) * _step(prompts)
-    return {row + offset: entries[prompt] for row, entries in enumerate(rows.values()) if prompt in entries}
-
-
-def _step(prompts: Sequence[str]) -> float:
-    """Height that a prompt has in a row."""
-    return 0.84 / len(prompts)
+    figure.legend(loc="outside upper center", ncols=min(6, len(prompts)), frameon=False)
+    save_figure(figure, path)
+    return True
 
 
 def plot_clicks(path: Path, summary: dict[str, Any], metric: str = "dice") -> bool:

@@ -1,6 +1,5 @@
 """Outlines, prompts and measurements on photographs, and pictures as PNG, written atomically."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,12 +134,8 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 def _mosaic(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Tiles, RGB uint8 of one size, in rows; what is left of the last row is black."""
-    height, width = tiles[0].shape[:2]
-    sheet = np.zeros((math.ceil(len(tiles) / columns) * height, columns * width, 3), np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = i // columns * height, i % columns * width
-        sheet[top : top + height, left : left + width] = tile
-    return sheet
+    filled = [*tiles, *[np.zeros_like(tiles[0])] * (-len(tiles) % columns)]
+    return np.vstack([np.hstack(filled[i : i + columns]) for i in range(0, len(filled), columns)])
 
 
 def _entry_width(text: str) -> int:
