@@ -183,6 +183,7 @@ def test_surface_scores_are_the_same_from_both_sides():
 @given(drawn=soft_cases())
 def test_auc_is_the_share_of_ordered_pairs(drawn):
     truth, probability, inside = drawn
+    probability = probability.astype(np.float64)
     true, others = probability[truth & inside], probability[~truth & inside]
     ordered = np.sign(true[:, None] - others[None]) / 2 + 0.5
     expected = ordered.mean() if ordered.size else math.nan

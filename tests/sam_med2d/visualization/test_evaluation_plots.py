@@ -280,7 +280,7 @@ UNUSUAL = [
 
 
 @pytest.mark.parametrize(("plot", "data"), [*DRAWN, *(pytest.param(*case, marks=pytest.mark.slow) for case in UNUSUAL)])
-@pytest.mark.filterwarnings("error", "ignore:Glyph")
+@pytest.mark.filterwarnings("error", "ignore:Glyph", "ignore:.*deprecated:DeprecationWarning")  # of pyparsing
 def test_plots_are_pictures(tmp_path, plot, data):
     assert plot(tmp_path / "new" / "a.png", data)
     picture = cv2.imread(str(tmp_path / "new" / "a.png"))
