@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sam_med2d.data.image_io import read_image, read_mask
-from sam_med2d.data.records import read_map, resolve
+from sam_med2d.data.records import names_here, read_map, resolve
 from sam_med2d.errors import DataError
 from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.preprocessing import Preprocessing
@@ -78,7 +78,9 @@ class TestingDataset(Dataset):
     ) -> None:
         path = Path(data_path) / f"label2image_{mode}.json"
         image_of = {mask: image for image, masks in read_map(path).items() for mask in masks}
-        names = list(json.loads(path.read_text(encoding="utf-8")))  # `read_map` has them by image
+        listed = json.loads(path.read_text(encoding="utf-8"))  # `read_map` has them by image
+        here = names_here(path, [*listed, *listed.values()])[0]
+        names = [here.get(name, name) for name in listed]
         self.label_paths = _resolved(names, path.parent)
         self.image_paths = _resolved([image_of[name] for name in names], path.parent)
         self.image_size, self.point_num = image_size, point_num

@@ -16,7 +16,7 @@ MODEL, OURS = "segment_anything", "sam_med2d"
 # Packages by layer: each imports itself and the layers before it, and nothing else of this project.
 LAYERS = (
     (MODEL,),
-    (f"{OURS}.errors", f"{OURS}.choices"),
+    (f"{OURS}.errors", f"{OURS}.choices", f"{OURS}.notes"),
     (f"{OURS}.visualization", f"{OURS}.runtime", f"{OURS}.data"),
     (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
     (f"{OURS}.evaluation", f"{OURS}.inference"),

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables
+from sam_med2d.data.moved_paths import find_moved, written
 from sam_med2d.errors import DataError, raise_problems
+from sam_med2d.notes import REMARKS
 
 SPLITS = ("train", "val", "test")
 
@@ -85,10 +87,10 @@ def read_map(path: Path) -> dict[str, list[str]]:
     """Read a map of either direction.
 
     Returns:
-        {image: [masks]}, paths as written.
+        {image: [masks]}, paths as written, but for those of another machine that were found: see `parse_map`.
 
     Raises:
-        DataError: lists all entries that have another form.
+        DataError: lists all entries that have another form, and paths of which two files may be meant.
     """
     images, problems = parse_map(path)
     raise_problems(list(problems.values()))
@@ -98,8 +100,10 @@ def read_map(path: Path) -> dict[str, list[str]]:
 def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Read what can be used of a map of either direction.
 
+    A path of another machine is replaced by that of the file which its end names: see `moved_paths`.
+
     Returns:
-        {image: [masks]}, paths as written, and {key: what is wrong} of the other entries.
+        {image: [masks]}, other paths as written, and {key: what is wrong} of the other entries.
 
     Raises:
         DataError: the file is no JSON object.
@@ -124,7 +128,39 @@ def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
         else:
             wanted = "the image's path as a string" if inverse else "a list of mask paths"
             problems[key] = f"{path}: the value of {key!r} is {json.dumps(value)[:60]}; give {wanted}"
-    return images, problems
+    names, unclear = names_here(path, [name for image, masks in images.items() for name in (image, *masks)])
+    here = {
+        names.get(image, image): [names.get(mask, mask) for mask in masks if mask not in unclear]
+        for image, masks in images.items()
+        if image not in unclear
+    }
+    return here, problems | unclear
+
+
+def names_here(path: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What paths of another machine are called here; this is told.
+
+    Args:
+        path: the file that holds them.
+        names: all its paths, as written.
+
+    Returns:
+        {path as written: a path that `resolve` finds} of those that were found, and {path as written: a sentence} of
+        those of which two files may be meant.
+    """
+    moved = find_moved(names, path.parent)
+    for move, count in moved.moves.items():
+        here = f"{move.beginning} -> {move.folder}"
+        REMARKS.add(f"paths of another place are read as {here}", path, f"{count} file(s)")
+    unclear = {
+        name: f"{path}: {name!r} is not there, and its end does not say which file is meant ({_or(places)}): correct it"
+        for name, places in moved.unclear.items()
+    }
+    return {name: written(place, path.parent) for name, place in moved.found.items()}, unclear
+
+
+def _or(places: Sequence[Path]) -> str:
+    return " or ".join(map(str, places))
 
 
 def resolve(name: str, folder: Path) -> Path:
