@@ -7,6 +7,7 @@
     python scripts/convert_checkpoint.py best small.safetensors --to adapters --base sam_vit_b_01ec64.pth
     python scripts/convert_checkpoint.py small.safetensors whole.safetensors --base sam_vit_b_01ec64.pth
     python scripts/convert_checkpoint.py workdir/models/mine/best mine.safetensors --half
+    python scripts/convert_checkpoint.py medsam_vit_b.pth medsam.safetensors --pixel_scale unit
 
 Takes seconds. The published SAM-Med2D file also holds a pickled optimizer, which every loader here refuses:
 unpickling can run any code that the file's author, or whoever changed it on the way, put in. `--trust` does it
@@ -28,7 +29,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.runtime.cli import make_parser, run_main
-from segment_anything.choices import MASK_RULES
+from segment_anything.choices import MASK_RULES, PIXEL_SCALES
 
 TARGETS = ("safetensors", "huggingface", "adapters")
 WARNING = """\
@@ -49,6 +50,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
     parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")
     parser.add_argument("--mask_rule", choices=MASK_RULES, help="where masks begin from now on, see train.py --help")
+    text = "what the weights expect from now on: unit for MedSAM's, whose pixels are 0..1 of each picture"
+    parser.add_argument("--pixel_scale", choices=PIXEL_SCALES, help=text)
     return parser.parse_args(argv)
 
 

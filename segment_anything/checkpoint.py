@@ -156,7 +156,7 @@ class Checkpoint:
             guess, name = {"channel_order": "rgb", "mask_prompt": "logits"}, "SAM"
         line = (
             f"{self.path} has no metadata: taken for {name} (sam_med2d preprocessing, {guess['channel_order']}); "
-            "override with --preprocess and --channel_order"
+            "override with --preprocess, --channel_order and --pixel_scale"
         )
         return Preprocessing(image_size, "sam_med2d", **guess), line
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES
+from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES, PIXEL_SCALES
 from .modeling.sam import PIXEL_MEAN, PIXEL_STD
 from .utils.field_of_view import find_fov
 from .utils.masks import resize_mask
@@ -159,22 +159,26 @@ class Preprocessing:
     mode: "fundus" (crop to the field of view, pad to a square, area interpolation down, linear up) or
     "sam_med2d" (centre-pad where the photograph is smaller than S in both directions, else stretch, nearest).
     channel_order: order of the channels the weights expect. mask_prompt: whether a mask prompt is the earlier
-    logits or their sigmoid. Raises ValueError for other values.
+    logits or their sigmoid. pixel_scale: see `normalise`. Raises ValueError for other values.
     """
 
     image_size: int
     mode: str = "fundus"
     channel_order: str = "rgb"
     mask_prompt: str = "probability"
+    pixel_scale: str = "sam"
 
     def __post_init__(self) -> None:
         allowed = {"mode": MODES, "channel_order": CHANNEL_ORDERS, "mask_prompt": MASK_PROMPTS}
+        allowed["pixel_scale"] = PIXEL_SCALES
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(values)}.")
 
     def as_dict(self) -> dict[str, int | str]:
-        return asdict(self)
+        """What is stored; without the pixel scale where it is SAM's, as in files that are older than the setting."""
+        found = asdict(self)
+        return found if self.pixel_scale != "sam" else {key: found[key] for key in found if key != "pixel_scale"}
 
     def overridden(self, **values: str | None) -> "Preprocessing":
         """A copy with other values; None keeps what is there. Raises ValueError as the constructor does."""
@@ -213,9 +217,11 @@ class Preprocessing:
         """RGB uint8 photograph [H, W, 3] -> normalised float32 [3, S, S] in the model's channel order."""
         pixels = image if self.channel_order == "rgb" else image[..., ::-1]
         if self.mode == "fundus":  # the surround is black, as in the photograph itself
-            placed = normalise(place(resize(_cut(pixels, frame), frame, self.interpolation(frame)), frame))
-        else:  # padded after normalisation: the surround is the mean colour
-            placed = place(resize(normalise(_cut(pixels, frame)), frame, cv2.INTER_NEAREST), frame)
+            placed = place(resize(_cut(pixels, frame), frame, self.interpolation(frame)), frame)
+            placed = normalise(placed, self.pixel_scale)
+        else:  # padded after normalisation: the surround is the mean colour, or the darkest one
+            inner = resize(_cut(pixels, frame), frame, cv2.INTER_NEAREST)
+            placed = place(normalise(inner, self.pixel_scale), frame)
         return np.ascontiguousarray(placed.transpose(2, 0, 1))
 
     def mask(self, mask: np.ndarray, frame: Frame) -> np.ndarray:
@@ -232,9 +238,21 @@ class Preprocessing:
         return cv2.INTER_AREA if inner_height < height or inner_width < width else cv2.INTER_LINEAR
 
 
-def normalise(pixels: np.ndarray) -> np.ndarray:
-    """(pixels - mean) / std with SAM's constants, on [H, W, 3] in 0..255, as float32."""
-    return (pixels.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+def normalise(pixels: np.ndarray, scale: str = "sam") -> np.ndarray:
+    """Pixels as a model's weights expect them.
+
+    Args:
+        pixels: [H, W, 3] in 0..255, of the size of the model's input.
+        scale: "sam" is (pixels - mean) / deviation with SAM's constants; "unit" is MedSAM's 0..1, (pixels - low) /
+            (high - low) with the lowest and the highest number of the picture, all channels together.
+
+    Returns:
+        float32 [H, W, 3].
+    """
+    values = pixels.astype(np.float32)
+    if scale == "unit":
+        return (values - values.min()) / max(values.max() - values.min(), np.float32(1e-8))
+    return (values - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
 
 
 def resize(array: np.ndarray, frame: Frame, interpolation: int) -> np.ndarray:

@@ -74,7 +74,9 @@ def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
     return Placement(size, (height, width), (top, left, bottom, right), (*corner, *inner))
 
 
-def model_input(photograph: np.ndarray, where: Placement, mode: str, channel_order: str) -> np.ndarray:
+def model_input(
+    photograph: np.ndarray, where: Placement, mode: str, channel_order: str, scale: str = "sam"
+) -> np.ndarray:
     """The model's input.
 
     Args:
@@ -82,6 +84,7 @@ def model_input(photograph: np.ndarray, where: Placement, mode: str, channel_ord
         where: of `place`.
         mode: of the preprocessing, "fundus" or "sam_med2d".
         channel_order: "rgb" or "bgr", as the weights expect.
+        scale: "sam", or "unit" for MedSAM's 0..1 of each picture.
 
     Returns:
         float32 [1, 3, S, S], normalised.
@@ -93,9 +96,9 @@ def model_input(photograph: np.ndarray, where: Placement, mode: str, channel_ord
     if mode == "fundus":  # the surround is black
         shrinks = height < pixels.shape[0] or width < pixels.shape[1]
         inside[:] = _resized(pixels, (width, height), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        out = _normalised(out)
-    else:  # the surround is the mean colour
-        inside[:] = _resized(_normalised(pixels), (width, height), cv2.INTER_NEAREST)
+        out = _normalised(out, scale)
+    else:  # the surround is the mean colour, or the darkest one
+        inside[:] = _normalised(_resized(pixels, (width, height), cv2.INTER_NEAREST), scale)
     return np.ascontiguousarray(out.transpose(2, 0, 1))[None]
 
 
@@ -115,9 +118,12 @@ def used_pixels(photograph: np.ndarray, where: Placement, channel_order: str) ->
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
-def _normalised(pixels: np.ndarray) -> np.ndarray:
-    """Pixels minus the mean of SAM's training, over their standard deviation."""
-    return (pixels.astype(np.float32) - PIXEL_MEAN) / PIXEL_STD
+def _normalised(pixels: np.ndarray, scale: str) -> np.ndarray:
+    """Pixels minus the mean of SAM's training, over their standard deviation; or 0..1 of the picture."""
+    values = pixels.astype(np.float32)
+    if scale == "unit":
+        return (values - values.min()) / max(values.max() - values.min(), np.float32(1e-8))
+    return (values - PIXEL_MEAN) / PIXEL_STD
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:

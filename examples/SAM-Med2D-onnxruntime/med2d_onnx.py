@@ -17,7 +17,7 @@ import onnxruntime
 from med2d_frames import Placement, model_input, place, used_pixels
 
 METADATA_KEY = "sam_med2d_fundus"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STRUCTURE = 4  # point label of the first structure
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
@@ -143,7 +143,7 @@ class OnnxPredictor:
         if self.about["use_preprocess"]:
             pixels = used_pixels(rgb, where, rule["channel_order"]).astype(np.float32)
         else:
-            pixels = model_input(rgb, where, rule["mode"], rule["channel_order"])
+            pixels = model_input(rgb, where, rule["mode"], rule["channel_order"], rule.get("pixel_scale", "sam"))
         names = [output.name for output in self.encoder.get_outputs()]
         self.embedding = dict(zip(names, self.encoder.run(None, {"input_image": pixels}), strict=True))
         self.where = where

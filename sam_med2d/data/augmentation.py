@@ -32,7 +32,9 @@ class Augmentation:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._zooms = preprocessing.mode == "fundus"  # the other mode always shows the whole photograph
         self._channels = slice(None, None, 1 if preprocessing.channel_order == "rgb" else -1)
-        self._surround = -MEAN / STD if preprocessing.mode == "fundus" else np.zeros_like(MEAN)
+        unit = np.zeros_like(MEAN), np.full_like(STD, 255)  # an image in 0..1
+        self._mean, self._std = unit if preprocessing.pixel_scale == "unit" else (MEAN, STD)
+        self._surround = -self._mean / self._std if preprocessing.mode == "fundus" else np.zeros_like(MEAN)
         self._transform = A.Compose(
             [
                 A.HorizontalFlip(p=0.5),
@@ -89,12 +91,12 @@ class Augmentation:
 
     def _to_pixels(self, image: np.ndarray) -> np.ndarray:
         """Normalised float32 [3, S, S] -> RGB uint8 [S, S, 3]."""
-        pixels = (image * STD + (MEAN + np.float32(0.5))).astype(np.uint8)  # rounded
+        pixels = (image * self._std + (self._mean + np.float32(0.5))).astype(np.uint8)  # rounded
         return np.ascontiguousarray(pixels[self._channels].transpose(1, 2, 0))
 
     def _from_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """The way back."""
-        return (np.ascontiguousarray(pixels.transpose(2, 0, 1)[self._channels]) - MEAN) / STD
+        return (np.ascontiguousarray(pixels.transpose(2, 0, 1)[self._channels]) - self._mean) / self._std
 
 
 def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame:

@@ -35,7 +35,7 @@ SMALLEST_RANGE = 1e-3  # of an output that is constant
 ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
 PAGE = 4096  # bytes; weights that start at a multiple can be mapped into memory
-FORMAT_VERSION = 1
+FORMAT_VERSION, FORMAT_WITH_SCALE = 1, 2  # the second for pixels in 0..1, which older programs would not heed
 
 
 class ExportError(UsageError):
@@ -54,7 +54,8 @@ def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> d
     about = model_metadata(model, model_type) | part.about | more
     about |= {"part": part.name, "weights": digest(_weight_parts(model)), "image_size": model.image_size}
     about.setdefault("precision", "fp32")
-    return about | {"format_version": FORMAT_VERSION, "detail": model.mask_decoder.detail is not None}
+    version = FORMAT_VERSION if model.preprocessing.pixel_scale == "sam" else FORMAT_WITH_SCALE
+    return about | {"format_version": version, "detail": model.mask_decoder.detail is not None}
 
 
 def export(part: OnnxPart, path: Path, opset: int) -> None:

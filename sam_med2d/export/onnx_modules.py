@@ -21,7 +21,7 @@ class OnnxPreprocess(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.size, self.mode = preprocessing.image_size, preprocessing.mode
+        self.size, self.mode, self.scale = preprocessing.image_size, preprocessing.mode, preprocessing.pixel_scale
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN))
         self.register_buffer("std", torch.tensor(PIXEL_STD))
 
@@ -33,11 +33,17 @@ class OnnxPreprocess(nn.Module):
             rows = self._averages(shape[0], top, height, shrinks)
             columns = self._averages(shape[1], left, width, shrinks)
             across = (rows @ pixels.flatten(1)).unflatten(1, (-1, 3)).permute(2, 0, 1) @ columns.t()
-            return ((across - self.mean[:, None, None]) / self.std[:, None, None])[None]
+            return self._normalised(across.permute(1, 2, 0)).permute(2, 0, 1)[None]
         rows, above = self._nearest(shape[0], top, height)
         columns, beside = self._nearest(shape[1], left, width)
-        chosen = (pixels.index_select(0, rows).index_select(1, columns) - self.mean) / self.std
+        chosen = self._normalised(pixels.index_select(0, rows).index_select(1, columns))
         return (chosen * (above[:, None] * beside)[..., None]).permute(2, 0, 1)[None]
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """[S, S, 3] in 0..255 -> the numbers that the weights expect."""
+        if self.scale == "unit":
+            return (pixels - pixels.min()) / (pixels.max() - pixels.min()).clamp(min=1e-8)
+        return (pixels - self.mean) / self.std
 
     def _places(self, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Of each model pixel its place in the inner part, and whether it lies there."""

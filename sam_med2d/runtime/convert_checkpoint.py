@@ -23,7 +23,7 @@ def convert(args: argparse.Namespace) -> str:
     """Read IN, and write OUT, as the flags say: what was done, in lines. Raises CheckpointError for what cannot be."""
     if args.to != "huggingface" and args.target.suffix != ".safetensors":
         raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
-    for flag in ("half", "mask_rule"):
+    for flag in ("half", "mask_rule", "pixel_scale"):
         if getattr(args, flag) and args.to != "safetensors":
             raise CheckpointError(f"--{flag} goes with --to safetensors, not with --to {args.to}.")
     if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
@@ -60,6 +60,9 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
         state, metadata = split(checkpoint, read_any(args.base, flag="--base"))
     metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
+    if args.pixel_scale:
+        rule = checkpoint.preprocessing(checkpoint.image_size)[0].overridden(pixel_scale=args.pixel_scale)
+        metadata = metadata | {"preprocessing": rule.as_dict()}
     save_weights(args.target, _in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
     size = f"{args.target.stat().st_size / 1e6:.1f} MB"

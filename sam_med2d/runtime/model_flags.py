@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sam_med2d.runtime.cli import add_bool, both_spellings
 from segment_anything.build_sam import MODEL_SPECS
-from segment_anything.choices import CHANNEL_ORDERS, MASK_RULES, MODES
+from segment_anything.choices import CHANNEL_ORDERS, MASK_RULES, MODES, PIXEL_SCALES
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "pretrain_model" / "fundus_vit_t.safetensors"
 
@@ -63,11 +63,13 @@ def add_checkpoint(group: argparse._ActionsContainer, *, default: str | None, re
 
 
 def add_preprocessing(group: argparse._ActionsContainer, *, otherwise: str | None = None) -> None:
-    """Add --preprocess and --channel_order; `otherwise`: the mode of weights that do not say how they were trained."""
+    """Add --preprocess, --channel_order and --pixel_scale; `otherwise`: the mode of weights that do not say theirs."""
     text = f"how a photograph becomes the input; {_as_checkpoint(otherwise)}"
     group.add_argument("--preprocess", choices=MODES, help=text)
     text = f"of the pixels that the encoder is given; {_as_checkpoint()}"
     group.add_argument(*both_spellings("--channel_order"), choices=CHANNEL_ORDERS, help=text)
+    text = f"of the pixels: SAM's mean and deviation, or 0..1 of each picture (MedSAM); {_as_checkpoint('sam')}"
+    group.add_argument(*both_spellings("--pixel_scale"), choices=PIXEL_SCALES, help=text)
 
 
 def add_encoder_adapter(group: argparse._ActionsContainer, *, default: bool | None = None) -> None:

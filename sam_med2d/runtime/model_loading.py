@@ -57,6 +57,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
         encoder_adapter=_given(args, "encoder_adapter"),
         preprocess=args.preprocess,
         channel_order=args.channel_order,
+        pixel_scale=_given(args, "pixel_scale"),
         mask_rule=_given(args, "mask_rule"),
     )
     multimask = _chosen(args, "multimask", source.metadata.get("multimask", True))
@@ -73,6 +74,7 @@ def build_model(
     detail: bool | None = None,
     preprocess: str | None = None,
     channel_order: str | None = None,
+    pixel_scale: str | None = None,
     mask_rule: str | None = None,
 ) -> Sam:
     """Build a model of a checkpoint, or of random weights, on the CPU; None means "as the checkpoint says".
@@ -86,6 +88,7 @@ def build_model(
         detail: a detail head.
         preprocess: one of MODES.
         channel_order: one of CHANNEL_ORDERS.
+        pixel_scale: one of PIXEL_SCALES.
         mask_rule: one of MASK_RULES.
 
     Raises:
@@ -101,7 +104,8 @@ def build_model(
             structures=structures,
             detail=detail,
         )
-    model.preprocessing = model.preprocessing.overridden(mode=preprocess, channel_order=channel_order)
+    chosen = {"mode": preprocess, "channel_order": channel_order, "pixel_scale": pixel_scale}
+    model.preprocessing = model.preprocessing.overridden(**chosen)
     model.mask_decoder.mask_rule = mask_rule or model.mask_decoder.mask_rule
     return model
 

@@ -107,6 +107,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
         detail=args.detail,
         preprocess=args.preprocess or (None if stated else "fundus"),
         channel_order=args.channel_order,
+        pixel_scale=args.pixel_scale,
         mask_rule=args.mask_rule,
     )
     with errors_as_usage():

@@ -185,8 +185,15 @@ class Sam(nn.Module):
         return of_structure.any(1) & ~shown & (presence.sigmoid() < level)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """SAM's own: RGB [..., 3, h, w] in 0..255 -> normalised [..., 3, S, S], with zeros right and below."""
-        x = (x - self.pixel_mean) / self.pixel_std
+        """SAM's own: RGB [..., 3, h, w] in 0..255 -> normalised [..., 3, S, S], with zeros right and below.
+
+        Pixels in 0..1 of each picture, where the weights expect MedSAM's.
+        """
+        if self.preprocessing is not None and self.preprocessing.pixel_scale == "unit":
+            low, high = (bound(x, dim=(-3, -2, -1), keepdim=True) for bound in (torch.amin, torch.amax))
+            x = (x - low) / (high - low).clamp(min=1e-8)
+        else:
+            x = (x - self.pixel_mean) / self.pixel_std
         height, width = x.shape[-2:]
         return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
 

@@ -78,9 +78,9 @@ def disc_photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 # --- preprocessing ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize(("order", "scale"), [("rgb", "sam"), ("bgr", "sam"), ("rgb", "unit")])
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
-def test_preprocessing_is_the_projects_own(mode, order):
+def test_preprocessing_is_the_projects_own(mode, order, scale):
     frames = module("med2d_frames")
     shapes = [(40, 50), (64, 64), (300, 211), (700, 1100), (33, 900)]
     photographs = [
@@ -88,11 +88,12 @@ def test_preprocessing_is_the_projects_own(mode, order):
     ]
     photographs += [np.zeros((50, 60, 3), np.uint8), cv2.cvtColor(cv2.imread(str(RETINA)), cv2.COLOR_BGR2RGB)]
     for size in (64, 256):
-        rule = Preprocessing(size, mode=mode, channel_order=order)
+        rule = Preprocessing(size, mode=mode, channel_order=order, pixel_scale=scale)
         for photograph in photographs:
             frame, where = rule.frame(photograph), frames.place(photograph, size, mode)
             assert (where.used, where.inner, where.shape) == (frame.crop, frame.inner, frame.original)
-            assert np.array_equal(frames.model_input(photograph, where, mode, order)[0], rule.image(photograph, frame))
+            found = frames.model_input(photograph, where, mode, order, scale)[0]
+            assert np.array_equal(found, rule.image(photograph, frame))
             xy = np.array([[0.0, 0], [17.3, 4], [photograph.shape[1] - 1, photograph.shape[0] - 1]])
             np.testing.assert_allclose(where.points(xy), frame.points_to_model(xy), atol=1e-9)
             np.testing.assert_allclose(where.edges(xy[:2]).ravel(), frame.boxes_to_model(xy[:2].ravel()), atol=1e-9)
@@ -131,6 +132,19 @@ def test_the_predictor_answers_as_the_projects_own(tmp_path, tiny_type, mode):
         expected, found = (predictor.predict_structure(structure) for predictor in (ours, theirs))
         assert np.array_equal(expected[0], found[0]) and abs(expected[1] - found[1]) < 1e-4
     assert not theirs.predict_structure("optic_disc")[0].any(), "held to be absent"
+
+
+def test_pixels_in_0_to_1_are_read_from_the_file(tmp_path, tiny_type):
+    model = tiny()
+    model.preprocessing = replace(model.preprocessing, pixel_scale="unit")
+    predictor = module("med2d_onnx").OnnxPredictor(*exported(model, tmp_path / "o"))
+    ours, photograph = SamPredictor(model), disc_photograph(80, 90)
+    for each in (ours, predictor):
+        each.set_image(photograph)
+    box = np.array([20, 20, 60, 70])
+    expected, found = (each.predict(box=box, return_logits=True)[0] for each in (ours, predictor))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert predictor.about["format_version"] == 2, "so that programs that do not heed it refuse the file"
 
 
 @pytest.mark.slow

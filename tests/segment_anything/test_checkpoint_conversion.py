@@ -276,3 +276,15 @@ def test_the_mask_rule_can_be_written_in(whole, tmp_path, capsys):
     assert out.mask_rule == "dice" and out.metadata["presence_thresholds"]["vessel"] == 0.25
     assert run(whole, tmp_path / "folder", "--to", "huggingface", "--mask_rule", "dice") == 2
     assert "--mask_rule goes with --to safetensors" in capsys.readouterr().err
+
+
+def test_the_pixel_scale_can_be_written_in(whole, tmp_path, capsys):
+    before = read_checkpoint(whole).metadata
+    assert run(whole, tmp_path / "out.safetensors", "--pixel_scale", "unit") == 0
+    after = read_checkpoint(tmp_path / "out.safetensors").metadata
+    assert after["preprocessing"] == before["preprocessing"] | {"pixel_scale": "unit"}
+    assert {**after, "preprocessing": 0} == {**before, "preprocessing": 0}
+    assert run(tmp_path / "out.safetensors", tmp_path / "back.safetensors", "--pixel_scale", "sam") == 0
+    assert read_checkpoint(tmp_path / "back.safetensors").metadata == before
+    assert run(whole, tmp_path / "folder", "--to", "huggingface", "--pixel_scale", "unit") == 2
+    assert "--pixel_scale goes with --to safetensors" in capsys.readouterr().err

@@ -348,6 +348,23 @@ def test_sam_forward_takes_a_list_of_images(tiny_model, multimask, count):
     assert torch.equal(outputs[0]["masks"], logits > 0) and 0 < outputs[0]["masks"].float().mean() < 1
 
 
+@torch.no_grad()
+def test_pixels_in_0_to_1_of_each_picture_the_way_of_sam():
+    """`set_torch_image` and `Sam.forward` scale each picture by itself, before it is padded."""
+    model = make_tiny_model()
+    model.preprocessing = Preprocessing(SIZE, "sam_med2d", pixel_scale="unit")
+    images = [20 + 100 * torch.rand(3, 48, 64), 30 + 200 * torch.rand(3, 64, 30)]
+    boxes, predictor = torch.tensor([[4.0, 4, 20, 30]]), SamPredictor(model)
+    outputs = model([{"image": image, "original_size": (90, 91), "boxes": boxes} for image in images], False)
+    for image, output in zip(images, outputs, strict=True):
+        padded = torch.zeros(1, 3, SIZE, SIZE)
+        padded[..., : image.shape[1], : image.shape[2]] = (image - image.min()) / (image.max() - image.min())
+        expected = model.decode(model.encode(padded), boxes=boxes, multimask=False).logits
+        torch.testing.assert_close(output["low_res_logits"], expected)
+        predictor.set_torch_image(image[None], (90, 91))
+        torch.testing.assert_close(predictor.predict_torch(boxes=boxes, multimask_output=False)[2], expected)
+
+
 def test_points_without_labels_are_refused(tiny_model):
     predictor, image = SamPredictor(tiny_model), torch.zeros(3, SIZE, SIZE)
     predictor.set_torch_image(image[None], (SIZE, SIZE))

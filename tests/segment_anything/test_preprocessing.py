@@ -105,15 +105,40 @@ def test_bgr_is_the_reversed_channel_order(mode):
     assert not np.allclose(bgr.image(picture, frame), rgb.image(picture, frame))
 
 
-@pytest.mark.parametrize("name", ["mode", "channel_order", "mask_prompt"])
+@pytest.mark.parametrize("name", ["mode", "channel_order", "mask_prompt", "pixel_scale"])
 def test_unknown_choice_is_named(name):
     with pytest.raises(ValueError, match=f"{name}='sideways' is unknown"):
         Preprocessing(256, **{name: "sideways"})
 
 
 def test_preprocessing_survives_its_dictionary():
-    preprocessing = Preprocessing(512, "sam_med2d", "bgr", "logits")
-    assert Preprocessing(**preprocessing.as_dict()) == preprocessing
+    for scale in ("sam", "unit"):
+        preprocessing = Preprocessing(512, "sam_med2d", "bgr", "logits", scale)
+        assert Preprocessing(**preprocessing.as_dict()) == preprocessing
+    assert "pixel_scale" not in Preprocessing(512).as_dict(), "files are as before where nothing is special"
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("mode", MODES)
+def test_unit_is_0_to_1_of_each_picture(mode, order):
+    """As MedSAM prepares a picture of the input's size: all channels by one lowest and one highest number."""
+    picture = np.random.default_rng(5).integers(20, 181, (64, 64, 3)).astype(np.uint8)
+    picture[3, 4] = 20, 40, 60
+    picture[5, 6] = 180, 90, 30
+    preprocessing = Preprocessing(64, mode, order, pixel_scale="unit")
+    found = preprocessing.image(picture, preprocessing.frame(picture))
+    expected = ((picture - 20.0) / 160)[..., :: 1 if order == "rgb" else -1].transpose(2, 0, 1)
+    assert found.dtype == np.float32 and (found.min(), found.max()) == (0, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_unit_of_one_colour_and_beside_the_picture_is_0(mode):
+    preprocessing = Preprocessing(64, mode, pixel_scale="unit")
+    for picture in (np.full((30, 20, 3), 77, np.uint8), eye(60, 90, (30, 40), 25)):
+        found = preprocessing.image(picture, frame := preprocessing.frame(picture))
+        assert np.isfinite(found).all() and found.min() == 0 and found.max() <= 1
+        assert not found[:, ~place(np.ones(frame.inner[2:], bool), frame)].any()
 
 
 # --- points, boxes, logits ------------------------------------------------------------------------------------

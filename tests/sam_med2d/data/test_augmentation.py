@@ -162,6 +162,17 @@ def test_the_padding_of_sam_med2d_stays_the_mean_colour():
         assert (changed[:, new_masks[0] == 0] == 0).all() and changed.any()
 
 
+def test_the_pixel_scale_has_no_say():
+    pixels, masks = eye(), (eye().max(-1) > 0).astype(np.uint8)[None]
+    pixels[:2] = 255  # so that 0..1 is 0..255
+    unit = Augmentation(Preprocessing(SIZE, pixel_scale="unit"))
+    for seed in range(5):
+        expected = augmentation_of()(model_image(pixels), masks, np.random.default_rng(seed))[0]
+        image = normalise(pixels, "unit").transpose(2, 0, 1)
+        found = unit(image, masks, np.random.default_rng(seed))[0].transpose(1, 2, 0) * 255
+        np.testing.assert_allclose(found, rgb_of(expected), atol=0.01)
+
+
 @pytest.mark.parametrize("channel_order", ["rgb", "bgr"])
 def test_colours_stay_those_of_a_fundus(channel_order):
     """Red over green over blue in every picture, other exposure in most, and in both channel orders alike."""

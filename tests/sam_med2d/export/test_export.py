@@ -72,16 +72,17 @@ def test_attention_of_every_type_and_size(name, size):
         )
 
 
+@pytest.mark.parametrize(("scale", "grey_level"), [("sam", 1 / 57), ("unit", 1 / 150)])
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])
 @pytest.mark.parametrize("shape", [(40, 50), (64, 64), (200, 131), (50, 300)])
-def test_preprocessing_inside_the_file(mode, shape):
-    rule = Preprocessing(SIZE, mode=mode)
+def test_preprocessing_inside_the_file(mode, shape, scale, grey_level):
+    rule = Preprocessing(SIZE, mode=mode, pixel_scale=scale)
     pixels = synthetic_picture(*shape, seed=0)
     frame = rule.frame(pixels)
     assert frame.crop == (0, 0, *shape)
     found = OnnxPreprocess(rule)(torch.from_numpy(pixels).float())[0].numpy()
     # half a grey level: OpenCV rounds averages, and interpolates in fixed point
-    np.testing.assert_allclose(found, rule.image(pixels, frame), atol=1.1 / 57 if mode == "fundus" else 1e-6)
+    np.testing.assert_allclose(found, rule.image(pixels, frame), atol=1.1 * grey_level if mode == "fundus" else 1e-6)
 
 
 @pytest.mark.parametrize("mode", ["fundus", "sam_med2d"])

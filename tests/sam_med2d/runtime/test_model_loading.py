@@ -10,12 +10,14 @@ import torch
 from app import server
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.model_loading import LoadedModel, load_model
-from scripts import amg, export_onnx_model, predict
+from sam_med2d.training.command import make_model
+from scripts import amg, convert_checkpoint, export_onnx_model, predict
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import CheckpointError, model_metadata, save_weights
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.commands import run_command
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
-from tests.helpers.training_runs import load_test_script
+from tests.helpers.training_runs import load_test_script, train_args
 
 COMMANDS = {
     "test": (load_test_script(), []),
@@ -57,11 +59,33 @@ def test_what_is_not_given_is_as_the_checkpoint_says(tmp_path, tiny_type, comman
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_given_holds(tmp_path, tiny_type, command):
-    flags = "--model_type vit_t --image_size 96 --preprocess fundus --channel_order rgb"
+    flags = "--model_type vit_t --image_size 96 --preprocess fundus --channel_order rgb --pixel_scale unit"
     flags += " --multimask True" if command in MULTIMASK else ""
     found = loaded(command, write(tmp_path / "a.safetensors"), *flags.split())
-    assert found.model.preprocessing == Preprocessing(96, "fundus", "rgb", "logits")
+    assert found.model.preprocessing == Preprocessing(96, "fundus", "rgb", "logits", "unit")
     assert found.multimask is (command in MULTIMASK) and found.trained_size == 64
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_pixel_scale_is_as_the_checkpoint_says_and_never_guessed(tmp_path, tiny_type, command):
+    path, out = write(tmp_path / "a.safetensors", metadata=False), tmp_path / "unit.safetensors"
+    flags = ("--model_type", "vit_t", "--image_size", "64")
+    assert loaded(command, path, *flags).model.preprocessing.pixel_scale == "sam"
+    assert loaded(command, path, *flags, "--pixel-scale", "unit").model.preprocessing.pixel_scale == "unit"
+    assert run_command(convert_checkpoint, [str(path), str(out), "--pixel_scale", "unit"]) == 0
+    assert loaded(command, out, *flags).model.preprocessing == Preprocessing(64, "sam_med2d", "rgb", "logits", "unit")
+    assert loaded(command, out, *flags, "--pixel_scale", "sam").model.preprocessing.pixel_scale == "sam"
+
+
+def test_fine_tuning_keeps_the_pixel_scale_unless_told(tmp_path, tiny_type):
+    plain, unit = write(tmp_path / "a.safetensors", metadata=False), tmp_path / "unit.safetensors"
+    assert run_command(convert_checkpoint, [str(plain), str(unit), "--pixel_scale", "unit"]) == 0
+    scales = [(plain, [], "sam"), (plain, ["--pixel_scale", "unit"], "unit"), (unit, [], "unit")]
+    for path, more, scale in [*scales, (unit, ["--pixel_scale", "sam"], "sam")]:
+        words = ["--sam_checkpoint", str(path), "--model_type", "vit_t", "--image_size", "64", *more]
+        model = make_model(train_args(tmp_path, *words), torch.device("cpu"))
+        assert model.preprocessing.pixel_scale == scale
+        assert model_metadata(model, "vit_t")["preprocessing"].get("pixel_scale", "sam") == scale
 
 
 def test_a_default_that_is_written_out_is_given(tmp_path, tiny_type):
