@@ -1,10 +1,9 @@
 """Structures known to be absent from photographs: the column `absent` of the index.csv that training reads."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_med2d.data.index_table import ABSENT, DATA_SET, IMAGE, IndexTable, IndexTables
+from sam_med2d.data.index_table import ABSENT, DATA_SET, IMAGE, IndexTable, IndexTables, listed_structures
 from sam_med2d.data.photographs import Photograph
 from sam_med2d.errors import DataError
 from sam_med2d.visualization.tables import write_csv
@@ -27,19 +26,17 @@ class AbsentStructures:
     def __init__(self, out: Path, photographs: Sequence[Photograph], keys: Sequence[str]) -> None:
         self.out, self.keys = out, keys
         table, tables = IndexTable.read(out), IndexTables()
-        surplus = any(None in row for row in table.rows)
-        if table.path.is_file() and (surplus or not {IMAGE, DATA_SET} <= set(table.columns)):
-            raise DataError(f"{table.path} is no table of photographs (columns {IMAGE}, {DATA_SET}): rename or mend it")
-        self.path, self.rows = table.path, table.rows
+        if table.path.is_file() and IMAGE not in table.columns:
+            raise DataError(f"{table.path} is no table of photographs (column {IMAGE}): rename or mend it")
+        self.path, self.rows, self.delimiter = table.path, table.rows, table.delimiter
         self.columns = list(dict.fromkeys((*(table.columns or (IMAGE, DATA_SET)), ABSENT)))
-        own = {place: row for place, row in table.by_image().items() if row[DATA_SET]}
-        self.own = [own.get(os.path.abspath(photograph.path)) for photograph in photographs]
+        self.own = [table.find(photograph.path) or None for photograph in photographs]
         # another table may say it, too
-        self.told = [tables.find(photograph.path, out, (DATA_SET,)) for photograph in photographs]
+        self.told = [tables.find(photograph.path, out, (DATA_SET, ABSENT)) for photograph in photographs]
 
     def of(self, number: int) -> list[str]:
         """Structures that are known to be absent from a photograph, given by its `number`."""
-        return (self.told[number].get(ABSENT) or "").split()
+        return listed_structures(self.told[number].get(ABSENT, ""))
 
     def change(self, number: int, structure: str, *, absent: bool) -> None:
         """Write down that a structure is absent from a photograph, by its number, or that this is not known."""
@@ -48,7 +45,7 @@ class AbsentStructures:
             return
         own, told = self.own[number], self.told[number]
         about = own or {IMAGE: self.keys[number], DATA_SET: told.get(DATA_SET) or self.out.resolve().name}
-        changed = dict.fromkeys(self.columns, "") | about | {ABSENT: " ".join(names)}
+        changed = {column: (about | {ABSENT: " ".join(names)}).get(column, "") for column in self.columns}
         rows = [changed if row is own else row for row in self.rows] + [changed] * (own is None)
-        write_csv(self.path, self.columns, rows)
+        write_csv(self.path, self.columns, rows, delimiter=self.delimiter)
         self.rows, self.own[number], self.told[number] = rows, changed, changed

@@ -1,59 +1,211 @@
 """index.csv of a data set: what is known of its photographs besides their masks, one row a photograph.
 
 The column image holds paths from the table's folder, dataset the name of the source, absent the structures that were
-looked for and are not there (separated by spaces), patient or patient_or_image_id who is seen. All others are kept.
+looked for and are not there, patient or patient_or_image_id who is seen. All others are kept. Tables are read as
+spreadsheets save them: with commas, semicolons or tabs, headings in any case, file names without their folder.
 """
 
 import csv
+import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from sam_med2d.errors import DataError
+from sam_med2d.data.moved_paths import find_moved
+from sam_med2d.errors import DataError, raise_problems
 
 FILE = "index.csv"
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"
 PATIENT = ("patient", "patient_or_image_id")
+KNOWN = (IMAGE, DATA_SET, ABSENT, *PATIENT)
+DELIMITERS = ",;\t"
+NOTHING = ("", "-", "none", "nan", "n/a", "na", "null")  # cells that name no structure
 
-Row = dict[str, str]  # by column; "" where a line ends early, surplus cells under None
+Row = dict[str, str]  # by column; "" where a line ends early
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IndexTable:
-    """A table as it is written: its columns and rows in order, none of either without a file."""
+    """A table as it is written: its columns and rows in order, none of either without a file.
+
+    Attributes:
+        path: its file.
+        columns: headings; those that are known in lower case.
+        rows: cells without spaces around them.
+        lines: line of the file at which each row ends.
+        delimiter: between cells.
+    """
 
     path: Path
     columns: list[str]
     rows: list[Row]
+    lines: list[int] = field(default_factory=list)
+    delimiter: str = ","
 
     @classmethod
     def read(cls, folder: Path) -> "IndexTable":
         """The table in a folder.
 
         Raises:
-            DataError: the file is no table in UTF-8.
+            DataError: the file is no table in UTF-8; or its columns, or the rows that are named, can mean two things.
         """
         path = folder / FILE
         if not path.is_file():
             return cls(path, [], [])
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the first column
-                reader = csv.DictReader(file, restval="", strict=True)
-                return cls(path, list(reader.fieldnames or ()), list(reader))
+            content = path.read_bytes()  # spreadsheets put a mark before the first column
+            text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+            table = _parsed(path, text)
         except (OSError, ValueError, csv.Error) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV UTF-8") from error
+        raise_problems(table._problems())
+        return table
 
     def by_image(self) -> dict[str, Row]:
-        """Rows by the absolute paths of their photographs; of two rows of one photograph the last."""
-        return {os.path.abspath(self.path.parent / row[IMAGE]): row for row in self.rows if row.get(IMAGE)}
+        """Rows by the absolute paths of their photographs."""
+        return {place: self.rows[number] for place, number in self._places.items()}
+
+    def find(self, image: Path) -> Row:
+        """The row of a photograph, {} where there is none.
+
+        Raises:
+            DataError: the row gives a name that two photographs have.
+        """
+        place = os.path.abspath(image)
+        if place in self._places:
+            return self.rows[self._places[place]]
+        for name in (os.path.basename(place), os.path.splitext(os.path.basename(place))[0]):
+            if name in self._names:
+                number = self._names[name]
+                if (first := self._taken.setdefault(number, place)) != place:
+                    raise DataError(f"{self._line(number)}: {name} may be {first} or {place}: write the path from here")
+                return self.rows[number]
+        return {}
+
+    def lost(self) -> list[str]:
+        """Rows, with their lines, whose photograph is not there."""
+        folders = self.path.parent.glob("*/") if self._names else ()
+        below = {name for folder in folders for name in os.listdir(folder)}
+        below |= {os.path.splitext(name)[0] for name in below}
+        there = {number for place, number in self._places.items() if os.path.exists(place)}
+        there |= {number for name, number in self._names.items() if name in below or number in self._taken}
+        return [
+            f"line {self.lines[i]}: {row[IMAGE]}"
+            for i, row in enumerate(self.rows)
+            if row.get(IMAGE) and i not in there
+        ]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Numbers of the rows by the absolute paths of their photographs."""
+        folder = self.path.parent
+        cells = {row[IMAGE]: number for number, row in enumerate(self.rows) if row.get(IMAGE)}
+        moved = find_moved(cells, folder).found
+        return {os.path.abspath(moved.get(cell, folder / cell.replace("\\", "/"))): cells[cell] for cell in cells}
+
+    @cached_property
+    def _names(self) -> dict[str, int]:
+        """Numbers of the rows that give a file's name without its folder."""
+        bare = (place for place in self._places if os.path.dirname(place) == os.path.abspath(self.path.parent))
+        return {os.path.basename(place): self._places[place] for place in bare if not os.path.exists(place)}
+
+    @cached_property
+    def _taken(self) -> dict[int, str]:
+        """The photograph that each row was found for by its name alone."""
+        return {}
+
+    def _line(self, number: int) -> str:
+        return f"{self.path}, line {self.lines[number]}"
+
+    def _problems(self) -> list[str]:
+        """A sentence for each column and row that can mean two things, or nothing."""
+        told = [name for name in KNOWN[1:] if name in self.columns]
+        if IMAGE not in self.columns:
+            heads = ", ".join(self.columns)
+            return [f"{self.path} has no column image ({heads}): head the one of the photographs so"] if told else []
+        if twice := [name for name in KNOWN if self.columns.count(name) > 1]:
+            return [f"{self.path} has the column {twice[0]} several times: join them"]
+        problems, first = [], {}
+        for number, row in enumerate(self.rows):
+            says = [row[name] for name in told]
+            other = first.setdefault(row[IMAGE], number)
+            if not row[IMAGE] and any(says):
+                problems.append(f"{self._line(number)}: it names no {IMAGE}: name the photograph, or remove the row")
+            elif row[IMAGE] and says != [self.rows[other][name] for name in told]:
+                problems.append(f"{self._line(number)}: line {self.lines[other]} is of {row[IMAGE]}, too: join them")
+        return problems
+
+
+def listed_structures(cell: str, known: Collection[str] = ()) -> list[str]:
+    """The structures that a cell lists, with commas, semicolons or spaces between, in brackets and quotes or not.
+
+    Args:
+        cell: such as "drusen haemorrhage", "hard exudate; drusen" or "['drusen']".
+        known: structures of the masks, as which names of another case or with other marks between words are meant.
+    """
+    spelled = {_plain(name): name for name in known}
+    parts = [part for part in re.split(r"[,;|]", cell.strip("[](){} ")) if part.strip("'\" ")]
+    names = []
+    for part in parts:
+        words = part.strip("'\" ").split()
+        together = _plain("_".join(words))
+        apart = together not in spelled and (len(parts) == 1 or all(_plain(word) in spelled for word in words))
+        names += words if apart else [together if len(words) > 1 else words[0]]
+    return list(dict.fromkeys(spelled.get(_plain(name), name) for name in names if name.lower() not in NOTHING))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.lower())
+
+
+def _parsed(path: Path, text: str) -> IndexTable:
+    """The table, whatever is between its cells. Raises csv.Error, and DataError for a row with too many cells."""
+    lines = text.splitlines(keepends=True)
+    told = re.fullmatch(r"sep=(.)\s*", lines[0], re.IGNORECASE) if lines else None  # what Excel reads first
+    mark = told[1] if told else max(DELIMITERS, key=lambda mark: _fit(lines[0] if lines else "", mark))
+    reader = csv.reader(io.StringIO("".join(lines[bool(told) :])), delimiter=mark, strict=True, skipinitialspace=True)
+    columns = [_heading(cell) for cell in next(reader, [])]
+    while columns and not columns[-1]:
+        columns.pop()
+    table = IndexTable(path, columns, [], [], mark)
+    for cells in reader:
+        line, filled = reader.line_num + bool(told), [cell.strip() for cell in cells]
+        extra = [cell for cell in filled[len(columns) :] if cell]
+        if extra and columns[-1] != ABSENT:
+            counts = f"{len(cells)} cells, the headings are {len(columns)}"
+            raise DataError(f"{path}, line {line}: it has {counts}: put quotes around lists")
+        if any(filled):
+            row = dict(zip(columns, [*filled, *[""] * len(columns)], strict=False))
+            table.rows.append(row | ({ABSENT: ",".join((row[ABSENT], *extra))} if extra else {}))
+            table.lines.append(line)
+    return table
+
+
+def _fit(heading: str, mark: str) -> tuple[bool, int]:
+    """How well a mark divides the first line."""
+    try:
+        columns = [_heading(cell) for cell in next(csv.reader([heading], delimiter=mark, skipinitialspace=True), [])]
+    except csv.Error:
+        return False, 0
+    return IMAGE in columns, len(columns)
+
+
+def _heading(cell: str) -> str:
+    """A heading; in lower case if it is known."""
+    name = re.sub(r"\s+", "_", cell.strip().lower())
+    return name if name in KNOWN else cell.strip()
 
 
 class IndexTables:
     """Looks photographs up in the tables of their data sets, each of which is read once."""
 
     def __init__(self) -> None:
-        self._rows: dict[Path, dict[str, Row]] = {}
+        self._tables: dict[Path, IndexTable] = {}
 
     def find(self, image: Path, folder: Path, columns: Sequence[str]) -> Row:
         """What the tables say of a photograph.
@@ -67,13 +219,16 @@ class IndexTables:
             The row, with the folder's name for an empty data set; {} where no table has one.
 
         Raises:
-            DataError: a file is no table in UTF-8.
+            DataError: a file is no table in UTF-8, or it is not clear which photograph a row means.
         """
-        place = os.path.abspath(image)
-        for home in dict.fromkeys((folder, Path(place).parent.parent)):
-            if home not in self._rows:
-                self._rows[home] = IndexTable.read(home).by_image()
-            row = self._rows[home].get(place, {})
+        for home in dict.fromkeys((folder, Path(os.path.abspath(image)).parent.parent)):
+            if home not in self._tables:
+                self._tables[home] = IndexTable.read(home)
+            row = self._tables[home].find(image)
             if any(row.get(column) for column in columns):
                 return {**row, DATA_SET: row.get(DATA_SET) or home.resolve().name}
         return {}
+
+    def lost(self) -> dict[Path, list[str]]:
+        """Rows of the tables that were read, by their files, whose photograph is not there."""
+        return {table.path: lost for table in self._tables.values() if (lost := table.lost())}

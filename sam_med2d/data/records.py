@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables
+from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables, listed_structures
 from sam_med2d.data.moved_paths import find_moved, written
 from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.notes import REMARKS
 
 SPLITS = ("train", "val", "test")
+SHOWN = 5  # rows in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
     images = read_map(path)
     tables = IndexTables()
     basenames = Counter(Path(mask.replace("\\", "/")).name for masks in images.values() for mask in masks)
-    records = []
+    records, told = [], []
     for image, masks in images.items():
         image_path = resolve(image, path.parent)
         refs = []
@@ -227,9 +228,15 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
             name = Path(written).name
             key = name if basenames[name] == 1 else written
             refs.append(MaskRef(mask_path, key, structure_of(mask_path, image_path)))
-        about = tables.find(image_path, path.parent, (DATA_SET,))
-        data_set, absent = about.get(DATA_SET) or path.parent.resolve().name, about.get(ABSENT, "").split()
-        records.append(Record(image_path, tuple(refs), data_set, tuple(absent)))
+        about = tables.find(image_path, path.parent, (DATA_SET, ABSENT))
+        told.append(about.get(ABSENT, ""))
+        records.append(Record(image_path, tuple(refs), about.get(DATA_SET) or path.parent.resolve().name))
+    drawn = structures_in_masks(records)
+    records = [
+        replace(one, absent=tuple(listed_structures(cell, drawn))) for one, cell in zip(records, told, strict=True)
+    ]
+    for table, lost in tables.lost().items():
+        REMARKS.add("rows of photographs that are not there are not used", table, ", ".join(lost[:SHOWN]))
     if not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     return records if without_masks else promptable(records)
@@ -242,7 +249,12 @@ def promptable(records: Sequence[Record], structures: Sequence[str] = ()) -> lis
 
 def structures_in(records: Sequence[Record]) -> set[str]:
     """The structures that a photograph has, or is known not to have."""
-    return {name for record in records for name in (*(mask.structure for mask in record.masks), *record.absent)}
+    return structures_in_masks(records) | {name for record in records for name in record.absent}
+
+
+def structures_in_masks(records: Sequence[Record]) -> set[str]:
+    """The structures that masks show."""
+    return {mask.structure for record in records for mask in record.masks}
 
 
 def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:

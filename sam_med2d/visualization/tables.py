@@ -14,18 +14,19 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, delimiter: str = ",") -> None:
     """Write a table as CSV in UTF-8, atomically; a folder that is missing is made.
 
     Args:
         path: of the file.
         columns: names in the first line.
         rows: {column: value} of each line, taken one by one; a column that a row lacks is an empty cell.
+        delimiter: between cells.
 
     Raises:
         ValueError: a row has a column that is not in `columns`.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n", delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)

@@ -499,6 +499,28 @@ def test_a_table_that_is_there_keeps_its_rows_and_columns(model, folder, tmp_pat
     assert path.read_text(encoding="utf-8") == changed
 
 
+def test_a_table_of_a_spreadsheet_stays_one(model, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out/index.csv"
+    path.write_text("Image;Note\n../in/third.png;seen, twice\n")
+    client = client_of(model, folder, tmp_path / "out")
+    client.put(absent_place(2, "drusen"))
+    assert path.read_text() == "image;Note;absent\n../in/third.png;seen, twice;drusen\n"
+    assert absent_of(client_of(model, folder, tmp_path / "out")) == [[], [], ["drusen"]]
+
+
+def test_a_map_of_another_machine_is_gone_on_with(model, folder, tmp_path):
+    client = client_of(model, folder, tmp_path / "out")
+    put(client, 0, "vessel", some_mask(1))
+    path = tmp_path / "out/image2label_train.json"
+    ((image, (mask,)),) = json.loads(path.read_text()).items()
+    path.write_text(json.dumps({image: [f"C:\\set\\{mask}"]}))
+    client = client_of(model, folder, tmp_path / "out")
+    put(client, 2, "vessel", some_mask(2, (75, 91)))
+    assert len(load_checked(tmp_path / "out", "train")) == 2
+    assert json.loads(path.read_text())[image] == [mask]
+
+
 def test_what_the_photographs_own_data_set_says_is_kept(model, tmp_path):
     """index.csv beside their folder says it too; the new table goes on with that."""
     folder = write_folder(tmp_path / "set/images")
@@ -512,7 +534,7 @@ def test_what_the_photographs_own_data_set_says_is_kept(model, tmp_path):
     assert (tmp_path / "set/index.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"image;dataset\n", b"image,dataset\na,b,c\n", b"image,dataset\n\xff,b\n", b'"a'])
+@pytest.mark.parametrize("content", [b"name;dataset\n", b"image,dataset\na,b,c\n", b"image,dataset\n\xff,b\n", b'"a'])
 def test_tables_that_are_anothers_are_refused(folder, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/index.csv").write_bytes(content)

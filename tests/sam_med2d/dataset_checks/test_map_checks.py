@@ -63,9 +63,7 @@ def test_a_patient_is_known_in_a_folder_of_maps_alone(data, tmp_path):
     assert patients(maps) == [("tiles", "9")]  # its own index comes first
 
 
-@pytest.mark.parametrize(
-    "index", ["", "image,dataset\nimages/a.png,x\n", "patient\n7\n", "image,patient\nimages/a.png\n"]
-)
+@pytest.mark.parametrize("index", ["", "image,dataset\nimages/a.png,x\n", "name\n7\n", "image,patient\nimages/a.png\n"])
 def test_an_index_that_does_not_say_is_no_fault(data, index):
     (data / "index.csv").write_text(index)
     assert patients(data) == [None]
