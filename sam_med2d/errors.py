@@ -22,6 +22,10 @@ class UnreadableError(DataError):
     """A file that is there and is not a whole picture; the message names it."""
 
 
+class UnclearError(DataError):
+    """A photograph that can be read in more than one way; the message names it and how to say which."""
+
+
 class ValuesError(DataError):
     """A mask with other values than {0, 1} or {0, 255}; the message names it."""
 

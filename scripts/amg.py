@@ -20,7 +20,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.data.photographs import add_max_pixels, check_max_pixels
+from sam_med2d.data.photographs import add_max_pixels, add_page, check_max_pixels
 from sam_med2d.runtime.cli import add_device, both_spellings, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_model_flags
 
@@ -46,6 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "one JSON file of COCO's run lengths for each photograph, no PNGs"
     parser.add_argument(*both_spellings("--convert_to_rle"), action="store_true", help=text)
     add_max_pixels(parser)
+    add_page(parser)
     model = add_model_flags(parser, weights_required=True, model_type="vit_b")
     add_device(model)
     settings = parser.add_argument_group("masks (default)")

@@ -23,7 +23,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.choices import PROMPT_FRAMES
-from sam_med2d.data.photographs import add_max_pixels
+from sam_med2d.data.photographs import add_max_pixels, add_page
 from sam_med2d.inference.arguments import check_args
 from sam_med2d.runtime.cli import add_bool, add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
@@ -56,6 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
     run.add_argument("--num_workers", type=int, help="threads that read, and that write (default: cores - 1, 1 to 8)")
     add_max_pixels(run)
+    add_page(run)
     add_bool(run, "--overlays", default=True, help="also draw the outlines on the photographs")
     text = "keep image embeddings there, so that a second run need not encode"
     run.add_argument("--embedding_cache", type=Path, metavar="DIR", help=text)

@@ -18,6 +18,7 @@ from med2d_frames import Placement, model_input, place, used_pixels
 
 METADATA_KEY = "sam_med2d_fundus"
 FORMAT_VERSION = 2
+HOT = 2e-5  # share of values that may be those of hot pixels
 STRUCTURE = 4  # point label of the first structure
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
@@ -30,16 +31,18 @@ def read_photograph(path: str | Path) -> np.ndarray:
     """Read a photograph; grey ones get three equal channels, 16-bit ones their upper 8 bits.
 
     Args:
-        path: a file that OpenCV reads.
+        path: a JPEG, PNG, BMP or TIFF. What can be meant in more than one way is refused; the project's own
+            `sam_med2d.data.image_io.read_image` and scripts/prepare_dataset.py read more.
 
     Returns:
-        RGB uint8 [H, W, 3].
+        RGB uint8 [H, W, 3], upright.
 
     Raises:
         ValueError: names the file.
     """
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        data = np.fromfile(path, np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except (OSError, cv2.error) as error:
         raise ValueError(
             f"{path} cannot be read: check the path, and that it is a whole picture of at most 100 million pixels "
@@ -47,7 +50,39 @@ def read_photograph(path: str | Path) -> np.ndarray:
         ) from error
     if pixels is None:
         raise ValueError(f"{path} is not a picture that OpenCV reads: convert it to PNG or JPEG.")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if seen := _unclear(data, pixels):
+        raise ValueError(f"{path} {seen}: convert it to a JPEG or PNG of 8 bits, without alpha.")
+    return as_rgb(pixels, "BGR")
+
+
+def _unclear(data: np.ndarray, pixels: np.ndarray) -> str:
+    """What a file of these bytes has that OpenCV reads wrong or in part; empty for most files."""
+    start = data[: 1 << 17].tobytes()
+    if start.startswith(b"\xff\xd8"):
+        return "holds several pictures" if b"MPF\0" in start else ""
+    if not start.startswith((b"\x89PNG", b"BM", b"II*\0", b"MM\0*")):
+        return "is no JPEG, PNG, BMP or TIFF"
+    tiff, chunks = start[:2] in (b"II", b"MM"), start.partition(b"IDAT")[0]
+    if (tiff and cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(1, 2))[0]) or b"acTL" in chunks:
+        return "holds several pages or frames"
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if tiff and stored.ndim == 2:
+        return "is a TIFF without colours, which may have alpha"
+    if (stored.ndim == 3 and stored.shape[2] == 4 and stored[..., 3].min() < np.iinfo(stored.dtype).max) or (
+        b"tRNS" in chunks and start.startswith(b"\x89PNG")
+    ):
+        return "has transparent pixels, or a fourth channel"
+    if pixels.dtype not in (np.uint8, np.uint16):
+        return f"holds {pixels.dtype}"
+    return _dark(pixels)
+
+
+def _dark(pixels: np.ndarray) -> str:
+    """What speaks against 16 bits in pixels of this depth, as of 10 to 14 bits; empty for others."""
+    bright = pixels >= 1 << 14
+    if pixels.dtype != np.uint16 or bright.sum() > max(1, HOT * pixels.size) or not pixels.any():
+        return ""
+    return f"has a brightest value of {pixels[~bright].max()}, as with less than 16 bits"
 
 
 def open_model(path: str | Path, part: str, device: str = "cpu") -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
@@ -285,6 +320,8 @@ def as_rgb(photograph: np.ndarray, image_format: str = "RGB") -> np.ndarray:
     if array.dtype not in (np.uint8, np.uint16) or not fits:
         kind = f"{array.dtype} {list(array.shape)}"
         raise ValueError(f"The photograph is {kind}: give uint8 or uint16, [H, W, 3] or [H, W], not empty.")
+    if seen := _dark(array):
+        raise ValueError(f"The photograph {seen}: scale it to 8 bits.")
     array = (array >> 8).astype(np.uint8) if array.dtype == np.uint16 else array
     array = np.repeat(array[..., None], 3, axis=2) if grey else array
     return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])

@@ -1,13 +1,11 @@
 """Files of pictures -> pixels as stored, upright: the decoding under `image_io`, which says what the pixels mean.
 
 OpenCV decodes where it gives the values as they are stored: JPEG, PNG, TIFF and BMP in grey or RGB. Pillow decodes the
-rest (palettes, GIF, CMYK, PPM, floats), and what OpenCV fails at.
+rest (palettes, GIF, CMYK, PPM), and what OpenCV fails at. `image_headers` reads what the file says of its picture.
 """
 
 import gzip
 import io
-import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,27 +15,23 @@ from typing import IO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from sam_med2d.errors import DataError, MissingError, UnreadableError
+from sam_med2d.data.image_headers import FAULTS, PHOTOMETRIC, Header, open_picture, read_header, unreadable
+from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
 
 MAX_PIXELS = 200_000_000  # of one picture; 0.6 GB in memory
 MAX_FILE_BYTES = 1 << 30  # of one picture, unpacked
-BY_OPENCV = ("JPEG", "PNG", "TIFF", "BMP")  # Pillow's names
+BY_OPENCV = ("JPEG", "MPO", "PNG", "TIFF", "BMP")  # Pillow's names
 PLAIN = ("JPEG", "PNG")  # formats that every program understands
 # what a user can do about a file that cannot be opened, where a map lists it and elsewhere
 CHECK_MAP, COPY_AGAIN = "check the path in the map", "copy it again, or leave it out"
-Image.MAX_IMAGE_PIXELS = None  # the limit above, with its message, stands in its place
 
-_ORIENTATION = 0x0112  # EXIF tag
-_TIFF_SIZE = (0x0100, 0x0101)  # TIFF tags of width and height
-_PNG_START, _PNG_DEPTH, _PNG_COLOUR = b"\x89PNG\r\n\x1a\n", 24, 25  # places of a channel's bits and of a colour type
-_PNG_PALETTE, _PNG_GREY_ALPHA, _PNG_RGB_ALPHA = 3, 4, 6  # colour types
-_PNG_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # that may name an orientation
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a segment with the picture's size
-_BMP_BITS = slice(28, 30)  # of a pixel
-_JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA  # EXIF or XMP; the pixels
-_FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # of Pillow, in damaged files
+_PNG_DEPTH, _PNG_COLOUR = 24, 25  # places of a channel's bits and of a colour type
+_PNG_GREY_ALPHA = 4  # a colour type
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = range(3)  # of TIFF
+_UNKNOWN, _MULTIPLIED = range(2)  # extra channels of TIFF
+_PACKED = (10, 12, 14)  # bits of a TIFF's channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +39,14 @@ class DecodedImage:
     """Pixels of a file, upright and as stored.
 
     Attributes:
-        values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, uint8, uint16, int32 or float32.
+        values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, integers or floats.
         alpha: [H, W], opaque where highest; None for a file without a channel of transparency.
+        bits: how many of a value's bits are significant, where the file says so.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None = None
+    bits: int | None = None
 
 
 def read_bytes(path: Path, *, advice: str = COPY_AGAIN) -> bytes:
@@ -88,36 +84,37 @@ def opened(path: Path, *, advice: str = COPY_AGAIN) -> Iterator[IO[bytes]]:
             raise UnreadableError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 
-def decode(path: Path, content: bytes, *, indices: bool = False, max_pixels: int | None = None) -> DecodedImage:
-    """The first page of a picture.
+def decode(
+    path: Path, content: bytes, *, indices: bool = False, max_pixels: int | None = None, page: int | None = None
+) -> DecodedImage:
+    """A picture.
 
     Args:
         path: names the file in messages.
         content: the file's bytes.
         indices: gives a palette's indices instead of its colours.
         max_pixels: the user's limit (--max_pixels); None for MAX_PIXELS.
+        page: number of the page or frame, from 1; None for the only one.
 
     Raises:
         UnreadableError: this is not a whole picture.
+        UnclearError: which page is meant, or what its channels are.
         DataError: the picture is larger than the limit; nothing of it was decoded.
     """
-    file = io.BytesIO(content)
-    size = _quick_size(file)
-    picture = None if size else _open(path, file)
-    _check_pixels(path, size or picture.size[::-1], max_pixels)
-    return _by_opencv(path, content, picture) or _by_pillow(path, picture, indices=indices)
+    header = read_header(path, io.BytesIO(content), page)
+    _check_pixels(path, header.size, max_pixels)
+    if header.tags is not None and (found := _tiff_by_opencv(path, content, header)):
+        return found
+    if header.tags is None and (found := _by_opencv(path, content, header)):
+        return found
+    return _by_pillow(path, content, header, indices=indices)
 
 
-def size_of(path: Path, *, advice: str = COPY_AGAIN) -> tuple[int, int]:
+def size_of(path: Path, *, advice: str = COPY_AGAIN, page: int | None = None) -> tuple[int, int]:
     """(height, width) of a picture, upright, from its header; raises as `read_bytes` and `decode`."""
     with opened(path, advice=advice) as file:
-        if size := _quick_size(file):
-            return size
-        picture = _open(path, file)
-        width, height = picture.size
-        if picture.format == "TIFF":  # whose size some versions of Pillow have turned already
-            width, height = (picture.tag_v2[tag] for tag in _TIFF_SIZE)
-        return (width, height) if _orientation(path, picture) >= 5 else (height, width)
+        header = read_header(path, file, page)
+    return header.size[::-1] if header.orientation >= 5 else header.size
 
 
 def is_plain(path: Path) -> bool:
@@ -125,67 +122,13 @@ def is_plain(path: Path) -> bool:
     if path.suffix.lower() == ".gz":
         return False
     with opened(path) as file:
-        picture = _open(path, file)
-        if picture.format not in PLAIN or picture.mode not in ("RGB", "L") or _orientation(path, picture) != 1:
+        header = read_header(path, file)
+        file.seek(0)
+        picture = open_picture(file)
+        if header.kind not in PLAIN or header.orientation != 1 or picture.mode not in ("RGB", "L"):
             return False
         file.seek(_PNG_DEPTH)
-        return picture.format == "JPEG" or file.read(1)[0] <= 8  # Pillow calls 16 bits RGB too
-
-
-def _quick_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a JPEG, PNG or BMP that OpenCV decodes as stored and that says nothing of an orientation.
-
-    None for any other file: Pillow then reads the header, which takes as long as OpenCV takes for a small mask.
-    """
-    start = file.read(_BMP_BITS.stop).ljust(_BMP_BITS.stop, b"\0")
-    size = None
-    if start.startswith(_PNG_START):
-        width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
-        size = (height, width) if depth >= 8 and colour != _PNG_PALETTE and _png_is_silent(file) else None
-    elif start.startswith(b"\xff\xd8\xff"):
-        size = _jpeg_size(file)
-    elif start.startswith(b"BM") and start[_BMP_BITS] == b"\x18\0":  # 24
-        width, height = struct.unpack_from("<ii", start, 18)
-        size = abs(height), width
-    file.seek(0)
-    return size
-
-
-def _png_is_silent(file: IO[bytes]) -> bool:
-    """Whether a PNG is there to its end and no part of it may name an orientation."""
-    file.seek(len(_PNG_START))
-    while len(head := file.read(8 + len(_PNG_TEXTS[0]))) >= 8:
-        length, kind, text = *struct.unpack_from(">I4s", head), head[8:]
-        if kind == b"eXIf" or (kind in (b"iTXt", b"tEXt", b"zTXt") and text.startswith(_PNG_TEXTS)):
-            return False
-        if kind == b"IEND":
-            return True
-        file.seek(length + 12 - len(head), io.SEEK_CUR)
-    return False
-
-
-def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a JPEG of 8 bits in grey or three colours without EXIF and XMP; None of another."""
-    file.seek(2)
-    size = None
-    while len(head := file.read(10)) == 10 and head[0] == 0xFF and head[1] != _JPEG_APP1:
-        if head[1] == _JPEG_SCAN:
-            return size
-        length, depth, height, width, channels = struct.unpack_from(">HBHHB", head, 2)
-        if head[1] in _JPEG_FRAMES and depth == 8 and channels in (1, 3) and height:
-            size = height, width
-        file.seek(length + 2 - len(head), io.SEEK_CUR)
-    return None
-
-
-def _open(path: Path, file: IO[bytes]) -> Image.Image:
-    """The picture's header."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which nobody needs here
-            return Image.open(file)
-    except _FAULTS as error:
-        raise _unreadable(path, "no format that is read here") from error
+        return header.kind == "JPEG" or (file.read(1)[0] <= 8 and "transparency" not in picture.info)
 
 
 def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:
@@ -200,61 +143,101 @@ def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> 
         raise DataError(f"{path} is {width} x {height} pixels{limit}")
 
 
-def _orientation(path: Path, picture: Image.Image) -> int:
-    """By EXIF: 1 for upright, 2 to 8 for what must be turned; from 5 on, width and height change places.
-
-    Pillow decodes a PNG to look behind its pixels.
-    """
+def _stored(content: bytes, index: int = 0) -> np.ndarray | None:
+    """A picture as OpenCV decodes it; None where it cannot."""
+    buffer = np.frombuffer(content, np.uint8)
     try:
-        return (picture.tag_v2 if picture.format == "TIFF" else picture.getexif()).get(_ORIENTATION, 1)
-    except _FAULTS as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, reason: object) -> UnreadableError:
-    return UnreadableError(f"{path} is not a whole picture ({reason}): copy or convert it again")
-
-
-def _by_opencv(path: Path, content: bytes, picture: Image.Image | None) -> DecodedImage | None:
-    """The picture where OpenCV gives it as stored; else None. picture: its header, None where it had a quick size."""
-    has_alpha = content.startswith(_PNG_START) and content[_PNG_COLOUR] in (_PNG_GREY_ALPHA, _PNG_RGB_ALPHA)
-    if picture and not (picture.format in BY_OPENCV and (has_alpha or picture.mode in ("L", "RGB"))):
-        return None
-    try:
-        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if not index:
+            return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        found = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]
     except cv2.error:  # a size in the header that cannot be
-        stored = None
-    if stored is None and (picture is None or picture.format in PLAIN):  # Pillow takes some that are cut off for whole
-        raise _unreadable(path, "OpenCV cannot decode it")
+        return None
+    return found[0] if found else None
+
+
+def _by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage | None:
+    """A JPEG, PNG or BMP where OpenCV gives it as stored; else None."""
+    picture = header.picture
+    if picture and (header.kind not in BY_OPENCV or picture.mode not in ("L", "LA", "RGB", "RGBA") or header.index):
+        return None
+    stored = _stored(content)
+    if stored is None and (picture is None or header.kind in PLAIN):  # Pillow takes some that are cut off for whole
+        raise unreadable(path, "OpenCV cannot decode it")
     if stored is None or stored.dtype not in (np.uint8, np.uint16):
         return None
-    orientation = _orientation(path, picture) if picture else 1
-    if picture and picture.format == "TIFF":  # OpenCV turns those of 16 bits, which Pillow gives with 8
-        if orientation != 1 and stored.dtype == np.uint8:
+    values, alpha = _split(_turned(stored, header.orientation))
+    if picture and "A" not in picture.mode:
+        alpha = None  # the fourth byte of a BMP's pixels, or the transparent colour, which follows
+    if picture and "transparency" in picture.info:
+        alpha = _is_not(values, picture.info["transparency"])
+    grey_alpha = header.kind == "PNG" and content[_PNG_COLOUR] == _PNG_GREY_ALPHA  # OpenCV gives three equal channels
+    return DecodedImage(values[..., 0] if grey_alpha else values, alpha, header.bits)
+
+
+def _tiff_by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage | None:
+    """A TIFF where OpenCV gives it as stored and upright; else None, for Pillow, which has 8 bits at most in colour."""
+    depth, channels, extra = header.depth, header.channels, header.extra
+    colours = header.tags.get(PHOTOMETRIC, _RGB)
+    if colours not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        return None
+    if channels > 4 or (channels == 2 and depth > 8):
+        raise UnreadableError(f"{path} has {channels} channels of {depth} bits, which is not read here: save it as RGB")
+    if depth < 8 or (depth == 8 and (header.orientation != 1 or channels == 2 or extra not in ([], [_UNKNOWN]))):
+        return None
+    stored = _stored(content, header.index)
+    if stored is None:
+        if depth == 8 or channels == 1:
             return None
-        orientation = 1
-    stored = _turned(stored, orientation)
+        raise unreadable(path, "OpenCV cannot decode it")
+    if colours == _WHITE_IS_ZERO and depth > 8:
+        if stored.dtype != np.uint16:
+            raise UnreadableError(f"{path} has white as 0, which is read here up to 16 bits: save it with black as 0")
+        stored = 65535 - stored
+    values, alpha = _split(stored)
+    if alpha is not None and extra in ([], [_UNKNOWN]):
+        if alpha.min() != alpha.max():
+            raise UnclearError(
+                f"{path} has a fourth channel and does not say what it is: save it as RGB, or with alpha"
+            )
+        alpha = None
+    if extra == [_MULTIPLIED]:
+        alpha = alpha > 0  # what is half transparent has been darkened
+    return DecodedImage(values, alpha, 16 if depth in _PACKED else None)  # as OpenCV shifts them
+
+
+def _split(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey or RGB, and alpha, of OpenCV's pixels [H, W] or [H, W, C]."""
     if stored.ndim == 2:
-        return DecodedImage(stored)
-    alpha = stored[..., 3] if has_alpha else None
-    if has_alpha and content[_PNG_COLOUR] == _PNG_GREY_ALPHA:  # OpenCV gives three equal channels
-        return DecodedImage(stored[..., 0], alpha)
-    return DecodedImage(cv2.cvtColor(stored[..., :3], cv2.COLOR_BGR2RGB), alpha)
+        return stored, None
+    alpha = stored[..., 3] if stored.shape[2] == 4 else None
+    return np.ascontiguousarray(stored[..., 2::-1]), alpha
 
 
-def _by_pillow(path: Path, picture: Image.Image, *, indices: bool) -> DecodedImage:
+def _is_not(values: np.ndarray, colour: int | tuple[int, ...]) -> np.ndarray:
+    """uint8 [H, W]: 255 where a picture has another colour than its transparent one."""
+    other = values != np.array(colour)
+    return np.where(other if values.ndim == 2 else other.any(axis=2), 255, 0).astype(np.uint8)
+
+
+def _by_pillow(path: Path, content: bytes, header: Header, *, indices: bool) -> DecodedImage:
     try:
-        if picture.mode == "P" and not indices:
-            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        picture = header.picture or open_picture(io.BytesIO(content), header.index)
+        transparent = picture.info.get("transparency")
+        if picture.mode in ("P", "PA") and not indices:
+            picture = picture.convert("RGB" if picture.mode == "P" and transparent is None else "RGBA")
+        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
             picture = picture.convert("RGB")
         values = np.asarray(ImageOps.exif_transpose(picture))
-    except _FAULTS as error:
-        raise _unreadable(path, error) from error
-    if values.ndim == 2 or values.shape[2] == 3:
-        return DecodedImage(values)
-    colours = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-    return DecodedImage(colours, values[..., -1])
+    except FAULTS as error:
+        raise unreadable(path, error) from error
+    alpha = None
+    if values.ndim == 3 and values.shape[2] != 3:
+        values, alpha = values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
+        if picture.mode == "LA" and header.tags is not None and header.extra == [_MULTIPLIED]:
+            alpha = alpha > 0
+    elif picture.mode in ("L", "I;16") and transparent is not None:
+        alpha = _is_not(values, transparent)
+    return DecodedImage(values, alpha, header.bits)
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -5,21 +5,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sam_med2d.data.brightness import to_8_bits
 from sam_med2d.data.image_formats import CHECK_MAP, COPY_AGAIN, decode, is_plain, read_bytes, size_of
-from sam_med2d.errors import EmptyMaskError, ValuesError
+from sam_med2d.errors import EmptyMaskError, UnclearError, ValuesError
 
 __all__ = ["CHECK_MAP", "COPY_AGAIN", "is_plain", "read_bytes", "read_image", "read_mask", "read_values", "size_of"]
 
 WHITES = (1, 255, 65535)  # foreground of a mask, by its depth
 
 
-def read_image(path: Path, *, max_pixels: int | None = None, advice: str = CHECK_MAP) -> np.ndarray:
-    """A photograph, upright: 16 bits become 8, grey gets three equal channels, transparency becomes black.
+def read_image(
+    path: Path, *, max_pixels: int | None = None, advice: str = CHECK_MAP, page: int | None = None
+) -> np.ndarray:
+    """A photograph, upright: any depth becomes 8 bits, grey gets three equal channels, what is transparent is black.
 
     Args:
-        path: a file of any format that OpenCV or Pillow reads; of several pages the first.
+        path: a file of any format that OpenCV or Pillow reads.
         max_pixels: the user's limit; nothing is decoded of a larger photograph. None: `image_formats.MAX_PIXELS`.
         advice: what the user can do about a file that cannot be opened.
+        page: number of the page or frame, from 1; None for the only one.
 
     Returns:
         RGB, uint8 [H, W, 3].
@@ -27,15 +31,29 @@ def read_image(path: Path, *, max_pixels: int | None = None, advice: str = CHECK
     Raises:
         MissingError: the file cannot be opened.
         UnreadableError: the file is not a whole picture.
+        UnclearError: the photograph can be read in more than one way.
         DataError: the photograph is too large.
     """
-    decoded = decode(path, read_bytes(path, advice=advice), max_pixels=max_pixels)
-    values = to_8_bits(decoded.values)
-    if values.ndim == 2:
-        values = cv2.cvtColor(values, cv2.COLOR_GRAY2RGB)
-    if decoded.alpha is not None:
-        values = np.round(values * (to_8_bits(decoded.alpha)[..., None] / 255.0)).astype(np.uint8)
-    return values
+    decoded = decode(path, read_bytes(path, advice=advice), max_pixels=max_pixels, page=page)
+    opacity = _opacity(path, decoded.alpha)
+    # colours that nobody sees have no part in the depth
+    values = to_8_bits(_times(decoded.values, opacity if opacity is None else opacity > 0), path, bits=decoded.bits)
+    values = np.rint(_times(values, opacity)).astype(np.uint8) if opacity is not None else values
+    return cv2.cvtColor(values, cv2.COLOR_GRAY2RGB) if values.ndim == 2 else values
+
+
+def _opacity(path: Path, alpha: np.ndarray | None) -> np.ndarray | None:
+    """Opacity 0..1 [H, W]; None where all is visible. Raises UnclearError where nothing is."""
+    if alpha is None or (lowest := alpha.min()) == (highest := alpha.max()) > 0:
+        return None
+    if highest == lowest:
+        raise UnclearError(f"{path} is transparent everywhere: save it without its alpha channel")
+    return (alpha / np.float32(highest)).astype(np.float32)
+
+
+def _times(values: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
+    """Grey or RGB values times a factor [H, W]."""
+    return values if factor is None else values * (factor if values.ndim == 2 else factor[..., None])
 
 
 def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
@@ -97,17 +115,3 @@ def read_values(path: Path, *, indices: bool = False, advice: str = COPY_AGAIN) 
     if not values[opaque].any():
         return np.where(opaque, 255, 0).astype(np.uint8)
     return np.where(opaque if values.ndim == 2 else opaque[..., None], values, 0)
-
-
-def to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Brightness of any depth as uint8 of the same shape.
-
-    Integers of a 12-bit camera (no value above 4095) count by their 12 bits, others by 16; floats reach to 1 or 255.
-    What is not finite becomes 0.
-    """
-    if values.dtype == np.uint8:
-        return values
-    values = np.nan_to_num(values.astype(np.float64), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    highest = values.max(initial=0)
-    full = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 4095.0 if highest <= 4095 else 65535.0
-    return np.round(values * (255.0 / full)).clip(0, 255).astype(np.uint8)

@@ -116,6 +116,11 @@ def add_max_pixels(group: argparse._ActionsContainer) -> None:
     group.add_argument("--max_pixels", "--max-pixels", type=int, default=100_000_000, help=text)
 
 
+def add_page(group: argparse._ActionsContainer) -> None:
+    """The flag --page of commands that read photographs of files with several."""
+    group.add_argument("--page", type=int, metavar="N", help="of files with several pages or frames, from 1")
+
+
 def check_max_pixels(max_pixels: int) -> None:
     """Raises UsageError for a limit that lets nothing through, or more than is read at all."""
     if not 0 < max_pixels <= MAX_PIXELS:

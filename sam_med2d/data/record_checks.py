@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sam_med2d.data.image_io import CHECK_MAP, read_bytes, read_image, read_mask
 from sam_med2d.data.records import Record, load_index, promptable
 from sam_med2d.errors import DataError, SizeError, raise_problems
+from sam_med2d.notes import REMARKS
 from segment_anything.utils.digest import digest
 
 
@@ -43,7 +44,7 @@ def check_records(*splits: Sequence[Record]) -> None:
     """
     cv2.setNumThreads(0)  # the files are the parallel part; and OpenCV's own threads do not survive a fork
     records = list(dict.fromkeys(record for split in splits for record in split))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with REMARKS.collected(), ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(pool.map(problems_of, records), total=len(records), desc="checking files", unit="image", leave=False)
         problems = [problem for problems in bar for problem in problems]
     problems += [problem for split in splits for problem in repeated_masks(split)]

@@ -20,6 +20,7 @@ MEANINGS = {
     "maps_differ": "two maps of a split that differ",
     "missing_file": "a file that is missing",
     "unreadable": "a picture that cannot be read or is cut off",
+    "unclear": "a picture of which it is not clear what is meant, such as the one of several pages",
     "wrong_size": "a mask of another size than its photograph",
     "not_binary": "a mask with other values than 0 and 1, or 0 and 255",
     "empty_mask": "a mask without foreground",

@@ -14,13 +14,22 @@ from sam_med2d.dataset_checks.duplicate_images import thumbnails
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.dataset_checks.mask_placement import check_placement
-from sam_med2d.errors import DataError, EmptyMaskError, MissingError, SizeError, UnreadableError, ValuesError
+from sam_med2d.errors import (
+    DataError,
+    EmptyMaskError,
+    MissingError,
+    SizeError,
+    UnclearError,
+    UnreadableError,
+    ValuesError,
+)
 from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.digest import digest
 
 KINDS = {
     MissingError: "missing_file",
     UnreadableError: "unreadable",
+    UnclearError: "unclear",
     SizeError: "wrong_size",
     ValuesError: "not_binary",
     EmptyMaskError: "empty_mask",

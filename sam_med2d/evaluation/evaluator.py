@@ -27,6 +27,7 @@ from sam_med2d.evaluation.readable_records import ReadableRecords
 from sam_med2d.evaluation.replayed_prompts import missing_prompts, modes_for_prompts
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.evaluation.summary import RunningSummary
+from sam_med2d.notes import REMARKS
 from sam_med2d.prompts.prompt_file import OpeningPrompts, PromptEntries, make_prompts, read_prompts, write_prompts
 from sam_med2d.runtime import json_files
 from sam_med2d.runtime.devices import autocast_dtype, cpu_workers
@@ -171,8 +172,9 @@ class Evaluator:
         openings = OpeningPrompts(dataset, self.args.point_num, self.args.seed)
         loader = make_loader(openings, num_workers=self.workers, join=itemgetter(0))
         problems: list[str] = []
-        with self.checked.writer() as journal, self._bar(len(todo), "checking files") as bar:
+        with REMARKS.collected(), self.checked.writer() as journal, self._bar(len(todo), "checking files") as bar:
             for number, checked in zip(todo, loader, strict=True):
+                REMARKS.merge(checked.remarks)
                 found = list(checked.problems)
                 if self.prompts is not None:
                     found += missing_prompts(self.args.prompt_path, self.prompts, checked.prompts, self.modes)
@@ -181,6 +183,8 @@ class Evaluator:
                 else:
                     journal.add(number, {"prompts": checked.prompts, "unreadable": checked.unreadable})
                 bar.update()
+            for share in self.processes.gather(REMARKS.take()):
+                REMARKS.merge(share)
         problems = [problem for share in self.processes.gather(problems) for problem in share]
         self.readable.unreadable = {number: u for number, entry in self.checked.values() if (u := entry["unreadable"])}
         if problems or not self.readable.numbers():

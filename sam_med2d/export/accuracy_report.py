@@ -19,6 +19,7 @@ from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch
 from sam_med2d.export.onnx_files import run_session
 from sam_med2d.export.onnx_parts import OnnxPart, Tensors
+from sam_med2d.notes import REMARKS
 from sam_med2d.prompts.prompt_file import make_prompts
 from sam_med2d.runtime.timing import interleaved
 from segment_anything.modeling import Sam
@@ -119,10 +120,11 @@ def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]
         paths = photographs_in(folder)
     if not paths:
         raise UsageError(f"--calibration {folder}: there is no photograph in it.")
-    for path in _spread(paths, limit):
-        pixels = read_image(path)
-        prepared = model.preprocessing.image(pixels, model.preprocessing.frame(pixels))
-        yield to_tensor(prepared, model.device)[None]
+    with REMARKS.collected():
+        for path in _spread(paths, limit):
+            pixels = read_image(path)
+            prepared = model.preprocessing.image(pixels, model.preprocessing.frame(pixels))
+            yield to_tensor(prepared, model.device)[None]
 
 
 def _spread(items: list, limit: int) -> list:

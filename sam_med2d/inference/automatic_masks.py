@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sam_med2d.data.image_io import COPY_AGAIN, read_image
 from sam_med2d.data.photographs import photographs_in
 from sam_med2d.errors import DataError, UsageError
+from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.cli import setup_logging
 from sam_med2d.runtime.devices import resolve_device
 from sam_med2d.runtime.model_loading import load_model
@@ -50,9 +51,9 @@ def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float
     model = load_model(args, resolve_device(args.device)).model
     generator = _make_generator(model, settings, rle=args.convert_to_rle)
     found, unreadable = 0, 0
-    for path in tqdm(images, desc="photographs", unit="image"):
+    for path in tqdm(_told_of(images), "photographs", len(images), unit="image"):
         try:
-            image = read_image(path, max_pixels=args.max_pixels, advice=COPY_AGAIN)
+            image = read_image(path, max_pixels=args.max_pixels, advice=COPY_AGAIN, page=args.page)
             records = generator.generate(image)
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
@@ -67,6 +68,12 @@ def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float
     if not found:
         print("note: lower --pred-iou-thresh and --stability-score-thresh to see more")
     return 1 if unreadable else 0
+
+
+def _told_of(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths; what is to be told of the files is told after the last."""
+    with REMARKS.collected():
+        yield from paths
 
 
 def find_photographs(path: Path) -> list[Path]:

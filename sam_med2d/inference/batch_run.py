@@ -22,6 +22,7 @@ from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
 from sam_med2d.inference.pipeline import Pipeline
 from sam_med2d.inference.prompt_sources import PhotographPrompts
 from sam_med2d.inference.result_files import FAILED, ResultFiles
+from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
 from segment_anything.checkpoint import tensor_digest
@@ -32,7 +33,7 @@ from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.prompt_checks import Area
 
 logger = logging.getLogger("predict")
-BINDING = ("zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
+BINDING = ("page", "zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
 BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 
@@ -114,11 +115,13 @@ class BatchRun:
         cv2.setNumThreads(0)  # the photographs are the parallel part
         bar = tqdm(total=len(todo), desc="predict", unit="image", disable=not self.processes.first)
         try:
-            with bar:
+            with bar, REMARKS.collected():
                 for message in pipeline.run(todo):
                     if message:
                         bar.write(f"left out: {message}")
                     bar.update()
+                for share in self.processes.gather(REMARKS.take()):
+                    REMARKS.merge(share)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise UsageError(f"{error}: what is done is kept; free some space and start again.") from error
@@ -145,7 +148,7 @@ class BatchRun:
             "weights": tensor_digest(self.model.image_encoder.state_dict()),
             "preprocessing": self.model.preprocessing.as_dict(),
             "autocast": str(autocast_dtype(self.model.device)) if self.args.use_amp else "",
-        }
+        } | ({"page": self.args.page} if self.args.page else {})
         return EmbeddingCache(self.args.embedding_cache, round(self.args.cache_gb * 1e9), about)
 
     def _begin(self) -> list[Photograph]:
@@ -170,7 +173,9 @@ class BatchRun:
         """The photograph, and its embedding from the cache or the encoder's input."""
         task = _Task(photograph)
         try:
-            task.image = read_image(photograph.path, max_pixels=self.args.max_pixels, advice=COPY_AGAIN)
+            task.image = read_image(
+                photograph.path, max_pixels=self.args.max_pixels, advice=COPY_AGAIN, page=self.args.page
+            )
             if self.cache:
                 task.key = self.cache.key(photograph.path.read_bytes())
                 task.embedding = self.cache.get(task.key)

@@ -91,5 +91,5 @@ def _load_prompts(
     else:
         prompts, notes = read_file(args.prompt_path, photographs, args.prompt_frame)
     check_names(photographs, prompts)
-    check_places(photographs, prompts, model.image_size)
+    check_places(photographs, prompts, model.image_size, page=args.page)
     return prompts, notes

@@ -261,13 +261,16 @@ def _prompt_of(entry: dict[str, list[Any]], label: str, frame: str) -> Prompt | 
 # --- checks ---------------------------------------------------------------------------------------------------
 
 
-def check_places(photographs: Sequence[Photograph], prompts: PhotographPrompts, image_size: int) -> None:
+def check_places(
+    photographs: Sequence[Photograph], prompts: PhotographPrompts, image_size: int, *, page: int | None = None
+) -> None:
     """Refuse boxes and points that cannot be meant, such as those outside their photographs, whose headers are read.
 
     Args:
         photographs: to predict.
         prompts: by the photographs' names.
         image_size: S of the model, for prompts in pixels of the model frame.
+        page: of files with several, from 1.
 
     Raises:
         UsageError: that lists them.
@@ -278,7 +281,7 @@ def check_places(photographs: Sequence[Photograph], prompts: PhotographPrompts, 
         if not placed:
             continue
         try:
-            size = size_of(photograph.path)
+            size = size_of(photograph.path, page=page)
         except DataError:
             continue  # reported when its turn comes
         own = Area.of(size, str(photograph.path))

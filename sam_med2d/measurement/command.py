@@ -30,6 +30,7 @@ from sam_med2d.measurement.photograph_measurement import (
     measure,
     write_table,
 )
+from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.field_of_view import fov_mask
@@ -119,7 +120,7 @@ def _with_masks_of(folder: Path, records: Sequence[Record]) -> list[Record]:
 def _each(items: Sequence, work: Callable, what: str) -> list:
     """`work` on each item, in order, by one thread a core."""
     cv2.setNumThreads(0)  # the photographs are the parallel part
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with REMARKS.collected(), ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tqdm(pool.map(work, items), total=len(items), desc=what, unit="image", leave=False))
 
 

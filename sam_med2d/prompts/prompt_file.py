@@ -4,7 +4,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sam_med2d.data.dataset import Batch, FundusDataset, collate
 from sam_med2d.data.record_checks import errors_of
 from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.errors import DataError, UnreadableError
+from sam_med2d.notes import REMARKS, Found
 from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
 from segment_anything.utils.atomic import atomic_path
@@ -71,11 +72,13 @@ class CheckedPrompts:
         prompts: Entries of its masks.
         problems: One message each.
         unreadable: {file: why} for files that cannot be read.
+        remarks: on its files, see `Notes`.
     """
 
     prompts: PromptEntries
     problems: list[str]
     unreadable: dict[str, str]
+    remarks: Found = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,12 @@ class OpeningPrompts(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> CheckedPrompts:
-        try:
-            return CheckedPrompts(self._prompts(self.dataset, index), [], {})
-        except DataError:
-            return self._readable_part(self.dataset.records[index])
+        with REMARKS.collected():
+            try:
+                checked = CheckedPrompts(self._prompts(self.dataset, index), [], {})
+            except DataError:
+                checked = self._readable_part(self.dataset.records[index])
+            return replace(checked, remarks=REMARKS.take())  # this may be a process of its own
 
     def _prompts(self, dataset: FundusDataset, index: int) -> PromptEntries:
         return make_prompts(collate([dataset[index]]), point_num=self.point_num, seed=self.seed)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sam_med2d.errors import DataError, UsageError
+from sam_med2d.notes import REMARKS
 from segment_anything.errors import CheckpointError
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -109,6 +110,7 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
     Returns:
         Its exit code; 2 after one message on standard error about what a user can mend, 130 after Ctrl-C.
     """
+    REMARKS.forget()
     try:
         return main(args)
     except (UsageError, DataError, CheckpointError, OSError) as error:

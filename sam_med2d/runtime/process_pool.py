@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import cv2
 
+from sam_med2d.notes import REMARKS, Found
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CHUNK = 16  # items that a process takes at once
@@ -32,10 +34,18 @@ def in_processes(
     Yields:
         The results, in the items' order.
     """
+    with REMARKS.collected():
+        yield from _in_processes(function, items, workers, died)
+
+
+def _in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, died: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """`in_processes`, without the notes being told."""
     cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
     items = iter(items)
     pool = _pool(workers)
-    pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    pending: deque[tuple[list[Item], Future[tuple[list[Result], Found]]]] = deque()
     try:
         while True:
             while len(pending) <= 2 * workers and (chunk := list(islice(items, CHUNK))):
@@ -44,7 +54,8 @@ def in_processes(
                 return
             chunk, future = pending.popleft()
             try:
-                results = future.result()
+                results, remarks = future.result()
+                REMARKS.merge(remarks)
             except BrokenProcessPool:
                 pool.shutdown()
                 results = [_alone(function, item, died) for item in chunk]
@@ -55,19 +66,23 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]) -> Future[list[Result]]:
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], chunk: list[Item]
+) -> Future[tuple[list[Result], Found]]:
     """A chunk on its way to a process; a pool that has broken is found out when the results are taken."""
     try:
         return pool.submit(_apply, function, chunk)
     except BrokenProcessPool as error:
-        future: Future[list[Result]] = Future()
+        future: Future[tuple[list[Result], Found]] = Future()
         future.set_exception(error)
         return future
 
 
-def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
-    """The results of a chunk, in a worker."""
-    return [function(item) for item in chunk]
+def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> tuple[list[Result], Found]:
+    """The results of a chunk, in a worker, and what is to be told of its files."""
+    REMARKS.take()  # those of the process that started this one
+    with REMARKS.collected():
+        return [function(item) for item in chunk], REMARKS.take()
 
 
 def _alone(function: Callable[[Item], Result], item: Item, died: Callable[[Item], Result]) -> Result:

@@ -16,7 +16,9 @@ from sam_med2d.export.onnx_parts import synthetic_picture
 from segment_anything import SamPredictor
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.cases import check_all
 from tests.helpers.exports import export
+from tests.helpers.input_forms import Form, input_forms
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import TINY_SPEC, lively, make_tiny_model, save_model, structured
 
@@ -187,6 +189,31 @@ def test_grey_and_16_bit_photographs(pair, tmp_path):
         predictor.set_image(np.zeros((8, 8, 4)))
     with pytest.raises(ValueError, match=r"uint8 \[0, 8, 3\]: give .* not empty"):
         predictor.set_image(np.zeros((0, 8, 3), np.uint8))
+
+
+def test_every_form_is_read_right_or_refused(tmp_path):
+    read_photograph, read = module("med2d_onnx").read_photograph, []
+
+    def check(form: Form) -> None:
+        path = tmp_path / f"form{form.suffix}"
+        path.write_bytes(form.content)
+        try:
+            pixels = read_photograph(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            return
+        read.append(form.name)
+        assert form.expected is not None and pixels.shape == form.expected.shape
+        assert np.abs(pixels.astype(int) - form.expected).max() <= form.tolerance + 1
+
+    check_all(check, ((form,) for form in input_forms()))
+    assert {"JPEG", "PNG", "grey PNG", "BMP", "TIFF", "TIFF of 12 bits", "PNG with a palette"} < set(read)
+    assert "JPEG to be turned by its EXIF tag" in read
+
+
+def test_16_bits_that_are_fewer_are_refused(pair):
+    with pytest.raises(ValueError, match="brightest value of 4080, as with less than 16 bits: scale it to 8 bits"):
+        module("med2d_onnx").OnnxPredictor(*pair).set_image(np.full((8, 8), 4080, np.uint16))
 
 
 def test_bgr_is_said_not_guessed(pair):

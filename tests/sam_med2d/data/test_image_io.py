@@ -4,16 +4,23 @@ import io
 import itertools
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_bytes, read_image, read_mask, read_values, size_of
-from sam_med2d.errors import DataError, MissingError, UnreadableError
+from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
+from sam_med2d.notes import REMARKS
 from tests.helpers.cases import check_all
+from tests.helpers.input_forms import SIZE as FORM_SIZE
+from tests.helpers.input_forms import Form, by_pillow, deep, input_forms, inside, packed_tiff, plain_picture, png, tiff
 
 SIZE = 40, 60  # height, width
 
@@ -237,3 +244,181 @@ def test_a_float_that_is_not_finite_is_black_and_spoils_no_other_pixel(tmp_path,
     Image.fromarray(values).save(path)
     grey[5, 7] = 0
     assert np.array_equal(read_image(path), np.repeat(grey[..., None], 3, axis=2))
+
+
+# --- forms --------------------------------------------------------------------------------------------------------
+
+
+def as_read(folder: Path, content: bytes, suffix: str = ".tif", **how) -> np.ndarray:
+    path = folder / f"form{suffix}"
+    path.write_bytes(content)
+    return read_image(path, **how)
+
+
+def test_every_form_is_read_as_the_plain_picture_or_refused(tmp_path):
+    def check(form: Form) -> None:
+        path = tmp_path / f"form{form.suffix}"
+        path.write_bytes(form.content)
+        if form.expected is None:
+            with pytest.raises((UnclearError, UnreadableError), match="form"):
+                read_image(path)
+            return
+        pixels = read_image(path)
+        assert pixels.shape == form.expected.shape and size_of(path) == pixels.shape[:2]
+        assert np.abs(pixels.astype(int) - form.expected).max() <= form.tolerance
+
+    check_all(check, ((form,) for form in input_forms()))
+
+
+ALPHAS = ("none", "straight", "multiplied in")
+
+
+def encodings(values: np.ndarray, bits: int, alpha: str) -> Iterator[bytes]:
+    """Files of grey or RGB values of so many bits, or with alpha as the last channel."""
+    colour = values.ndim == 3 and values.shape[2] >= 3
+    extra = {"none": [], "straight": ["unassalpha"], "multiplied in": ["assocalpha"]}[alpha]
+    if alpha != "multiplied in":
+        yield png(values)
+        if bits == 12:
+            yield png(values, (b"sBIT", bytes([bits] * 3)))
+        if bits != 8:
+            yield png(values << (16 - bits))
+            yield png(values << (16 - bits), (b"sBIT", bytes([bits] * 3)))
+    if colour or alpha == "none":
+        yield tiff(values, extra=extra)
+        yield tiff(values, extra=extra, compression="zlib")
+        yield tiff(values.astype(np.float64) / (2**bits - 1), extra=extra)
+        yield tiff((values * (255 / (2**bits - 1))).astype(np.float32), extra=extra)
+    if alpha == "none" and bits in (10, 12, 14):
+        yield packed_tiff(values, bits)
+    if alpha == "none":
+        yield tiff(values.astype(np.int32))
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1), dim=st.sampled_from([1.0, 0.8]))
+def test_every_depth_kind_and_alpha_is_the_same_picture(tmp_path_factory, seed, dim):
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("forms")
+    picture = (dim * rng.integers(0, 256, (6, 9, 3))).astype(np.uint8)
+    picture[0, :3] = int(255 * dim)
+    opacity = rng.random((6, 9, 1)) * (rng.random((6, 9, 1)) < 0.8)
+    opacity[0] = 1
+
+    def check(bits: int, colour: bool, alpha: str) -> None:
+        plain = picture if colour else picture[..., :1]
+        values = deep(plain, bits)
+        expected = np.repeat(plain, 1 if colour else 3, axis=2)
+        if alpha != "none":
+            expected = np.round(expected * opacity)
+            values = np.round(values * opacity).astype(np.uint16) if alpha == "multiplied in" else values
+            values = np.dstack([values, np.round(opacity * (2**bits - 1)).astype(np.uint16)])
+        for content in encodings(values[..., 0] if values.shape[2] == 1 else values, bits, alpha):
+            found = as_read(folder, content, ".png" if content.startswith(b"\x89") else ".tif")
+            assert np.abs(found - expected).max() <= 2
+
+    check_all(check, itertools.product((8, 10, 12, 14, 16), (True, False), ALPHAS))
+
+
+def test_what_is_transparent_has_no_part_in_the_depth(tmp_path):
+    values = np.dstack([plain_picture().astype(np.uint16) << 4, np.where(inside(), 65535, 0).astype(np.uint16)])
+    values[inside() == 0, :3] = 65535
+    found = as_read(tmp_path, png(values), ".png")
+    assert np.abs(found.astype(int) - plain_picture()).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_few_hot_pixels_do_not_darken_a_large_photograph(tmp_path, count):
+    values = np.full((1000, 900), 2000, np.uint16)
+    values.flat[:count] = 65535
+    assert as_read(tmp_path, png(values), ".png")[500, 500, 0] == (125 if count == 1 else 8)
+
+
+@pytest.mark.parametrize("values", [np.full((4, 5), 70_000), np.full((4, 5), -3), -np.eye(5)])
+def test_values_that_are_no_brightness_are_refused(tmp_path, values):
+    with pytest.raises(UnclearError, match=r"form\.tif holds values from -?\d+ to .*: save it with 8 or 16 bits"):
+        as_read(tmp_path, tiff(values.astype(np.int32)))
+
+
+def test_a_black_photograph_of_16_bits_is_black_and_nothing_is_told(tmp_path, caplog):
+    assert not as_read(tmp_path, png(np.zeros((4, 5), np.uint16)), ".png").any() and not caplog.records
+
+
+def test_a_guess_of_the_depth_is_told_once_with_the_number_of_files(tmp_path, caplog):
+    REMARKS.forget()
+    values = plain_picture().astype(np.uint16)
+    with REMARKS.collected():
+        for name, bits in (("b", 12), ("a", 12), ("c", 10), ("d", 16)):
+            (tmp_path / f"{name}.png").write_bytes(png(values << (bits - 8)))
+            read_image(tmp_path / f"{name}.png")
+    told = [record.message for record in caplog.records]
+    assert len(told) == 2 and "10 bits" in told[1]
+    assert told[0].startswith("note: read as 12 bits") and "a.png (brightest value 4080) and 1 more" in told[0]
+    read_image(tmp_path / "b.png")
+    assert len(caplog.records) == 2
+    REMARKS.forget()
+    read_image(tmp_path / "b.png")
+    assert "b.png (brightest value 4080)" in caplog.records[-1].message
+
+
+def test_what_the_file_says_of_its_depth_is_no_guess(tmp_path, caplog):
+    dim = plain_picture() // 8  # of 12 bits no more than 9 are used
+    for content in (packed_tiff(deep(dim, 12), 12), png(deep(dim, 12), (b"sBIT", b"\x0c" * 3))):
+        found = as_read(tmp_path, content, ".png" if content.startswith(b"\x89") else ".tif")
+        assert np.abs(found.astype(int) - dim).max() <= 1 and not caplog.records
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_is_chosen(tmp_path):
+    first = plain_picture()
+    second = first[::-1].copy()
+    more = {"save_all": True, "append_images": [Image.fromarray(second)]}
+    small = cv2.resize(first, None, fx=0.5, fy=0.5)
+    files = {
+        "TIFF": tiff(first, second),
+        "TIFF of 12 bits": tiff(deep(first, 12), deep(second, 12)),
+        "TIFF with copies": tiff_with_copies(first, small, second),
+        "PNG": by_pillow(first, "PNG", **more),
+        "WebP": by_pillow(first, "WEBP", lossless=True, **more),
+        "MPO": by_pillow(first, "MPO", quality=100, subsampling=0, **more),
+    }
+
+    def check(kind: str) -> None:
+        content = files[kind]
+        for page, expected in ((1, first), (2, second)):
+            assert np.abs(as_read(tmp_path, content, page=page).astype(int) - expected).max() <= 6
+        for page in (0, 3):
+            with pytest.raises(UnclearError, match=rf"--page {page}: .*form\.tif has 2 page"):
+                as_read(tmp_path, content, page=page)
+        with pytest.raises(UnclearError, match=r"form\.tif holds 2 pages or frames: .*--page 1 to 2"):
+            as_read(tmp_path, content)
+
+    check_all(check, ((kind,) for kind in files))
+    assert np.array_equal(as_read(tmp_path, png(first), page=1), first)
+    with pytest.raises(UnclearError, match="--page 2"):
+        as_read(tmp_path, png(first), page=2)
+
+
+def tiff_with_copies(first: np.ndarray, small: np.ndarray, second: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for picture, is_copy in ((small, 1), (first, 0), (small, 1), (second, 0)):
+            writer.write(picture, photometric="rgb", subfiletype=is_copy)
+    return file.getvalue()
+
+
+def test_pages_of_different_sizes(tmp_path):
+    path = tmp_path / "form.tif"
+    path.write_bytes(tiff(plain_picture(), plain_picture()[:20, :30]))
+    assert (
+        size_of(path, page=1) == FORM_SIZE and size_of(path, page=2) == (20, 30) == read_image(path, page=2).shape[:2]
+    )
+
+
+def test_a_list_of_pictures_that_are_gone_does_not_matter(tmp_path):
+    """Programs that edit a photograph keep the list, and not the second picture."""
+    first = plain_picture()
+    whole = by_pillow(first, "MPO", save_all=True, append_images=[Image.fromarray(first)], quality=100, subsampling=0)
+    found = as_read(tmp_path, whole[: whole.index(b"\xff\xd8", 10)], ".jpg")
+    assert np.abs(found.astype(int) - first).max() <= 6
