@@ -46,7 +46,7 @@ Every flag of every command, with its default. This page is made from the comman
 - A flag whose value is BOOL can be written `--flag`, `--flag True` or `--flag False`.
 - "-" as a default means that the flag is not set; what happens then stands in the last column.
 - Exit codes: 0 all done, 1 done with findings or with files left out, 2 the command cannot work as given (one message
-  says what to change), 130 interrupted (what is done is kept).
+  says what to change), 130 interrupted (what is done is kept), 141 nothing reads the output any more.
 """
 
 

@@ -77,3 +77,14 @@ def test_help_says_a_default_once():
     text = parser.format_help()
     assert "\n    as it is written" in text and text.count("default") == 3
     assert "a number (default: 0)" in text and "some words (default: a b)" in text
+
+
+def test_a_command_whose_output_nobody_reads_ends_without_a_word():
+    """As `... --list | head -1` may; what was read stays, no traceback follows."""
+    for command in ("scripts/download_checkpoint.py", "scripts/prepare_dataset.py"):
+        reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+        reader.wait()
+        done = subprocess.run(
+            [sys.executable, command, "--list"], cwd=ROOT, stdout=reader.stdin, stderr=subprocess.PIPE, text=True
+        )
+        assert (done.returncode, done.stderr) == (141, ""), command

@@ -39,17 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> list[Path]:
-    """Segment the photograph, and write a picture for each prompt.
-
-    Args:
-        args: the flags.
-
-    Returns:
-        The pictures' paths.
-
-    Raises:
-        ValueError, OSError: for what a user can mend.
-    """
+    """Segment the photograph, and write a picture for each prompt: their paths. ValueError or OSError: the input."""
     if args.img_path is None and not (args.point or args.box or args.structure):
         args.point, args.box = DEMO_POINTS, DEMO_BOX
     wrong = [point for point in args.point or [] if len(point) not in (2, 3)]
@@ -70,16 +60,7 @@ def run(args: argparse.Namespace) -> list[Path]:
 def draw_predictions(
     predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Predict the masks of all prompts, and draw them.
-
-    Args:
-        predictor: with the photograph set.
-        args: the flags, with a prompt at least.
-        photograph: RGB uint8 [H, W, 3].
-
-    Returns:
-        {name of the file: picture, RGB uint8 [H, W, 3]}.
-    """
+    """{name of the file: RGB uint8 [H, W, 3]}: the masks of all prompts, drawn on the photograph."""
     pictures: dict[str, np.ndarray] = {}
 
     def predict(name: str, **prompt) -> np.ndarray:
@@ -103,15 +84,9 @@ def draw_predictions(
 
 
 def draw(photograph: np.ndarray, mask: np.ndarray, prompt: dict) -> np.ndarray:
-    """Draw a mask and its prompt.
+    """A mask, bool [H, W], and its prompt, drawn on a photograph, RGB uint8 [H, W, 3].
 
-    Args:
-        photograph: RGB uint8 [H, W, 3].
-        mask: bool [H, W].
-        prompt: with "box" (x0, y0, x1, y1), or "point_coords" [P, 2] (x, y) and "point_labels" [P], or neither.
-
-    Returns:
-        RGB uint8 [H, W, 3].
+    The prompt has "box" (x0, y0, x1, y1), or "point_coords" [P, 2] (x, y) and "point_labels" [P], or neither.
     """
     canvas = photograph.copy()
     canvas[mask] = (0.6 * canvas[mask] + 0.4 * np.array(BLUE)).astype(np.uint8)

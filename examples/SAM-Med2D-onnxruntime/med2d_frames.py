@@ -55,13 +55,7 @@ class Placement:
 
 
 def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
-    """Where a photograph lies in the model's input.
-
-    Args:
-        photograph: RGB uint8 [H, W, 3].
-        size: side S of the input in pixels.
-        mode: of the preprocessing, "fundus" or "sam_med2d".
-    """
+    """Where a photograph, RGB uint8 [H, W, 3], lies in the S x S input; mode "fundus" or "sam_med2d"."""
     height, width = photograph.shape[:2]
     if mode == "fundus":
         top, left, bottom, right = field_of_view(photograph)
@@ -77,7 +71,7 @@ def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
 def model_input(
     photograph: np.ndarray, where: Placement, mode: str, channel_order: str, scale: str = "sam"
 ) -> np.ndarray:
-    """The model's input.
+    """The model's input, float32 [1, 3, S, S], normalised.
 
     Args:
         photograph: RGB uint8 [H, W, 3].
@@ -85,9 +79,6 @@ def model_input(
         mode: of the preprocessing, "fundus" or "sam_med2d".
         channel_order: "rgb" or "bgr", as the weights expect.
         scale: "sam", or "unit" for MedSAM's 0..1 of each picture.
-
-    Returns:
-        float32 [1, 3, S, S], normalised.
     """
     pixels = used_pixels(photograph, where, channel_order)
     height, width = where.inner[2:]
@@ -103,16 +94,7 @@ def model_input(
 
 
 def used_pixels(photograph: np.ndarray, where: Placement, channel_order: str) -> np.ndarray:
-    """The part of a photograph that is used.
-
-    Args:
-        photograph: RGB uint8 [H, W, 3].
-        where: of `place`.
-        channel_order: "rgb" or "bgr", as the weights expect.
-
-    Returns:
-        uint8 [h, w, 3], channels in that order.
-    """
+    """The part of a photograph, RGB uint8 [H, W, 3], that is used, its channels in the order "rgb" or "bgr"."""
     top, left, bottom, right = where.used
     pixels = photograph if channel_order == "rgb" else photograph[..., ::-1]
     return np.ascontiguousarray(pixels[top:bottom, left:right])
@@ -132,14 +114,7 @@ def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> n
 
 
 def field_of_view(photograph: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the bright disc of a photograph.
-
-    Args:
-        photograph: RGB uint8 [H, W, 3].
-
-    Returns:
-        Its bounding box: top, left, bottom, right in pixels, half-open; the whole photograph without a disc.
-    """
+    """Bounding box of the bright disc: top, left, bottom, right in pixels, half-open; all without one."""
     height, width = photograph.shape[:2]
     scale = min(1.0, FOV_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

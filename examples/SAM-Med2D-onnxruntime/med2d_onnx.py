@@ -85,19 +85,13 @@ def _dark(pixels: np.ndarray) -> str:
     return f"has a brightest value of {pixels[~bright].max()}, as with less than 16 bits"
 
 
-def open_model(path: str | Path, part: str, device: str = "cpu") -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """Open a model file.
-
-    Args:
-        path: the file.
-        part: "encoder" or "decoder", which it must be.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The model, ready to run, and what it says of itself.
+def _open_model(
+    path: str | Path, part: str, device: str = "cpu"
+) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    """Open a model file for "cpu" or "cuda": the model, ready to run, and what it says of itself.
 
     Raises:
-        ModelFileError: for a file that cannot be used.
+        ModelFileError: for a file that cannot be used, or that is not this part, "encoder" or "decoder".
     """
     if device not in PROVIDERS:
         raise ModelFileError(f"device {device!r} is unknown: use cpu or cuda.")
@@ -141,8 +135,8 @@ class OnnxPredictor:
         Raises:
             ModelFileError: for a file that cannot be used, or two that do not belong together.
         """
-        self.encoder, self.about = open_model(encoder_model, "encoder", device)
-        self.decoder, decoder = open_model(decoder_model, "decoder", device)
+        self.encoder, self.about = _open_model(encoder_model, "encoder", device)
+        self.decoder, decoder = _open_model(decoder_model, "decoder", device)
         if self.about["image_size"] != decoder["image_size"]:
             sizes = f"{self.about['image_size']} and {decoder['image_size']} px"
             raise ModelFileError(f"{encoder_model} and {decoder_model} are for {sizes}: export both with one size.")
@@ -226,13 +220,7 @@ class OnnxPredictor:
         return logits if return_logits else logits > 0, found["iou_predictions"][0], found["low_res_masks"][0]
 
     def predict_structure(self, structure: str) -> tuple[np.ndarray, float]:
-        """Predict the mask of a structure prompt.
-
-        Args:
-            structure: its name.
-
-        Returns:
-            bool [H, W], empty where the structure is predicted absent, and the predicted IoU.
+        """The mask of a structure prompt: bool [H, W], empty where it is predicted absent, and its predicted IoU.
 
         Raises:
             ValueError: for a structure that the weights do not know.

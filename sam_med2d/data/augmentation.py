@@ -54,13 +54,7 @@ class Augmentation:
         )
 
     def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
-        """The frame, or one of a window that shows a part of one of the masks.
-
-        Args:
-            frame: of the whole photograph.
-            masks: uint8 {0, 1} [H, W] of the photograph's size.
-            rng: decides.
-        """
+        """The photograph's frame, or one of a window that shows a part of one of the masks, uint8 {0, 1} [H, W]."""
         if not self._zooms or not len(masks) or rng.random() >= ZOOMED:
             return frame
         return zoom_window(frame, masks[rng.integers(len(masks))], rng)
@@ -100,14 +94,9 @@ class Augmentation:
 
 
 def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame:
-    """Frame of a square window around a random pixel of the mask; the pixel keeps off the window's border.
+    """Frame of a square window around a random pixel of the mask, uint8 {0, 1} [H, W]; the pixel keeps off its border.
 
     The window lies in the part of the photograph that `frame` uses. A mask outside that part changes nothing.
-
-    Args:
-        frame: of the photograph.
-        mask: uint8 {0, 1} [H, W] of the photograph's size.
-        rng: decides.
     """
     top, left, bottom, right = frame.crop
     height, width = frame.crop_size

@@ -283,7 +283,7 @@ def make_loader(
     batches: EpochBatches | None = None,
     join: Callable[[Sequence[Any]], Any] = collate,
 ) -> DataLoader:
-    """A loader of batches.
+    """A loader of batches, whose processes end with this one.
 
     Args:
         dataset: what is loaded.
@@ -291,9 +291,6 @@ def make_loader(
         num_workers: processes that read ahead; 0 reads in this one.
         batches: the draws of each batch.
         join: makes a batch of items.
-
-    Returns:
-        A loader whose processes end with this one.
     """
     cv2.setNumThreads(0)  # worker processes are forked: a thread pool made before would hang in them
     return _Loader(

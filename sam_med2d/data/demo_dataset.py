@@ -32,7 +32,7 @@ Picture = tuple[np.ndarray, dict[str, np.ndarray]]  # RGB uint8 [H, W, 3] and {s
 def write_dataset(
     out: Path, *, count: int = 11, seed: int = 0, size: int = REFERENCE_SIZE, with_retina: bool = False
 ) -> Maps:
-    """Write the data set.
+    """Write the data set: what is listed in its maps.
 
     Args:
         out: its folder.
@@ -41,16 +41,13 @@ def write_dataset(
         size: typical side in pixels.
         with_retina: make the real photograph, too; it is listed whenever it is in `out`.
 
-    Returns:
-        What is listed in the maps.
-
     Raises:
         UsageError: for a number out of its range, a folder that cannot be written, or a missing scikit-image.
     """
     _check_ranges(count=count, seed=seed, size=size)
-    retina = retina_picture() if with_retina else None
+    retina = _retina_picture() if with_retina else None
     try:
-        return _write(out, list(synthetic_pictures(count=count, seed=seed, size=size)), retina)
+        return _write(out, list(_synthetic_pictures(count=count, seed=seed, size=size)), retina)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot write there ({error})") from error
 
@@ -71,17 +68,8 @@ def split_of(index: int, count: int) -> str:
     return "val" if index < count - held_out else "test"
 
 
-def synthetic_pictures(*, count: int, seed: int, size: int) -> Iterator[tuple[str, *Picture]]:
-    """Draw eyes.
-
-    Args:
-        count: how many.
-        seed: another one gives other eyes; `count` changes none of them.
-        size: typical side in pixels.
-
-    Yields:
-        Name, photograph and masks.
-    """
+def _synthetic_pictures(*, count: int, seed: int, size: int) -> Iterator[tuple[str, *Picture]]:
+    """Name, photograph and masks of drawn eyes of a typical side in pixels; `count` changes none of them."""
     for index in range(count):
         height, width = (round(side * size / REFERENCE_SIZE) for side in SHAPES[index % len(SHAPES)])
         lesions = index % HEALTHY_EVERY != HEALTHY_EVERY - 1
@@ -90,15 +78,8 @@ def synthetic_pictures(*, count: int, seed: int, size: int) -> Iterator[tuple[st
         yield f"synthetic_{index + 1:02d}", image, masks
 
 
-def retina_picture() -> Picture:
-    """The CC0 photograph that scikit-image ships, with its disc drawn by hand.
-
-    Returns:
-        Photograph, of 512 x 512 pixels, and masks.
-
-    Raises:
-        UsageError: where scikit-image or its photograph is missing.
-    """
+def _retina_picture() -> Picture:
+    """The CC0 photograph of scikit-image, 512 x 512 pixels, with its disc drawn by hand; UsageError without it."""
     try:
         from skimage.data import retina
 

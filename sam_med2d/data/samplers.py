@@ -111,17 +111,9 @@ def _usable(weights: np.ndarray, size: int) -> bool:
 
 
 def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indexes, in order; each comes floor or ceil of count * w / sum(w) times, that on average.
+    """`count` indexes, int64, in order; each comes floor or ceil of count * w / sum(w) times, that on average.
 
-    Systematic resampling (Kitagawa 1996): equally spaced marks with one random start, on the cumulated weights.
-
-    Args:
-        weights: w, float [N].
-        count: of the draws.
-        rng: decides.
-
-    Returns:
-        int64 [count].
+    Systematic resampling (Kitagawa 1996): equally spaced marks with one random start, on the cumulated weights, [N].
     """
     edges = np.cumsum(weights, dtype=np.float64)
     marks = (rng.random() + np.arange(count)) * (edges[-1] / count)
@@ -130,16 +122,10 @@ def systematic_draws(weights: np.ndarray, count: int, rng: np.random.Generator) 
 
 
 def structure_weights(structures: Sequence[Sequence[str]]) -> np.ndarray:
-    """How often to draw each photograph so that rare structures come more often.
+    """How often to draw each of N photographs so that rare structures come more often: float64 [N], of sum 1.
 
     A photograph's weight is the mean over its masks of 1 / (masks of that structure in all the data); one without a
-    mask has the mean weight of the others.
-
-    Args:
-        structures: of the masks of each of N photographs.
-
-    Returns:
-        float64 [N], of sum 1.
+    mask has the mean weight of the others. Given are the structures of the masks of each photograph.
     """
     counts = Counter(name for names in structures for name in names)
     rarity = [float(np.mean([1 / counts[name] for name in names])) for names in structures if names]

@@ -30,24 +30,22 @@ def synthetic_fundus(
     """Draw one eye.
 
     Args:
-        height, width: of the picture in pixels, MIN_SIDE to MAX_SIDE.
+        height: of the picture in pixels, MIN_SIDE to MAX_SIDE (ValueError for others).
+        width: as the height.
         seed: decides everything.
         lesions: whether there are any.
 
     Returns:
         The photograph, RGB uint8 [H, W, 3], and {structure: bool mask [H, W]}: the pixels that the structure covers by
         half or more. There are no empty masks: a healthy eye has no lesion keys.
-
-    Raises:
-        ValueError: a side is out of range.
     """
     frame = make_frame(height, width)
     eye_rng, tree_rng, lesion_rng, colour_rng, noise_rng = np.random.default_rng(seed).spawn(5)
     eye = make_eye(eye_rng)
-    vessels = grow_tree(tree_rng, eye)
-    cover = draw_anatomy(frame, eye, vessels)
+    vessels = _grow_tree(tree_rng, eye)
+    cover = _draw_anatomy(frame, eye, vessels)
     if lesions:
-        cover |= draw_lesions(lesion_rng, frame, eye, vessels)
+        cover |= _draw_lesions(lesion_rng, frame, eye, vessels)
     fov = field_of_view(height=height, width=width)
     masks = {name: (cover[name] >= 0.5) & fov for name in STRUCTURES if name in cover}
     image = photograph(noise_rng, frame, paint(colour_rng, frame, eye, cover), fov)
@@ -69,7 +67,7 @@ def make_eye(rng: np.random.Generator) -> Eye:
     return Eye(temporal, disc, disc_axes, disc + shift, disc_axes * ratio, tilt, fovea)
 
 
-def grow_tree(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
+def _grow_tree(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
     """Four arcades, each an artery and a vein, fine twigs from the disc, and the branches of all of them."""
     reach = float(np.linalg.norm(eye.fovea - eye.disc))
     temporal = np.array([[0, 0], [0.03, 0.2], [0.2, 0.45], [0.6, 0.7], [1.1, 0.72], [1.6, 0.5], [2.1, 0.35]])
@@ -151,7 +149,7 @@ def _branch(rng: np.random.Generator, parent: Vessel, start: int, side: int) -> 
     return _inside(Vessel(points, width * np.linspace(1, 0.5, count + 1), parent.artery))
 
 
-def draw_anatomy(frame: DrawingFrame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
+def _draw_anatomy(frame: DrawingFrame, eye: Eye, vessels: list[Vessel]) -> dict[str, np.ndarray]:
     """Coverage float32 [H,W] of disc, cup and vessels, also of arteries, veins and light reflexes apart."""
     arteries = _strokes(frame, [vessel for vessel in vessels if vessel.artery], 1.0)
     veins = _strokes(frame, [vessel for vessel in vessels if not vessel.artery], 1.0)
@@ -200,7 +198,7 @@ def _strokes(frame: DrawingFrame, vessels: list[Vessel], share: float) -> np.nda
     return canvas
 
 
-def draw_lesions(
+def _draw_lesions(
     rng: np.random.Generator, frame: DrawingFrame, eye: Eye, vessels: list[Vessel]
 ) -> dict[str, np.ndarray]:
     """Coverage float32 [H,W] of exudates in clusters, blot haemorrhages and single microaneurysms."""

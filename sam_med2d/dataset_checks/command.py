@@ -17,10 +17,7 @@ SMALLEST = 16  # pixels, of --image_size
 
 
 def check_dataset(args: argparse.Namespace) -> int:
-    """Check data sets, print a table, and write the findings with pictures.
-
-    Args:
-        args: the flags of scripts/check_dataset.py.
+    """Check data sets, print a table, and write findings and pictures, as scripts/check_dataset.py's flags say.
 
     Returns:
         The exit code: 0 for sound data, 1 for faulty ones.

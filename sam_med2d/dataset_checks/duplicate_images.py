@@ -54,15 +54,9 @@ class Similarity:
 
 
 def thumbnails(image: np.ndarray) -> np.ndarray:
-    """Thumbnails of a photograph's field of view and of the whole picture.
+    """Thumbnails of a photograph's field of view and of the whole picture: float16 [2, THUMBNAIL ** 2], of length 1.
 
     The second is 0 where the field of view is a small part of the picture: the dark surround says nothing.
-
-    Args:
-        image: RGB uint8 [H, W, 3].
-
-    Returns:
-        float16 [2, THUMBNAIL ** 2], each of length 1 or 0.
     """
     top, left, bottom, right = _field(image)
     small_part = (bottom - top) * (right - left) < SMALL_PART * image.shape[0] * image.shape[1]
@@ -88,13 +82,10 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs (i < j) of photographs that may be one: of each, the most similar ones after it.
+    """Pairs (i < j) of photographs that may be one: of each, the most similar ones after it, by thumbnails [N, 2, D].
 
     So each of many copies is paired with a later one, and all are joined up to the last one. Works on blocks of
     photographs: memory grows with the pairs alone, and 10,000 photographs take seconds.
-
-    Args:
-        thumbnails: of all photographs, float16 [N, 2, D].
     """
     pairs = set()
     for start in range(0, len(thumbnails), BLOCK):
@@ -115,13 +106,10 @@ def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> Similarity:
-    """How alike two photographs are.
+    """How alike two photographs are, RGB uint8 [H, W, 3] of any sizes.
 
     Pictures of one shape are compared as they are; others may be cut differently and are compared within their
     fields of view.
-
-    Args:
-        first, second: RGB uint8 [H, W, 3] of any sizes.
     """
     ratios = [image.shape[1] / image.shape[0] for image in (first, second)]
     if abs(ratios[0] / ratios[1] - 1) > 0.01:

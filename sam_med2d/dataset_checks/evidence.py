@@ -56,16 +56,11 @@ class Evidence:
         self._kept: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def fit(self, structure: str, mask: np.ndarray) -> Fit:
-        """Score the places of a mask.
-
-        Args:
-            structure: one of `alignment.PLACEABLE`.
-            mask: share of each pixel that it fills, float32 0..1 [h, w], of the image's size.
-        """
+        """Scores of a mask of a kind of `alignment.PLACEABLE`: the share of each pixel, float32 0..1 [h, w]."""
         soft = to_side(mask, SEARCH_SIDE)
         landmark = LANDMARKS.get(structure)
-        templates = landmark_templates(soft, landmark) if landmark else [ring_template(soft)]
-        maps = self._maps(structure, line_length(structure, mask) if structure in SPOTS else 0)
+        templates = _landmark_templates(soft, landmark) if landmark else [_ring_template(soft)]
+        maps = self._maps(structure, _line_length(structure, mask) if structure in SPOTS else 0)
         pairs = list(zip(maps, templates, strict=True))
         product = sum(spectrum * _spectrum(template).conj() for (_, spectrum), template in pairs)
         shifted = np.roll(fft.irfft2(product, _padded(soft.shape)), (REACH, REACH), (0, 1))
@@ -97,7 +92,7 @@ class Evidence:
     def _ridges(self) -> np.ndarray:
         """What is darker in the green channel than its surround."""
         green = self.image[..., 1].astype(np.float32)
-        return standardised(surround(green, self._inner, 10) - cv2.GaussianBlur(green, (0, 0), 1), self._inner, 3)
+        return _standardised(surround(green, self._inner, 10) - cv2.GaussianBlur(green, (0, 0), 1), self._inner, 3)
 
     def _spots(self, length: int, *, dark: bool) -> np.ndarray:
         """What is darker (or brighter) in green than its surround and shorter than a line in every direction.
@@ -125,8 +120,8 @@ class Evidence:
         vessels = np.maximum(surround(green.astype(np.float32), inner, 5) - level, 0)
         upright = cv2.morphologyEx(green, cv2.MORPH_CLOSE, np.ones((1, 9), np.uint8)) - green
         return [
-            *(standardised(level, inner, 8) for level in bright),
-            *(standardised(level.astype(np.float32), inner, 4) for level in (vessels, upright)),
+            *(_standardised(level, inner, 8) for level in bright),
+            *(_standardised(level.astype(np.float32), inner, 4) for level in (vessels, upright)),
         ]
 
 
@@ -141,15 +136,12 @@ def to_side(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def surround(level: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian mean of the pixels inside; worked out on a coarser grid, as it is smooth.
+    """Gaussian mean, float32 [H, W], of the pixels inside; worked out on a coarser grid, as it is smooth.
 
     Args:
         level: brightness, float32 [H, W].
         inside: weight of each pixel, float32 0..1 [H, W].
         sigma: standard deviation in pixels.
-
-    Returns:
-        float32 [H, W].
     """
     step = max(1, int(sigma / 4))
     size = (max(1, level.shape[1] // step), max(1, level.shape[0] // step))
@@ -158,7 +150,7 @@ def surround(level: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small / np.maximum(weight, 1e-3), level.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def standardised(level: np.ndarray, inside: np.ndarray, highest: float) -> np.ndarray:
+def _standardised(level: np.ndarray, inside: np.ndarray, highest: float) -> np.ndarray:
     """The level in robust standard deviations, from -3 to `highest`, of mean 0 inside and 0 outside."""
     values = level[inside > 0]
     deviation = 1.4826 * np.median(np.abs(values - np.median(values))) if values.size else 0
@@ -177,7 +169,7 @@ def lines(length: int) -> list[np.ndarray]:
     return [row, row.T.copy(), slope, slope[::-1].copy()]
 
 
-def line_length(structure: str, mask: np.ndarray) -> int:
+def _line_length(structure: str, mask: np.ndarray) -> int:
     """The line that the lesions of a mask, [h, w] in working pixels, are shorter than: one of LENGTHS."""
     areas = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8))[2][1:, cv2.CC_STAT_AREA].astype(float)
     width = np.sqrt((areas**2).sum() / areas.sum() * 4 / np.pi)  # of the lesion that a pixel of the mask is in
@@ -185,14 +177,14 @@ def line_length(structure: str, mask: np.ndarray) -> int:
     return next((length for length in LENGTHS if length >= wanted), LENGTHS[-1])
 
 
-def ring_template(mask: np.ndarray) -> np.ndarray:
+def _ring_template(mask: np.ndarray) -> np.ndarray:
     """Mean over the mask less mean over a ring around it, as weights float32 [h, w]."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING + 1, 2 * RING + 1))
     ring = cv2.dilate(mask, disc) - mask
     return mask / max(mask.sum(), 1e-6) - ring / max(ring.sum(), 1e-6)
 
 
-def landmark_templates(mask: np.ndarray, landmark: Landmark) -> list[np.ndarray]:
+def _landmark_templates(mask: np.ndarray, landmark: Landmark) -> list[np.ndarray]:
     """One template a map: the weighted means over bands along the outline."""
     filled = (mask > 0.5).astype(np.uint8)
     unit = np.sqrt(filled.sum() / np.pi) if landmark.relative else 1.0

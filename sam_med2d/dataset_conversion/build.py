@@ -70,33 +70,18 @@ class DatasetInProgress:
     """
 
     def __init__(self, out: Path) -> None:
-        """A data set that may have been begun.
-
-        Args:
-            out: where the finished data set goes; the folder in which it is made lies beside it.
-        """
+        """A data set that may have been begun; the folder in which it is made lies beside `out`, where it goes."""
         self.out = out
         self._store = RunStore(out.parent / f".{out.name}.unfinished")
         self.folder, self.done = self._store.folder, self._store.journal("done")
         self.data, self.scratch = self.folder / "data", self.folder / "unpacked"
 
     def rows(self, stamps: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """The samples that are done, as they are now.
-
-        Args:
-            stamps: of all samples.
-
-        Returns:
-            Number and rows of each one whose stamp is the same.
-        """
+        """Number and rows of each sample that is done and has the same stamp as now."""
         return ((number, value["rows"]) for number, value in self.done.values() if _is_current(stamps, number, value))
 
     def forget_others(self, stamps: Sequence[str]) -> None:
-        """Samples that were done otherwise are not done: their files are about to be written over.
-
-        Args:
-            stamps: of all samples, as they are now.
-        """
+        """Samples that were done with another stamp are not done: their files are about to be written over."""
         self.done.keep(partial(_is_current, stamps))
 
     def drop_if_nothing_is_done(self) -> None:
@@ -119,12 +104,7 @@ def _is_current(stamps: Sequence[str], number: int, value: dict[str, Any]) -> bo
 
 
 def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that cannot be made without loss.
-
-    Args:
-        out: where the data set goes.
-        source: what it is made of.
-        overwrite: whether an earlier data set may be replaced.
+    """Refuse a folder `out` that cannot be made of a source without loss.
 
     Raises:
         DataError: says why it cannot be, and what to do.
@@ -162,9 +142,6 @@ def build(
         about: goes into the record; holds "name".
         workers: processes that convert.
         leave_out: make the data set without files that cannot be used, and list them.
-
-    Returns:
-        What was made.
 
     Raises:
         DataError: lists the files that cannot be used, unless they are left out.

@@ -5,6 +5,7 @@ Nothing here imports PyTorch, so that a command line is parsed, or its help prin
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -108,11 +109,17 @@ def run_main(main: Callable[[argparse.Namespace], int], args: argparse.Namespace
         args: what it is given.
 
     Returns:
-        Its exit code; 2 after one message on standard error about what a user can mend, 130 after Ctrl-C.
+        Its exit code; 2 after one message on standard error about what a user can mend, 130 after Ctrl-C, and 141
+        where what reads the standard output, such as `head`, has ended.
     """
     REMARKS.forget()
     try:
-        return main(args)
+        code = main(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # nothing more can be written there, not even as Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UsageError, DataError, CheckpointError, OSError) as error:
         print(f"error: {_without_traceback(str(error)).strip()}", file=sys.stderr)
         return 2
