@@ -42,6 +42,7 @@ OPTIONAL = {
     DETAIL_OF_STRUCTURES: "the structures' detail",
     DETAIL: "the detail head",
 }
+POINTER = b"version https://git-lfs"
 WEIGHTS_NAME = "model.safetensors"
 SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'weights.pth')"
 # what PyTorch raises for files with changed bytes, besides its pickle's own error
@@ -215,6 +216,11 @@ def read_tensors(
     path = path / WEIGHTS_NAME if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check {flag}.")
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise CheckpointError(f"{path} is a pointer of Git LFS, not the file itself: run git lfs pull.")
+    if path.suffix == ".onnx":
+        raise CheckpointError(f"{path} is an exported file: give the weights that it was exported from.")
     safe = path.suffix == ".safetensors"
     content, metadata = _read_safetensors(path) if safe else (_read_pickle(path, trust), {})
     weights = take_out(path, content, entry)

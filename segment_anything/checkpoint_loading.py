@@ -100,6 +100,9 @@ def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[s
     Structures that the model has beyond the file's keep their initial value.
     """
     shape = own.shape
+    if not value.is_floating_point():
+        wrong.append(f"{key} holds {str(value.dtype).removeprefix('torch.')}, no fractions (quantised?)")
+        return value
     if value.shape == shape:
         report.loaded.append(key)
         return value

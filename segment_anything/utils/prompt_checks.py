@@ -77,9 +77,11 @@ def _box_words(box: np.ndarray, area: Area | None) -> str:
         return f"{what}: {SHARES}"
     if not (box[:2] < box[2:]).all():
         corners = np.concatenate((box[:2], box[:2] + box[2:]))
-        sized = (box[2:] > 0).all() and (area is None or box_fault(corners, area) is None)
-        look = f": these look like x, y, width, height, then give {_numbers(corners)}" if sized else ""
-        return f"{what}{look or ': give x0, y0, x1, y1'} (x0 < x1 and y0 < y1)"
+        sized = bool((box[2:] > 0).all()) and (area is None or box_fault(corners, area) is None)
+        look = [f"these look like x, y, width, height, then give {_numbers(corners)}"] * sized
+        if (box[:2] > box[2:]).all():
+            look += [f"these look like exchanged corners, then give {_numbers(np.roll(box, 2))}"]
+        return f"{what}: {'; or '.join(look) or 'give x0, y0, x1, y1'} (x0 < x1 and y0 < y1)"
     return area.outside(what)
 
 

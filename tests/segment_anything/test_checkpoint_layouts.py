@@ -204,6 +204,18 @@ def test_large_numbers_are_finite(plain, tmp_path):
         assert read_checkpoint(tmp_path / "a.pth").state.keys() == plain.keys()
 
 
+def test_files_that_hold_no_numbers_of_weights(plain, tmp_path):
+    (tmp_path / "a.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 375042383\n")
+    with pytest.raises(CheckpointError, match=r"a\.pth is a pointer of Git LFS.* git lfs pull"):
+        read_checkpoint(tmp_path / "a.pth")
+    (tmp_path / "b.onnx").write_bytes(bytes(50))
+    with pytest.raises(CheckpointError, match=r"b\.onnx is an exported file"):
+        read_checkpoint(tmp_path / "b.onnx")
+    torch.save({key: (100 * value).to(torch.int8) for key, value in plain.items()}, tmp_path / "int8.pth")
+    with pytest.raises(CheckpointError, match=r"image_encoder.pos_embed holds int8, no fractions \(quantised\?\)"):
+        sam_model_registry["vit_t"](checkpoint=tmp_path / "int8.pth", image_size=64)
+
+
 def test_nothing_is_unpickled_on_the_way(plain, tmp_path):
     """A layout of another program is no reason to trust its file."""
     torch.save({"state_dict": prefixed(plain, "model."), "hyper_parameters": Namespace(lr=1)}, tmp_path / "a.ckpt")

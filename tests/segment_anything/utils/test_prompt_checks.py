@@ -21,6 +21,13 @@ BOXES = {  # a box: what is said of it, "" for one that may be meant
     (0, 0, 1, 1): "these look like shares of the photograph",
     (30, 10, 20, 20): "these look like x, y, width, height, then give 30, 10, 50, 30 (x0 < x1 and y0 < y1)",
     (50, 30, 60, 20): ": give x0, y0, x1, y1 (x0 < x1 and y0 < y1)",
+    (
+        20,
+        30,
+        10,
+        15,
+    ): "x, y, width, height, then give 20, 30, 30, 45; or these look like exchanged corners, then give 10, 15,",
+    (80, 60, 70, 50): "box 80, 60, 70, 50: these look like exchanged corners, then give 70, 50, 80, 60 (x0 < x1",
     (30, 10, 30, 40): "these look like x, y, width, height",
     (60, 50, 60, 70): ": give x0, y0, x1, y1 (x0 < x1 and y0 < y1)",
     (60, 50, -5, 70): ": give x0, y0, x1, y1 (x0 < x1 and y0 < y1)",
