@@ -86,12 +86,12 @@ class Masks:
 
 def collect(
     tree: Tree,
+    name: str,
     photographs: str,
     masks: Sequence[Masks],
     *,
     keys: tuple[str, ...] = ("id",),
     field_of_view: str = "",
-    name: Callable[[Found], str],
     patient: Callable[[Found], str] = lambda _: "",
     split: Callable[[Found], str] = lambda found: SPLIT_WORDS.get(found.split.lower(), ""),
 ) -> FoundSamples:
@@ -99,11 +99,12 @@ def collect(
 
     Args:
         tree: the source.
+        name: of a photograph, in which {id} and {split} stand for those of its match.
         photographs: pattern of their paths.
         masks: of each structure.
         keys: named groups of the patterns that tell photographs apart.
         field_of_view: pattern of its mask files, "" for none.
-        name, patient, split: these of a photograph, from its match.
+        patient, split: these of a photograph, from its match.
 
     Raises:
         DataError: two files have the same keys.
@@ -123,12 +124,20 @@ def collect(
                 offer.problems.append(f"{picture.path} has no {kind.structure} mask")
         about = {"split": split(picture), "patient": patient(picture), "absent": tuple(absent)}
         about["field_of_view"] = views[key].path if key in views else None
-        offer.samples.append(Sample(name(picture), picture.path, tuple(sources), **about))
+        called = name.format(id=picture.id, split=picture.split.lower())
+        offer.samples.append(Sample(called, picture.path, tuple(sources), **about))
     for _, found in files:
         lost = [hit.path for key, hit in found.items() if key not in pictures]
         offer.problems += [f"{path} has no photograph" for path in dict.fromkeys(lost)]
     offer.problems = list(dict.fromkeys(offer.problems))
     return offer
+
+
+def by_patterns(
+    name: str, photographs: str, masks: Sequence[Masks] | Callable[[Choice], Sequence[Masks]], **more: Any
+) -> Callable[[Tree, Choice], FoundSamples]:
+    """`DataSet.find` of a set that `collect` reads with these arguments."""
+    return lambda tree, choice: collect(tree, name, photographs, masks(choice) if callable(masks) else masks, **more)
 
 
 def read_table(tree: Tree, *patterns: str) -> list[dict[str, str]]:

@@ -4,25 +4,11 @@ There is no official split. The customary one is used: the first 20 photographs 
 children 01-10 and 11-14.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 EYE = r"Image_(?P<id>(?P<child>\d\d)[LR])"
 OBSERVERS = {"first": "1stHO", "second": "2ndHO"}
 TRAIN_CHILDREN = 10
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    return collect(
-        tree,
-        rf"{EYE}\.jpg",
-        [Masks("vessel", rf"{EYE}_{OBSERVERS[choice.observer]}\.png")],
-        name=lambda found: f"chase_{found.id}",
-        patient=lambda found: found.groups["child"],
-        split=lambda found: "train" if int(found.groups["child"]) <= TRAIN_CHILDREN else "test",
-    )
-
 
 CHASE = DataSet(
     name="chase",
@@ -37,6 +23,12 @@ Image_01L_1stHO.png
 Image_01L_2ndHO.png
 Image_01R.jpg""",
     counts={"train": 20, "test": 8},
-    find=find,
+    find=by_patterns(
+        "chase_{id}",
+        rf"{EYE}\.jpg",
+        lambda choice: [Masks("vessel", rf"{EYE}_{OBSERVERS[choice.observer]}\.png")],
+        patient=lambda found: found.groups["child"],
+        split=lambda found: "train" if int(found.groups["child"]) <= TRAIN_CHILDREN else "test",
+    ),
     observers=tuple(OBSERVERS),
 )

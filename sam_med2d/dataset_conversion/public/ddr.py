@@ -3,21 +3,11 @@
 Every photograph has four mask files; one without any white pixel says that the lesion is absent.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 PART = "(?P<split>train|valid|test)"
 LABELS = "(segmentation[ _])?labels?"  # "segmentation label" in valid, "label" in the others
 LESIONS = {"microaneurysm": "MA", "haemorrhage": "HE", "hard_exudate": "EX", "soft_exudate": "SE"}
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    lesions = [
-        Masks(structure, rf"{PART}/{LABELS}/{folder}/(?P<id>[^/]+)\.tif") for structure, folder in LESIONS.items()
-    ]
-    return collect(tree, rf"{PART}/image/(?P<id>[^/]+)\.jpg", lesions, name=lambda found: f"ddr_{found.id}")
-
 
 DDR = DataSet(
     name="ddr",
@@ -34,5 +24,9 @@ DDR-dataset/lesion_segmentation/valid/segmentation label/{EX,HE,MA,SE}/007-2846-
 DDR-dataset/lesion_segmentation/test/image/007-3396-200.jpg
 DDR-dataset/lesion_segmentation/test/label/{EX,HE,MA,SE}/007-3396-200.tif""",
     counts={"train": 383, "val": 149, "test": 225},
-    find=find,
+    find=by_patterns(
+        "ddr_{id}",
+        rf"{PART}/image/(?P<id>[^/]+)\.jpg",
+        [Masks(structure, rf"{PART}/{LABELS}/{kind}/(?P<id>[^/]+)\.tif") for structure, kind in LESIONS.items()],
+    ),
 )

@@ -95,12 +95,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     decode = SoftMap(share) if choice.observer == "softmap" else AverageBoundary()
     pattern = OBSERVERS[choice.observer]
     kinds = {"optic_disc": "OD", "optic_cup": "Cup"}
-    return collect(
-        tree,
-        PHOTOGRAPHS,
-        [Masks(structure, pattern.replace("KIND", kind), decode) for structure, kind in kinds.items()],
-        name=lambda found: f"drishti_{found.id}",
-    )
+    masks = [Masks(structure, pattern.replace("KIND", kind), decode) for structure, kind in kinds.items()]
+    return collect(tree, "drishti_{id}", PHOTOGRAPHS, masks)
 
 
 DRISHTI = DataSet(

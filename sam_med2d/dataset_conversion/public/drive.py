@@ -23,10 +23,10 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
 def _part(tree: Tree, part: str, folder: str, suffix: str) -> FoundSamples:
     return collect(
         tree,
+        f"drive_{{id}}_{part}",
         rf"{part}/images/(?P<id>\d\d)_{part}\.tif",
         [Masks("vessel", rf"{part}/{folder}/(?P<id>\d\d)_{suffix}\.gif")],
         field_of_view=rf"{part}/mask/(?P<id>\d\d)_{part}_mask\.gif",
-        name=lambda found: f"drive_{found.id}_{part}",
         split=lambda _: "train" if part == TRAINING else "test",
     )
 

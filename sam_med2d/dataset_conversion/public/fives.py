@@ -3,24 +3,11 @@
 Numbers start again in the test part: train/10_A and test/10_A are different photographs.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 PART = "(?P<split>train|test)"
 NAME = r"(?P<id>\d+_[ADGN])\.png"
 MASKS = "Groun?d[ _]truth"  # "Groud truth" in some copies
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    return collect(
-        tree,
-        f"{PART}/Original/{NAME}",
-        [Masks("vessel", f"{PART}/{MASKS}/{NAME}")],
-        keys=("split", "id"),
-        name=lambda found: f"fives_{found.split.lower()}_{found.id}",
-    )
-
 
 FIVES = DataSet(
     name="fives",
@@ -35,5 +22,10 @@ train/Ground truth/1_A.png
 test/Original/1_A.png
 test/Ground truth/1_A.png""",
     counts={"train": 600, "test": 200},
-    find=find,
+    find=by_patterns(
+        "fives_{split}_{id}",
+        f"{PART}/Original/{NAME}",
+        [Masks("vessel", f"{PART}/{MASKS}/{NAME}")],
+        keys=("split", "id"),
+    ),
 )

@@ -5,26 +5,11 @@ have no 2, and the cup is absent. There is no official split. Patients are not n
 of one: a random split does not keep them apart.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 from sam_med2d.dataset_conversion.mask_readers import Values
-from sam_med2d.dataset_conversion.samples import Choice
 
 MASKS = r"Masks/image_(?P<id>\d+)\.png"
 BACKGROUND, RIM, CUP = CLASSES = (0, 1, 2)
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    return collect(
-        tree,
-        r"Images/image_(?P<id>\d+)\.jpg",
-        [
-            Masks("optic_disc", MASKS, Values((RIM, CUP), CLASSES)),
-            Masks("optic_cup", MASKS, Values((CUP,), CLASSES)),
-        ],
-        name=lambda found: f"g1020_{found.id}",
-    )
-
 
 G1020 = DataSet(
     name="g1020",
@@ -38,5 +23,9 @@ G1020 = DataSet(
 Images/image_0.jpg
 Masks/image_0.png""",
     counts={"": 1020},
-    find=find,
+    find=by_patterns(
+        "g1020_{id}",
+        r"Images/image_(?P<id>\d+)\.jpg",
+        [Masks("optic_disc", MASKS, Values((RIM, CUP), CLASSES)), Masks("optic_cup", MASKS, Values((CUP,), CLASSES))],
+    ),
 )

@@ -5,25 +5,10 @@ each group train, the others test. Neighbouring numbers of the healthy alternate
 two are of one person is not stated, so patients are unknown.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 NAME = r"(?P<id>(?P<number>\d\d)_(dr|g|h))"
 TRAIN_OF_EACH = 5
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    """Folders do not matter: the data set comes as one archive with three folders, or as nine flat ones."""
-    return collect(
-        tree,
-        rf"{NAME}\.jpe?g",
-        [Masks("vessel", rf"{NAME}\.tif")],
-        field_of_view=rf"{NAME}_mask\.tif",
-        name=lambda found: f"hrf_{found.id}",
-        split=lambda found: "train" if int(found.groups["number"]) <= TRAIN_OF_EACH else "test",
-    )
-
 
 HRF = DataSet(
     name="hrf",
@@ -39,5 +24,11 @@ images/01_h.jpg
 manual1/01_dr.tif
 mask/01_dr_mask.tif""",
     counts={"train": 15, "test": 30},
-    find=find,
+    find=by_patterns(  # folders do not matter: it comes as one archive with three folders, or as nine flat ones
+        "hrf_{id}",
+        rf"{NAME}\.jpe?g",
+        [Masks("vessel", rf"{NAME}\.tif")],
+        field_of_view=rf"{NAME}_mask\.tif",
+        split=lambda found: "train" if int(found.groups["number"]) <= TRAIN_OF_EACH else "test",
+    ),
 )

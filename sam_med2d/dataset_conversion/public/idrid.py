@@ -4,28 +4,12 @@ All four lesions were looked for in every photograph, so a lesion without a file
 here and three in the other parts of IDRiD, which are passed over.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 PART = r"[ab]\. ?(?P<split>Training|Testing) Set"
 PHOTOGRAPHS = rf"1\. ?Original Images/{PART}/IDRiD_(?P<id>\d\d)\.jpg"
+MASKS = rf"2\. ?All Segmentation Groundtruths/{PART}/[^/]+/IDRiD_(?P<id>\d\d)_KIND\.tif"
 LESIONS = {"microaneurysm": "MA", "haemorrhage": "HE", "hard_exudate": "EX", "soft_exudate": "SE"}
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    lesions = [Masks(structure, _masks(suffix), missing="absent") for structure, suffix in LESIONS.items()]
-    return collect(
-        tree,
-        PHOTOGRAPHS,
-        [*lesions, Masks("optic_disc", _masks("OD"))],
-        name=lambda found: f"idrid_{found.id}",
-    )
-
-
-def _masks(suffix: str) -> str:
-    return rf"2\. ?All Segmentation Groundtruths/{PART}/[^/]+/IDRiD_(?P<id>\d\d)_{suffix}\.tif"
-
 
 IDRID = DataSet(
     name="idrid",
@@ -42,5 +26,12 @@ A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudate
 A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/4. Soft Exudates/IDRiD_03_SE.tif
 A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Optic Disc/IDRiD_01_OD.tif""",
     counts={"train": 54, "test": 27},
-    find=find,
+    find=by_patterns(
+        "idrid_{id}",
+        PHOTOGRAPHS,
+        [
+            *(Masks(structure, MASKS.replace("KIND", kind), missing="absent") for structure, kind in LESIONS.items()),
+            Masks("optic_disc", MASKS.replace("KIND", "OD")),
+        ],
+    ),
 )

@@ -22,10 +22,10 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         kinds = [Masks("artery", rf"arteries/{NAME}\.png"), Masks("vein", rf"veins/{NAME}\.png")]
     return collect(
         tree,
+        "les_av_{id}",
         rf"images/{NAME}\.png",
         [Masks("vessel", rf"vessel-segmentations/{NAME}\.png"), *kinds],
         field_of_view=rf"masks/{NAME}_mask\.gif",
-        name=lambda found: f"les_av_{found.id}",
     )
 
 

@@ -55,9 +55,9 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     halves = _halves(tree)
     offer = collect(
         tree,
+        "origa_{id}",
         rf"Images/{NAME}\.jpg",
         [Masks("optic_disc", pattern, disc), Masks("optic_cup", pattern, cup)],
-        name=lambda found: f"origa_{found.id}",
         split=lambda found: halves.get(found.id, ""),
     )
     if lost := [sample.image for sample in offer.samples if not sample.split]:

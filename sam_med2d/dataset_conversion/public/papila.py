@@ -4,28 +4,11 @@ A contour is a text file with x and y of a vertex, in pixels, on each line. The 
 OS the right and the left eye. There is no official split.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 from sam_med2d.dataset_conversion.mask_readers import Outline
-from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>RET(?P<patient>\d{3})O[DS])"
 OBSERVERS = {"expert1": "exp1", "expert2": "exp2"}
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    expert = OBSERVERS[choice.observer]
-    return collect(
-        tree,
-        rf"FundusImages/{NAME}\.jpg",
-        [
-            Masks("optic_disc", rf"Contours/{NAME}_disc_{expert}\.txt", Outline()),
-            Masks("optic_cup", rf"Contours/{NAME}_cup_{expert}\.txt", Outline()),
-        ],
-        name=lambda found: f"papila_{found.id}",
-        patient=lambda found: f"papila_{found.groups['patient']}",
-    )
-
 
 PAPILA = DataSet(
     name="papila",
@@ -41,6 +24,14 @@ ExpertsSegmentations/Contours/RET002OD_disc_exp2.txt
 ExpertsSegmentations/Contours/RET002OD_cup_exp1.txt
 ExpertsSegmentations/Contours/RET002OD_cup_exp2.txt""",
     counts={"": 488},
-    find=find,
+    find=by_patterns(
+        "papila_{id}",
+        rf"FundusImages/{NAME}\.jpg",
+        lambda choice: [
+            Masks(f"optic_{kind}", rf"Contours/{NAME}_{kind}_{OBSERVERS[choice.observer]}\.txt", Outline())
+            for kind in ("disc", "cup")
+        ],
+        patient=lambda found: f"papila_{found.groups['patient']}",
+    ),
     observers=tuple(OBSERVERS),
 )

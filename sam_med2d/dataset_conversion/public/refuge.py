@@ -5,10 +5,8 @@ not) train, V validates, T tests. The re-upload with folders train, val and test
 Patients are not named.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 from sam_med2d.dataset_conversion.mask_readers import Values
-from sam_med2d.dataset_conversion.samples import Choice
 
 NAME = r"(?P<id>[gnVT]\d{4})"
 PARTS = r"(?:REFUGE-)?(?:Training400/(?:Non-)?Glaucoma|Validation400|Test400)"
@@ -17,20 +15,6 @@ PHOTOGRAPHS = rf"(?:{PARTS}|{COPIED}/Images)/{NAME}\.jpg"
 MASKS = rf"(?:Disc_Cup_Masks/(?:(?:Non-)?Glaucoma/|[GN]/)?|{COPIED}/gts/){NAME}\.bmp"
 SPLITS = {"g": "train", "n": "train", "v": "val", "t": "test"}
 CUP, RIM, BACKGROUND = CLASSES = (0, 128, 255)
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    return collect(
-        tree,
-        PHOTOGRAPHS,
-        [
-            Masks("optic_disc", MASKS, Values((CUP, RIM), CLASSES)),
-            Masks("optic_cup", MASKS, Values((CUP,), CLASSES)),
-        ],
-        name=lambda found: f"refuge_{found.id}",
-        split=lambda found: SPLITS[found.id[0].lower()],
-    )
-
 
 REFUGE = DataSet(
     name="refuge",
@@ -51,5 +35,10 @@ Test400/T0001.jpg
 REFUGE-Test-GT/Disc_Cup_Masks/G/T0001.bmp
 REFUGE-Test-GT/Disc_Cup_Masks/N/T0002.bmp""",
     counts={"train": 400, "val": 400, "test": 400},
-    find=find,
+    find=by_patterns(
+        "refuge_{id}",
+        PHOTOGRAPHS,
+        [Masks("optic_disc", MASKS, Values((CUP, RIM), CLASSES)), Masks("optic_cup", MASKS, Values((CUP,), CLASSES))],
+        split=lambda found: SPLITS[found.id[0].lower()],
+    ),
 )

@@ -17,12 +17,12 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     partition = next((p for p in PARTITIONS if tree.match(f"{p}/{IN_PARTITION}")), PARTITIONS[0])
     return collect(
         tree,
+        "rimone_dl_{id}",
         f"{partition}/{IN_PARTITION}",
         [
             Masks("optic_disc", rf"{NAME}-\d+-Disc-[A-Z]+\.png"),
             Masks("optic_cup", rf"{NAME}-\d+-Cup-[A-Z]+\.png"),
         ],
-        name=lambda found: f"rimone_dl_{found.id}",
     )
 
 

@@ -49,7 +49,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         Masks("optic_cup", pattern.format("Cup"), LeftHalf()),
     ]
     photographs = rf"{GROUP}/Stereo Images/{NAME}\.jpg"
-    offer = collect(tree, photographs, masks, name=lambda found: f"rimone_r3_{found.id}")
+    offer = collect(tree, "rimone_r3_{id}", photographs, masks)
     offer.samples = [replace(sample, part=LEFT) for sample in offer.samples]
     return offer
 

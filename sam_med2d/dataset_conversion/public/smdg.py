@@ -29,7 +29,7 @@ NAME = r"(?P<id>[^/]+)\.png"
 
 def find(tree: Tree, choice: Choice) -> FoundSamples:
     masks = [Masks(kind, f"{folder}/{NAME}", RESIZED, missing="unknown") for kind, (folder, _) in KINDS.items()]
-    offer = collect(tree, f"full-fundus/{NAME}", masks, name=lambda found: found.id)
+    offer = collect(tree, "{id}", f"full-fundus/{NAME}", masks)
     rows = {row.get("names", ""): row for row in read_table(tree, *TABLES)}
     if offer.samples and not rows:
         offer.notes.append("there is no 'metadata - standardized.csv': eyes of one person can come into two splits")

@@ -3,26 +3,13 @@
 There is no official split. The other photographs of the full set (397) have no vessel masks and are passed over.
 """
 
-from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples, Masks, collect
-from sam_med2d.dataset_conversion.samples import Choice
+from sam_med2d.dataset_conversion.dataset_spec import DataSet, Masks, by_patterns
 
 NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
 NAME = f"im(?P<id>{'|'.join(f'{number:04d}' for number in NUMBERS)})"
 SUFFIX = r"\.(ppm|png)(\.gz)?"
 OBSERVERS = ("ah", "vk")  # A. Hoover, V. Kouznetsova
 SAME_EYE = ("0235", "0236")
-
-
-def find(tree: Tree, choice: Choice) -> FoundSamples:
-    return collect(
-        tree,
-        NAME + SUFFIX,
-        [Masks("vessel", rf"{NAME}\.{choice.observer}{SUFFIX}")],
-        name=lambda found: f"stare_im{found.id}",
-        patient=lambda found: SAME_EYE[0] if found.id in SAME_EYE else "",
-    )
-
 
 STARE = DataSet(
     name="stare",
@@ -36,6 +23,11 @@ STARE = DataSet(
 labels-ah/im0001.ah.ppm.gz
 labels-vk/im0001.vk.ppm.gz""",
     counts={"": 20},
-    find=find,
+    find=by_patterns(
+        "stare_im{id}",
+        NAME + SUFFIX,
+        lambda choice: [Masks("vessel", rf"{NAME}\.{choice.observer}{SUFFIX}")],
+        patient=lambda found: SAME_EYE[0] if found.id in SAME_EYE else "",
+    ),
     observers=OBSERVERS,
 )
