@@ -23,7 +23,6 @@ from .utils.amg import (
     nms,
     remove_small_regions,
 )
-from .utils.field_of_view import fov_mask
 from .utils.rle import Rle, area_from_rle, box_from_rle, mask_to_rle, rle_to_mask, run_lengths
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
@@ -156,19 +155,19 @@ class SamAutomaticMaskGenerator:
     def _of_crop(self, image: np.ndarray, box: Sequence[int], grid: np.ndarray) -> list[Candidate]:
         """Masks from a grid of clicks, in the unit square, on a part of the photograph."""
         self.predictor.set_image(image, window=box)
-        points = self._inside(image, np.array(box[:2]) + grid * (box[2] - box[0], box[3] - box[1]))
+        points = self._inside(np.array(box[:2]) + grid * (box[2] - box[0], box[3] - box[1]))
         found: list[Candidate] = []
         for start in range(0, len(points), self.points_per_batch):
             found += self._of_points(points[start : start + self.points_per_batch], box)
         return self._distinct(found, [one.predicted_iou for one in found], self.box_nms_thresh)
 
-    def _inside(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def _inside(self, points: np.ndarray) -> np.ndarray:
         """The points [P, 2] that the model sees: in the used part, and in the field of view where that is cut out."""
-        preprocessing, (top, left, bottom, right) = self.predictor.model.preprocessing, self.predictor.frame.crop
+        view, (top, left, bottom, right) = self.predictor.frame.view, self.predictor.frame.crop
         seen = ((points >= (left, top)) & (points < (right, bottom))).all(axis=1)
-        if preprocessing.mode == "fundus":
+        if view is not None:
             x, y = points[seen].astype(int).T
-            seen[seen] = fov_mask(image)[y, x]
+            seen[seen] = view.mask()[y, x]
         return points[seen]
 
     def _of_points(self, points: np.ndarray, box: Sequence[int]) -> list[Candidate]:

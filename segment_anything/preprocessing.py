@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES, PIXEL_SCALES
 from .modeling.sam import PIXEL_MEAN, PIXEL_STD
-from .utils.field_of_view import find_fov
+from .utils.field_of_view import FieldOfView, find_field_of_view
 from .utils.masks import resize_mask
 from .utils.prompt_checks import Area, refuse_positions
 from .utils.transforms import ResizeLongestSide
@@ -29,13 +29,15 @@ class Frame:
     """Where a photograph's pixels lie in the model frame.
 
     original: (H, W) of the photograph. crop: (top, left, bottom, right) of the part that was used. inner:
-    (top, left, height, width) of that part in the S x S frame, S = image_size.
+    (top, left, height, width) of that part in the S x S frame, S = image_size. view: what the camera saw, outside of
+    which the frame is black; None where that was not looked for.
     """
 
     image_size: int
     original: tuple[int, int]
     crop: tuple[int, int, int, int]
     inner: tuple[int, int, int, int]
+    view: FieldOfView | None = None
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -156,8 +158,8 @@ def inside_square(size: int, height: int, width: int) -> tuple[int, int, int, in
 class Preprocessing:
     """How photographs and mask prompts are given to a model.
 
-    mode: "fundus" (crop to the field of view, pad to a square, area interpolation down, linear up) or
-    "sam_med2d" (centre-pad where the photograph is smaller than S in both directions, else stretch, nearest).
+    mode: "fundus" (crop to the field of view, black outside of it, pad to a square, area interpolation down, linear
+    up) or "sam_med2d" (centre-pad where the photograph is smaller than S in both directions, else stretch, nearest).
     channel_order: order of the channels the weights expect. mask_prompt: whether a mask prompt is the earlier
     logits or their sigmoid. pixel_scale: see `normalise`. Raises ValueError for other values.
     """
@@ -188,12 +190,10 @@ class Preprocessing:
         """Geometry for a photograph [H, W, 3], RGB uint8."""
         height, width = image.shape[:2]
         if self.mode == "fundus":
-            crop = find_fov(image)
-            inner = inside_square(self.image_size, crop[2] - crop[0], crop[3] - crop[1])
-        else:
-            crop = (0, 0, height, width)
-            inner = self._pad_or_stretch(height, width)
-        return Frame(self.image_size, (height, width), crop, inner)
+            view = find_field_of_view(image)
+            inner = inside_square(self.image_size, view.box[2] - view.box[0], view.box[3] - view.box[1])
+            return Frame(self.image_size, (height, width), view.box, inner, view)
+        return Frame(self.image_size, (height, width), (0, 0, height, width), self._pad_or_stretch(height, width))
 
     def window(self, frame: Frame, box: Sequence[int]) -> Frame:
         """Frame of a part of the photograph: what lies in a half-open box x0, y0, x1, y1 of what `frame` uses.
@@ -216,9 +216,10 @@ class Preprocessing:
     def image(self, image: np.ndarray, frame: Frame) -> np.ndarray:
         """RGB uint8 photograph [H, W, 3] -> normalised float32 [3, S, S] in the model's channel order."""
         pixels = image if self.channel_order == "rgb" else image[..., ::-1]
-        if self.mode == "fundus":  # the surround is black, as in the photograph itself
-            placed = place(resize(_cut(pixels, frame), frame, self.interpolation(frame)), frame)
-            placed = normalise(placed, self.pixel_scale)
+        if self.mode == "fundus":  # the surround is black, whatever it is in the photograph
+            part = _cut(pixels, frame)
+            part = frame.view.blackened(part, frame.crop) if frame.view else part
+            placed = normalise(place(resize(part, frame, self.interpolation(frame)), frame), self.pixel_scale)
         else:  # padded after normalisation: the surround is the mean colour, or the darkest one
             inner = resize(_cut(pixels, frame), frame, cv2.INTER_NEAREST)
             placed = place(normalise(inner, self.pixel_scale), frame)

@@ -4,16 +4,15 @@ The folder is complete by itself: it is copied to machines that have neither thi
 as the project's own preprocessing (a test holds them equal). Points are pixel indices x, y; boxes half-open edges.
 """
 
-import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from field_of_view import FieldOfView, find_field_of_view
 
 PIXEL_MEAN = np.float32((123.675, 116.28, 103.53))
 PIXEL_STD = np.float32((58.395, 57.12, 57.375))
 OUTSIDE_LOGIT = -20.0  # of pixels that the model never saw
-FOV_SIDE, FOV_LEAST_AREA = 512, 0.1
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,14 @@ class Placement:
         shape: (H, W) of the photograph.
         used: the part of it that is used: top, left, bottom, right.
         inner: the place of that part in the input: top, left, height, width.
+        view: what the camera saw, outside of which the input is black; None in the mode "sam_med2d".
     """
 
     size: int
     shape: tuple[int, int]
     used: tuple[int, int, int, int]
     inner: tuple[int, int, int, int]
+    view: FieldOfView | None = None
 
     @property
     def used_shape(self) -> tuple[int, int]:
@@ -58,14 +59,15 @@ def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
     """Where a photograph, RGB uint8 [H, W, 3], lies in the S x S input; mode "fundus" or "sam_med2d"."""
     height, width = photograph.shape[:2]
     if mode == "fundus":
-        top, left, bottom, right = field_of_view(photograph)
+        view = find_field_of_view(photograph)
+        top, left, bottom, right = view.box
         longer = max(bottom - top, right - left)
         inner = [max(1, round(side * size / longer)) for side in (bottom - top, right - left)]
     else:
-        top, left, bottom, right = 0, 0, height, width
+        view, (top, left, bottom, right) = None, (0, 0, height, width)
         inner = [height, width] if height < size and width < size else [size, size]
     corner = (size - inner[0]) // 2, (size - inner[1]) // 2
-    return Placement(size, (height, width), (top, left, bottom, right), (*corner, *inner))
+    return Placement(size, (height, width), (top, left, bottom, right), (*corner, *inner), view)
 
 
 def model_input(
@@ -94,10 +96,11 @@ def model_input(
 
 
 def used_pixels(photograph: np.ndarray, where: Placement, channel_order: str) -> np.ndarray:
-    """The part of a photograph, RGB uint8 [H, W, 3], that is used, its channels in the order "rgb" or "bgr"."""
+    """The part of a photograph, RGB uint8 [H, W, 3], that is used, "rgb" or "bgr", black outside the field of view."""
     top, left, bottom, right = where.used
     pixels = photograph if channel_order == "rgb" else photograph[..., ::-1]
-    return np.ascontiguousarray(pixels[top:bottom, left:right])
+    part = np.ascontiguousarray(pixels[top:bottom, left:right])
+    return where.view.blackened(part, where.used) if where.view else part
 
 
 def _normalised(pixels: np.ndarray, scale: str) -> np.ndarray:
@@ -111,33 +114,3 @@ def _normalised(pixels: np.ndarray, scale: str) -> np.ndarray:
 def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
     """Pixels of the size (width, height)."""
     return pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size, interpolation=interpolation)
-
-
-def field_of_view(photograph: np.ndarray) -> tuple[int, int, int, int]:
-    """Bounding box of the bright disc: top, left, bottom, right in pixels, half-open; all without one."""
-    height, width = photograph.shape[:2]
-    scale = min(1.0, FOV_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    disc = _brightest_region(cv2.resize(photograph, size, interpolation=cv2.INTER_AREA))
-    if disc.mean() < FOV_LEAST_AREA:
-        return 0, 0, height, width
-    (top, bottom), (left, right) = _filled(disc.sum(axis=1)), _filled(disc.sum(axis=0))
-    down, across = height / size[1], width / size[0]
-    return int(top * down), int(left * across), min(height, round(bottom * down)), min(width, round(right * across))
-
-
-def _brightest_region(small: np.ndarray) -> np.ndarray:
-    """Largest connected region brighter than the dark surround."""
-    grey = cv2.GaussianBlur(np.ascontiguousarray(small.max(axis=2)), (5, 5), 0)
-    level = min(max(0.12 * np.percentile(grey, 95), 8), 25)
-    opened = cv2.morphologyEx((grey > level).astype(np.uint8), cv2.MORPH_OPEN, np.ones((7, 7), np.uint8))
-    count, labels, facts, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
-    if count == 1:
-        return np.zeros(opened.shape, bool)
-    return labels == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))
-
-
-def _filled(profile: np.ndarray) -> tuple[int, int]:
-    """Where a profile begins and ends; specks at the rim do not count."""
-    places = np.flatnonzero(profile > 0.04 * profile.max())
-    return int(places[0]), math.floor(places[-1]) + 1

@@ -25,7 +25,7 @@ from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.data.samplers import Draw, EpochBatches
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Frame, Preprocessing
-from segment_anything.utils.field_of_view import fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import bounding_box, largest_component
 
 STRUCTURE_SHARE = 0.5  # of the masks, and of the structures known to be absent, that get a structure prompt in training
@@ -106,7 +106,7 @@ class FundusDataset(Dataset):
         prompted = np.array([target.structure_label >= 0 for target in targets], bool)
         image, kept = self._augmented(image, masks, prompted & ~masks.any((1, 2)), rng)
         return self._item(record, frame, image, masks[kept], [targets[i] for i in kept], rng) | self._originals(
-            photograph, [truth[i] for i in kept]
+            photograph, frame, [truth[i] for i in kept]
         )
 
     def _augmented(
@@ -147,8 +147,8 @@ class FundusDataset(Dataset):
             "seeds": [int(rng.integers(2**63)) for _ in targets],
         }
 
-    def _originals(self, photograph: np.ndarray, truth: list[np.ndarray]) -> dict[str, Any]:
-        kept = {"inside": fov_mask(photograph)} if self.keep_fov else {}
+    def _originals(self, photograph: np.ndarray, frame: Frame, truth: list[np.ndarray]) -> dict[str, Any]:
+        kept = {"inside": (frame.view or find_field_of_view(photograph)).mask()} if self.keep_fov else {}
         kept |= {"photograph": photograph} if self.keep_photograph else {}
         return kept | ({"truth": truth} if self.keep_truth else {})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segment_anything.utils.field_of_view import find_fov, fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 
 THUMBNAIL = 32
 # Least correlation of the two thumbnails of candidates. Of 440 photographs, copies of 60 % of the size and JPEG
@@ -58,7 +58,7 @@ def thumbnails(image: np.ndarray) -> np.ndarray:
 
     The second is 0 where the field of view is a small part of the picture: the dark surround says nothing.
     """
-    top, left, bottom, right = _field(image)
+    top, left, bottom, right = find_field_of_view(image).box
     small_part = (bottom - top) * (right - left) < SMALL_PART * image.shape[0] * image.shape[1]
     whole = np.zeros(THUMBNAIL**2, np.float16) if small_part else _thumbnail(image)
     return np.stack([_thumbnail(image[top:bottom, left:right]), whole])
@@ -169,7 +169,7 @@ def _shrink(channel: np.ndarray, side: int) -> np.ndarray:
 
 def _inside(image: np.ndarray) -> np.ndarray:
     """Pixels well inside the field of view: bool [SIDE, SIDE]."""
-    mask = fov_mask(_without_veil(image)).astype(np.uint8)
+    mask = find_field_of_view(image).mask().astype(np.uint8)
     mask = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
     margin = SIDE // 28
     framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
@@ -177,17 +177,5 @@ def _inside(image: np.ndarray) -> np.ndarray:
 
 
 def _cut_to_field(image: np.ndarray) -> np.ndarray:
-    top, left, bottom, right = _field(image)
+    top, left, bottom, right = find_field_of_view(image).box
     return image[top:bottom, left:right]
-
-
-def _field(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Bounding box of the field of view, also of a photograph whose surround was brightened."""
-    return find_fov(_without_veil(image))
-
-
-def _without_veil(image: np.ndarray) -> np.ndarray:
-    """The photograph with a surround of black, where it has one."""
-    side = max(1, max(image.shape[:2]) // 128)
-    darkest = int(np.percentile(image[::side, ::side].max(axis=2), 1))
-    return cv2.subtract(image, (darkest,) * 4) if darkest else image

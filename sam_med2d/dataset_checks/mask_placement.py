@@ -13,7 +13,7 @@ import numpy as np
 from sam_med2d.dataset_checks.alignment import PLACEABLE, SAME_PLACE, SEARCH_SIDE, Fit, Move
 from sam_med2d.dataset_checks.evidence import WORKING_SIDE, Evidence, to_side
 from sam_med2d.dataset_checks.findings import Finding
-from segment_anything.utils.field_of_view import fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 
 # An inverted mask fills most of the picture and of what surrounds the structure: the dark surround of the field of
 # view, or the picture's border where the field of view leaves hardly any. Sound masks of the train map and of lesion
@@ -48,7 +48,7 @@ def check_placement(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]])
         "not_seen"; the last three may be warnings.
     """
     small = to_side(image, WORKING_SIDE)
-    inside = fov_mask(small)
+    inside = find_field_of_view(small).mask()
     shares = {
         name: (structure, to_side(mask * np.uint8(255), WORKING_SIDE).astype(np.float32) / 255)
         for name, (structure, mask) in masks.items()

@@ -13,7 +13,7 @@ import numpy as np
 from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_image, read_values
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
-from segment_anything.utils.field_of_view import find_fov, fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import resize_mask
 
 JPEG_QUALITY = 95
@@ -125,7 +125,7 @@ def _read(sample: Sample, options: Options) -> tuple[LabelledImage, int, int]:
 def _view(sample: Sample, pixels: np.ndarray) -> Window:
     """Bounding box of the field of view: of the data set's own mask if it has one."""
     if sample.field_of_view is None:
-        return find_fov(pixels)
+        return find_field_of_view(pixels).box
     view = read_values(sample.field_of_view)
     view = view if view.ndim == 2 else view.max(axis=2)
     if view.shape != pixels.shape[:2] or not view.any():
@@ -168,7 +168,7 @@ def _tiles(picture: LabelledImage, options: Options) -> Iterator[LabelledImage]:
         yield picture
         return
     height, width = picture.pixels.shape[:2]
-    view = fov_mask(picture.pixels)
+    view = find_field_of_view(picture.pixels).mask()
     scale = (picture.window[2] - picture.window[0]) / height
     for top in starts(height, options.tile, options.overlap):
         for left in starts(width, options.tile, options.overlap):

@@ -33,7 +33,7 @@ from sam_med2d.measurement.photograph_measurement import (
 from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
-from segment_anything.utils.field_of_view import fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 
 
 def measure_photographs(args: argparse.Namespace) -> None:
@@ -139,7 +139,7 @@ def _row(record: Record, args: argparse.Namespace) -> Measurements | str:
     except DataError as error:
         return str(error)
     absent = () if args.masks else record.absent
-    row = measure(masks, fov_mask(image), absent=absent, mm_per_pixel=args.mm_per_pixel)
+    row = measure(masks, find_field_of_view(image).mask(), absent=absent, mm_per_pixel=args.mm_per_pixel)
     return {"image": str(record.image)} | row
 
 

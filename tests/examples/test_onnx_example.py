@@ -88,7 +88,9 @@ def test_preprocessing_is_the_projects_own(mode, order, scale):
     photographs = [
         make(*shape) for shape in shapes for make in (disc_photograph, lambda h, w: synthetic_picture(h, w, 1))
     ]
-    photographs += [np.zeros((50, 60, 3), np.uint8), cv2.cvtColor(cv2.imread(str(RETINA)), cv2.COLOR_BGR2RGB)]
+    whitened = disc_photograph(300, 400)
+    whitened[whitened.max(axis=2) == 0] = 255
+    photographs += [whitened, np.zeros((50, 60, 3), np.uint8), cv2.cvtColor(cv2.imread(str(RETINA)), cv2.COLOR_BGR2RGB)]
     for size in (64, 256):
         rule = Preprocessing(size, mode=mode, channel_order=order, pixel_scale=scale)
         for photograph in photographs:

@@ -24,7 +24,7 @@ from segment_anything.utils.amg import (
     nms,
     remove_small_regions,
 )
-from segment_anything.utils.field_of_view import fov_mask
+from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import bounding_box
 from segment_anything.utils.rle import rle_to_mask
 from tests.helpers.commands import run_command
@@ -159,7 +159,7 @@ def one_by_one(model, image: np.ndarray, settings: dict, least_iou: float, least
     predictor, (height, width) = SamPredictor(model), image.shape[:2]
     boxes, layers = generate_crop_boxes((height, width), settings.get("crop_n_layers", 0), 512 / 1500)
     grids = build_all_layer_point_grids(settings["points_per_side"], max(layers), 1)
-    seen = fov_mask(image) if model.preprocessing.mode == "fundus" else np.ones((height, width), bool)
+    seen = find_field_of_view(image).mask() if model.preprocessing.mode == "fundus" else np.ones((height, width), bool)
     every = []
     for box, layer in zip(boxes, layers, strict=True):
         predictor.set_image(image, window=box)
@@ -257,7 +257,8 @@ def test_clicks_outside_the_field_of_view_are_not_made():
     generator = SamAutomaticMaskGenerator(model_for(Preprocessing(SIZE)), points_per_side=8, **ALL, box_nms_thresh=1.0)
     clicks = {tuple(record["point_coords"][0]) for record in generator.generate(image)}
     grid = build_point_grid(8) * (131, 97)
-    inside = {tuple(point) for point in grid if fov_mask(image)[int(point[1]), int(point[0])]}
+    seen = find_field_of_view(image).mask()
+    inside = {tuple(point) for point in grid if seen[int(point[1]), int(point[0])]}
     assert clicks <= inside and 10 < len(inside) < 60 and len(clicks) > 10
 
 

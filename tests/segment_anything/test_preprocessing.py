@@ -19,7 +19,7 @@ from segment_anything.preprocessing import (
     resize,
     window_around,
 )
-from segment_anything.utils.field_of_view import find_fov
+from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import _level, bounding_box, resize_mask
 from tests.helpers import paths
 
@@ -226,7 +226,7 @@ def test_mask_there_and_back(mode):
 @pytest.mark.parametrize("level", [1.0, 0.15])
 def test_fundus_crops_to_the_field_of_view_and_pads_to_a_square(centre, level):
     picture = eye(600, 800, centre, 250, level)
-    top, left, bottom, right = find_fov(picture)
+    top, left, bottom, right = find_field_of_view(picture).box
     expected = (centre[0] - 250, centre[1] - 250, centre[0] + 251, centre[1] + 251)
     assert np.abs(np.subtract((top, left, bottom, right), expected)).max() <= 16  # 3 % of the diameter
     cut = eye(600, 800, centre, 250, level)[:, 200:]  # a strip of the circle lies outside the picture
@@ -242,7 +242,7 @@ def test_fundus_crops_to_the_field_of_view_and_pads_to_a_square(centre, level):
 
 @pytest.mark.parametrize("level", [1.0, 0.12])
 def test_field_of_view_cut_at_top_and_bottom(level):
-    top, left, bottom, right = find_fov(eye(400, 800, (200, 400), 300, level))
+    top, left, bottom, right = find_field_of_view(eye(400, 800, (200, 400), 300, level)).box
     assert (top, bottom) == (0, 400)
     assert abs(left - 100) <= 12 and abs(right - 701) <= 12
 
@@ -253,23 +253,23 @@ def test_field_of_view_cut_at_top_and_bottom(level):
     ids=["black", "noise", "bright", "speck"],
 )
 def test_field_of_view_falls_back_to_the_whole_picture(picture):
-    assert find_fov(picture) == (0, 0, *picture.shape[:2])
+    assert find_field_of_view(picture).box == (0, 0, *picture.shape[:2])
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), level=st.integers(0, 255))
 def test_field_of_view_of_tiny_pictures_is_inside_them(height, width, level):
     picture = np.full((height, width, 3), level, np.uint8)
-    top, left, bottom, right = find_fov(picture)
+    top, left, bottom, right = find_field_of_view(picture).box
     assert 0 <= top < bottom <= height and 0 <= left < right <= width
 
 
 def test_dust_on_the_surround_does_not_widen_the_field_of_view():
     picture = eye(600, 800, (300, 400), 250)
-    clean = find_fov(picture)
+    clean = find_field_of_view(picture).box
     picture[10:30, 10:30] = 200
-    assert find_fov(picture) == clean
+    assert find_field_of_view(picture).box == clean
     picture[296:307, 40:200] = 200  # a notch mark that sticks out of the circle
-    assert np.abs(np.subtract(find_fov(picture), clean)).max() <= 8
+    assert np.abs(np.subtract(find_field_of_view(picture).box, clean)).max() <= 8
 
 
 def test_fundus_averages_down_and_interpolates_up():
