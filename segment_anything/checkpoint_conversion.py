@@ -221,19 +221,25 @@ def under_own_names(found: Checkpoint) -> Checkpoint:
         The checkpoint, with what `save_hub` wrote beside it.
 
     Raises:
-        CheckpointError: for one that is no model, and for tensors that no model here has.
+        CheckpointError: for one that is no whole model of fractions, and for tensors that no model here has.
     """
-    if HUB_POSITIONS not in found.state:
-        strange = [key for key in found.state if not (hub_name(key) or any(part in key for part in OPTIONAL))]
-        if strange and POSITIONS in found.state:
-            raise CheckpointError(f"{found.path} has {len(strange)} tensors of another model: {listing(strange)}.")
-        return require_model(found)
-    state, metadata = from_hub(found.path, found.state), found.metadata
-    beside = found.path.with_name(EXTRA_NAME)
-    if beside.is_file():
-        extra = read_tensors(beside)
-        state, metadata = state | extra.state, extra.metadata
-    return replace(found, state=state, metadata=metadata)
+    if HUB_POSITIONS in found.state:
+        state, metadata = from_hub(found.path, found.state), found.metadata
+        beside = found.path.with_name(EXTRA_NAME)
+        if beside.is_file():
+            extra = read_tensors(beside)
+            state, metadata = state | extra.state, extra.metadata
+        found = replace(found, state=state, metadata=metadata)
+    state = require_model(found).state
+    faults = {
+        "has {} tensors of another model": [k for k in state if not (hub_name(k) or any(p in k for p in OPTIONAL))],
+        "holds {} tensors of whole numbers (quantised?)": [k for k, v in state.items() if not v.is_floating_point()],
+        "is no whole model, it lacks {} tensors": [k for k, _ in NAMES if not re.search("[#*]", k) and k not in state],
+    }
+    for what, keys in faults.items():
+        if keys:
+            raise CheckpointError(f"{found.path} {what.format(len(keys))}: {listing(keys)}.")
+    return found
 
 
 # --- what was trained, and its base ---------------------------------------------------------------------------

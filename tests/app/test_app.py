@@ -175,6 +175,8 @@ def test_the_last_photographs_stay_encoded(model, folder, monkeypatch):
     [
         ({"clicks": [{"x": 500, "y": 3}]}, 422, "point 500, 3 lies outside the photograph (91 x 73 pixels)"),
         ({"box": [20, 15, 20, 50]}, 422, "box 20, 15, 20, 50: these look like x, y, width, height"),
+        ({"box": [0.2, 0.2, 0.8, 0.8]}, 422, "shares of the photograph"),
+        ({"clicks": [{"x": 0.4, "y": 0.5}]}, 422, "shares of the photograph"),
         ({}, 422, "neither a box nor a click nor a name"),
         ({"structure": "fovea", "clicks": [{"x": 3, "y": 3}]}, 404, "--structures fovea"),
         ({"structure": "drawn", "structure_prompt": True}, 422, "do not know drawn by name"),

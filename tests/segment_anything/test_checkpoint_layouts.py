@@ -178,6 +178,15 @@ def test_tensors_of_no_model_here_are_not_converted(plain, tmp_path, capsys):
     assert "has 1 tensors of another model: image_encoder.prompt_generator" in capsys.readouterr().err
 
 
+def test_parts_of_a_model_and_whole_numbers_are_not_converted(plain, tmp_path, capsys):
+    encoder = {key: value for key, value in plain.items() if key.startswith("image_encoder.")}
+    whole = {key: (100 * value).to(torch.int8) for key, value in plain.items()}
+    for state, words in ((encoder, "is no whole model, it lacks 5 tensors: prompt_encoder."), (whole, "whole numbers")):
+        torch.save(state, tmp_path / "a.pth")
+        assert run_command(convert_checkpoint, [str(tmp_path / "a.pth"), str(tmp_path / "out.safetensors")]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_numbers_that_are_not_finite_are_refused(plain, tmp_path, capsys, bad, suffix):
