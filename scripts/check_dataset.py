@@ -5,12 +5,14 @@
 
 Takes about 30 ms for a photograph of 512 pixels and a core. Looks at all maps of the folders together
 (image2label_*.json and label2image_*.json of every split) and finds
-- files that are missing, unreadable, cut off, of the wrong size or not binary, empty masks, wrong entries of maps;
+- files that are missing, unreadable, cut off, of the wrong size or not binary, empty masks, wrong entries of maps,
+  masks listed as photographs, several pages, brightness of a guessed depth, one mask for two structures;
 - a photograph in two splits, also when it was resized, recompressed or brightened, and a patient in two splits
-  (index.csv with the columns image, dataset and patient or patient_or_image_id);
-- masks that are inverted, flipped, shifted, outside the field of view, or where the photograph shows nothing of the
-  kind (where this is uncertain, a warning; a fault where more than 2 % of the masks are concerned); optic cups outside
-  their disc;
+  (by index.csv with the columns image and patient or patient_or_image_id, else by the photographs' names);
+- rows of index.csv without a photograph, absent structures whose names are a slip, DICOM files that no map lists;
+- masks that are inverted, flipped, turned, shifted (vessels by a pixel, too), outside the field of view, or where the
+  photograph shows nothing of the kind (where this is uncertain, a warning; a fault where more than 2 % of the masks
+  are concerned); optic cups outside their disc;
 - structures that are lost or hardly seen at --image_size, and masks of less than a pixel there;
 - how many masks of each structure a split has, and structures that are tested and not trained.
 

@@ -74,6 +74,8 @@ def written(path: Path, folder: Path) -> str:
 
 
 def _is_here(name: str, folder: Path) -> bool:
+    if os.path.exists(os.path.join(folder, name)):  # the usual case, quickly
+        return True
     return any(map(os.path.exists, _places(name, folder)))
 
 

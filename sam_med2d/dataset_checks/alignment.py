@@ -13,6 +13,7 @@ SEARCH_SIDE = 256
 REACH = 80  # largest shift that is searched: 31 % of the longer side
 SAME_PLACE = 3  # search pixels: a better place this near is the given place
 MIRRORS = ("left-right", "upside-down", "by 180 degrees")
+TURNS = ("by 90 degrees clockwise", "by 90 degrees counterclockwise")  # of square photographs
 
 # Least length of the line in working pixels that a lesion must be shorter than, and whether it is dark. Among 7, 9, 11,
 # 17, 25 and 31 these set the lesions of the train map best apart from shifted and mirrored copies.
@@ -103,7 +104,7 @@ class Fit:
         single_lesion: whether it is a mask of less than LEAST_LESIONS lesions.
         radius: of a disc of the mask's area, in search pixels.
         given: score in its place.
-        mirrored: score with each of MIRRORS undone.
+        mirrored: score with each of MIRRORS, and TURNS where they fit, undone.
         shifted: scores of all shifts, float [2 R + 1, 2 R + 1] (row, column), R = REACH.
     """
 

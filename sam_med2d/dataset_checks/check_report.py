@@ -1,6 +1,7 @@
 """What a check found, as text for the terminal and as JSON."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from sam_med2d.dataset_checks.check import CheckResult
@@ -21,8 +22,11 @@ MEANINGS = {
     "missing_file": "a file that is missing",
     "unreadable": "a picture that cannot be read or is cut off",
     "unclear": "a picture of which it is not clear what is meant, such as the one of several pages",
+    "as_read": "a file that was read by a guess, which is named",
+    "mask_as_photograph": "a mask listed as a photograph",
     "wrong_size": "a mask of another size than its photograph",
     "not_binary": "a mask with other values than 0 and 1, or 0 and 255",
+    "equal_masks": "one mask for two structures",
     "empty_mask": "a mask without foreground",
     "vanishes": "a mask that is lost on the way to the model",
     "too_small": "a mask of less than a pixel at this size",
@@ -31,7 +35,11 @@ MEANINGS = {
     "cup_outside_disc": "an optic cup outside its disc",
     "flipped": "a mirrored or rotated mask",
     "shifted": "a mask that is not where the structure is",
+    "pixel_shift": "masks of vessels that lie a pixel or few beside them",
     "not_seen": "a mask where its photograph shows nothing of the kind",
+    "index_row": "a row of index.csv without its photograph",
+    "absent_name": "an absent structure whose name is no mask's, but nearly",
+    "passed_over": "DICOM files that no map lists",
     "same_bytes": "a file in two splits",
     "same_picture": "a photograph, saved differently, in two splits",
     "same_patient": "a patient in two splits",
@@ -66,6 +74,8 @@ def as_dict(result: CheckResult) -> dict[str, Any]:
         "warnings": {kind: n for (kind, warning), n in _counts(result).items() if warning},
         "findings": [_finding(finding) for finding in result.findings],
         "structures": result.balance.as_dict(),
+        "checked": CHECKED,
+        "unlisted": {str(folder): names for folder, names in result.unlisted.items()},
         "size_edges": SIZE_EDGES.tolist(),
     }
 
@@ -110,10 +120,27 @@ def _share_text(balance: ClassBalance, structure: str, split: str) -> str:
     return f"{share.masks} / {share.images} / {share.covered / share.images:.2%}" if share else "-"
 
 
+CHECKED = (
+    "maps and index.csv (entries, paths, rows, patients)",
+    "photographs (readable, depth, pages, transparency, masks among them)",
+    "masks (readable, values, size, empty, equal, inverted, outside the field of view, cups outside discs)",
+    "where vessels, discs, cups and lesions lie (shifted, by a pixel too, mirrored, turned, not seen)",
+    "splits (copies, the same eye, patients by index.csv and by name)",
+    "sizes at --image_size, and structures that are not trained",
+)
+
+
 def _verdict(result: CheckResult, counts: Counter[tuple[str, bool]]) -> str:
+    """Sound or not, what was looked at, and what was not."""
     faults = sum(n for (_, warning), n in counts.items() if not warning)
     warnings = counts.total() - faults
     size = f"{len(result.photographs)} photographs"
+    verdict = f"SOUND: no fault and {warnings} warning(s) in {size}."
     if faults:
-        return f"NOT SOUND: {faults} fault(s) and {warnings} warning(s) in {size}. Mend the files named above."
-    return f"SOUND: no fault and {warnings} warning(s) in {size}."
+        verdict = f"NOT SOUND: {faults} fault(s) and {warnings} warning(s) in {size}. Mend the files named above."
+    left = [f"not looked at, in no map: {_some(names)} in {folder}" for folder, names in result.unlisted.items()]
+    return "\n".join([verdict, "checked: " + "; ".join(CHECKED), *left])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)

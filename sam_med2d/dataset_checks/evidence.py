@@ -20,6 +20,7 @@ from sam_med2d.dataset_checks.alignment import (
     SAME_PLACE,
     SEARCH_SIDE,
     SPOTS,
+    TURNS,
     VESSELS,
     Fit,
     Landmark,
@@ -31,8 +32,8 @@ RIM = 9  # working pixels: the dark surround bleeds this far into filters
 # The ring of a template of vessels or lesions is this wide: wider rings meet the neighbouring lesions.
 RING = 2
 
-BACKWARDS, AS_IS = slice(None, None, -1), slice(None)
-UNDONE = dict(zip(MIRRORS, ((AS_IS, BACKWARDS), (BACKWARDS, AS_IS), (BACKWARDS, BACKWARDS)), strict=True))
+UNDO = dict(zip(MIRRORS, (np.fliplr, np.flipud, lambda template: np.rot90(template, 2)), strict=True))
+UNDO_SQUARE = UNDO | dict(zip(TURNS, (np.rot90, lambda template: np.rot90(template, 3)), strict=True))
 
 # The line is the first of these that is LINE times as long as the mask's typical lesion is wide (as in tiles, where all
 # are large). Of 1.2, 1.5, 2 and 2.5 times, 1.5 sets lesions of photographs and tiles best apart.
@@ -66,8 +67,8 @@ class Evidence:
         shifted = np.roll(fft.irfft2(product, _padded(soft.shape)), (REACH, REACH), (0, 1))
         shifted = shifted[: 2 * REACH + 1, : 2 * REACH + 1]
         mirrored = {
-            name: float(sum(_nearby(evidence, template[undo]) for (evidence, _), template in pairs).max())
-            for name, undo in UNDONE.items()
+            name: float(sum(_nearby(evidence, undo(template)) for (evidence, _), template in pairs).max())
+            for name, undo in (UNDO_SQUARE if soft.shape[0] == soft.shape[1] else UNDO).items()
         }
         given = float(shifted[distances() <= SAME_PLACE].max())
         single_lesion = (

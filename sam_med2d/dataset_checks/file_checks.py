@@ -1,7 +1,8 @@
 """One photograph and its masks -> what is wrong with the files, how large the structures are, what it looks like."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
+from sam_med2d.dataset_checks.alignment import VESSELS
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.dataset_checks.mask_placement import check_placement
+from sam_med2d.dataset_checks.pixel_shift import Shift, vessel_shift
 from sam_med2d.errors import (
     DataError,
     EmptyMaskError,
@@ -23,6 +26,7 @@ from sam_med2d.errors import (
     UnreadableError,
     ValuesError,
 )
+from sam_med2d.notes import REMARKS
 from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.digest import digest
 
@@ -34,6 +38,8 @@ KINDS = {
     ValuesError: "not_binary",
     EmptyMaskError: "empty_mask",
 }
+# A grey picture of which this share is within this distance of black or white is a mask, even if saved as JPEG.
+BLACK_OR_WHITE_SHARE, BLACK_OR_WHITE = 0.98, 24
 FEW_PIXELS = 4  # of the model frame: what is smaller is hardly seen
 # of a structure's parts, in pixels of the model frame: from 2 ** -8 in steps of half an octave
 SIZE_EDGES = 2.0 ** np.arange(-8, 20.25, 0.5)
@@ -49,6 +55,7 @@ class MaskFacts:
         scale: pixels of the model frame in a pixel of the photograph.
         small_parts, small_share: number of parts below FEW_PIXELS of the model frame, and their share of the mask.
         sizes: histogram of the parts over SIZE_EDGES, uint32.
+        shift: of vessels, see `pixel_shift.vessel_shift`.
     """
 
     path: Path
@@ -61,6 +68,7 @@ class MaskFacts:
     small_parts: int
     small_share: float
     sizes: np.ndarray
+    shift: Shift | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class PhotographFacts:
 def check_photograph(photograph: ListedPhotograph, image_size: int) -> PhotographFacts:
     """Read a photograph and its masks, and measure them in a model frame of image_size pixels a side."""
     findings: list[Finding] = []
+    REMARKS.take()  # those of files that were read before
     try:
         image = _regular(photograph.image, read_image)
         size = image.shape[:2]
@@ -83,12 +92,17 @@ def check_photograph(photograph: ListedPhotograph, image_size: int) -> Photograp
         findings.append(_fault(photograph.image, error))
         image = size = None
     masks = _read_masks(photograph, size, findings)
+    findings += _as_read()
     if image is None:
         return PhotographFacts(findings=findings)
+    if _is_black_and_white(image):
+        message = f"{photograph.image} is black and white: a mask that is listed as a photograph? Correct the map"
+        return PhotographFacts(findings=[*findings, Finding("mask_as_photograph", (str(photograph.image),), message)])
     preprocessing = Preprocessing(image_size)
     frame = preprocessing.frame(image)
-    facts = tuple(_measure(path, *mask, preprocessing, frame) for path, mask in masks.items())
+    facts = tuple(_measure(image, path, *mask, preprocessing, frame) for path, mask in masks.items())
     findings += [finding for mask in facts if (finding := _vanishing(mask, image_size))]
+    findings += _equal_masks(masks)
     findings += check_placement(image, {str(path): mask for path, mask in masks.items()})
     own = digest(photograph.image.read_bytes())
     return PhotographFacts(own, thumbnails(image), facts, findings)
@@ -123,6 +137,32 @@ def _fault(path: Path, error: DataError) -> Finding:
     return Finding(KINDS[type(error)], (str(path),), str(error))
 
 
+def _as_read() -> list[Finding]:
+    """Warnings of files that were read by a guess, or otherwise than they look."""
+    return [
+        Finding("as_read", (file,), f"{file}: {kind} ({seen})", warning=True)
+        for kind, files in REMARKS.take().items()
+        for file, seen in files.items()
+    ]
+
+
+def _is_black_and_white(image: np.ndarray) -> bool:
+    """Whether a photograph, RGB uint8 [H, W, 3], looks like a mask."""
+    green = image[..., 1]
+    if np.ptp(green) < BLACK_OR_WHITE or not (image == green[..., None]).all():
+        return False
+    distance = np.minimum(green - green.min(), green.max() - green)
+    return bool((distance <= min(BLACK_OR_WHITE, np.ptp(green) // 4)).mean() >= BLACK_OR_WHITE_SHARE)
+
+
+def _equal_masks(masks: dict[Path, tuple[str, np.ndarray]]) -> Iterator[Finding]:
+    """A finding where masks of two structures are the same, as those of a map of classes that was cut at 0."""
+    for (first, (one, mask)), (second, (other, twin)) in itertools.combinations(masks.items(), 2):
+        if one != other and np.array_equal(mask, twin):
+            message = f"{first} and {second} are equal: {one} and {other} are not the same, draw either again"
+            yield Finding("equal_masks", (str(first), str(second)), message)
+
+
 def _vanishing(mask: MaskFacts, image_size: int) -> Finding | None:
     """A finding for a mask of which the model sees nothing, or less than a pixel."""
     if not mask.left:
@@ -140,7 +180,9 @@ def _vanishing(mask: MaskFacts, image_size: int) -> Finding | None:
     return Finding("too_small", (str(mask.path),), message)
 
 
-def _measure(path: Path, structure: str, mask: np.ndarray, preprocessing: Preprocessing, frame: Frame) -> MaskFacts:
+def _measure(
+    image: np.ndarray, path: Path, structure: str, mask: np.ndarray, preprocessing: Preprocessing, frame: Frame
+) -> MaskFacts:
     areas = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
     scale = math.prod(frame.inner[2:]) / math.prod(frame.crop_size)
     small = areas * scale < FEW_PIXELS
@@ -158,4 +200,5 @@ def _measure(path: Path, structure: str, mask: np.ndarray, preprocessing: Prepro
         small_parts=int(small.sum()),
         small_share=float(areas[small].sum() / pixels),
         sizes=sizes,
+        shift=vessel_shift(image, mask) if structure in VESSELS else None,
     )

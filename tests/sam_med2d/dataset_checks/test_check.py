@@ -166,6 +166,40 @@ def test_all_faults_are_reported_in_one_go(data, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "out/overlays.png")) is not None
 
 
+def test_a_mask_listed_as_a_photograph_is_named(data):
+    write(data.folder / "images/eye1.png", spot(30, 30, 40))
+    assert data.check()["mask_as_photograph"] == [("images/eye1.png",)]
+    write(data.folder / "images/eye1.png", np.full((SIZE, SIZE), 90, np.uint8))
+    assert "mask_as_photograph" not in data.check()  # one level is no mask
+
+
+def test_one_mask_for_two_structures_is_named(data):
+    write(data.folder / "masks/eye1_drusen_000.png", spot(40, 40))
+    data.splits["train"]["images/eye1.png"].append("masks/eye1_drusen_000.png")
+    assert data.check() == {"equal_masks": [(MASK, "masks/eye1_drusen_000.png")]}
+
+
+def test_a_photograph_whose_depth_is_guessed_is_named(data):
+    write(data.folder / "images/eye1.png", texture(1).astype(np.uint16) * 16)
+    assert data.check() == {"as_read": [("images/eye1.png",)]}
+
+
+def test_rows_of_the_index_and_files_beside_are_named(data, tmp_path, capsys):
+    rows = ["images/lost.png,", "images/eye0.png,leson", "images/eye1.png,drusen", "eye2.png,Lesions"]
+    (data.folder / "index.csv").write_text("\n".join(["image,absent", *rows]))
+    (data.folder / "images/scan.dcm").touch()
+    write(data.folder / "images/more.png", texture(50))
+    assert data.check() == {
+        "index_row": [("images/lost.png", "index.csv")],
+        "absent_name": [("images/eye0.png", "index.csv"), ("eye2.png", "index.csv")],
+        "passed_over": [("images/scan.dcm",)],
+    }
+    assert run(data.folder, tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    assert "checked: maps and index.csv" in text
+    assert f"not looked at, in no map: more.png, scan.dcm in {data.folder}/images" in text
+
+
 # --- maps ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,259 @@
+"""One fault of every kind, planted in a set of drawn eyes: each is found with its file named, the other eyes pass."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_med2d.data.image_io import read_mask
+from sam_med2d.data.synthetic_fundus import synthetic_fundus
+from sam_med2d.dataset_checks.check import check
+
+SIDE = 256
+SOUND = 6  # eyes without a fault
+
+
+class Eyes:
+    """A data set that is spoilt eye by eye; expected: kind and file of each fault."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self.train: dict[str, object] = {}
+        self.test: dict[str, object] = {}
+        self.index = ["image,patient,absent"]
+        self.expected: list[tuple[str, str]] = []
+        for part in ("images", "masks"):
+            (folder / part).mkdir(parents=True)
+
+    def add(self, split: dict[str, object], name: str = "", only: tuple[str, ...] = ()) -> tuple[str, dict[str, str]]:
+        """A new eye: its photograph, and its masks by structure."""
+        image, masks = synthetic_fundus(height=SIDE, width=SIDE, seed=self.count)
+        name = name or f"eye{'abcdefghij'[self.count // 10]}{'klmnopqrst'[self.count % 10]}"
+        self.count += 1
+        photograph = f"images/{name}.png"
+        self.write(photograph, image[..., ::-1])
+        wanted = only or ("optic_disc", "optic_cup", "vessel")
+        files = {structure: f"masks/{name}_{structure}_000.png" for structure in wanted}
+        for structure, file in files.items():
+            self.write(file, masks[structure].astype(np.uint8) * 255)
+        split[photograph] = list(files.values())
+        return photograph, files
+
+    def write(self, file: str, picture: np.ndarray) -> None:
+        assert cv2.imwrite(str(self.folder / file), picture)
+
+    def mask(self, file: str) -> np.ndarray:
+        return read_mask(self.folder / file)
+
+    def expect(self, kind: str, file: str) -> None:
+        self.expected.append((kind, file))
+
+    def spoil_mask(self, kind: str, change: Callable[[np.ndarray], np.ndarray], structure: str = "vessel") -> None:
+        file = self.add(self.train)[1][structure]
+        changed = change(self.mask(file))
+        if changed.dtype in (np.float32, np.float64):
+            path = Path(file).with_suffix(".tif")
+            Image.fromarray(changed.astype(np.float32)).save(self.folder / path)
+            listed = next(masks for masks in self.train.values() if file in masks)
+            listed[listed.index(file)] = file = str(path)
+        else:
+            self.write(file, np.ascontiguousarray(changed))
+        self.expect(kind, file)
+
+    def spoil_photograph(self, kind: str, change: Callable[[Path], str | None]) -> None:
+        photograph, _ = self.add(self.train)
+        if renamed := change(self.folder / photograph):
+            self.train[f"images/{renamed}"] = self.train.pop(photograph)
+            photograph = f"images/{renamed}"
+        self.expect(kind, photograph)
+
+    def save(self) -> None:
+        (self.folder / "image2label_train.json").write_text(json.dumps(self.train))
+        (self.folder / "image2label_test.json").write_text(json.dumps(self.test))
+        (self.folder / "index.csv").write_text("\n".join(self.index))
+
+
+def moved(mask: np.ndarray, right: int, down: int) -> np.ndarray:
+    return cv2.warpAffine(mask * 255, np.float32([[1, 0, right], [0, 1, down]]), mask.shape[::-1])
+
+
+def classes(mask: np.ndarray) -> np.ndarray:
+    """A map of three classes: 0, 127, 255."""
+    levels = mask * np.uint8(255)
+    levels[: SIDE // 2][mask[: SIDE // 2] > 0] = 127
+    return levels
+
+
+def colours(mask: np.ndarray) -> np.ndarray:
+    """Arteries red, veins blue."""
+    picture = np.zeros((*mask.shape, 3), np.uint8)
+    picture[: SIDE // 2, :, 2], picture[SIDE // 2 :, :, 0] = mask[: SIDE // 2] * 255, mask[SIDE // 2 :] * 255
+    return picture
+
+
+def with_not_a_number(mask: np.ndarray) -> np.ndarray:
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2)
+    return np.where(soft > 0.9 * soft.max(), np.nan, soft / soft.max())
+
+
+MASK_FAULTS = {
+    "smaller": ("wrong_size", lambda mask: mask[:-1] * 255),
+    "turned, of another shape": ("wrong_size", lambda mask: np.rot90(mask[:-8] * 255)),
+    "classes": ("not_binary", classes),
+    "colours": ("not_binary", colours),
+    "instances": ("not_binary", lambda mask: (cv2.connectedComponents(mask)[1] % 250 + mask * 3).astype(np.uint8)),
+    "probabilities": ("not_binary", lambda mask: cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)),
+    "not a number": ("not_binary", with_not_a_number),
+    "dark": ("not_binary", lambda mask: mask * 100),
+    "empty": ("empty_mask", lambda mask: mask * 0),
+    "inverted": ("inverted", lambda mask: (1 - mask) * 255),
+    "mirrored": ("flipped", lambda mask: np.fliplr(mask) * 255),
+    "turned by 180": ("flipped", lambda mask: np.rot90(mask, 2) * 255),
+    "turned by 90": ("flipped", lambda mask: np.rot90(mask) * 255),
+    "shifted": ("shifted", lambda mask: moved(mask, 20, -12)),
+    "shifted by a pixel": ("pixel_shift", lambda mask: moved(mask, 1, 1)),
+    "a corner": ("outside_field_of_view", lambda mask: np.pad(np.full((9, 9), 255, np.uint8), (0, SIDE - 9))),
+    "a corner, nothing left": ("vanishes", lambda mask: np.pad(np.full((2, 2), 255, np.uint8), (0, SIDE - 2))),
+    "a pixel": ("too_small", lambda mask: np.pad(np.full((1, 1), 255, np.uint8), (SIDE // 2, SIDE - SIDE // 2 - 1))),
+}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def pages(path: Path) -> str:
+    page = Image.open(path)
+    page.save(path.with_suffix(".tif"), save_all=True, append_images=[page.rotate(3)])
+    return path.with_suffix(".tif").name
+
+
+def of_12_bits(path: Path) -> None:
+    cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 16)
+
+
+def transparent(path: Path) -> None:
+    picture = cv2.imread(str(path))
+    cv2.imwrite(str(path), np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)]))
+
+
+def in_wide_floats(path: Path) -> str:
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32) * 1e6
+    Image.fromarray(grey).save(path.with_suffix(".tif"))
+    return path.with_suffix(".tif").name
+
+
+def black_and_white(path: Path) -> None:
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(path), (grey > np.median(grey)) * np.uint8(255))
+
+
+PHOTOGRAPH_FAULTS = {
+    "missing": ("missing_file", Path.unlink),
+    "cut off": ("unreadable", cut),
+    "no picture": ("unreadable", lambda path: path.write_text("no picture") and None),
+    "pages": ("unclear", pages),
+    "transparent": ("unclear", transparent),
+    "wide floats": ("unclear", in_wide_floats),
+    "12 bits": ("as_read", of_12_bits),
+    "a mask": ("mask_as_photograph", black_and_white),
+}
+
+
+def plant_in_maps(eyes: Eyes) -> None:
+    photograph, masks = eyes.add(eyes.train)
+    eyes.train[photograph] = masks["vessel"]
+    eyes.expect("wrong_entry", photograph)
+    photograph, masks = eyes.add(eyes.train)
+    eyes.train[photograph].append(masks["vessel"])
+    eyes.expect("listed_twice", masks["vessel"])
+    photograph, masks = eyes.add(eyes.train)
+    eyes.train[photograph] = []
+    eyes.expect("no_mask", photograph)
+    photograph, masks = eyes.add(eyes.train)
+    eyes.train[photograph] = [*masks.values(), eyes.add(eyes.train)[0]]
+    eyes.expect("not_binary", eyes.train[photograph][-1])
+    for place in ("/content/set", "D:/set"):  # two entries of another machine that would be one file
+        eyes.train[f"{place}/{photograph}"] = [f"{place}/{masks['optic_disc']}"]
+        eyes.expect("wrong_entry", f"{place}/{photograph}")
+
+
+def plant_in_structures(eyes: Eyes) -> None:
+    masks = eyes.add(eyes.train)[1]
+    shutil.copy(eyes.folder / masks["optic_disc"], eyes.folder / masks["optic_cup"])
+    eyes.expect("equal_masks", masks["optic_cup"])
+    masks = eyes.add(eyes.train)[1]
+    eyes.write(masks["optic_cup"], moved(eyes.mask(masks["optic_cup"]), 0, 22))
+    eyes.expect("cup_outside_disc", masks["optic_cup"])
+    masks = eyes.add(eyes.test, only=("hard_exudate",))[1]
+    eyes.expect("not_trained", masks["hard_exudate"])
+
+
+def plant_in_splits(eyes: Eyes) -> None:
+    for kind, name in (("same_bytes", "twin"), ("same_picture", "resized")):
+        photograph, masks = eyes.add(eyes.train)
+        copy, files = f"images/{name}.png", {key: f"masks/{name}_{key}_000.png" for key in masks}
+        scale = 1 if kind == "same_bytes" else 0.75
+        shutil.copy(eyes.folder / photograph, eyes.folder / copy)
+        for file, of in zip((copy, *files.values()), (photograph, *masks.values()), strict=True):
+            picture = cv2.imread(str(eyes.folder / of), cv2.IMREAD_UNCHANGED)
+            way = cv2.INTER_NEAREST if picture.ndim == 2 else cv2.INTER_AREA
+            if file != copy or scale < 1:
+                eyes.write(file, cv2.resize(picture, None, fx=scale, fy=scale, interpolation=way))
+        eyes.test[copy] = list(files.values())
+        eyes.expect(kind, copy)
+    for split, eye in ((eyes.train, "left"), (eyes.test, "right")):
+        eyes.expect("same_name", eyes.add(split, f"mrs_{eye}")[0])
+    for split in (eyes.train, eyes.test):
+        photograph, _ = eyes.add(split)
+        eyes.index.append(f"{photograph},p12,")
+        eyes.expect("same_patient", photograph)
+
+
+def plant_beside(eyes: Eyes) -> None:
+    eyes.index.append("images/lost.png,,drusen")
+    eyes.expect("index_row", "images/lost.png")
+    photograph, _ = eyes.add(eyes.train)
+    eyes.index.append(f"{photograph},,optic_disk")
+    eyes.expect("absent_name", photograph)
+    (eyes.folder / "images/scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    eyes.expect("passed_over", "images/scan.dcm")
+
+
+def found_in(eyes: Eyes) -> Iterator[tuple[str, str, str]]:
+    for finding in check([eyes.folder], image_size=SIDE // 2, workers=1).findings:
+        for file in finding.files:
+            yield finding.kind, file.removeprefix(f"{eyes.folder}/"), finding.message
+
+
+@pytest.mark.slow
+def test_a_fault_of_each_kind_is_found_with_its_file(tmp_path):
+    eyes = Eyes(tmp_path / "set")
+    for kind, change in MASK_FAULTS.values():
+        eyes.spoil_mask(kind, change)
+    for kind, change in PHOTOGRAPH_FAULTS.values():
+        eyes.spoil_photograph(kind, change)
+    for plant in (plant_in_maps, plant_in_structures, plant_in_splits, plant_beside):
+        plant(eyes)
+    sound = [eyes.add(split)[0] for split in (eyes.train, eyes.test) for _ in range(SOUND // 2)]
+    eyes.save()
+    found = list(found_in(eyes))
+    missed = [fault for fault in eyes.expected if not any(fault == one[:2] for one in found)]
+    assert len(eyes.expected) >= 40 and not missed
+    assert all(Path(file).name in message for kind, file, message in found if (kind, file) in eyes.expected[:26])
+    assert not [one for one in found if Path(one[1]).stem.startswith(tuple(Path(name).stem for name in sound))]
+
+
+@pytest.mark.slow
+def test_sound_eyes_pass(tmp_path):
+    eyes = Eyes(tmp_path / "set")
+    for split in (eyes.train, eyes.train, eyes.test):
+        for _ in range(4):
+            eyes.add(split)
+    eyes.save()
+    assert not list(found_in(eyes))
