@@ -103,18 +103,23 @@ def decode(
     """
     header = read_header(path, io.BytesIO(content), page)
     _check_pixels(path, header.size, max_pixels)
-    if header.tags is not None and (found := _tiff_by_opencv(path, content, header)):
-        return found
-    if header.tags is None and (found := _by_opencv(path, content, header)):
-        return found
-    return _by_pillow(path, content, header, indices=indices)
+    by_opencv = _by_opencv if header.tags is None else _tiff_by_opencv
+    try:
+        return by_opencv(path, content, header) or _by_pillow(content, header, indices=indices)
+    except DataError:
+        raise
+    except FAULTS as error:
+        raise unreadable(path, error) from error
 
 
 def size_of(path: Path, *, advice: str = COPY_AGAIN, page: int | None = None) -> tuple[int, int]:
     """(height, width) of a picture, upright, from its header; raises as `read_bytes` and `decode`."""
     with opened(path, advice=advice) as file:
         header = read_header(path, file, page)
-    return header.size[::-1] if header.orientation >= 5 else header.size
+        try:
+            return header.size[::-1] if header.orientation >= 5 else header.size
+        except FAULTS as error:
+            raise unreadable(path, error) from error
 
 
 def is_plain(path: Path) -> bool:
@@ -219,18 +224,16 @@ def _is_not(values: np.ndarray, colour: int | tuple[int, ...]) -> np.ndarray:
     return np.where(other if values.ndim == 2 else other.any(axis=2), 255, 0).astype(np.uint8)
 
 
-def _by_pillow(path: Path, content: bytes, header: Header, *, indices: bool) -> DecodedImage:
-    try:
-        picture = header.picture or open_picture(io.BytesIO(content), header.index)
-        transparent = picture.info.get("transparency")
-        if picture.mode in ("P", "PA") and not indices:
-            picture = picture.convert("RGB" if picture.mode == "P" and transparent is None else "RGBA")
-        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
-            picture = picture.convert("RGB")
-        values = np.asarray(ImageOps.exif_transpose(picture))
-    except FAULTS as error:
-        raise unreadable(path, error) from error
-    alpha = None
+def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage:
+    """What OpenCV does not give as stored. Raises one of FAULTS."""
+    picture = header.picture or open_picture(io.BytesIO(content))
+    picture.seek(header.index)
+    transparent, alpha = picture.info.get("transparency"), None
+    if picture.mode in ("P", "PA") and not indices:
+        picture = picture.convert("RGB" if picture.mode == "P" and transparent is None else "RGBA")
+    elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        picture = picture.convert("RGB")
+    values = np.asarray(ImageOps.exif_transpose(picture))
     if values.ndim == 3 and values.shape[2] != 3:
         values, alpha = values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
         if picture.mode == "LA" and header.tags is not None and header.extra == [_MULTIPLIED]:

@@ -40,20 +40,29 @@ class Header:
     Attributes:
         kind: of the file, by Pillow's name.
         size: (height, width) as stored.
-        orientation: by EXIF: 1 for upright, 2 to 8 for what must be turned; from 5 on, height and width change places.
         index: of the picture among all that the file holds.
         bits: of a PNG's channels that are significant, where it says so.
-        picture: Pillow's; None for TIFF, and where OpenCV decodes what is stored and nothing is to be turned.
+        picture: Pillow's, of the first page; None for TIFF, and where OpenCV decodes as stored and nothing is to be turned.
         tags: of a TIFF.
     """
 
     kind: str
     size: tuple[int, int]
-    orientation: int = 1
     index: int = 0
     bits: int | None = None
     picture: Image.Image | None = None
     tags: ImageFileDirectory_v2 | None = None
+
+    @property
+    def orientation(self) -> int:
+        """By EXIF: 1 for upright, 2 to 8 for what must be turned; from 5 on, height and width change places.
+
+        Pillow decodes a PNG to look behind its pixels. Raises one of FAULTS.
+        """
+        if self.picture is None and self.tags is None:
+            return 1
+        turn = (self.picture.getexif() if self.tags is None else self.tags).get(_ORIENTATION)
+        return turn if turn in range(1, 9) else 1
 
     @property
     def depth(self) -> int:
@@ -104,14 +113,11 @@ def unreadable(path: Path, reason: object) -> UnreadableError:
     return UnreadableError(f"{path} is not a whole picture ({reason}): copy or convert it again")
 
 
-def open_picture(file: IO[bytes], index: int = 0) -> Image.Image:
+def open_picture(file: IO[bytes]) -> Image.Image:
     """A picture as Pillow opens it; raises one of FAULTS."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which nobody needs here
-        picture = Image.open(file)
-        if index:
-            picture.seek(index)
-        return picture
+        return Image.open(file)
 
 
 def _choose(path: Path, pages: Sequence[int], page: int | None) -> int:
@@ -125,11 +131,6 @@ def _choose(path: Path, pages: Sequence[int], page: int | None) -> int:
     if not 1 <= number <= len(pages):
         raise UnclearError(f"--page {number}: {path} has {len(pages)} page(s)")
     return pages[number - 1]
-
-
-def _turn(tags: Any) -> int:
-    """The orientation that tags name."""
-    return turn if (turn := tags.get(_ORIENTATION)) in range(1, 9) else 1
 
 
 # --- JPEG, PNG and BMP that OpenCV decodes as stored ----------------------------------------------------------------
@@ -195,7 +196,7 @@ def _tiff_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     pages = [i for i, tags in enumerate(directories) if not _is_copy(tags)]
     index = _choose(path, pages or [0], page)
     tags = directories[index]
-    return Header("TIFF", (tags[_HEIGHT], tags[_WIDTH]), _turn(tags), index, tags=tags)
+    return Header("TIFF", (tags[_HEIGHT], tags[_WIDTH]), index, tags=tags)
 
 
 def _directories(file: IO[bytes]) -> Iterator[ImageFileDirectory_v2]:
@@ -232,10 +233,7 @@ def _pillow_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     picture = open_picture(file)
     kind, size = picture.format, picture.size
     index = _choose(path, _further_pictures(picture, file) or range(getattr(picture, "n_frames", 1)), page)
-    if index:
-        picture.seek(index)
-    # Pillow decodes a PNG to look behind its pixels
-    return Header(kind, size[::-1], _turn(picture.getexif()), index, bits, picture)
+    return Header(kind, size[::-1], index, bits, picture)
 
 
 def _further_pictures(picture: Image.Image, file: IO[bytes]) -> list[int]:
