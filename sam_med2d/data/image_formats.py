@@ -234,6 +234,8 @@ def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage
     elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         picture = picture.convert("RGB")
     values = np.asarray(ImageOps.exif_transpose(picture))
+    if values.dtype == bool:  # whose bytes Pillow has made 255, which NumPy compares with 1
+        values = values.view(np.uint8) > 0
     if values.ndim == 3 and values.shape[2] != 3:
         values, alpha = values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
         if picture.mode == "LA" and header.tags is not None and header.extra == [_MULTIPLIED]:

@@ -30,7 +30,7 @@ _JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA  # EXIF or XMP; the pixels
 _JPEG_PICTURES = b"MPF\0"  # the beginning of a segment that lists further pictures
 _BMP_BITS = slice(28, 30)  # of a pixel
 _MP_ENTRIES = 0xB002  # tag of the list of pictures
-_DICOM, _DICOM_AT = b"DICM", 128
+_DICOM = slice(128, 132)  # place of a signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Header:
         size: (height, width) as stored.
         index: of the picture among all that the file holds.
         bits: of a PNG's channels that are significant, where it says so.
-        picture: Pillow's, of the first page; None for TIFF, and where OpenCV decodes as stored and nothing is to be turned.
+        picture: Pillow's, of the first page; None for TIFF, and for what OpenCV decodes as stored and upright.
         tags: of a TIFF.
     """
 
@@ -92,9 +92,9 @@ def read_header(path: Path, file: IO[bytes], page: int | None = None) -> Header:
         UnreadableError: this is no picture that is read here.
         UnclearError: the file has several pages, or not this one.
     """
-    start = file.read(_DICOM_AT + len(_DICOM))
+    start = file.read(_DICOM.stop)
     file.seek(0)
-    if start.endswith(_DICOM) and len(start) > _DICOM_AT:
+    if is_dicom(start):
         raise UnreadableError(f"{path} is a DICOM file, which is not read here: export it as PNG or TIFF")
     header = _quick_header(start, file)
     try:
@@ -106,6 +106,11 @@ def read_header(path: Path, file: IO[bytes], page: int | None = None) -> Header:
         raise
     except FAULTS as error:
         raise unreadable(path, "no format that is read here") from error
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file is one of DICOM, by its first 132 bytes."""
+    return start[_DICOM] == b"DICM"
 
 
 def unreadable(path: Path, reason: object) -> UnreadableError:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sam_med2d.data.photographs import photographs_in
+from sam_med2d.data.photographs import photographs_in, pictures_in
 from sam_med2d.data.records import MaskRef, Record, saved_name, structure_of
 from sam_med2d.errors import raise_problems
 
@@ -32,7 +32,7 @@ def with_masks(records: Sequence[Record], folder: Path) -> tuple[list[Record], l
     masks: dict[int, list[MaskRef]] = {}
     seen: dict[tuple[int, str, str], Path] = {}
     problems, rest = [], []
-    for path in photographs_in(folder):
+    for path in pictures_in(folder):
         if os.path.abspath(path) in own:
             continue
         owners, structure = names.of(path)

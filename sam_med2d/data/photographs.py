@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_formats import MAX_PIXELS
+from sam_med2d.data.picture_signs import SUFFIXES, photographs_of
 from sam_med2d.errors import UsageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 MAGIC = "*?["
 
 
@@ -29,19 +29,25 @@ class Photograph:
         return self.name.rsplit("/", maxsplit=1)[-1]
 
 
-def is_photograph(path: Path) -> bool:
-    """Whether a file has the name of a photograph, and none that hides it."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those in it, photographs or masks, in order of their paths.
+
+    Raises:
+        DataError: one of the folders cannot be read, or is a link to a folder that it lies in.
+    """
+    return sorted(path for path in Tree(folder).files.values() if path.suffix.lower() in SUFFIXES)
 
 
 def photographs_in(folder: Path, *, below: bool = True) -> list[Path]:
     """The photographs of a folder, and with `below` of the folders in it, in order of their paths.
 
+    Masks and other pictures are passed over, which is told in one line.
+
     Raises:
         DataError: one of the folders cannot be read, or is a link to a folder that it lies in.
     """
-    files = Tree(folder).files.values() if below else folder.iterdir()
-    return sorted(path for path in files if is_photograph(path))
+    files = Tree(folder).files if below else {path.name: path for path in folder.iterdir() if path.is_file()}
+    return sorted(photographs_of(files, folder))
 
 
 def find_photographs(inputs: Sequence[str], results: Sequence[Path] = ()) -> list[Photograph]:
@@ -82,9 +88,9 @@ def _expand(text: str) -> tuple[list[Path], Path]:
         return [path], path.parent
     if not any(sign in text for sign in MAGIC):
         raise UsageError(f"INPUT {text} does not exist.")
-    matches = [Path(match) for match in glob.glob(text, recursive=True)]
-    fixed = itertools.takewhile(lambda part: not any(sign in part for sign in MAGIC), path.parts)
-    return [file for file in matches if is_photograph(file)], Path(*fixed)
+    root = Path(*itertools.takewhile(lambda part: not any(sign in part for sign in MAGIC), path.parts))
+    matches = (match for match in map(Path, glob.glob(text, recursive=True)) if match.is_file())
+    return photographs_of({match.relative_to(root).as_posix(): match for match in matches}, root), root
 
 
 def _named(paths: Sequence[Path], root: Path) -> list[Photograph]:

@@ -13,6 +13,7 @@ from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.notes import REMARKS
 
 SPLITS = ("train", "val", "test")
+PREFIXES = ("image2label_", "label2image_")  # of maps
 SHOWN = 5  # rows in a note
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_med2d.data.index_table import DATA_SET, PATIENT, IndexTables
-from sam_med2d.data.records import SPLITS, load_index, parse_map, resolve, structure_of
+from sam_med2d.data.records import PREFIXES, SPLITS, load_index, parse_map, resolve, structure_of
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.errors import DataError
-
-PREFIXES = ("image2label_", "label2image_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,9 @@ def _of_8_bits(picture: np.ndarray) -> Iterator[Form]:
     yield Form("BMP", ".bmp", by_pillow(picture, "BMP"), picture)
     yield Form("PPM", ".ppm", by_pillow(picture, "PPM"), picture)
     yield Form("WebP", ".webp", by_pillow(picture, "WEBP", lossless=True), picture)
+    bits = picture[..., 0] > 120
+    as_grey = np.repeat(bits[..., None] * np.uint8(255), 3, axis=2)
+    yield Form("PNG of 1 bit", ".png", by_pillow(bits, "PNG"), as_grey)
     few = Image.fromarray(picture).quantize(64)
     colours = np.asarray(few.convert("RGB"))
     yield Form("PNG with a palette", ".png", by_pillow(few, "PNG"), colours)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_med2d.data import photographs
+from sam_med2d.data import picture_signs
 from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.picture_signs import MASK_WORDS
 from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS
 from sam_med2d.errors import DataError
 
@@ -15,12 +16,8 @@ IMAGE_WORDS = {
     *("image", "images", "img", "imgs", "photo", "photos", "photograph", "photographs", "picture", "pictures"),
     *("original", "originals", "original_images", "fundus", "fundus_images", "input", "inputs", "raw"),
 }
-MASK_WORDS = {
-    *("mask", "masks", "label", "labels", "annotation", "annotations", "manual", "gt", "ground_truth", "groundtruth"),
-    *("ground_truths", "groundtruths", "seg", "segmentation", "segmentations", "target", "targets"),
-}
 VIEW_WORDS = {"fov", "field_of_view"}
-SUFFIXES = "|".join(map(re.escape, (*photographs.SUFFIXES, ".gif", ".pbm", ".pgm", ".pnm")))  # masks have these, too
+SUFFIXES = "|".join(map(re.escape, (*picture_signs.SUFFIXES, ".gif", ".pbm", ".pgm", ".pnm")))  # masks have these, too
 PICTURE = re.compile(rf"({SUFFIXES})(\.gz)?$", re.IGNORECASE)
 JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 

@@ -1,0 +1,142 @@
+"""What is a photograph in a folder, and what is a mask or another file: by maps, names, folders and content."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sam_med2d.data.image_formats import decode, read_bytes, size_of
+from sam_med2d.data.image_headers import is_dicom
+from sam_med2d.data.records import PREFIXES, parse_map, resolve
+from sam_med2d.errors import DataError
+
+logger = logging.getLogger("notes")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+LOSSY = (".jpg", ".jpeg", ".webp")
+# pictures that are not looked for: formats of masks, of cameras and microscopes, packed ones
+OTHER_SUFFIXES = (".gif", ".pgm", ".pbm", ".pnm", ".gz", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".tga", ".dng")
+OTHER_SUFFIXES += (".cr2", ".nef", ".arw", ".svs", ".nii", ".mha", ".mhd", ".nrrd", ".zip", ".pdf")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+MASK_WORDS = {
+    *("mask", "masks", "label", "labels", "annotation", "annotations", "manual", "gt", "ground_truth", "groundtruth"),
+    *("ground_truths", "groundtruths", "seg", "segmentation", "segmentations", "target", "targets"),
+}
+NAME_WORDS = MASK_WORDS - {"manual", "target", "targets"}  # which photographs' names may have, too
+SMALL = 0.25  # bytes a pixel: a compressed file may be a mask below, and is none above
+SAMPLE = 1 << 16  # bytes of a file that is not compressed
+FEW = 4  # different bytes in the sample of a mask
+
+
+def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
+    """The photographs among files; what is passed over is told in one line.
+
+    Args:
+        files: paths by their names below `root`.
+        root: the folder that was given; its maps, and those beside it, say which files are masks.
+
+    Returns:
+        The photographs, in the files' order.
+    """
+    images, masks = _listed(
+        {path for path in files.values() if path.suffix == ".json"} | set(root.parent.glob("*.json"))
+    )
+    found, passed = [], {}
+    for name, path in files.items():
+        if path.name.startswith("."):
+            continue
+        if sign := _sign(name, path, images, masks):
+            kind, seen = sign
+            passed.setdefault(kind, []).append(f"{path} ({seen})" if seen else str(path))
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+    if passed:
+        kinds = (f"{len(names)} {kind}, such as {names[0]}" for kind, names in passed.items())
+        logger.warning(f"note: passed over: {'; '.join(kinds)}")
+    return found
+
+
+def _sign(name: str, path: Path, images: set[Path], masks: set[Path]) -> tuple[str, str] | None:
+    """What a file is that is passed over, and how it is known; None for a photograph and for what is no picture."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        seen = "" if path.absolute() in images else _mask_sign(name, path, masks)
+        return ("masks", seen) if seen else None
+    if suffix in DICOM_SUFFIXES or (not suffix.strip(".0123456789") and _is_dicom(path)):
+        return "DICOM files, which are not read here (export them as PNG or TIFF)", ""
+    return ("other files", "") if suffix in OTHER_SUFFIXES else None
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False
+
+
+def _mask_sign(name: str, path: Path, masks: set[Path]) -> str:
+    """By what a picture is known as a mask; empty for a photograph."""
+    *folders, file = name.split("/")
+    if path.absolute() in masks:
+        return "a map lists it"
+    if folder := next((folder for folder in folders if _ends_in(folder, MASK_WORDS)), ""):
+        return f"its folder {folder}"
+    if _begins_in(Path(file).stem, NAME_WORDS) or _ends_in(Path(file).stem, NAME_WORDS):
+        return "its name"
+    return "two values" if has_two_values(path) else ""
+
+
+def _words(name: str) -> str:
+    """A name in small letters, its words joined by underscores, without numbers at its end."""
+    return re.sub(r"(_\d+)+$", "", re.sub(r"[\W_]+", "_", name.lower()).strip("_"))
+
+
+def _ends_in(name: str, words: Iterable[str]) -> bool:
+    return any(f"_{_words(name)}".endswith(f"_{word}") for word in words)
+
+
+def _begins_in(name: str, words: Iterable[str]) -> bool:
+    return any(f"{_words(name)}_".startswith(f"{word}_") for word in words)
+
+
+def _listed(maps: Iterable[Path]) -> tuple[set[Path], set[Path]]:
+    """The photographs and the masks that maps list, as absolute paths; a map that cannot be read lists nothing."""
+    images: set[Path] = set()
+    masks: set[Path] = set()
+    for path in maps:
+        if not path.name.startswith(PREFIXES):
+            continue
+        try:
+            entries, _ = parse_map(path)
+            images |= {resolve(image, path.parent).absolute() for image in entries}
+            masks |= {resolve(mask, path.parent).absolute() for names in entries.values() for mask in names}
+        except DataError:  # for those who use the map
+            continue
+    return images, masks
+
+
+def has_two_values(path: Path) -> bool:
+    """Whether a picture of a lossless format has two values or colours; decoded only where its size lets this be."""
+    if path.suffix.lower() in LOSSY:
+        return False
+    try:
+        height, width = size_of(path)
+        size = path.stat().st_size
+        if size > SMALL * height * width + SAMPLE // 16 and len(_sample(path, size)) > FEW:
+            return False
+        values = decode(path, read_bytes(path), indices=True).values
+    except (DataError, OSError):  # told when its turn comes
+        return False
+    pixels = values.reshape(height * width, -1)
+    other = (pixels != pixels[0]).any(axis=1)
+    return bool(other.any() and (pixels[other] == pixels[other.argmax()]).all())
+
+
+def _sample(path: Path, size: int) -> np.ndarray:
+    """The different bytes in the middle of a file."""
+    length = min(SAMPLE, size // 2)  # what is not pixels lies at the ends
+    with path.open("rb") as file:
+        file.seek((size - length) // 2)
+        return np.unique(np.frombuffer(file.read(length), np.uint8))

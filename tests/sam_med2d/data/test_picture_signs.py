@@ -1,0 +1,131 @@
+"""Which pictures of a folder are photographs: masks are known by maps, names, folders and content, and told."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_med2d.data.mask_folder import records_in
+from sam_med2d.data.photographs import find_photographs, photographs_in, pictures_in
+from sam_med2d.data.picture_signs import has_two_values
+from sam_med2d.errors import UsageError
+from tests.helpers.cases import check_all
+from tests.helpers.input_forms import deep, plain_picture, tiff
+from tests.helpers.paths import ROOT
+
+PICTURE = plain_picture()
+DRAWN = (PICTURE[..., 0] > 120).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray = PICTURE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def told(caplog: pytest.LogCaptureFixture) -> str:
+    """The one line about what is passed over."""
+    (record,) = caplog.records
+    assert record.message.startswith("note: passed over: ") and "\n" not in record.message
+    return record.message
+
+
+def test_the_masks_of_the_demo_data_are_no_photographs(caplog):
+    found = find_photographs([str(ROOT / "data_demo")])
+    assert len(found) == 12 and all(photograph.path.parent.name == "images" for photograph in found)
+    assert "58 masks, such as" in told(caplog) and "a map lists it" in told(caplog)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("masks/eye.png", "its folder masks"),
+        ("1st_manual/eye.tif", "its folder 1st_manual"),
+        ("Optic Disc Labels/eye.jpg", "its folder Optic Disc Labels"),
+        ("eye_mask.png", "its name"),
+        ("mask_eye.png", "its name"),
+        ("eye-Segmentation_002.bmp", "its name"),
+        ("gt_eye.jpg", "its name"),
+    ],
+)
+def test_folders_and_names_tell_masks(tmp_path, caplog, name, seen):
+    eye = save(tmp_path / "eye.png")
+    save(tmp_path / name)
+    assert photographs_in(tmp_path) == [eye] and len(pictures_in(tmp_path)) == 2
+    assert f"1 masks, such as {tmp_path / name} ({seen})" in told(caplog)
+
+
+@pytest.mark.parametrize(
+    "name", ["masked_eye.png", "seguin_1.png", "labelled/eye.png", "eye_target.png", "eye manual.png"]
+)
+def test_names_that_only_look_alike_are_photographs(tmp_path, caplog, name):
+    assert photographs_in(save(tmp_path / name).parent) == [tmp_path / name] and not caplog.records
+
+
+def test_the_name_of_the_folder_itself_says_nothing(tmp_path):
+    eye = save(tmp_path / "masks of my study/eye.png")
+    assert photographs_in(eye.parent) == [eye]
+    assert [found.path for found in find_photographs([f"{eye.parent}/*.png"])] == [eye]
+
+
+def test_two_values_tell_masks(tmp_path):
+    """Of any depth and compression; photographs and pictures of one value or three are none."""
+    colours = np.where(DRAWN[..., None], np.array([200, 0, 0], np.uint8), np.array([0, 0, 40], np.uint8))
+    large = np.kron(DRAWN, np.ones((20, 20), np.uint8))
+    masks = {"0 1": DRAWN, "0 255": DRAWN * 255, "colours": colours, "bits": DRAWN.astype(bool), "large": large * 255}
+
+    def check(name: str, suffix: str) -> None:
+        if (name, suffix) != ("bits", ".ppm"):
+            assert has_two_values(save(tmp_path / f"picture{suffix}", masks[name]))
+
+    check_all(check, ((name, suffix) for name in masks for suffix in (".png", ".tif", ".bmp", ".ppm")))
+    for number, values in enumerate((deep(DRAWN * 255, 16), DRAWN.astype(np.float32), large.astype(np.uint16) * 65535)):
+        (tmp_path / f"{number}.tif").write_bytes(tiff(values))
+        assert has_two_values(tmp_path / f"{number}.tif")
+    others = (PICTURE, PICTURE[..., 0], np.zeros((40, 50), np.uint8), DRAWN + 2 * (np.eye(*DRAWN.shape) == DRAWN))
+    for pixels in others:
+        assert not any(has_two_values(save(tmp_path / f"other{suffix}", pixels)) for suffix in (".png", ".tif", ".bmp"))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert not has_two_values(tmp_path / "broken.png")
+
+
+def test_a_large_photograph_is_not_decoded_to_look_for_two_values(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+    monkeypatch.setattr("sam_med2d.data.picture_signs.decode", lambda *_, **__: pytest.fail("decoded"))
+    for suffix in (".png", ".tif", ".bmp"):
+        assert not has_two_values(save(tmp_path / f"noise{suffix}", noise))
+
+
+def test_what_a_map_calls_a_photograph_is_one(tmp_path, caplog):
+    eye, mask = save(tmp_path / "images/eye_mask.png"), save(tmp_path / "drawn/eye.png")
+    (tmp_path / "image2label_train.json").write_text(json.dumps({"images/eye_mask.png": ["drawn/eye.png"]}))
+    assert photographs_in(tmp_path) == [eye] and f"{mask} (a map lists it)" in told(caplog)
+    (tmp_path / "image2label_train.json").write_text("no map")
+    assert photographs_in(tmp_path) == [mask]
+
+
+def test_other_pictures_are_counted_and_other_files_are_not(tmp_path, caplog):
+    eye = save(tmp_path / "eye.png")
+    for name in ("a.dcm", "b.gif", "c.heic", "notes.txt", "table.csv", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "README").write_text("eyes")
+    assert photographs_in(tmp_path, below=False) == [eye]
+    assert "2 DICOM files, which are not read here (export them as PNG or TIFF)" in told(caplog)
+    assert "2 other files" in told(caplog) and "notes" not in told(caplog)
+    assert [record.image for record in records_in(tmp_path)] == [eye]
+
+
+def test_a_mask_that_is_named_itself_is_taken(tmp_path):
+    mask = save(tmp_path / "eye_mask.png", DRAWN * 255)
+    assert [found.path for found in find_photographs([str(mask)])] == [mask]
+    with pytest.raises(UsageError, match="no photograph there"):
+        find_photographs([str(tmp_path)])
+
+
+@pytest.fixture(autouse=True)
+def all_levels(caplog):
+    caplog.set_level(logging.WARNING)
