@@ -85,7 +85,7 @@ def test_two_values_tell_masks(tmp_path):
     for number, values in enumerate((deep(DRAWN * 255, 16), DRAWN.astype(np.float32), large.astype(np.uint16) * 65535)):
         (tmp_path / f"{number}.tif").write_bytes(tiff(values))
         assert has_two_values(tmp_path / f"{number}.tif")
-    others = (PICTURE, PICTURE[..., 0], np.zeros((40, 50), np.uint8), DRAWN + 2 * (np.eye(*DRAWN.shape) == DRAWN))
+    others = (PICTURE, PICTURE[..., 0], np.zeros((40, 50), np.uint8), DRAWN + 2 * np.eye(*DRAWN.shape, dtype=np.uint8))
     for pixels in others:
         assert not any(has_two_values(save(tmp_path / f"other{suffix}", pixels)) for suffix in (".png", ".tif", ".bmp"))
     (tmp_path / "broken.png").write_bytes(b"no picture")
