@@ -186,7 +186,7 @@ def read_checkpoint(
 def require_model(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint. Raises CheckpointError for one that lacks SAM's table of positions."""
     if POSITIONS not in checkpoint.state:
-        reason = f"it has no {POSITIONS!r}"
+        reason = f"it has no {POSITIONS!r} (it has {listing(checkpoint.state, 3) or 'no tensor'})"
         for key, what in FOREIGN.items():
             if key in checkpoint.state or key in checkpoint.metadata:
                 reason = f"it is {what}, convert it with scripts/convert_checkpoint.py"

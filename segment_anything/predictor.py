@@ -92,11 +92,13 @@ class SamPredictor:
             original_image_size: (height, width) before it was resized.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, and for pixels in 0..1.
         """
         size, shape = self.model.image_size, tuple(transformed_image.shape)
         if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != size:
             raise ValueError(f"The image has shape {list(shape)}: give [1, 3, h, w] with a longer side of {size}.")
+        if transformed_image.is_floating_point() and 0 < transformed_image.max() <= 1:
+            raise ValueError("The image has pixels in 0..1: give 0..255, which are scaled as the weights expect.")
         self.reset_image()
         height, width = original_image_size
         pixels = self.model.preprocess(transformed_image.to(self.device))
@@ -345,7 +347,7 @@ class SamPredictor:
         whole, size = self.frame.boxes_to_model(np.array([0, 0, width, height])), self.model.image_size
         edges = (*np.minimum(whole[:2], 0), *np.maximum(whole[2:], size))  # positions beside what the model sees, too
         area, given = Area(edges, "the model frame").with_overhang(), (boxes, points, labels)
-        boxes, points, labels = (None if value is None else value.float().cpu().numpy() for value in given)
+        boxes, points, labels = (None if value is None else value.detach().float().cpu().numpy() for value in given)
         if boxes is not None and boxes.shape[-1:] == (4,):
             refuse_positions(area, boxes=boxes)
         if labels is not None and points is not None and points.shape == (*labels.shape, 2):

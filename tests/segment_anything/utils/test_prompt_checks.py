@@ -129,6 +129,17 @@ def test_prompts_in_the_model_frame_are_refused_likewise(mode, ready):
         assert not wrong
 
 
+def test_pixels_in_0_to_1_and_prompts_with_gradients():
+    for predictor in predictors("sam_med2d", ready=True):
+        with pytest.raises(ValueError, match=r"pixels in 0\.\.1: give 0\.\.255"):
+            predictor.set_torch_image(torch.rand(1, 3, 51, 64), (HEIGHT, WIDTH))
+        predictor.set_torch_image(255 * torch.rand(1, 3, 51, 64), (HEIGHT, WIDTH))
+        boxes = torch.tensor([[5.0, 5, 30, 30]])
+        expected = predictor.predict_torch(boxes=boxes)[2]
+        for other in (boxes.clone().requires_grad_(), boxes[:, None], boxes.double(), boxes.bfloat16()):
+            torch.testing.assert_close(predictor.predict_torch(boxes=other)[2], expected)
+
+
 def test_the_whole_photograph_is_a_box_beside_a_cropped_field_of_view():
     """Its edges lie far outside of what the model sees."""
     image = np.zeros((200, 600, 3), np.uint8)
