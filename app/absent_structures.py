@@ -10,14 +10,10 @@ from sam_med2d.visualization.tables import write_csv
 
 
 class AbsentStructures:
-    """Structures that are known to be absent from photographs, in the index.csv of a data set.
+    """Structures that are known to be absent from photographs, in the index.csv of the data set in `out`.
 
-    Rows of other photographs and other columns stay as they are.
-
-    Args:
-        out: folder of the data set.
-        photographs: known by their number in this order.
-        keys: how the data set's maps name them.
+    Photographs are known by their number; `keys` are the names that the maps have for them. Rows of other photographs
+    and other columns stay as they are.
 
     Raises:
         DataError: for a table that cannot be read, or is no table of photographs.

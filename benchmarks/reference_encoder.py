@@ -6,6 +6,8 @@ matrix and its relative-position bias are explicit tensors, convolutions are the
 state dict has the names and shapes of `segment_anything.modeling.image_encoder.ImageEncoderViT`.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,16 +28,9 @@ class ChannelNorm(nn.Module):
         return self.weight[:, None, None] * normed + self.bias[:, None, None]
 
 
-class OracleMLP(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(dim, hidden)
-        self.lin2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(F.gelu(self.lin1(x)))
+def oracle_mlp(dim: int, hidden: int, act: nn.Module) -> nn.Sequential:
+    """Linear, activation, linear."""
+    return nn.Sequential(OrderedDict(lin1=nn.Linear(dim, hidden), act=act, lin2=nn.Linear(hidden, dim)))
 
 
 class OracleAdapter(nn.Module):
@@ -128,7 +123,7 @@ class OracleBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = OracleAttention(dim, num_heads, window or grid)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = OracleMLP(dim, hidden)
+        self.mlp = oracle_mlp(dim, hidden, nn.GELU())
         if adapter:
             self.Adapter = OracleAdapter(dim)
         self.adapter = adapter
@@ -143,17 +138,6 @@ class OracleBlock(nn.Module):
         normed = self.norm2(x)
         x = x + self.mlp(normed)
         return x + self.Adapter(normed) if self.adapter else x
-
-
-class OraclePatchEmbed(nn.Module):
-    """Convolution of non-overlapping patches: [B, 3, S, S] -> [B, S/p, S/p, C]."""
-
-    def __init__(self, patch: int, in_chans: int, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch, stride=patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).permute(0, 2, 3, 1)
 
 
 class OracleEncoder(nn.Module):
@@ -176,7 +160,8 @@ class OracleEncoder(nn.Module):
     ) -> None:
         super().__init__()
         grid = image_size // patch_size
-        self.patch_embed = OraclePatchEmbed(patch_size, in_chans, embed_dim)
+        patches = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, embed_dim))
         self.blocks = nn.ModuleList(
             OracleBlock(
@@ -197,7 +182,7 @@ class OracleEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x) + self.pos_embed
+        x = self.patch_embed(x).permute(0, 2, 3, 1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         return self.neck(x.permute(0, 3, 1, 2))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
+from benchmarks.reference_encoder import ChannelNorm, OracleEncoder, oracle_mlp
 
 CLICKS = (1, 3, 5, 9)
 
@@ -35,18 +35,6 @@ class PlainMLP(nn.Module):
         return self.layers[-1](x)
 
 
-class PlainTokenMLP(nn.Module):
-    """Linear, ReLU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(dim, hidden)
-        self.lin2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(F.relu(self.lin1(x)))
-
-
 class PlainAttention(nn.Module):
     """Multi-head attention of [B, N, C] with an inner width."""
 
@@ -59,12 +47,10 @@ class PlainAttention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (self._separate(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
+        projected = self.q_proj(q), self.k_proj(k), self.v_proj(v)
+        q, k, v = (x.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in projected)
         weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[-1]), dim=-1)
         return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
-
-    def _separate(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class PlainTwoWayBlock(nn.Module):
@@ -75,7 +61,7 @@ class PlainTwoWayBlock(nn.Module):
         self.first = first
         self.self_attn = PlainAttention(dim, dim, heads)
         self.cross_attn_token_to_image = PlainAttention(dim, dim // 2, heads)
-        self.mlp = PlainTokenMLP(dim, hidden)
+        self.mlp = oracle_mlp(dim, hidden, nn.ReLU())
         self.cross_attn_image_to_token = PlainAttention(dim, dim // 2, heads)
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim) for _ in range(4))
 

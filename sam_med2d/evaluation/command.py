@@ -29,12 +29,9 @@ DEFAULT_PROMPTS = ("box", "1", "3", "5")
 
 
 def evaluate(args: argparse.Namespace, *, script: Path, defaults: argparse.Namespace) -> int:
-    """Evaluate as the flags say, in as many processes as torchrun has started.
+    """Evaluate as the checked flags of test.py say, in as many processes as torchrun has started.
 
-    Args:
-        args: the flags of test.py, checked.
-        script: the file of the command, for the message on how to go on.
-        defaults: the flags' values when none is given.
+    `script`, its file, and the flags' `defaults` are for the message on how to go on.
 
     Returns:
         The exit code: 0, 1 where files could not be read, or 130 for a run that was interrupted and can go on.

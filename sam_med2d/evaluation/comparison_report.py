@@ -90,11 +90,11 @@ def _draw(path: Path, found: dict[str, Any]) -> bool:
 
 
 def write_comparison(runs: Runs, metric: str, out: Path | None = None) -> None:
-    """Compare two runs, print the table, and write it with its picture.
+    """Compare two runs by one of METRICS that both have, print the table, and write it with its picture.
 
     Args:
         runs: result folders of test.py, before and after.
-        metric: one of METRICS that both runs have.
+        metric: what is compared.
         out: folder of compare.md, compare.json and compare.png; None for one in the second run.
 
     Raises:

@@ -60,17 +60,7 @@ class Evaluator:
         processes: Processes,
         refinement: Refinement,
     ) -> None:
-        """Prepare an evaluation; `run` does it.
-
-        Args:
-            args: flags of test.py.
-            model: in evaluation mode, with the preprocessing to use.
-            records: the photographs of all processes, with their masks.
-            modes: columns of the tables.
-            out: folder of the run.
-            processes: those that share the work.
-            refinement: mirror images and windows.
-        """
+        """Prepare an evaluation of the records of all processes by the flags of test.py; `run` does it."""
         self.refinement = refinement
         self.args, self.model, self.modes, self.processes = args, model, modes, processes
         self.records, self.readable = records, ReadableRecords(records)

@@ -20,14 +20,7 @@ VESSEL_WORDS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "ve
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of a prediction against the truth.
-
-    Attributes:
-        tp: true positives.
-        fp: false positives.
-        fn: false negatives.
-        tn: true negatives.
-    """
+    """Pixels of a prediction against the truth: true and false positives, false and true negatives."""
 
     tp: int
     fp: int

@@ -33,15 +33,7 @@ MODES = [parse_mode("box"), parse_mode("1")]
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the report; None where not measured.
-
-    Attributes:
-        name: of the file, or "torch".
-        size: bytes.
-        difference: the largest to PyTorch's outputs.
-        dice: mean, 0 to 1.
-        ms: milliseconds of a call.
-    """
+    """A row of the report, None where not measured: size in bytes, largest difference, Dice 0 to 1, ms of a call."""
 
     name: str
     size: int | None = None

@@ -215,15 +215,7 @@ def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
 
 @contextmanager
 def temporary_folder(target: Path, flag: str) -> Iterator[Path]:
-    """A folder beside a target that is gone afterwards, whatever happens.
-
-    Args:
-        target: a file that is to be made.
-        flag: that named it, for messages.
-
-    Raises:
-        UsageError: it cannot be made.
-    """
+    """A folder beside a file to be made, gone afterwards, whatever happens; UsageError names the flag."""
     make_folder(target.parent, flag)
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}.", dir=target.parent) as folder:
         yield Path(folder)

@@ -66,14 +66,7 @@ def make_prompts(batch: Batch, *, point_num: int, seed: int) -> PromptEntries:
 
 @dataclass(frozen=True)
 class CheckedPrompts:
-    """A photograph's opening prompts, and what is wrong with its data.
-
-    Attributes:
-        prompts: Entries of its masks.
-        problems: One message each.
-        unreadable: {file: why} for files that cannot be read.
-        remarks: on its files, see `Notes`.
-    """
+    """A photograph's opening prompts by mask, what is wrong with its data, and {file: why} for unreadable files."""
 
     prompts: PromptEntries
     problems: list[str]
@@ -83,13 +76,7 @@ class CheckedPrompts:
 
 @dataclass(frozen=True)
 class OpeningPrompts(Dataset):
-    """`CheckedPrompts` for each photograph of a data set: reads all its files.
-
-    Attributes:
-        dataset: The photographs and their masks.
-        point_num: Clicks, see `simulation.first_points`.
-        seed: Of the clicks.
-    """
+    """`CheckedPrompts` for each photograph of a data set, by clicks as in `first_points`: reads all its files."""
 
     dataset: FundusDataset
     point_num: int

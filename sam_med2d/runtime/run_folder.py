@@ -44,13 +44,7 @@ def refuse_run_name(name: str) -> None:
 
 
 def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to go on with another run.
-
-    Args:
-        checkpoint: what --resume names.
-        folder: of this run.
-        old: flags that decide a run, of the checkpoint.
-        new: those of this run.
+    """Refuse to go on with a checkpoint of another run, by the flags that decide a run: its old ones and the new ones.
 
     Raises:
         UsageError: where the checkpoint is not in the folder; or names the flags that differ, with both values.

@@ -60,14 +60,7 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """A run and where it stands.
-
-    Args:
-        args: Flags of train.py, checked.
-        model: The model to train, with its frozen parts set, on `device`.
-        device: Where it trains.
-        folder: Of the run.
-        processes: Those of the run, of which this is one.
+    """A run and where it stands: a model with its frozen parts set, on its device, and the flags of train.py, checked.
 
     Attributes:
         epoch: Epochs that are done.

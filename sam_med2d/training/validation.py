@@ -60,18 +60,8 @@ class Validation:
     ) -> None:
         """Make the opening prompts; reads all files.
 
-        Args:
-            records: The photographs of all processes.
-            preprocessing: Of the model.
-            batch_size: Photographs of a batch.
-            num_workers: Loader processes that read them.
-            seed: Of all clicks.
-            metrics: Names of the scores.
-            device: Where the model is.
-            multimask: Choose among the three candidates, else take the single mask.
-            structures: Names of the model's structure prompts, which are validated, too.
-            rank: Of this process.
-            processes: How many there are.
+        Args are as their names say, of all processes but for `rank`, this one's; `structures` are those of the model's
+        structure prompts, which are validated, too; without `multimask` the single mask counts, not the best candidate.
         """
         self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
         self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if structures else []))]

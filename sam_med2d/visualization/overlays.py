@@ -67,13 +67,9 @@ class Overlay:
         self.colours: dict[str, tuple[int, int, int]] = {}
 
     def add(self, name: str, mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
-        """Draw a mask and its prompts.
+        """Draw a mask, bool [H, W], and its prompts, points [P, 2] and labels [P] as in `draw_case`.
 
-        Args:
-            name: stands in the legend; masks of one name have one colour.
-            mask: bool [H, W].
-            points: float [P, 2], x and y in pixels of the photograph.
-            labels: int [P], as in `draw_case`.
+        Masks of one name, which stands in the legend, have one colour.
         """
         palette = [tuple(bytes.fromhex(colour[1:])) for colour in OUTLINES]
         _draw_outline(self.canvas, mask, self.colours.setdefault(name, palette[len(self.colours) % len(palette)]))

@@ -38,13 +38,7 @@ class DetailHead(nn.Module):
     """
 
     def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
-        """Build the head.
-
-        Args:
-            embedding_channels: channels C of the image embedding and of the tokens.
-            num_mask_tokens: mask tokens of the decoder.
-            structures: how many structures the prompt encoder knows.
-        """
+        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
         super().__init__()
         full, half, quarter = WIDTHS
         self.at_full = _block(3, full)

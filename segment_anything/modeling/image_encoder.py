@@ -35,14 +35,7 @@ class GridAttention(nn.Module):
     """
 
     def __init__(self, *, dim: int, num_heads: int, window: int, grid: int) -> None:
-        """Build the projections and the relative positions.
-
-        Args:
-            dim: channels C.
-            num_heads: heads, which share the channels.
-            window: side of a window in tokens, 0 for global attention.
-            grid: side of the whole grid in tokens.
-        """
+        """`dim` channels, which the heads share; sides of window and grid in tokens, window 0: global attention."""
         super().__init__()
         self.num_heads = num_heads
         self.window = window or grid
@@ -182,20 +175,17 @@ class ImageEncoderViT(nn.Module):
         """Build the encoder.
 
         Args:
-            image_size: side S of the input, pixels.
-            patch_size: side of a patch, pixels.
+            image_size: side S of the input in pixels; ValueError unless it gives a whole (with adapters: even) grid.
+            patch_size: side of a patch in pixels.
             in_chans: channels of the input.
             embed_dim: width of the tokens.
             depth: blocks.
             num_heads: heads of each block.
             mlp_ratio: width of a block's MLP over that of the tokens.
             out_chans: channels of the embedding.
-            window_size: side of a window, tokens.
+            window_size: side of a window in tokens.
             global_attn_indexes: the blocks without windows.
             adapter: each block has the adapter of SAM-Med2D.
-
-        Raises:
-            ValueError: `image_size` does not give a whole (with adapters: even) grid of tokens.
         """
         super().__init__()
         grid = _token_grid(image_size, patch_size, adapter)
