@@ -7,12 +7,13 @@ to <work_dir>/<run_name>/, and the prompts that were used to <work_dir>/<S>_prom
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sam_med2d.choices import METRICS
-from sam_med2d.evaluation.arguments import check_args
+from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_encoder_adapter, add_mask_rule, add_model_flags, add_multimask
 from segment_anything.choices import LARGE
@@ -73,6 +74,21 @@ def _add_refinement_flags(parser: argparse.ArgumentParser) -> None:
         help="weight of the whole photograph's prediction beside the windows', 0 to 1, of all or of one structure; "
         "1: no windows",
     )
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse values of test.py's flags that cannot work (UsageError); a metric that is given twice counts once."""
+    unknown = [name for name in args.metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(f"--metrics {' '.join(unknown)}: choose from {', '.join(METRICS)}.")
+    args.metrics = list(dict.fromkeys(args.metrics))
+    if not (math.isfinite(args.nsd_tolerance) and args.nsd_tolerance >= 0):
+        raise UsageError(f"--nsd_tolerance {args.nsd_tolerance}: give 0 or more pixels.")
+    for name in ("batch_size", "point_num", "iter_point"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} {getattr(args, name)}: give 1 or more.")
+    if not args.sam_checkpoint:
+        raise UsageError("--sam_checkpoint is needed: random weights have nothing to test (python train.py makes one).")
 
 
 def main(args: argparse.Namespace) -> int:

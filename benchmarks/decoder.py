@@ -2,8 +2,7 @@
 
 import argparse
 
-from benchmarks.sides import OURS, add_against, baseline, part_worker
-from benchmarks.timing import Worker
+from benchmarks.sides import OURS, Worker, add_against, baseline, part_worker
 from sam_med2d.runtime.timing import interleaved
 from segment_anything.build_sam import MODEL_SPECS
 

@@ -3,8 +3,7 @@
 import argparse
 
 from benchmarks.decoder import largest_difference
-from benchmarks.sides import OURS, add_against, baseline, part_worker
-from benchmarks.timing import Worker
+from benchmarks.sides import OURS, Worker, add_against, baseline, part_worker
 from sam_med2d.runtime.timing import interleaved
 
 SIZE = 256  # pixels

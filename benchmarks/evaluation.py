@@ -8,8 +8,7 @@ from torch import Tensor
 from benchmarks.models import add_model_flags, seeded_model, synthetic_batch
 from benchmarks.reference_evaluation import box_opening, click_opening, published_run
 from benchmarks.reference_training import OracleSam
-from benchmarks.sides import OURS, baseline, same_command
-from benchmarks.timing import Worker, serve
+from benchmarks.sides import OURS, Worker, baseline, same_command, serve
 from sam_med2d.data.dataset import Batch
 from sam_med2d.evaluation.batch_prediction import BOX, parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch

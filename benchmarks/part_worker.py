@@ -1,4 +1,4 @@
-"""One side's encoder or decoder, in a process of its own, for `timing.Worker`.
+"""One side's encoder or decoder, in a process of its own, for `sides.Worker`.
 
     PYTHONPATH=CHECKOUT python -P benchmarks/part_worker.py decoder --prompts 1 32 --times 16 1
 

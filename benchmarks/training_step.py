@@ -7,8 +7,7 @@ import torch
 
 from benchmarks.models import add_model_flags, seeded_model, synthetic_batch
 from benchmarks.reference_training import published_step
-from benchmarks.sides import OURS, baseline, same_command
-from benchmarks.timing import Worker, peak_memory, serve
+from benchmarks.sides import OURS, Worker, baseline, peak_memory, same_command, serve
 from sam_med2d.data.dataset import Batch
 from sam_med2d.runtime.memory import keep_freed_memory
 from sam_med2d.runtime.timing import interleaved

@@ -14,6 +14,7 @@ interrupted.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam_med2d.choices import PROMPT_FRAMES
-from sam_med2d.data.photographs import add_max_pixels, add_page
-from sam_med2d.inference.arguments import check_args
+from sam_med2d.data.photographs import add_max_pixels, add_page, check_max_pixels
+from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_bool, add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
@@ -62,6 +63,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--embedding_cache", type=Path, metavar="DIR", help=text)
     run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most, in GB")
     return parser.parse_args(argv)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse values of predict.py's flags that cannot work, before anything is read; the UsageError names them."""
+    kinds = {
+        "--structures": args.structures,
+        "--box, --point": args.box or args.point or args.background,
+        "--boxes_csv": args.boxes_csv,
+        "--prompt_path": args.prompt_path,
+    }
+    given = [name for name, value in kinds.items() if value]
+    if not given:
+        raise UsageError(f"no prompt: say what to segment with one of {'; '.join(kinds)}.")
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)}: give one kind of prompts in a run.")
+    if args.tiles and not args.structures:
+        raise UsageError(f"--tiles answers --structures, not {given[0]}: leave it out, or use --zoom.")
+    if args.mirror and not args.structures:
+        raise UsageError(f"--mirror answers --structures, not {given[0]}: leave it out.")
+    check_max_pixels(args.max_pixels)
+    if not 0 < args.cache_gb < math.inf:
+        raise UsageError(f"--cache_gb {args.cache_gb}: give more than 0, and no more than the disk holds.")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from sam_med2d.data.photographs import Photograph, find_photographs
-from sam_med2d.inference.arguments import has_clicks
 from sam_med2d.inference.batch_run import BatchRun
 from sam_med2d.inference.prompt_sources import (
     PhotographPrompts,
@@ -84,7 +83,7 @@ def _load_prompts(
     notes: list[str] = []
     if args.structures:
         prompts = structures_for(photographs, args.structures, model.prompt_encoder.structures)
-    elif has_clicks(args):
+    elif args.box or args.point or args.background:
         prompts = clicks_for(photographs, args.box or [], args.point or [], args.background or [], args.label)
     elif args.boxes_csv:
         prompts, notes = read_boxes(args.boxes_csv, photographs)
