@@ -80,11 +80,7 @@ class Checkpoint:
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """Names of the structures that its prompt encoder knows.
-
-        Raises:
-            CheckpointError: where they are not named.
-        """
+        """Names of the structures that its prompt encoder knows; CheckpointError where they are not named."""
         count = len(self.state[STRUCTURES]) if STRUCTURES in self.state else 0
         names = self.metadata.get("structures", [])
         if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
@@ -92,13 +88,7 @@ class Checkpoint:
         return tuple(names)
 
     def presence_thresholds(self, structures: Iterable[str]) -> dict[str, float]:
-        """Probabilities below which structures are predicted absent.
-
-        Args:
-            structures: those to look up.
-
-        Returns:
-            {structure: probability} of those of which the file says it.
+        """Probabilities below which these structures are predicted absent, of those of which the file says it.
 
         Raises:
             CheckpointError: for values that are no probabilities.
@@ -111,11 +101,7 @@ class Checkpoint:
 
     @property
     def mask_rule(self) -> str:
-        """Where its masks begin, one of MASK_RULES; "half" where the file does not say.
-
-        Raises:
-            CheckpointError: for an unknown rule.
-        """
+        """Where its masks begin, one of MASK_RULES, "half" where it does not say; CheckpointError: unknown."""
         stored = self.metadata.get("mask_rule", "half")
         if stored not in MASK_RULES:
             raise CheckpointError(f"{self.path}: its mask rule {stored!r} is none of {', '.join(MASK_RULES)}.")
@@ -123,24 +109,14 @@ class Checkpoint:
 
     @property
     def image_size(self) -> int:
-        """Side S of the input that the weights were made for, in pixels.
-
-        Raises:
-            CheckpointError: where the table of positions does not say it.
-        """
+        """Side S in pixels of the input of these weights; CheckpointError where no table of positions says it."""
         if not is_grid(self.state[POSITIONS]):
             shape = list(self.state[POSITIONS].shape)
             raise CheckpointError(f"{self.path}: {POSITIONS} has shape {shape}, and should have [1, h, w, C].")
         return 16 * self.state[POSITIONS].shape[1]
 
     def preprocessing(self, image_size: int) -> tuple[Preprocessing, str]:
-        """How its photographs were prepared.
-
-        Args:
-            image_size: side of the input in pixels, whatever it was in training.
-
-        Returns:
-            The preprocessing, and one line that says what it rests on.
+        """How its photographs were prepared, for an input side in pixels, and one line that says what it rests on.
 
         Raises:
             CheckpointError: for metadata that are not understood.
@@ -165,16 +141,13 @@ class Checkpoint:
 def read_checkpoint(
     path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint", entry: str | None = None
 ) -> Checkpoint:
-    """Read the weights of a model.
+    """Read the weights of a model, to the CPU.
 
     Args:
         path: a file of any published layout, or a folder with `model.safetensors`.
         trust: load a pickle that holds more than tensors, too; any code in it runs.
         flag: what gave the path, for messages.
         entry: which weights are meant where the file has several, such as "ema" or "state_dict/model.".
-
-    Returns:
-        The checkpoint, on the CPU.
 
     Raises:
         CheckpointError: for a file that is missing, damaged, not of this family of models, or such a pickle, and for
@@ -199,18 +172,8 @@ def read_tensors(
 ) -> Checkpoint:
     """Read tensors of any names, as `read_checkpoint` does those of a model.
 
-    Args:
-        path: a file, or a folder with `model.safetensors`.
-        trust: load a pickle that holds more than tensors, too; any code in it runs.
-        flag: what gave the path, for messages.
-        entry: as in `read_checkpoint`.
-
-    Returns:
-        The tensors and metadata, on the CPU.
-
     Raises:
-        CheckpointError: for a file that is missing, damaged, no state dict, of another model that is known, or such a
-            pickle, and for numbers that are not finite.
+        CheckpointError: as there; also for no state dict, and for another model that is known.
     """
     path = Path(path)
     path = path / WEIGHTS_NAME if path.is_dir() else path
@@ -306,14 +269,7 @@ def is_grid(table: Tensor) -> bool:
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Digest of names, types, shapes and values of tensors.
-
-    Args:
-        tensors: {name: tensor}, such as a state dict; the order counts.
-
-    Returns:
-        32 hexadecimal digits.
-    """
+    """32 hexadecimal digits of names, types, shapes and values of tensors by name; the order counts."""
     return digest(_described(tensors))
 
 
@@ -325,41 +281,26 @@ def _described(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
 
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights as safetensors, atomically; the file is no larger than its tensors.
-
-    Args:
-        path: the file.
-        state: {name: tensor}.
-        metadata: JSON values, such as those of `model_metadata`.
-    """
+    """Write weights by name and JSON metadata as safetensors, atomically; no larger than the tensors."""
     own = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
         save_file(own, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
 
 def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights in SAM-Med2D's layout {"model": state dict}, with our metadata beside it, atomically.
-
-    Args:
-        path: the file.
-        state: {name: tensor}.
-        metadata: plain values, such as those of `model_metadata`.
-    """
+    """Write weights in SAM-Med2D's layout {"model": state dict}, with our metadata beside it, atomically."""
     own = {key: value.detach().cpu().clone() for key, value in state.items()}
     with atomic_path(path) as temporary:
         torch.save({"model": own, "metadata": dict(metadata)}, temporary)
 
 
 def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> dict[str, Any]:
-    """What a checkpoint says of itself.
+    """What a checkpoint says of itself, as JSON values.
 
     Args:
         model: whose weights are saved.
         model_type: a key of MODEL_SPECS.
         multimask: whether the three candidates were trained, and answer by default.
-
-    Returns:
-        JSON values.
     """
     return {
         "format_version": 1,

@@ -144,10 +144,6 @@ def _entries(content: Mapping[str, Any], name: str = "", depth: int = 0) -> Iter
 def refuse_other_models(path: Path, state: Mapping[str, Any]) -> None:
     """Refuse the weights of models that are known and cannot be loaded here.
 
-    Args:
-        path: the file, for messages.
-        state: {name: tensor}.
-
     Raises:
         CheckpointError: names the model, a tensor that tells, and what to do.
     """

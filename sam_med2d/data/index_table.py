@@ -208,15 +208,12 @@ class IndexTables:
         self._tables: dict[Path, IndexTable] = {}
 
     def find(self, image: Path, folder: Path, columns: Sequence[str]) -> Row:
-        """What the tables say of a photograph.
+        """What the tables say of a photograph, with the folder's name for an empty data set; {} where no table has one.
 
         Args:
             image: the photograph.
             folder: that of its map, whose table comes first; then that of the data set in which the photograph lies.
             columns: a row counts if one of them is filled.
-
-        Returns:
-            The row, with the folder's name for an empty data set; {} where no table has one.
 
         Raises:
             DataError: a file is no table in UTF-8, or it is not clear which photograph a row means.

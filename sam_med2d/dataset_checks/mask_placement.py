@@ -53,7 +53,7 @@ def check_placement(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]])
         name: (structure, to_side(mask * np.uint8(255), WORKING_SIDE).astype(np.float32) / 255)
         for name, (structure, mask) in masks.items()
     }
-    inverted = [name for name, (_, mask) in shares.items() if is_inverted(mask, inside)]
+    inverted = [name for name, (_, mask) in shares.items() if _is_inverted(mask, inside)]
     rest = {name: found for name, found in shares.items() if name not in inverted and found[1].any()}
     findings = [
         Finding("inverted", (name,), f"{name} covers the background instead of the structure: swap its 0 and 255")
@@ -62,18 +62,13 @@ def check_placement(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]])
     findings += [finding for name, (_, mask) in rest.items() if (finding := outside(name, mask, inside))]
     return (
         findings
-        + cups_outside(rest)
+        + _cups_outside(rest)
         + misplaced(Evidence(small, inside), rest, scale=max(image.shape[:2]) / SEARCH_SIDE)
     )
 
 
-def is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether a mask covers everything but a structure.
-
-    Args:
-        mask: share of each pixel that it fills, float32 0..1 [h, w].
-        inside: field of view, bool [h, w].
-    """
+def _is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether a mask (shares of pixels, 0..1 [h, w]) covers everything in the field of view but a structure."""
     if mask.mean() <= INVERTED_SHARE:
         return False
     if 1 - inside.mean() > LEAST_SURROUND:
@@ -84,7 +79,7 @@ def is_inverted(mask: np.ndarray, inside: np.ndarray) -> bool:
 
 
 def outside(name: str, mask: np.ndarray, inside: np.ndarray) -> Finding | None:
-    """A finding where a relevant part of a mask lies outside the field of view; arrays as in `is_inverted`."""
+    """A finding where a relevant part of a mask lies outside the field of view; arrays as in `_is_inverted`."""
     small = mask >= 0.5
     far = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) > RIM_SHARE * WORKING_SIDE
     beyond, whole = int(small[far].sum()), int(small.sum())
@@ -94,7 +89,7 @@ def outside(name: str, mask: np.ndarray, inside: np.ndarray) -> Finding | None:
     return Finding("outside_field_of_view", (name,), message)
 
 
-def cups_outside(masks: Shares) -> list[Finding]:
+def _cups_outside(masks: Shares) -> list[Finding]:
     """A finding for each optic cup that is not inside its photograph's optic discs, give or take a pixel."""
     discs = {
         name: (mask >= 0.5).astype(np.uint8) for name, (structure, mask) in masks.items() if structure == "optic_disc"
@@ -112,15 +107,10 @@ def cups_outside(masks: Shares) -> list[Finding]:
 
 
 def misplaced(evidence: Evidence, masks: Shares, *, scale: float) -> list[Finding]:
-    """A finding for each mask that fits clearly better after a shift or a mirror, or does not fit where it is.
+    """A finding for each mask (none inverted) that fits clearly better after a shift or a mirror, or does not fit.
 
     A move that one mask shows beyond doubt is tried on the others too: it decides where a round disc came from, and
-    where masks belong that are too small to decide alone.
-
-    Args:
-        evidence: of the photograph.
-        masks: those that are not inverted.
-        scale: pixels of the photograph per search pixel.
+    where masks belong that are too small to decide alone. `scale`: pixels of the photograph per search pixel.
     """
     fits = {name: evidence.fit(structure, mask) for name, (structure, mask) in masks.items() if structure in PLACEABLE}
     moves = {name: fit.moves() for name, fit in fits.items()}
@@ -143,12 +133,7 @@ def _not_seen(name: str, fit: Fit) -> Finding:
 
 
 def resolve_doubts(findings: Sequence[Finding], checked: int) -> list[Finding]:
-    """The findings of a data set, in which doubts about many masks are no chance: these warnings become faults.
-
-    Args:
-        findings: of all photographs.
-        checked: number of masks whose placement was checked.
-    """
+    """The findings of a data set, in which doubts about many of the checked masks are no chance: they become faults."""
     doubts = {finding.files[0] for finding in findings if finding.kind in PLACEMENT_KINDS and finding.warning}
     if len(doubts) <= CHANCE * checked:
         return [*findings]

@@ -18,10 +18,7 @@ from segment_anything.utils.atomic import naming
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Convert a data set as downloaded, or print the table of those that are known.
-
-    Args:
-        args: the flags of scripts/prepare_dataset.py.
+    """Convert a data set as downloaded, or print the table of those known, as the flags of prepare_dataset.py say.
 
     Returns:
         The exit code: 0, or 130 for a run that was interrupted and can go on.

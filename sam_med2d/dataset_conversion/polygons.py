@@ -7,14 +7,11 @@ import numpy as np
 
 
 def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Union of polygons: the pixels whose middle lies inside, by the even-odd rule.
+    """Union of polygons: the pixels, bool [height, width], whose middle lies inside, by the even-odd rule.
 
     Args:
         polygons: points x, y, float [n, 2]; they may leave the picture, what is outside is cut off.
         size: (height, width).
-
-    Returns:
-        bool [height, width].
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
@@ -23,16 +20,10 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarr
 
 
 def snapped(polygon: np.ndarray) -> np.ndarray:
-    """A polygon whose corners are moved to fifths of a pixel, as pycocotools (`rleFrPoly`) does before it fills one.
+    """A polygon [n, 2] with its corners moved to fifths of a pixel, as pycocotools (`rleFrPoly`) fills them.
 
     Corners on half pixels, which `skimage.measure.find_contours` gives, then have the same pixels on their left and
     top sides as there. Whole numbers stay.
-
-    Args:
-        polygon: points x, y, float [n, 2].
-
-    Returns:
-        float64 [n, 2].
     """
     return np.trunc(5 * np.asarray(polygon, np.float64) + 0.5) / 5
 
@@ -54,15 +45,9 @@ def _one(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Polygons that follow the pixels' sides, one for each 8-connected component; `rasterize` gives the mask back.
+    """Polygons, int [n, 2], that follow the pixels' sides, one for each 8-connected component of a mask [H, W].
 
-    A hole is joined to its component's outer side by a line there and back.
-
-    Args:
-        mask: bool or uint8 {0, 1} [H, W].
-
-    Returns:
-        Points x, y, int [n, 2], of each polygon.
+    `rasterize` gives the mask back. A hole is joined to its component's outer side by a line there and back.
     """
     # Twice as large, no component is thinner than two pixels, and pixels of its border tell left sides from right.
     large = np.repeat(np.repeat(mask.astype(np.uint8), 2, axis=0), 2, axis=1)

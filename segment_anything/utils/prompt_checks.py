@@ -50,14 +50,11 @@ class Area:
 
 
 def box_fault(boxes: np.ndarray, area: Area | None = None) -> str | None:
-    """What is wrong with the first of some boxes that cannot be meant.
+    """What is wrong with the first box, [..., 4] (x0, y0, x1, y1), that cannot be meant, and what to do; or None.
 
     Args:
-        boxes: [..., 4], x0, y0, x1, y1.
+        boxes: in pixels.
         area: the pixels that they are in; None where that is not known yet.
-
-    Returns:
-        The box and what to do, in words; None where all boxes may be meant.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     good = (np.abs(boxes) < LARGEST).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
@@ -86,15 +83,9 @@ def _box_words(box: np.ndarray, area: Area | None) -> str:
 
 
 def point_fault(points: np.ndarray, area: Area) -> str | None:
-    """What is wrong with the first of some points that cannot be meant.
+    """What is wrong with the first point, [..., 2] (x, y), that cannot be meant, and what to do; or None.
 
-    Args:
-        points: [..., 2], x, y.
-        area: the pixels that they are in.
-
-    Returns:
-        The point and what to do, in words; None where all points may be meant. A row and a column in the place of x and
-        y cannot be told, unless they lead outside.
+    A row and a column in the place of x and y cannot be told, unless they lead outside.
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)
     low, high = np.array(area.edges[:2]), np.array(area.edges[2:])
@@ -142,15 +133,7 @@ def refuse_positions(
 
 
 def refuse_labels(labels: np.ndarray, structures: Iterable[str]) -> None:
-    """Refuse labels of points that mean nothing.
-
-    Args:
-        labels: any shape.
-        structures: names that have a structure prompt.
-
-    Raises:
-        ValueError: says which labels there are.
-    """
+    """Refuse labels of points that mean nothing, by the names that have a structure prompt (ValueError)."""
     names = list(structures)
     if not np.isin(labels, (-1, 0, 1, *range(STRUCTURE, STRUCTURE + len(names)))).all():
         known = "".join(f", {STRUCTURE + i} ({name})" for i, name in enumerate(names))

@@ -20,10 +20,7 @@ from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
 
 
 def write_coco(args: argparse.Namespace) -> None:
-    """Write a data set's maps as a COCO file.
-
-    Args:
-        args: the flags of scripts/export_coco.py.
+    """Write a data set's maps as a COCO file, as the flags of scripts/export_coco.py say.
 
     Raises:
         UsageError: for flags that cannot work.
@@ -55,9 +52,6 @@ def coco(records: dict[str, list[Record]], folder: Path, *, polygons: bool) -> d
         records: of each split.
         folder: what the file names are relative to.
         polygons: masks as outlines instead of run lengths.
-
-    Returns:
-        Lists under "images", "annotations" and "categories".
 
     Raises:
         DataError: for files that cannot be used.
