@@ -6,9 +6,6 @@ the wrappers and prefixes of other programs (see `checkpoint_layouts.take_out`).
 """
 
 import json
-import pickle
-import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .checkpoint_layouts import refuse_other_models, take_out
+from .checkpoint_pickles import unpickle_tensors, unpickle_trusted
 from .choices import MASK_RULES
 from .errors import CheckpointError, listing
 from .modeling import Sam
@@ -44,9 +42,6 @@ OPTIONAL = {
 }
 POINTER = b"version https://git-lfs"
 WEIGHTS_NAME = "model.safetensors"
-SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'weights.pth')"
-# what PyTorch raises for files with changed bytes, besides its pickle's own error
-DAMAGE = (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 BASE = "base"  # metadata of a file that holds what was trained on a base, see checkpoint_conversion.py
 HUB_POSITIONS = "vision_encoder.pos_embed"
 FOREIGN = {HUB_POSITIONS: "named as by HuggingFace", BASE: "to be merged onto its base"}
@@ -185,7 +180,9 @@ def read_tensors(
     if path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an exported file: give the weights that it was exported from.")
     safe = path.suffix == ".safetensors"
-    content, metadata = _read_safetensors(path) if safe else (_read_pickle(path, trust), {})
+    content, metadata = (
+        _read_safetensors(path) if safe else ((unpickle_trusted if trust else unpickle_tensors)(path), {})
+    )
     weights = take_out(path, content, entry)
     state = dict(weights.state)
     if odd := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]:
@@ -223,44 +220,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k, kind()), kind) for k, kind in kinds):
         raise CheckpointError(f"{path}: its metadata is not understood: {str(metadata)[:80]}.")
     return state, metadata
-
-
-def _read_pickle(path: Path, trust: bool) -> Any:
-    """Content of a file that PyTorch wrote."""
-    return _unpickle_trusted(path) if trust else _unpickle_tensors(path)
-
-
-def _unpickle_tensors(path: Path) -> Any:
-    """Content of a pickle that holds nothing but tensors and plain values."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if not refused:
-            raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
-        raise CheckpointError(
-            f"{path} holds pickled objects besides tensors ({refused[1]}), and unpickling them can run any code: not "
-            f"loaded. If you trust its origin, convert it once: python scripts/convert_checkpoint.py --trust {path} "
-            "OUT.safetensors"
-        ) from error
-    except (*DAMAGE, OSError) as error:
-        if "TorchScript" in str(error):
-            raise CheckpointError(f"{path} is a TorchScript program: {SAVE_WEIGHTS}.") from error
-        # what PyTorch raises for damaged files; its text is left out because it recommends unsafe loading
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: copy it again.") from error
-
-
-def _unpickle_trusted(path: Path) -> Any:
-    """Content of any pickle, whose code runs."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # the file's own code may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise CheckpointError(
-            f"{path} cannot be unpickled ({reason}): it is damaged, or needs a Python package that is not installed; "
-            f"then {SAVE_WEIGHTS}."
-        ) from error
 
 
 def is_grid(table: Tensor) -> bool:

@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from segment_anything.checkpoint import DAMAGE, WEIGHTS_NAME, CheckpointError, save_pth, save_weights
+from segment_anything.checkpoint import WEIGHTS_NAME, CheckpointError, save_pth, save_weights
+from segment_anything.checkpoint_pickles import DAMAGE
 from segment_anything.utils.atomic import sync
 
 STATE_NAME = "state.pt"

@@ -40,7 +40,8 @@ from sam_med2d.training.optimizer import (
 from sam_med2d.training.run_log import RunLog
 from sam_med2d.training.step import NextRound, RoundLoss, StepPolicy, round_losses
 from sam_med2d.training.validation import Validation, merge_shares
-from segment_anything.checkpoint import DAMAGE, CheckpointError, model_metadata, read_checkpoint
+from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint
+from segment_anything.checkpoint_pickles import DAMAGE
 from segment_anything.modeling import Sam
 
 logger = logging.getLogger("train")

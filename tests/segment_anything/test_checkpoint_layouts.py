@@ -103,16 +103,34 @@ def test_a_whole_model_is_refused_with_the_command_that_helps(plain, tmp_path, c
     capsys.readouterr()
 
 
-class Elsewhere:
+class Elsewhere(torch.nn.Module):
     """A class that is gone when the file is read."""
 
+    def __init__(self, **parts) -> None:
+        super().__init__()
+        self.sam, self.settings = make_tiny_model(), parts
 
-def test_a_whole_model_of_classes_that_are_not_here(tmp_path, monkeypatch, capsys):
-    torch.save(Elsewhere(), tmp_path / "whole.pth")
-    monkeypatch.delattr(f"{__name__}.Elsewhere")
-    assert (
-        run_command(convert_checkpoint, ["--trust", str(tmp_path / "whole.pth"), str(tmp_path / "o.safetensors")]) == 2
-    )
+
+class Settings(dict):
+    """Another one."""
+
+
+def test_a_whole_model_of_classes_that_are_not_installed(plain, tmp_path, monkeypatch, capsys):
+    """As of Segment Anything's own package, whose classes have other names than those here."""
+    path, out = tmp_path / "whole.pth", tmp_path / "out.safetensors"
+    model = Elsewhere(a=1)
+    model.sam.load_state_dict(plain)
+    for legacy in (False, True):
+        torch.save({"net": model, "step": 3}, path, _use_new_zipfile_serialization=not legacy)
+        with monkeypatch.context() as patch:
+            patch.delattr(f"{__name__}.Elsewhere")
+            assert run_command(convert_checkpoint, ["--trust", str(path), str(out)]) == 0
+        assert "its entry 'net', names without 'sam.'" in capsys.readouterr().out
+        found = read_checkpoint(out).state
+        assert all(torch.equal(found[key], plain[key]) for key in plain)
+    torch.save(Settings(a=1), path)
+    monkeypatch.delattr(f"{__name__}.Settings")
+    assert run_command(convert_checkpoint, ["--trust", str(path), str(out)]) == 2
     assert "torch.save(model.state_dict(), 'weights.pth')" in capsys.readouterr().err
 
 
