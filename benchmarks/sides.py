@@ -18,15 +18,10 @@ PART_WORKER = ROOT / "benchmarks" / "part_worker.py"
 
 @dataclass(frozen=True)
 class Side:
-    """How to start a process that does one side's work.
+    """How to start a process that does one side's work."""
 
-    Attributes:
-        command: its words.
-        checkout: the folder whose code it runs, and in which it starts.
-    """
-
-    command: tuple[str, ...]
-    checkout: Path = ROOT
+    command: tuple[str, ...]  # its words
+    checkout: Path = ROOT  # the folder whose code it runs, and in which it starts
 
     @property
     def environment(self) -> dict[str, str]:

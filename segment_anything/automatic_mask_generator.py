@@ -31,23 +31,14 @@ CHUNK_PIXELS = 2**25  # of float32 logits at the photograph's size at a time
 
 @dataclass(frozen=True)
 class Candidate:
-    """One mask.
+    """One mask."""
 
-    Attributes:
-        rle: compressed run lengths of the mask [H, W].
-        box: half-open x0, y0, x1, y1 around it, in pixels of the photograph.
-        predicted_iou: of the decoder.
-        stability: IoU of the masks a little above and below the threshold.
-        point: x, y of the click.
-        crop_box: half-open x0, y0, x1, y1 of the crop that it was found in.
-    """
-
-    rle: Rle
-    box: np.ndarray
-    predicted_iou: float
-    stability: float
-    point: np.ndarray
-    crop_box: Sequence[int]
+    rle: Rle  # compressed run lengths of the mask [H, W]
+    box: np.ndarray  # half-open x0, y0, x1, y1 around it, in pixels of the photograph
+    predicted_iou: float  # of the decoder
+    stability: float  # ioU of the masks a little above and below the threshold
+    point: np.ndarray  # x, y of the click
+    crop_box: Sequence[int]  # half-open x0, y0, x1, y1 of the crop that it was found in
 
 
 class SamAutomaticMaskGenerator:

@@ -200,17 +200,11 @@ class FundusDataset(Dataset):
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be segmented.
+    """What is to be segmented."""
 
-    Attributes:
-        masks: indexes into the record's masks, whose union it is; none where the structure is not there.
-        ref: its file; of several masks the first one's.
-        structure_label: the point label of its structure prompt, -1 for boxes and clicks.
-    """
-
-    masks: tuple[int, ...]
-    ref: MaskRef
-    structure_label: int = -1
+    masks: tuple[int, ...]  # indexes into the record's masks, whose union it is; none where the structure is not there
+    ref: MaskRef  # its file; of several masks the first one's
+    structure_label: int = -1  # the point label of its structure prompt, -1 for boxes and clicks
 
 
 @dataclass

@@ -29,21 +29,13 @@ Row = dict[str, str]  # by column; "" where a line ends early
 
 @dataclass(frozen=True)
 class IndexTable:
-    """A table as it is written: its columns and rows in order, none of either without a file.
+    """A table as it is written: its columns and rows in order, none of either without a file."""
 
-    Attributes:
-        path: its file.
-        columns: headings; those that are known in lower case.
-        rows: cells without spaces around them.
-        lines: line of the file at which each row ends.
-        delimiter: between cells.
-    """
-
-    path: Path
-    columns: list[str]
-    rows: list[Row]
-    lines: list[int] = field(default_factory=list)
-    delimiter: str = ","
+    path: Path  # its file
+    columns: list[str]  # headings; those that are known in lower case
+    rows: list[Row]  # cells without spaces around them
+    lines: list[int] = field(default_factory=list)  # line of the file at which each row ends
+    delimiter: str = ","  # between cells
 
     @classmethod
     def read(cls, folder: Path) -> "IndexTable":

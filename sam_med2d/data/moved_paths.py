@@ -27,17 +27,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class MovedPaths:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        found: {path as written: file}.
-        moves: how often each beginning was replaced.
-        unclear: {path as written: files of which each may be meant}.
-    """
-
-    found: dict[str, Path]
-    moves: Counter[Move]
-    unclear: dict[str, list[Path]]
+    found: dict[str, Path]  # {path as written: file}
+    moves: Counter[Move]  # how often each beginning was replaced
+    unclear: dict[str, list[Path]]  # {path as written: files of which each may be meant}
 
 
 def find_moved(names: Iterable[str], folder: Path) -> MovedPaths:

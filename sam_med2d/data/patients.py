@@ -44,15 +44,10 @@ FEW, MANY, SHARE = 4, 12, 0.25
 
 @dataclass(frozen=True, slots=True)
 class NamedPatients:
-    """Patients of photographs.
+    """Patients of photographs."""
 
-    Attributes:
-        of: the patient of each photograph, in their order; "" where its name does not say it.
-        examples: {what says it: (two names, or one, and their patient)}.
-    """
-
-    of: list[str]
-    examples: dict[str, tuple[list[str], str]]
+    of: list[str]  # the patient of each photograph, in their order; "" where its name does not say it
+    examples: dict[str, tuple[list[str], str]]  # {what says it: (two names, or one, and their patient)}
 
     @property
     def how(self) -> str:

@@ -19,19 +19,12 @@ SHOWN = 5  # rows in a note
 
 @dataclass(frozen=True, slots=True)
 class MaskRef:
-    """One mask.
+    """One mask."""
 
-    Attributes:
-        path: its file.
-        key: unique in its map.
-        structure: what it shows.
-        folder: name of its map's folder where several are used together, else "".
-    """
-
-    path: Path
-    key: str
-    structure: str
-    folder: str = ""
+    path: Path  # its file
+    key: str  # unique in its map
+    structure: str  # what it shows
+    folder: str = ""  # name of its map's folder where several are used together, else ""
 
     @property
     def name(self) -> str:
@@ -41,19 +34,12 @@ class MaskRef:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One photograph.
+    """One photograph."""
 
-    Attributes:
-        image: its file.
-        masks: what is drawn in it.
-        data_set: the source that it comes from.
-        absent: structures that are known not to be there.
-    """
-
-    image: Path
-    masks: tuple[MaskRef, ...]
-    data_set: str = ""
-    absent: tuple[str, ...] = ()
+    image: Path  # its file
+    masks: tuple[MaskRef, ...]  # what is drawn in it
+    data_set: str = ""  # the source that it comes from
+    absent: tuple[str, ...] = ()  # structures that are known not to be there
 
     def of(self, structure: str) -> list[int]:
         """Indexes of its masks of a structure."""

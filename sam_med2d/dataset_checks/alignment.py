@@ -98,22 +98,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Scores of one mask.
-
-    Attributes:
-        single_lesion: whether it is a mask of less than LEAST_LESIONS lesions.
-        radius: of a disc of the mask's area, in search pixels.
-        given: score in its place.
-        mirrored: score with each of MIRRORS, and TURNS where they fit, undone.
-        shifted: scores of all shifts, float [2 R + 1, 2 R + 1] (row, column), R = REACH.
-    """
+    """Scores of one mask."""
 
     structure: str
-    single_lesion: bool
-    radius: float
-    given: float
-    mirrored: dict[str, float]
-    shifted: np.ndarray
+    single_lesion: bool  # whether it is a mask of less than LEAST_LESIONS lesions
+    radius: float  # of a disc of the mask's area, in search pixels
+    given: float  # score in its place
+    mirrored: dict[str, float]  # score with each of MIRRORS, and TURNS where they fit, undone
+    shifted: np.ndarray  # scores of all shifts, float [2 R + 1, 2 R + 1] (row, column), R = REACH
 
     @property
     def not_visible(self) -> bool:

@@ -13,18 +13,13 @@ from sam_med2d.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class ListedPhotograph:
-    """A photograph of one split, with its masks and their structures.
-
-    Attributes:
-        patient: who is seen, as (data set, identifier), where index.csv says it.
-        data_set: the source that it comes from.
-    """
+    """A photograph of one split, with its masks and their structures."""
 
     image: Path
     split: str
     masks: tuple[tuple[Path, str], ...]
-    patient: tuple[str, str] | None = None
-    data_set: str = ""
+    patient: tuple[str, str] | None = None  # who is seen, as (data set, identifier), where index.csv says it
+    data_set: str = ""  # the source that it comes from
 
 
 def find_maps(folder: Path) -> dict[str, list[Path]]:

@@ -34,23 +34,14 @@ Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
 
 @dataclass(slots=True)
 class Built:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        photographs: number of each split.
-        masks: number of each structure.
-        lost: masks of each structure without a pixel at the new size.
-        merged: parts of masks, of each structure, that the new size joined.
-        empty: masks of each structure that are empty in the source.
-        left_out: files that could not be used, with the reason.
-    """
-
-    photographs: Counter[str]
-    masks: Counter[str]
-    lost: Counter[str]
-    merged: Counter[str]
-    empty: Counter[str]
-    left_out: list[str]
+    photographs: Counter[str]  # number of each split
+    masks: Counter[str]  # number of each structure
+    lost: Counter[str]  # masks of each structure without a pixel at the new size
+    merged: Counter[str]  # parts of masks, of each structure, that the new size joined
+    empty: Counter[str]  # masks of each structure that are empty in the source
+    left_out: list[str]  # files that could not be used, with the reason
 
     def as_record(self) -> dict[str, Any]:
         """JSON values; `asdict` cannot copy a Counter."""

@@ -22,17 +22,11 @@ FOLDERS = {BOX: "boxes_prompt", STRUCTURE: "structure_prompt"}
 
 @dataclass(frozen=True)
 class Mode:
-    """A column of the table: a box, a structure prompt, or a sequence of clicks that is read after `clicks` rounds.
+    """A column of the table: a box, a structure prompt, or a sequence of clicks that is read after `clicks` rounds."""
 
-    Attributes:
-        name: of the column.
-        opening: kind of the first prompt: BOX, STRUCTURE or POINTS.
-        clicks: rounds of the click loop, the opening included.
-    """
-
-    name: str
-    opening: str
-    clicks: int = 1
+    name: str  # of the column
+    opening: str  # kind of the first prompt: BOX, STRUCTURE or POINTS
+    clicks: int = 1  # rounds of the click loop, the opening included
 
     @property
     def folder(self) -> str:

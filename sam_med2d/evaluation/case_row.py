@@ -9,41 +9,23 @@ CEILING = "ceiling"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseRow:
-    """Scores of a predicted mask against the true one, at the photograph's original size, and what they belong to.
+    """Scores of a predicted mask against the true one, at the photograph's original size, and what they belong to."""
 
-    Attributes:
-        mask: name of the mask file, unique within its data set.
-        image: path of the photograph.
-        data_set: name of the data set.
-        structure: name of the mask's structure.
-        prompt: name of the prompt mode: "box", "structure", or a number of clicks.
-        scores: value of each metric, NaN where it is undefined.
-        predicted_iou: IoU that the model predicts of its mask; NaN where there was no prompt.
-        area: pixels of the true mask.
-        vanished: whether the true mask has no pixel in the model frame, so that it had neither box nor clicks.
-        predicted_area: pixels of the predicted mask.
-        presence: probability that the structure is there; NaN for weights that know no structures.
-        absent: whether the photograph is known to be without the structure; then the scores are NaN.
-        ceiling: best Dice that the model's grid of logits can hold; None where it was not computed.
-        missed: whether the predicted mask is empty and the true one is not.
-        seconds: the prediction's share of its batch's time; None where no time was taken.
-    """
-
-    mask: str
-    image: str
-    data_set: str
-    structure: str
-    prompt: str
-    scores: Mapping[str, float]
-    predicted_iou: float
-    area: int
-    vanished: bool
-    predicted_area: int
-    presence: float
-    absent: bool
-    ceiling: float | None = None
-    missed: bool
-    seconds: float | None = None
+    mask: str  # name of the mask file, unique within its data set
+    image: str  # path of the photograph
+    data_set: str  # name of the data set
+    structure: str  # name of the mask's structure
+    prompt: str  # name of the prompt mode: "box", "structure", or a number of clicks
+    scores: Mapping[str, float]  # value of each metric, NaN where it is undefined
+    predicted_iou: float  # IoU that the model predicts of its mask; NaN where there was no prompt
+    area: int  # pixels of the true mask
+    vanished: bool  # whether the true mask has no pixel in the model frame, so that it had neither box nor clicks
+    predicted_area: int  # pixels of the predicted mask
+    presence: float  # probability that the structure is there; NaN for weights that know no structures
+    absent: bool  # whether the photograph is known to be without the structure; then the scores are NaN
+    ceiling: float | None = None  # best Dice that the model's grid of logits can hold; None where it was not computed
+    missed: bool  # whether the predicted mask is empty and the true one is not
+    seconds: float | None = None  # the prediction's share of its batch's time; None where no time was taken
 
     def score(self, metric: str) -> float:
         """The value of one of the scores, or of CEILING; NaN where it is undefined, KeyError where the row lacks it."""

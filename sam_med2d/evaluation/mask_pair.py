@@ -56,19 +56,12 @@ def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
 
 
 class Ranking(NamedTuple):
-    """Where true pixels stand among the others when all are sorted by probability.
+    """Where true pixels stand among the others when all are sorted by probability."""
 
-    Attributes:
-        found: int64 [K], number of true pixels at each of their K distinct probabilities, lowest first.
-        below: int64 [K], number of other pixels with a lower probability.
-        tied: int64 [K], number of other pixels with the same probability.
-        others: number of all other pixels.
-    """
-
-    found: np.ndarray
-    below: np.ndarray
-    tied: np.ndarray
-    others: int
+    found: np.ndarray  # int64 [K], number of true pixels at each of their K distinct probabilities, lowest first
+    below: np.ndarray  # int64 [K], number of other pixels with a lower probability
+    tied: np.ndarray  # int64 [K], number of other pixels with the same probability
+    others: int  # number of all other pixels
 
 
 def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
@@ -86,25 +79,17 @@ def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
 class MaskPair:
     """What the scores of one mask are taken from; each part is computed once, when a score needs it.
 
-    Attributes:
-        predicted: bool [H, W].
-        truth: bool [H, W].
-        probability: float [H, W], for auc and aupr: larger where the structure is more likely.
-        inside: bool [H, W], the pixels that count for those (the field of view); None for all.
-        structure: name of the mask's structure.
-        tolerance: of nsd, in pixels.
-
     Raises:
         ValueError: the arrays are of other types or sizes.
     """
 
-    predicted: np.ndarray
-    truth: np.ndarray
+    predicted: np.ndarray  # bool [H, W]
+    truth: np.ndarray  # bool [H, W]
     _: KW_ONLY
-    probability: np.ndarray | None = None
-    inside: np.ndarray | None = None
-    structure: str = ""
-    tolerance: float = 2.0
+    probability: np.ndarray | None = None  # float [H, W], for auc and aupr: larger where the structure is more likely
+    inside: np.ndarray | None = None  # bool [H, W], the pixels that count for those (the field of view); None for all
+    structure: str = ""  # name of the mask's structure
+    tolerance: float = 2.0  # of nsd, in pixels
 
     def __post_init__(self):
         for name in ("predicted", "truth", "inside"):

@@ -164,15 +164,10 @@ def run_session(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]
 
 
 class Difference(NamedTuple):
-    """The largest difference of an output to PyTorch's.
+    """The largest difference of an output to PyTorch's."""
 
-    Attributes:
-        absolute: in the output's own unit; of areas as a share of the pixels.
-        share: of the range of PyTorch's values for logits and embeddings, else as `absolute`.
-    """
-
-    absolute: float
-    share: float
+    absolute: float  # in the output's own unit; of areas as a share of the pixels
+    share: float  # of the range of PyTorch's values for logits and embeddings, else as `absolute`
 
 
 def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, Difference]:

@@ -39,29 +39,17 @@ BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 @dataclass
 class _Task:
-    """A photograph on its way through the pipeline.
+    """A photograph on its way through the pipeline."""
 
-    Attributes:
-        photograph: where it lies and what it is called.
-        message: why it got no further.
-        image: its pixels, RGB uint8 [H, W, 3].
-        frame: their place in the model frame.
-        pixels: the encoder's input, float32 [1, 3, S, S].
-        embedding: the encoder's output, [1, C, S/16, S/16].
-        detail: what the detail head sees, [1, 16, S, S].
-        key: of the embedding in the cache.
-        fresh: whether it was encoded now, and is not in the cache.
-    """
-
-    photograph: Photograph
-    message: str = ""
-    image: np.ndarray | None = None
-    frame: Frame | None = None
-    pixels: Tensor | None = None
-    embedding: Tensor | None = None
-    detail: Tensor | None = None
-    key: str | None = None
-    fresh: bool = False
+    photograph: Photograph  # where it lies and what it is called
+    message: str = ""  # why it got no further
+    image: np.ndarray | None = None  # its pixels, RGB uint8 [H, W, 3]
+    frame: Frame | None = None  # their place in the model frame
+    pixels: Tensor | None = None  # the encoder's input, float32 [1, 3, S, S]
+    embedding: Tensor | None = None  # the encoder's output, [1, C, S/16, S/16]
+    detail: Tensor | None = None  # what the detail head sees, [1, 16, S, S]
+    key: str | None = None  # of the embedding in the cache
+    fresh: bool = False  # whether it was encoded now, and is not in the cache
 
 
 class BatchRun:

@@ -20,19 +20,12 @@ PROMPTS_AT_ONCE = 64  # that go through the decoder together
 
 @dataclass(frozen=True)
 class Encoded:
-    """A photograph and what the decoder wants of it.
+    """A photograph and what the decoder wants of it."""
 
-    Attributes:
-        image: RGB uint8 [H, W, 3].
-        frame: its place in the model frame.
-        embedding: [1, C, S/16, S/16].
-        detail: what the detail head sees of it, [1, 16, S, S]; None without one.
-    """
-
-    image: np.ndarray
-    frame: Frame
-    embedding: Tensor
-    detail: Tensor | None
+    image: np.ndarray  # RGB uint8 [H, W, 3]
+    frame: Frame  # its place in the model frame
+    embedding: Tensor  # [1, C, S/16, S/16]
+    detail: Tensor | None  # what the detail head sees of it, [1, 16, S, S]; None without one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

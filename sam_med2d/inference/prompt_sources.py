@@ -27,25 +27,15 @@ MODEL, PHOTOGRAPH = PROMPT_FRAMES
 
 @dataclass(frozen=True)
 class Prompt:
-    """The prompt of one mask.
+    """The prompt of one mask."""
 
-    Attributes:
-        label: what the mask is called.
-        structure: whether the label is a structure prompt, alone or beside box and points.
-        box: half-open x0, y0, x1, y1.
-        points: x, y, and 1 (foreground) or 0 (background).
-        frame: whose pixels box and points are in, PHOTOGRAPH or MODEL (the model frame).
-        score: what a detector said of the box.
-        source: where it was read, for messages.
-    """
-
-    label: str
-    structure: bool = False
-    box: tuple[float, ...] | None = None
-    points: tuple[tuple[float, float, int], ...] = ()
-    frame: str = PHOTOGRAPH
-    score: float | None = None
-    source: str = ""
+    label: str  # what the mask is called
+    structure: bool = False  # whether the label is a structure prompt, alone or beside box and points
+    box: tuple[float, ...] | None = None  # half-open x0, y0, x1, y1
+    points: tuple[tuple[float, float, int], ...] = ()  # x, y, and 1 (foreground) or 0 (background)
+    frame: str = PHOTOGRAPH  # whose pixels box and points are in, PHOTOGRAPH or MODEL (the model frame)
+    score: float | None = None  # what a detector said of the box
+    source: str = ""  # where it was read, for messages
 
     def placed(self, frame: Frame) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Box, float64 [4] or None, points, float64 [P, 2], and their labels, int [P], in pixels of the photograph.

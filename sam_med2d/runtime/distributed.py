@@ -14,17 +14,11 @@ from sam_med2d.runtime.devices import resolve_device
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as torchrun starts them; one alone without torchrun.
+    """The processes of a run, as torchrun starts them; one alone without torchrun."""
 
-    Attributes:
-        rank: this one's number, from 0 on.
-        count: number of all.
-        here: how many share this one's machine.
-    """
-
-    rank: int = 0
-    count: int = 1
-    here: int = 1
+    rank: int = 0  # this one's number, from 0 on
+    count: int = 1  # number of all
+    here: int = 1  # how many share this one's machine
 
     @property
     def first(self) -> bool:

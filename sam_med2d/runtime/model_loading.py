@@ -19,19 +19,12 @@ from segment_anything.modeling import Sam
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, and what goes with it.
+    """A model in evaluation mode, and what goes with it."""
 
-    Attributes:
-        model: on its device.
-        model_type: a key of MODEL_SPECS.
-        multimask: whether the best of the three candidates answers, or the single mask.
-        trained_size: input side in pixels that the checkpoint was trained at; None where it does not say.
-    """
-
-    model: Sam
-    model_type: str
-    multimask: bool
-    trained_size: int | None
+    model: Sam  # on its device
+    model_type: str  # a key of MODEL_SPECS
+    multimask: bool  # whether the best of the three candidates answers, or the single mask
+    trained_size: int | None  # input side in pixels that the checkpoint was trained at; None where it does not say
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:

@@ -10,23 +10,14 @@ META = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 @dataclass(frozen=True)
 class Source:
-    """A public file.
+    """A public file."""
 
-    Attributes:
-        file: its name.
-        url: its address.
-        size: in bytes; None where it is not known.
-        sha256: 64 hexadecimal digits; None where it is not known.
-        note: what the size and the hash rest on.
-        hub: its repository on the HuggingFace hub; "" where it is not there.
-    """
-
-    file: str
-    url: str
-    size: int | None = None
-    sha256: str | None = None
-    note: str = ""
-    hub: str = ""
+    file: str  # its name
+    url: str  # its address
+    size: int | None = None  # in bytes; None where it is not known
+    sha256: str | None = None  # 64 hexadecimal digits; None where it is not known
+    note: str = ""  # what the size and the hash rest on
+    hub: str = ""  # its repository on the HuggingFace hub; "" where it is not there
 
 
 def _sam(file: str, size: int, sha256: str) -> Source:

@@ -14,19 +14,12 @@ from .tiling import AT_ONCE, window_pixels
 
 
 class _ZoomedMasks(NamedTuple):
-    """The candidate masks of prompt `index` in its window.
+    """The candidate masks of prompt `index` in its window."""
 
-    Attributes:
-        index: of the prompt.
-        frame: of the window.
-        logits: of the candidates, [M, s, s].
-        iou: their predicted IoU, [M].
-    """
-
-    index: int
-    frame: Frame
-    logits: Tensor
-    iou: Tensor
+    index: int  # of the prompt
+    frame: Frame  # of the window
+    logits: Tensor  # of the candidates, [M, s, s]
+    iou: Tensor  # their predicted IoU, [M]
 
 
 @torch.no_grad()

@@ -14,19 +14,12 @@ from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """A mask in a COCO file: a union of polygons and run-length encodings.
+    """A mask in a COCO file: a union of polygons and run-length encodings."""
 
-    Attributes:
-        where: the annotations, for messages.
-        sizes: each (height, width) that a file gives the photograph.
-        polygons: x0, y0, x1, y1, ... of each.
-        runs: (height, width, compressed runs) of each.
-    """
-
-    where: str
-    sizes: tuple[tuple[int, int], ...]
-    polygons: tuple[tuple[float, ...], ...] = ()
-    runs: tuple[tuple[int, int, str], ...] = ()
+    where: str  # the annotations, for messages
+    sizes: tuple[tuple[int, int], ...]  # each (height, width) that a file gives the photograph
+    polygons: tuple[tuple[float, ...], ...] = ()  # x0, y0, x1, y1, ... of each
+    runs: tuple[tuple[int, int, str], ...] = ()  # (height, width, compressed runs) of each
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         for height, width in (*self.sizes, *(runs[:2] for runs in self.runs)):

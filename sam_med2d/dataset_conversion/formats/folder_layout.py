@@ -24,23 +24,14 @@ JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture file, and the photograph that it is or belongs to.
+    """A picture file, and the photograph that it is or belongs to."""
 
-    Attributes:
-        name: path in the source.
-        path: on the disk.
-        place: words of its folders.
-        label: file name of the photograph without its suffix.
-        split: "train", "val", "test" or "".
-        structure: what a mask shows, "" where nothing says so.
-    """
-
-    name: str
-    path: Path
-    place: tuple[str, ...]
-    label: str
-    split: str
-    structure: str = ""
+    name: str  # path in the source
+    path: Path  # on the disk
+    place: tuple[str, ...]  # words of its folders
+    label: str  # file name of the photograph without its suffix
+    split: str  # "train", "val", "test" or ""
+    structure: str = ""  # what a mask shows, "" where nothing says so
 
     @property
     def stem(self) -> str:
