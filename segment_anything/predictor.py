@@ -11,7 +11,7 @@ from .modeling.mask_decoder import Decoded
 from .preprocessing import Frame, FrameTransform, to_tensor
 from .refinement.refine import Refinement, refine
 from .refinement.tiling import Tiles
-from .utils.prompt_checks import Area, refuse_labels, refuse_positions, shaped
+from .utils.prompt_checks import Area, refuse_labels, refuse_positions, shaped, window_within
 from .utils.transforms import ResizeLongestSide
 
 
@@ -72,7 +72,7 @@ class SamPredictor:
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format={image_format!r} is unknown: use 'RGB' or 'BGR'.")
         check_image(image)
-        window = window if window is None else _inside(window, image.shape[:2])
+        window = window if window is None else window_within(window, image.shape[:2])
         rgb = image if image_format == "RGB" else image[..., ::-1]
         self.reset_image()
         frame = self.model.preprocessing.frame(rgb)
@@ -368,18 +368,3 @@ def check_image(image: np.ndarray) -> None:
         raise ValueError(f"The image is a {type(image).__name__}, no array: give uint8 [H, W, 3].")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"The image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3], 1 x 1 at least.")
-
-
-def _inside(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:
-    """The part of a window, x0, y0, x1, y1, in a photograph of (height, width). Raises ValueError for none."""
-    edges = np.asarray(window, np.float64) if np.shape(window) == (4,) else None
-    if edges is None or not np.isfinite(edges).all():
-        raise ValueError(f"window={window!r}: give four numbers x0, y0, x1, y1.")
-    height, width = size
-    x0, y0, x1, y1 = (int(edge) for edge in edges.clip(0, (width, height, width, height)))
-    if x0 >= x1 or y0 >= y1:
-        raise ValueError(
-            f"window={window!r} shows nothing of the photograph, {width} x {height} pixels: give x0 < x1 and y0 < y1 "
-            "that overlap with it."
-        )
-    return x0, y0, x1, y1

@@ -140,6 +140,21 @@ def refuse_labels(labels: np.ndarray, structures: Iterable[str]) -> None:
         raise ValueError(f"point_labels are 1 (foreground), 0 (background), -1 (not a point){known}.")
 
 
+def window_within(window: Sequence[float], size: tuple[int, int]) -> tuple[int, ...]:
+    """The part of a window, x0, y0, x1, y1, in a photograph of (height, width). Raises ValueError for none."""
+    edges = np.asarray(window, np.float64) if np.shape(window) == (4,) else None
+    if edges is None or not np.isfinite(edges).all():
+        raise ValueError(f"window={window!r}: give four numbers x0, y0, x1, y1.")
+    height, width = size
+    x0, y0, x1, y1 = (int(edge) for edge in edges.clip(0, (width, height, width, height)))
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(
+            f"window={window!r} shows nothing of the photograph, {width} x {height} pixels: give x0 < x1 and y0 < y1 "
+            "that overlap with it."
+        )
+    return x0, y0, x1, y1
+
+
 def shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
     """The values of N prompts.
 
