@@ -16,8 +16,8 @@ REACH = 3  # pixels; further shifts are found by `mask_placement`
 LARGEST = 1536  # longer side: a pixel of larger photographs is less than an observer's precision
 LEAST_PIXELS = 300  # of a mask
 RING = 3  # pixels
-DARKEST = 20  # green value, below which nothing is lit
-LEAST_CONTRAST = 0.5  # grey levels between vessels and their surround
+DARKEST = 8  # green value, below which nothing is lit
+LEAST_CONTRAST = 0.1  # grey levels between vessels and their surround
 SET_SHIFT, SET_MASKS = 0.6, 3  # median of a data set that is called shifted, and its least number of masks
 OWN_SHIFT, DEVIATIONS, OWN_MASKS = 0.75, 6, 8  # distance of one mask from the median of its set, of so many masks
 
