@@ -6,7 +6,8 @@
 Takes about 30 ms for a photograph of 512 pixels and a core. Looks at all maps of the folders together
 (image2label_*.json and label2image_*.json of every split) and finds
 - files that are missing, unreadable, cut off, of the wrong size or not binary, empty masks, wrong entries of maps,
-  masks listed as photographs, several pages, brightness of a guessed depth, one mask for two structures;
+  masks listed as photographs, several pages, brightness of a guessed depth, bright surrounds and margins, one mask for
+  two structures;
 - a photograph in two splits, also when it was resized, recompressed or brightened, and a patient in two splits
   (by index.csv with the columns image and patient or patient_or_image_id, else by the photographs' names);
 - rows of index.csv without a photograph, absent structures whose names are a slip, DICOM files that no map lists;

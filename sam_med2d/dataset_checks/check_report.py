@@ -23,6 +23,7 @@ MEANINGS = {
     "unreadable": "a picture that cannot be read or is cut off",
     "unclear": "a picture of which it is not clear what is meant, such as the one of several pages",
     "as_read": "a file that was read by a guess, which is named",
+    "surround": "a photograph with a white or grey surround or margin",
     "mask_as_photograph": "a mask listed as a photograph",
     "wrong_size": "a mask of another size than its photograph",
     "not_binary": "a mask with other values than 0 and 1, or 0 and 255",
@@ -122,7 +123,7 @@ def _share_text(balance: ClassBalance, structure: str, split: str) -> str:
 
 CHECKED = (
     "maps and index.csv (entries, paths, rows, patients)",
-    "photographs (readable, depth, pages, transparency, masks among them)",
+    "photographs (readable, depth, pages, transparency, surround, masks among them)",
     "masks (readable, values, size, empty, equal, inverted, outside the field of view, cups outside discs)",
     "where vessels, discs, cups and lesions lie (shifted, by a pixel too, mirrored, turned, not seen)",
     "splits (copies, the same eye, patients by index.csv and by name)",

@@ -13,6 +13,7 @@ from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.dataset_checks.alignment import VESSELS
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
+from sam_med2d.dataset_checks.evidence import to_side
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 from sam_med2d.dataset_checks.mask_placement import check_placement
@@ -29,6 +30,7 @@ from sam_med2d.errors import (
 from sam_med2d.notes import REMARKS
 from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.digest import digest
+from segment_anything.utils.field_of_view import find_field_of_view
 
 KINDS = {
     MissingError: "missing_file",
@@ -40,6 +42,10 @@ KINDS = {
 }
 # A grey picture of which this share is within this distance of black or white is a mask, even if saved as JPEG.
 BLACK_OR_WHITE_SHARE, BLACK_OR_WHITE = 0.98, 24
+# A surround of this grey level is bright: that of public sets reaches 56. Of what lies this far (of the side) from the
+# field of view, burnt-in letters fill up to 0.06 % of the picture.
+BRIGHT, BRIGHT_SHARE, FAR = 80, 0.01, 0.02
+SURROUND_SIDE = 256  # longer side at which the surround is looked at
 FEW_PIXELS = 4  # of the model frame: what is smaller is hardly seen
 # of a structure's parts, in pixels of the model frame: from 2 ** -8 in steps of half an octave
 SIZE_EDGES = 2.0 ** np.arange(-8, 20.25, 0.5)
@@ -103,6 +109,7 @@ def check_photograph(photograph: ListedPhotograph, image_size: int) -> Photograp
     facts = tuple(_measure(image, path, *mask, preprocessing, frame) for path, mask in masks.items())
     findings += [finding for mask in facts if (finding := _vanishing(mask, image_size))]
     findings += _equal_masks(masks)
+    findings += _bright_surround(photograph.image, image)
     findings += check_placement(image, {str(path): mask for path, mask in masks.items()})
     own = digest(photograph.image.read_bytes())
     return PhotographFacts(own, thumbnails(image), facts, findings)
@@ -153,6 +160,20 @@ def _is_black_and_white(image: np.ndarray) -> bool:
         return False
     distance = np.minimum(green - green.min(), green.max() - green)
     return bool((distance <= min(BLACK_OR_WHITE, np.ptp(green) // 4)).mean() >= BLACK_OR_WHITE_SHARE)
+
+
+def _bright_surround(path: Path, image: np.ndarray) -> Iterator[Finding]:
+    """A warning for a photograph RGB uint8 [H, W, 3] with a white or grey surround or margin."""
+    small = to_side(image, SURROUND_SIDE)
+    inside = find_field_of_view(small).mask().astype(np.uint8)
+    far = cv2.dilate(inside, np.ones(2 * (2 * int(FAR * SURROUND_SIDE) + 1,), np.uint8)) == 0
+    share = np.count_nonzero(small[far].mean(axis=1) > BRIGHT) / far.size
+    if share > BRIGHT_SHARE:
+        message = (
+            f"{path} has a white or grey surround or margin ({share:.0%} of the picture), which is taken for outside "
+            "of the field of view: save all photographs of a set alike"
+        )
+        yield Finding("surround", (str(path),), message, warning=True)
 
 
 def _equal_masks(masks: dict[Path, tuple[str, np.ndarray]]) -> Iterator[Finding]:

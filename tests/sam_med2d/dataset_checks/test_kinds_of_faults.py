@@ -13,6 +13,7 @@ from PIL import Image
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
 from sam_med2d.dataset_checks.check import check
+from segment_anything.utils.field_of_view import find_field_of_view
 
 SIDE = 256
 SOUND = 6  # eyes without a fault
@@ -153,7 +154,25 @@ def black_and_white(path: Path) -> None:
     cv2.imwrite(str(path), (grey > np.median(grey)) * np.uint8(255))
 
 
+def with_white_surround(path: Path) -> None:
+    picture = cv2.imread(str(path))
+    picture[~find_field_of_view(picture).mask()] = 255
+    cv2.imwrite(str(path), picture)
+
+
+def with_white_margin(path: Path) -> None:
+    """The photograph and its masks smaller, with a margin around."""
+    for file in (path, *path.parents[1].glob(f"masks/{path.stem}_*")):
+        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        colour = (255, 255, 255) if file == path else 0
+        cv2.imwrite(
+            str(file), cv2.copyMakeBorder(picture[4:-4, 4:-4], 20, 20, 20, 20, cv2.BORDER_CONSTANT, value=colour)
+        )
+
+
 PHOTOGRAPH_FAULTS = {
+    "white surround": ("surround", with_white_surround),
+    "white margin": ("surround", with_white_margin),
     "missing": ("missing_file", Path.unlink),
     "cut off": ("unreadable", cut),
     "no picture": ("unreadable", lambda path: path.write_text("no picture") and None),
@@ -221,6 +240,12 @@ def plant_beside(eyes: Eyes) -> None:
     photograph, _ = eyes.add(eyes.train)
     eyes.index.append(f"{photograph},,optic_disk")
     eyes.expect("absent_name", photograph)
+    photograph, masks = eyes.add(eyes.train)
+    picture = cv2.imread(str(eyes.folder / photograph))
+    opaque = np.zeros(picture.shape[:2], np.uint8)
+    opaque[SIDE // 2 :] = 255  # half of the retina is transparent
+    eyes.write(photograph, np.dstack([picture, opaque]))
+    eyes.expect("outside_field_of_view", masks["vessel"])
     (eyes.folder / "images/scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
     eyes.expect("passed_over", "images/scan.dcm")
 
@@ -245,7 +270,7 @@ def test_a_fault_of_each_kind_is_found_with_its_file(tmp_path):
     found = list(found_in(eyes))
     missed = [fault for fault in eyes.expected if not any(fault == one[:2] for one in found)]
     assert len(eyes.expected) >= 40 and not missed
-    assert all(Path(file).name in message for kind, file, message in found if (kind, file) in eyes.expected[:26])
+    assert all(Path(file).name in message for kind, file, message in found if (kind, file) in eyes.expected[:28])
     assert not [one for one in found if Path(one[1]).stem.startswith(tuple(Path(name).stem for name in sound))]
 
 
