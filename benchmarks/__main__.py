@@ -29,7 +29,13 @@ IoU) are the same. Expect about four minutes, a line for each number of masks, a
 {"ratio_m1", "ratio_m5", "ratio_m20", "decode_over_encode"}: published time over ours, and the time to decode 5 masks
 with all kinds of prompts over that of one encoding.
 
-With `--against CHECKOUT` these four compare with another checkout of this project instead, an earlier one for
+    python -m benchmarks reading
+
+reads 200 photographs of 512 x 512 and 10 of 4288 x 2848 pixels as JPEG and as PNG, in turn with OpenCV alone, which
+looks at nothing that a file says of itself. Expect two minutes, a line for each, and as the last line one JSON object
+{"ratio_small_jpg", "ms_small_jpg", ...}: the reference's time over ours, and our milliseconds for a photograph.
+
+With `--against CHECKOUT` these five compare with another checkout of this project instead, an earlier one for
 instance: ratios are its time over ours.
 
     python -m benchmarks prepare
@@ -54,6 +60,7 @@ from benchmarks.decoder import add_decoder_flags, decoder
 from benchmarks.encoder import add_encoder_flags, encoder
 from benchmarks.evaluation import add_evaluate_flags, evaluate
 from benchmarks.onnx import add_onnx_flags, onnx_files
+from benchmarks.reading import add_reading_flags, reading
 from benchmarks.training_step import add_train_flags, train
 
 # name of the sub-command: (function, its flags)
@@ -62,6 +69,7 @@ BENCHMARKS = {
     "decoder": (decoder, add_decoder_flags),
     "train": (train, add_train_flags),
     "evaluate": (evaluate, add_evaluate_flags),
+    "reading": (reading, add_reading_flags),
     "prepare": (prepare, add_prepare_flags),
     "onnx": (onnx_files, add_onnx_flags),
 }

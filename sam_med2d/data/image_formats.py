@@ -29,6 +29,7 @@ CHECK_MAP, COPY_AGAIN = "check the path in the map", "copy it again, or leave it
 
 _PNG_DEPTH, _PNG_COLOUR = 24, 25  # places of a channel's bits and of a colour type
 _PNG_GREY_ALPHA = 4  # a colour type
+_AS_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # saves a copy
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = range(3)  # of TIFF
 _UNKNOWN, _MULTIPLIED = range(2)  # extra channels of TIFF
 _PACKED = (10, 12, 14)  # bits of a TIFF's channels
@@ -148,13 +149,13 @@ def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> 
         raise DataError(f"{path} is {width} x {height} pixels{limit}")
 
 
-def _stored(content: bytes, index: int = 0) -> np.ndarray | None:
+def _stored(content: bytes, index: int = 0, mode: int = cv2.IMREAD_UNCHANGED) -> np.ndarray | None:
     """A picture as OpenCV decodes it; None where it cannot."""
     buffer = np.frombuffer(content, np.uint8)
     try:
         if not index:
-            return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-        found = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]
+            return cv2.imdecode(buffer, mode)
+        found = cv2.imdecodemulti(buffer, mode, range=(index, index + 1))[1]
     except cv2.error:  # a size in the header that cannot be
         return None
     return found[0] if found else None
@@ -165,12 +166,17 @@ def _by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage | Non
     picture = header.picture
     if picture and (header.kind not in BY_OPENCV or picture.mode not in ("L", "LA", "RGB", "RGBA") or header.index):
         return None
-    stored = _stored(content)
+    deep = header.kind == "PNG" and content[_PNG_DEPTH] > 8
+    is_rgb = header.is_rgb or (picture and picture.mode == "RGB" and not deep and "transparency" not in picture.info)
+    stored = _stored(content, mode=_AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
     if stored is None and (picture is None or header.kind in PLAIN):  # Pillow takes some that are cut off for whole
         raise unreadable(path, "OpenCV cannot decode it")
     if stored is None or stored.dtype not in (np.uint8, np.uint16):
         return None
-    values, alpha = _split(_turned(stored, header.orientation))
+    stored = _turned(stored, header.orientation)
+    if is_rgb:
+        return DecodedImage(stored)
+    values, alpha = _split(stored)
     if picture and "A" not in picture.mode:
         alpha = None  # the fourth byte of a BMP's pixels, or the transparent colour, which follows
     if picture and "transparency" in picture.info:
@@ -189,7 +195,10 @@ def _tiff_by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage 
         raise UnreadableError(f"{path} has {channels} channels of {depth} bits, which is not read here: save it as RGB")
     if depth < 8 or (depth == 8 and (header.orientation != 1 or channels == 2 or extra not in ([], [_UNKNOWN]))):
         return None
-    stored = _stored(content, header.index)
+    is_rgb = depth == 8 and channels == 3
+    stored = _stored(content, header.index, _AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
+    if is_rgb and stored is not None:
+        return DecodedImage(stored)
     if stored is None:
         if depth == 8 or channels == 1:
             return None
@@ -215,6 +224,8 @@ def _split(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     if stored.ndim == 2:
         return stored, None
     alpha = stored[..., 3] if stored.shape[2] == 4 else None
+    if stored.dtype in (np.uint8, np.uint16, np.float32):  # faster than NumPy
+        return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB if alpha is None else cv2.COLOR_BGRA2RGB), alpha
     return np.ascontiguousarray(stored[..., 2::-1]), alpha
 
 

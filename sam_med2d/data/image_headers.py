@@ -23,7 +23,7 @@ _WIDTH, _HEIGHT, _BITS, PHOTOMETRIC, _CHANNELS, _EXTRA = 256, 257, 258, 262, 277
 _SUBFILE, _OLD_SUBFILE = 254, 255  # TIFF tags of what a directory is: bits for a smaller copy and a mask; 2 for a copy
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # place of a channel's bits
-_PNG_PALETTE = 3  # a colour type
+_PNG_RGB, _PNG_PALETTE = 2, 3  # colour types
 _PNG_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # that may name an orientation
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a segment with the picture's size
 _JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA  # EXIF or XMP; the pixels
@@ -40,6 +40,7 @@ class Header:
     Attributes:
         kind: of the file, by Pillow's name.
         size: (height, width) as stored.
+        is_rgb: whether OpenCV decodes RGB of 8 bits and no alpha, and nothing is to be turned.
         index: of the picture among all that the file holds.
         bits: of a PNG's channels that are significant, where it says so.
         picture: Pillow's, of the first page; None for TIFF, and for what OpenCV decodes as stored and upright.
@@ -48,6 +49,7 @@ class Header:
 
     kind: str
     size: tuple[int, int]
+    is_rgb: bool = False
     index: int = 0
     bits: int | None = None
     picture: Image.Image | None = None
@@ -150,13 +152,13 @@ def _quick_header(start: bytes, file: IO[bytes]) -> Header | None:
     if start.startswith(_PNG_START):
         width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
         plain, bits = _png_facts(file) if depth >= 8 and colour != _PNG_PALETTE else (False, None)
-        header = Header("PNG", (height, width), bits=bits) if plain else None
+        header = Header("PNG", (height, width), depth == 8 and colour == _PNG_RGB, bits=bits) if plain else None
     elif start.startswith(b"\xff\xd8\xff"):
-        size = _jpeg_size(file)
-        header = Header("JPEG", size) if size else None
+        height, width, channels = _jpeg_size(file)
+        header = Header("JPEG", (height, width), channels == 3) if height else None
     elif start.startswith(b"BM") and start[_BMP_BITS] == b"\x18\0":  # 24
         width, height = struct.unpack_from("<ii", start, 18)
-        header = Header("BMP", (abs(height), width))
+        header = Header("BMP", (abs(height), width), True)
     file.seek(0)
     return header
 
@@ -177,20 +179,20 @@ def _png_facts(file: IO[bytes]) -> tuple[bool, int | None]:
     return False, bits
 
 
-def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a JPEG of 8 bits in grey or RGB, without EXIF, XMP and further pictures; None of another."""
+def _jpeg_size(file: IO[bytes]) -> tuple[int, int, int]:
+    """Height, width and channels of a JPEG of 8 bits in grey or RGB, without EXIF, XMP and further pictures; else 0."""
     file.seek(2)
-    size = None
+    size = other = 0, 0, 0
     while len(head := file.read(10)) == 10 and head[0] == 0xFF:
         if head[1] == _JPEG_APP1 or head[4:8] == _JPEG_PICTURES:
-            return None
+            return other
         if head[1] == _JPEG_SCAN:
             return size
         length, depth, height, width, channels = struct.unpack_from(">HBHHB", head, 2)
         if head[1] in _JPEG_FRAMES and depth == 8 and channels in (1, 3) and height:
-            size = height, width
+            size = height, width, channels
         file.seek(length + 2 - len(head), io.SEEK_CUR)
-    return None
+    return other
 
 
 # --- TIFF -----------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def _tiff_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     pages = [i for i, tags in enumerate(directories) if not _is_copy(tags)]
     index = _choose(path, pages or [0], page)
     tags = directories[index]
-    return Header("TIFF", (tags[_HEIGHT], tags[_WIDTH]), index, tags=tags)
+    return Header("TIFF", (tags[_HEIGHT], tags[_WIDTH]), index=index, tags=tags)
 
 
 def _directories(file: IO[bytes]) -> Iterator[ImageFileDirectory_v2]:
@@ -238,7 +240,7 @@ def _pillow_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     picture = open_picture(file)
     kind, size = picture.format, picture.size
     index = _choose(path, _further_pictures(picture, file) or range(getattr(picture, "n_frames", 1)), page)
-    return Header(kind, size[::-1], index, bits, picture)
+    return Header(kind, size[::-1], index=index, bits=bits, picture=picture)
 
 
 def _further_pictures(picture: Image.Image, file: IO[bytes]) -> list[int]:

@@ -1,0 +1,50 @@
+"""One side's reader of photographs, in a process of its own, for `timing.Worker`.
+
+    PYTHONPATH=CHECKOUT python -P benchmarks/reading_worker.py FOLDER FOLDER ...
+
+Of this project it imports nothing but the reader of CHECKOUT, under its present or its former name; with --reference
+OpenCV reads, without a look at what the file says of itself. Each line of the standard input is the number of a folder,
+all of whose photographs are then read; it is answered by a line. The last line of the output is a JSON object:
+{"sums"}, of the pixels of each folder.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def reader(*, reference: bool) -> Callable[[Path], np.ndarray]:
+    """What reads a photograph as RGB uint8 [H, W, 3]."""
+    if reference:
+        return lambda path: cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    try:
+        from sam_med2d.data.image_io import read_image
+    except ModuleNotFoundError:
+        from maps import read_image  # of an older checkout
+    return read_image
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve, and tell what was read."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--reference", action="store_true", help="measure OpenCV alone")
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(0)  # as in the commands, where photographs are the parallel part
+    read, sums = reader(reference=args.reference), [0] * len(args.folders)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        number = int(line)
+        sums[number] = sum(int(read(path)[::7, ::7].sum()) for path in sorted(args.folders[number].iterdir()))
+        print("done", flush=True)
+    print(json.dumps({"sums": sums}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
