@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.reading_worker import PARTS
 from benchmarks.sides import OTHER, OURS, REFERENCE, ROOT, Side, add_against, baseline
 from benchmarks.timing import Worker
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
@@ -41,7 +42,10 @@ def reading(args: argparse.Namespace) -> dict[str, float]:
         found = {}
         for number, (what, folder) in enumerate(folders.items()):
             count = len(list(folder.iterdir()))
-            ms = interleaved({side: lambda w=w, i=number: w.ask(i) for side, w in workers.items()}, args.rounds)
+            ms = dict.fromkeys(workers, 0.0)
+            for part in range(PARTS):
+                ask = {side: lambda w=w, i=PARTS * number + part: w.ask(i) for side, w in workers.items()}
+                ms = {side: ms[side] + value for side, value in interleaved(ask, args.rounds).items()}
             ratio = ms[baseline(args)] / ms[OURS]
             columns = "  ".join(f"{side} {value / count:7.2f} ms" for side, value in ms.items())
             print(f"{what:<10} {columns}  ratio {ratio:5.3f}")

@@ -151,6 +151,17 @@ def test_decoder_benchmark_prints_its_numbers_last(against):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("against", [[], ["--against", str(ROOT)]], ids=["reference", "checkout"])
+def test_reading_benchmark_prints_its_numbers_last(against, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.reading.LARGE", (900, 600))
+    main(["reading", "--small=11", "--large=1", "--rounds=1", *against])
+    *lines, numbers = capsys.readouterr().out.splitlines()
+    kinds = [f"{size}_{suffix}" for size in ("small", "large") for suffix in ("jpg", "png")]
+    assert json.loads(numbers).keys() == {f"{name}_{kind}" for kind in kinds for name in ("ratio", "ms")}
+    assert lines[-1] == "the pixels are the same"
+
+
+@pytest.mark.slow
 def test_another_checkout_runs_its_own_benchmark():
     flags = [*SMALL, "--masks=1", "--repeats=1", f"--against={ROOT}"]
     run = subprocess.run([*BENCHMARK, "evaluate", *flags], capture_output=True, text=True, check=True, cwd=ROOT)
