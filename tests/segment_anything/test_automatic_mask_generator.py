@@ -28,6 +28,7 @@ from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import bounding_box
 from segment_anything.utils.rle import rle_to_mask
 from tests.helpers.commands import run_command
+from tests.helpers.input_forms import tiff
 from tests.helpers.photographs import photograph
 from tests.helpers.tiny_models import make_tiny_model
 
@@ -363,6 +364,12 @@ def test_the_script_writes_what_the_generator_finds(weights, tmp_path, capsys):
 
     assert run_command(script, words(weights, photos / "a.png", out, "--max_pixels", "0")) == 2
     assert "--max_pixels 0: give 1 to" in capsys.readouterr().err
+
+    (photos / "two.tif").write_bytes(tiff(photograph(60, 70), photograph(40, 50)))
+    assert run_command(script, words(weights, photos / "two.tif", out)) == 1
+    assert "two.tif holds 2 pages" in capsys.readouterr().err
+    assert run_command(script, words(weights, photos / "two.tif", out, "--page", "2")) == 0
+    assert cv2.imread(str(out / "two/0.png")).shape[:2] == (40, 50)
 
     (out / "a/99.png").touch()  # of an earlier run with more masks
     assert run_command(script, words(weights, photos / "a.png", out, "--convert-to-rle")) == 0

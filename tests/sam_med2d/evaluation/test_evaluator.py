@@ -106,6 +106,15 @@ def test_a_prompt_that_a_column_needs_is_missed(checkpoint, data, tmp_path, caps
 # --- files that cannot be read ---------------------------------------------------------------------------------
 
 
+def test_what_loader_processes_remark_on_files_is_told_once(checkpoint, data, capsys):
+    for path in sorted((data / "images").iterdir())[2:5]:
+        deep = cv2.imread(str(path)).astype(np.uint16) << 4
+        path.write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    assert run(checkpoint, data, "deep", "--prompts", "box", "--num_workers", "1") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: read as")]
+    assert len(notes) == 1 and "12 bits" in notes[0] and "data_2.jpg" in notes[0] and "and 2 more" in notes[0]
+
+
 def test_an_unreadable_photograph_is_left_out_and_named(checkpoint, data, tmp_path, capsys):
     prompts = ("--prompts", "box", "1")  # a last bit that depends on the number of masks may move a later click
     assert run(checkpoint, data, "whole", *prompts) == 0

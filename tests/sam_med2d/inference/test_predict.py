@@ -22,6 +22,8 @@ from sam_med2d.inference.pipeline import Pipeline
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling import Sam
 from segment_anything.utils.rle import rle_to_mask
+from tests.helpers.input_forms import tiff
+from tests.helpers.photographs import photograph
 from tests.helpers.predicting import (
     SIZE,
     STRUCTURES,
@@ -246,6 +248,34 @@ def test_grey_and_16_bit_photographs(tmp_path):
     grey = read_image(write_picture(tmp_path / "grey.png", np.round(ramp * 65535).astype(np.uint16)))
     assert grey.shape == (73, 91, 3) and np.abs(grey[..., 1] - ramp * 255).max() <= 1
     assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_a_page_is_chosen(tmp_path, weights, tiny_type, capsys):
+    pages = [photograph(*SIZE), photograph(SIZE[0] + 9, SIZE[1])]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "eyes.tif").write_bytes(tiff(*pages))
+    prompt = ["--box", 20, 20, 60, 78]  # which only the second page is high enough for
+    assert run(folder, weights, *prompt) == 1 and "holds 2 pages" in rows_of(tmp_path / "out")[0]["message"]
+    cache = ["--embedding_cache", tmp_path / "cache"]
+    for page, out in ((1, "first"), (2, "second"), (2, "again")):
+        box = prompt if page == 2 else ["--structures", "vessel"]
+        assert run(folder, weights, *box, *cache, "--page", page, out=out) == 0
+        (row,) = rows_of(tmp_path / out)
+        assert mask_of(tmp_path / out, row).shape == pages[page - 1].shape[:2]
+    assert np.array_equal(*(mask_of(tmp_path / out, rows_of(tmp_path / out)[0]) for out in ("second", "again")))
+    assert run(folder, weights, "--structures", "vessel", "--page", 3, out="third") == 1
+    assert "--page 3: " in rows_of(tmp_path / "third")[0]["message"]
+
+
+def test_a_guess_of_the_depth_and_what_is_passed_over_are_told_in_a_line_each(folder, weights, capsys):
+    for path in folder.rglob("*.png"):
+        write_picture(path, cv2.imread(str(path))[..., ::-1].astype(np.uint16) << 4)
+    write_picture(folder / "masks/eye.png")
+    assert run(folder, weights, "--structures", "vessel") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2 and "1 masks, such as" in notes[0]
+    assert "read as 12 bits" in notes[1] and "left/eye.png (brightest value" in notes[1] and "and 2 more" in notes[1]
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.process_pool import CHUNK, in_processes
 
 
@@ -23,6 +24,11 @@ def fragile(item: int) -> int:
 def failing(item: int) -> int:
     if item == 30:
         raise ValueError("thirty")
+    return item
+
+
+def remarking(item: int) -> int:
+    REMARKS.add("odd", f"file {item:02d}", "seen")
     return item
 
 
@@ -55,3 +61,9 @@ def test_few_items_are_taken_ahead():
     next(results)
     assert taken <= 4 * CHUNK
     results.close()
+
+
+def test_remarks_of_the_processes_are_told_together(caplog):
+    REMARKS.forget()
+    list(in_processes(remarking, range(3, 2 * CHUNK), 2, died=abs))
+    assert [record.message for record in caplog.records] == [f"note: odd: file 03 (seen) and {2 * CHUNK - 4} more"]
