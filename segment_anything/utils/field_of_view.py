@@ -21,7 +21,7 @@ LEAST_SIDE = 48  # of what may hold a rim
 FLAT = 0.3  # spread of the square root of grey levels in what is not seen
 STEP = 2.0  # change of the square root of grey levels at a straight cut
 LEAST_STEP = 0.7  # share of it that is found on average along a cut
-LEAST_DEPTH = 4  # of what a cut takes from a circle
+LEAST_DEPTH = 3  # of what a cut takes away
 THIN = 4  # pixels a sample along the sides
 RAYS = 128
 PER_RAY = 3  # changes of a ray that may be the rim
@@ -29,9 +29,9 @@ HALF_WIDTH = 3  # pixels before and behind a change that are compared
 WEAKEST = 0.15  # change of the square root of grey levels that can be a rim
 STRONG = 0.8  # change from which on a rim is certain
 LEAST_CHANGES = 12  # that a circle is looked for in
-SAMPLES, TRIED = 2000, 250  # triples of changes, and circles of them that are weighed
+SAMPLES, TRIED = 2500, 300  # triples of changes, and circles of them that are weighed
 LEAST_AREA = 0.075  # of the triangle of three changes, in squares of the radius
-HYPOTHESES, APART = 8, 8  # circles that are refined, and the sum of their differences in pixels
+HYPOTHESES, APART = 20, 8  # circles that are refined, and the sum of their differences in pixels
 TOLERANCES = (4.0, 2.5, 1.7, 1.5)  # distance of changes from the circle while it is refined, pixels
 NEAR = 2.0  # pixels from a circle at which changes count for it
 LEAST_RADIUS, LARGEST_RADIUS, FARTHEST = 0.28, 0.8, 0.65  # shares of the shorter, of the longer and of each side
@@ -42,6 +42,7 @@ COARSE = 4  # pixels of the picture a pixel of its texture
 
 _ANGLES = np.arange(RAYS, dtype=np.float32) * np.float32(2 * np.pi / RAYS)
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
+_DRAWN = np.random.default_rng(0).permutation(3 * SAMPLES).reshape(SAMPLES, 3)
 _STEP = np.repeat(np.float32([[1, -1]]), HALF_WIDTH, axis=1) / HALF_WIDTH
 
 
@@ -145,8 +146,8 @@ def _cuts(levels: np.ndarray, circle: np.ndarray | None = None) -> tuple[int, in
     if circle is not None:
         row, column = np.ogrid[: levels.shape[0], : levels.shape[1]]
         inside[(column - circle[0]) ** 2 + (row - circle[1]) ** 2 > (circle[2] - 2) ** 2] = 0
-    top, bottom = _ends(levels[:, ::THIN], inside[:, ::THIN])
-    left, right = _ends(levels[::THIN].transpose(1, 0, 2), inside[::THIN].T)
+    top, bottom = _ends(levels[:, THIN:-THIN:THIN], inside[:, THIN:-THIN:THIN])
+    left, right = _ends(levels[THIN:-THIN:THIN].transpose(1, 0, 2), inside[THIN:-THIN:THIN].T)
     return top, left, bottom, right
 
 
@@ -164,21 +165,22 @@ def _ends(levels: np.ndarray, inside: np.ndarray) -> tuple[int, int]:
 
 
 def _cut(levels: np.ndarray, inside: np.ndarray, mean: np.ndarray, spread: np.ndarray, rows: np.ndarray) -> int:
-    """First of the rows at which something is seen: those before it hold one colour alone; 0 where that is none."""
-    start = rows[0]
-    other = (spread[rows] > FLAT) | (np.abs(mean[rows] - mean[start]).max(axis=1) > FLAT)
-    flat = int(other.argmax()) if other.any() else 0
-    if flat < 2 or (start > 0 and flat < LEAST_DEPTH):
-        return 0
-    near = start + np.arange(max(flat - 2, 2), min(flat + 4, len(rows) - 1))
-    if not len(near):
+    """The row of the last step along a whole row before which all rows have one colour each; 0 where there is none."""
+    flat = int((spread[rows] > FLAT).argmax())
+    near = np.arange(max(int(rows[0]), 2), min(int(rows[flat]) + 4, int(rows[-1])))
+    if flat < 2 or not len(near):
         return 0
     change = np.linalg.norm(levels[near + 1] - levels[near - 2], axis=2)
     seen = inside[near + 1] * inside[near - 2]
     count = np.maximum(seen.sum(axis=1), 1)
-    best = int(((change * seen).sum(axis=1) / count).argmax())
-    step = (np.minimum(change[best] / STEP, 1) * seen[best]).sum() / count[best]
-    return int(near[best]) if step > LEAST_STEP else 0
+    weak = (np.minimum(change / STEP, 1) * seen).sum(axis=1) < LEAST_STEP * count
+    if weak.all():
+        return 0
+    last = len(near) - int((~weak)[::-1].argmax())  # of the last rows in sequence with a step the one of the largest
+    first = last - int(weak[:last][::-1].argmax()) if weak[:last].any() else 0
+    cut = int(near[first + int(((change * seen).sum(axis=1) / count)[first:last].argmax())])
+    lasting = mean[min(cut + 5, rows[-1])] - mean[max(cut - 5, rows[0])]  # small where a vessel lies along the row
+    return cut if cut - rows[0] >= LEAST_DEPTH and np.linalg.norm(lasting) > STEP * LEAST_STEP else 0
 
 
 # --- the rim -------------------------------------------------------------------------------------------------------
@@ -194,9 +196,9 @@ def _find_rim(levels: np.ndarray) -> np.ndarray | None:
     if not len(circles):
         return None
     outside, density = _texture_outside(levels, circles)
-    best = int((_support(changes, circles) * (1 - outside) ** 3).argmax())
-    needed = EVIDENCE * min(max(density[best] / LIKE_INSIDE, LEAST_EVIDENCE), 1)  # less where nothing is outside
-    return circles[best] if _evidence(changes, circles[best], size) >= needed else None
+    needed = EVIDENCE * (density / LIKE_INSIDE).clip(LEAST_EVIDENCE, 1)  # less where nothing is outside
+    best_first = np.argsort(-_support(changes, circles) * (1 - outside) ** 3, kind="stable")
+    return next((circles[i] for i in best_first if _evidence(changes, circles[i], size) >= needed[i]), None)
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ def _along_rays(levels: np.ndarray, x: float, y: float) -> tuple[np.ndarray, np.
 def _hypotheses(changes: _Changes, size: tuple[int, int]) -> np.ndarray:
     """The best circles through three changes that differ from each other: x, y, radius [n, 3]."""
     total = np.cumsum(changes.weight**2)
-    chosen = np.searchsorted(total, np.random.default_rng(0).random((SAMPLES, 3), np.float32) * total[-1])
+    chosen = np.searchsorted(total, (np.arange(3 * SAMPLES) + 0.5) * (total[-1] / (3 * SAMPLES)))[_DRAWN]
     sign = changes.sign[chosen]
     chosen = chosen[(sign[:, 1] == sign[:, 0]) & (sign[:, 2] == sign[:, 0])]
     circles, area = _through(changes.x[chosen], changes.y[chosen])
