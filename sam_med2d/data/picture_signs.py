@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 # pictures that are not looked for: formats of masks, of cameras and microscopes, packed ones
 OTHER_SUFFIXES = (".gif", ".pgm", ".pbm", ".pnm", ".gz", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".tga", ".dng")
 OTHER_SUFFIXES += (".cr2", ".nef", ".arw", ".svs", ".nii", ".mha", ".mhd", ".nrrd", ".zip", ".pdf")
+DICOM = "DICOM files, which are not read here (export them as PNG or TIFF)"
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MASK_WORDS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "manual", "gt", "ground_truth", "groundtruth"),
@@ -42,19 +44,29 @@ def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
     images, masks = _listed(
         {path for path in files.values() if path.suffix == ".json"} | set(root.parent.glob("*.json"))
     )
-    found, passed = [], {}
+    found, passed = [], defaultdict(list)
     for name, path in files.items():
         if path.name.startswith("."):
             continue
         if sign := _sign(name, path, images, masks):
             kind, seen = sign
-            passed.setdefault(kind, []).append(f"{path} ({seen})" if seen else str(path))
+            passed[kind].append(f"{path} ({seen})" if seen else str(path))
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)
+    _tell(passed)
+    return found
+
+
+def tell_dicom(paths: Iterable[Path]) -> None:
+    """Tell in one line that DICOM files are passed over, if some are among the files."""
+    _tell({DICOM: found} if (found := [str(path) for path in paths if _is_dicom(path)]) else {})
+
+
+def _tell(passed: Mapping[str, Sequence[str]]) -> None:
+    """passed: {kind: the files that are passed over}."""
     if passed:
         kinds = (f"{len(names)} {kind}, such as {names[0]}" for kind, names in passed.items())
         logger.warning(f"note: passed over: {'; '.join(kinds)}")
-    return found
 
 
 def _sign(name: str, path: Path, images: set[Path], masks: set[Path]) -> tuple[str, str] | None:
@@ -63,12 +75,15 @@ def _sign(name: str, path: Path, images: set[Path], masks: set[Path]) -> tuple[s
     if suffix in SUFFIXES:
         seen = "" if path.absolute() in images else _mask_sign(name, path, masks)
         return ("masks", seen) if seen else None
-    if suffix in DICOM_SUFFIXES or (not suffix.strip(".0123456789") and _is_dicom(path)):
-        return "DICOM files, which are not read here (export them as PNG or TIFF)", ""
+    if _is_dicom(path):
+        return DICOM, ""
     return ("other files", "") if suffix in OTHER_SUFFIXES else None
 
 
 def _is_dicom(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES or suffix.strip(".0123456789"):
+        return suffix in DICOM_SUFFIXES
     try:
         with path.open("rb") as file:
             return is_dicom(file.read(132))

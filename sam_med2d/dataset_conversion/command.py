@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 
+from sam_med2d.data.picture_signs import tell_dicom
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.build import DatasetInProgress, build, refuse_output
 from sam_med2d.dataset_conversion.conversion_report import describe_sources, summary
@@ -52,6 +53,7 @@ def _convert(args: argparse.Namespace, data_set: DataSet, choice: Choice, unfini
     tree = unpacked(args.source, unfinished.scratch)
     if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
         raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
+    tell_dicom(tree.files.values())
     offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
     division = split_samples(data_set, offer.samples, args)
     offer.notes += division.notes

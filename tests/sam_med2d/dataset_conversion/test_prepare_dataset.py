@@ -127,6 +127,14 @@ def test_link_points_to_the_source(tmp_path):
         assert path.is_symlink() and path.resolve().parent == (tmp_path / "lab/images").resolve()
 
 
+def test_dicom_files_are_told(tmp_path, caplog):
+    source = lab(tmp_path / "lab")
+    (source / "images/eye.dcm").write_bytes(b"x")
+    (source / "notes").touch()
+    assert run("folder", source, tmp_path / "out") == 0
+    assert "passed over: 1 DICOM files" in caplog.text and "eye.dcm" in caplog.text
+
+
 def test_photographs_in_an_archive_are_not_linked_to(tmp_path, capsys):
     archive = shutil.make_archive(str(tmp_path / "lab"), "zip", lab(tmp_path / "lab"))
     assert "--link: photographs in archives" in refused(capsys, "folder", archive, tmp_path / "out", "--link")
