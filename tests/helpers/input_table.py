@@ -144,7 +144,7 @@ def _watched() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     with (
         mock.patch.object(Preprocessing, "frame", _seen),
-        mock.patch("sam_med2d.measurement.command.fov_mask", _seen),
+        mock.patch("sam_med2d.measurement.command.find_field_of_view", _seen),
         tiny_vit_t(),
     ):
         yield
