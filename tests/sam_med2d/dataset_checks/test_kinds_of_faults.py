@@ -13,7 +13,7 @@ from PIL import Image
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
 from sam_med2d.dataset_checks.check import check
-from segment_anything.utils.field_of_view import find_field_of_view
+from tests.helpers import faults
 
 SIDE = 256
 SOUND = 6  # eyes without a fault
@@ -83,33 +83,14 @@ def moved(mask: np.ndarray, right: int, down: int) -> np.ndarray:
     return cv2.warpAffine(mask * 255, np.float32([[1, 0, right], [0, 1, down]]), mask.shape[::-1])
 
 
-def classes(mask: np.ndarray) -> np.ndarray:
-    """A map of three classes: 0, 127, 255."""
-    levels = mask * np.uint8(255)
-    levels[: SIDE // 2][mask[: SIDE // 2] > 0] = 127
-    return levels
-
-
-def colours(mask: np.ndarray) -> np.ndarray:
-    """Arteries red, veins blue."""
-    picture = np.zeros((*mask.shape, 3), np.uint8)
-    picture[: SIDE // 2, :, 2], picture[SIDE // 2 :, :, 0] = mask[: SIDE // 2] * 255, mask[SIDE // 2 :] * 255
-    return picture
-
-
-def with_not_a_number(mask: np.ndarray) -> np.ndarray:
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2)
-    return np.where(soft > 0.9 * soft.max(), np.nan, soft / soft.max())
-
-
 MASK_FAULTS = {
     "smaller": ("wrong_size", lambda mask: mask[:-1] * 255),
     "turned, of another shape": ("wrong_size", lambda mask: np.rot90(mask[:-8] * 255)),
-    "classes": ("not_binary", classes),
-    "colours": ("not_binary", colours),
+    "classes": ("not_binary", faults.classes),
+    "colours": ("not_binary", faults.colours),
     "instances": ("not_binary", lambda mask: (cv2.connectedComponents(mask)[1] % 250 + mask * 3).astype(np.uint8)),
-    "probabilities": ("not_binary", lambda mask: cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)),
-    "not a number": ("not_binary", with_not_a_number),
+    "probabilities": ("not_binary", faults.probabilities),
+    "not a number": ("not_binary", faults.with_not_a_number),
     "dark": ("not_binary", lambda mask: mask * 100),
     "empty": ("empty_mask", lambda mask: mask * 0),
     "inverted": ("inverted", lambda mask: (1 - mask) * 255),
@@ -124,63 +105,17 @@ MASK_FAULTS = {
 }
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def pages(path: Path) -> str:
-    page = Image.open(path)
-    page.save(path.with_suffix(".tif"), save_all=True, append_images=[page.rotate(3)])
-    return path.with_suffix(".tif").name
-
-
-def of_12_bits(path: Path) -> None:
-    cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 16)
-
-
-def transparent(path: Path) -> None:
-    picture = cv2.imread(str(path))
-    cv2.imwrite(str(path), np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)]))
-
-
-def in_wide_floats(path: Path) -> str:
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32) * 1e6
-    Image.fromarray(grey).save(path.with_suffix(".tif"))
-    return path.with_suffix(".tif").name
-
-
-def black_and_white(path: Path) -> None:
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    cv2.imwrite(str(path), (grey > np.median(grey)) * np.uint8(255))
-
-
-def with_white_surround(path: Path) -> None:
-    picture = cv2.imread(str(path))
-    picture[~find_field_of_view(picture).mask()] = 255
-    cv2.imwrite(str(path), picture)
-
-
-def with_white_margin(path: Path) -> None:
-    """The photograph and its masks smaller, with a margin around."""
-    for file in (path, *path.parents[1].glob(f"masks/{path.stem}_*")):
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        colour = (255, 255, 255) if file == path else 0
-        cv2.imwrite(
-            str(file), cv2.copyMakeBorder(picture[4:-4, 4:-4], 20, 20, 20, 20, cv2.BORDER_CONSTANT, value=colour)
-        )
-
-
 PHOTOGRAPH_FAULTS = {
-    "white surround": ("surround", with_white_surround),
-    "white margin": ("surround", with_white_margin),
+    "white surround": ("surround", faults.with_white_surround),
+    "white margin": ("surround", faults.with_white_margin),
     "missing": ("missing_file", Path.unlink),
-    "cut off": ("unreadable", cut),
+    "cut off": ("unreadable", faults.cut_off),
     "no picture": ("unreadable", lambda path: path.write_text("no picture") and None),
-    "pages": ("unclear", pages),
-    "transparent": ("unclear", transparent),
-    "wide floats": ("unclear", in_wide_floats),
-    "12 bits": ("as_read", of_12_bits),
-    "a mask": ("mask_as_photograph", black_and_white),
+    "pages": ("unclear", faults.pages),
+    "transparent": ("unclear", faults.transparent),
+    "wide floats": ("unclear", faults.in_wide_floats),
+    "12 bits": ("as_read", faults.of_12_bits),
+    "a mask": ("mask_as_photograph", faults.black_and_white),
 }
 
 

@@ -4,25 +4,37 @@ import csv
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.records import Record, load_index
 from sam_med2d.dataset_checks.check import check
 from segment_anything.utils.masks import resize_mask
+from tests.helpers import faults
 
 PLANTS = 20  # of each kind
+DOUBTS = ("as_read", "surround", "same_name")  # kinds that are warnings
 
-MASK_FAULTS = {
-    "wrong_size": lambda mask: mask[:-1],
-    "not_binary": lambda mask: 100 * mask,
-    "empty_mask": lambda mask: 0 * mask,
-}
+MASK_FAULTS = [
+    ("wrong_size", lambda mask: mask[:-1]),
+    ("not_binary", lambda mask: 100 * mask),
+    ("not_binary", faults.classes),
+    ("not_binary", faults.colours),
+    ("empty_mask", lambda mask: 0 * mask),
+]
+PHOTOGRAPH_FAULTS = [
+    ("unclear", faults.pages),
+    ("as_read", faults.of_12_bits),
+    ("mask_as_photograph", faults.black_and_white),
+    ("surround", faults.with_white_surround),
+    ("surround", faults.with_white_margin),
+]
 
 
 @dataclass
@@ -86,10 +98,28 @@ class Planter:
         (self.folder / name).write_bytes(content[: int(self.rng.uniform(0.02, 0.98) * len(content))])
         self.note("unreadable", self.path(name))
 
-    def spoilt_mask(self, kind: str) -> None:
+    def spoilt_mask(self, kind: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
         name = self.rng.choice(self.take()[1])
-        self.write(name, MASK_FAULTS[kind](read_mask(self.folder / name)))
+        self.write(name, change(read_mask(self.folder / name)))
         self.note(kind, self.path(name))
+
+    def spoilt_photograph(self, kind: str, change: Callable[[Path], str | None]) -> None:
+        image, masks = self.take()
+        if renamed := change(self.folder / image):
+            del self.maps["train"][image]
+            image = f"images/{renamed}"
+            self.maps["train"][image] = masks
+        self.note(kind, self.path(image))
+
+    def same_name(self) -> None:
+        names = []
+        for split, eye in (("train", "OD"), ("test", "OS")):
+            image = self.take(split)[0]
+            renamed = f"images/clinic{len(self.planted):03}_{eye}.jpg"
+            (self.folder / image).rename(self.folder / renamed)
+            self.maps[split][renamed] = self.maps[split].pop(image)
+            names.append(self.path(renamed))
+        self.note("same_name", *names)
 
     def string(self) -> None:
         image, masks = self.take()
@@ -145,8 +175,11 @@ def test_every_planted_fault_is_found(fundus, tmp_path):
     for _ in range(PLANTS):
         planter.missing()
         planter.truncated()
-        for kind in MASK_FAULTS:
-            planter.spoilt_mask(kind)
+        for kind, change in MASK_FAULTS:
+            planter.spoilt_mask(kind, change)
+        for kind, change in PHOTOGRAPH_FAULTS:
+            planter.spoilt_photograph(kind, change)
+        planter.same_name()
         planter.string()
         planter.same_bytes()
         planter.resized()
@@ -157,9 +190,9 @@ def test_every_planted_fault_is_found(fundus, tmp_path):
     missed = [
         (kind, files)
         for kind, files in planter.planted
-        if not any(f.kind == kind and not f.warning and files <= {*f.files} for f in findings)
+        if not any(f.kind == kind and f.warning == (kind in DOUBTS) and files <= {*f.files} for f in findings)
     ]
-    assert len(planter.planted) == 10 * PLANTS and not missed
+    assert len(planter.planted) == 18 * PLANTS and not missed
     expected = set().union(*(files for _, files in planter.planted))
     false = [f for f in findings if not f.warning and expected.isdisjoint(f.files)]
     assert len(false) <= 0.01 * len([*tmp_path.glob("*/*.*")]), false
