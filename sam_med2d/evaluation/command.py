@@ -15,7 +15,7 @@ from sam_med2d.evaluation.batch_prediction import POINTS, STRUCTURE, Mode, parse
 from sam_med2d.evaluation.evaluator import Evaluator
 from sam_med2d.runtime.cli import setup_logging
 from sam_med2d.runtime.devices import compile_encoder, warn_of_emulation
-from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.distributed import Processes, joined_processes
 from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.reproducibility import seed_everything
 from sam_med2d.runtime.run_folder import make_folder, refuse_run_name, resume_command
@@ -39,14 +39,10 @@ def evaluate(args: argparse.Namespace, *, script: Path, defaults: argparse.Names
     Raises:
         UsageError, DataError, CheckpointError: for what a user can mend.
     """
-    processes, device = join_processes(args.device)
-    try:
-        with sigterm_as_ctrl_c():
-            setup_logging(level=logging.INFO if processes.first else logging.ERROR)
-            evaluator = _make_evaluator(args, processes, device)
-            return _run(args, evaluator, processes, script=script, defaults=defaults)
-    finally:
-        leave_processes()
+    with joined_processes(args.device) as (processes, device), sigterm_as_ctrl_c():
+        setup_logging(level=logging.INFO if processes.first else logging.ERROR)
+        evaluator = _make_evaluator(args, processes, device)
+        return _run(args, evaluator, processes, script=script, defaults=defaults)
 
 
 def _make_evaluator(args: argparse.Namespace, processes: Processes, device: torch.device) -> Evaluator:

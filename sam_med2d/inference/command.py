@@ -19,7 +19,7 @@ from sam_med2d.inference.prompt_sources import (
 from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
 from sam_med2d.runtime.cli import setup_logging
 from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
-from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.distributed import Processes, joined_processes
 from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.runtime.signals import sigterm_as_ctrl_c
@@ -38,16 +38,13 @@ def predict(args: argparse.Namespace) -> int:
     Raises:
         UsageError, DataError, CheckpointError: for what a user can mend.
     """
-    processes, device = join_processes(args.device)
     try:
-        with sigterm_as_ctrl_c():
+        with joined_processes(args.device) as (processes, device), sigterm_as_ctrl_c():
             setup_logging(level=logging.INFO if processes.first else logging.ERROR)
             return _make_run(args, processes, device).run()
     except KeyboardInterrupt:
         logger.info("interrupted; what is done is kept: the same command goes on")
         return 130
-    finally:
-        leave_processes()
 
 
 def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> BatchRun:

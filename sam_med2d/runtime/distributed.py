@@ -1,6 +1,8 @@
 """One or several processes of a run, as torchrun starts them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -44,13 +46,14 @@ class Processes:
             distributed.barrier()
 
 
-def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
-    """Join the other processes of the run, as the environment says that torchrun sets.
+@contextmanager
+def joined_processes(device_name: str | None) -> Iterator[tuple[Processes, torch.device]]:
+    """A context among the other processes of the run, as the environment says that torchrun sets.
 
     Args:
         device_name: of --device; None for the best one present.
 
-    Returns:
+    Yields:
         This process's place among them, and its device: the GPU of its local rank, or the CPU.
 
     Raises:
@@ -58,7 +61,8 @@ def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
-        return Processes(), resolve_device(device_name)
+        yield Processes(), resolve_device(device_name)
+        return
     if device_name not in (None, "cpu", "cuda"):
         raise UsageError(f"--device {device_name}: {count} processes take one GPU each; use cuda, cpu or leave it out.")
     device = resolve_device(device_name)
@@ -67,10 +71,7 @@ def join_processes(device_name: str | None) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     # a process may wait long for another one, which checks the files or validates
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=6))
-    return Processes(distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"])), device
-
-
-def leave_processes() -> None:
-    """Undo `join_processes`."""
-    if distributed.is_initialized():
+    try:
+        yield Processes(distributed.get_rank(), count, int(os.environ["LOCAL_WORLD_SIZE"])), device
+    finally:
         distributed.destroy_process_group()

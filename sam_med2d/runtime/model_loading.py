@@ -45,7 +45,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
         raise UsageError(f"{source.path} does not say its model type: give --model_type.")
     model = build_model(
         source,
-        model_type=model_type,
+        model_type,
         image_size=_chosen(args, "image_size", stored.get("image_size")),
         encoder_adapter=_given(args, "encoder_adapter"),
         preprocess=args.preprocess,
@@ -59,44 +59,31 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
 
 def build_model(
     source: Checkpoint | None,
-    *,
     model_type: str,
-    image_size: int | None,
-    encoder_adapter: bool | None,
-    structures: list[str] | None = None,
-    detail: bool | None = None,
+    *,
     preprocess: str | None = None,
     channel_order: str | None = None,
     pixel_scale: str | None = None,
     mask_rule: str | None = None,
+    **architecture: Any,
 ) -> Sam:
     """Build a model of a checkpoint, or of random weights, on the CPU; None means "as the checkpoint says".
 
     Args:
         source: the checkpoint that was read.
         model_type: a key of MODEL_SPECS.
-        image_size: input side in pixels.
-        encoder_adapter: an adapter in every block of the image encoder.
-        structures: names that structure prompts can give, after the checkpoint's own.
-        detail: a detail head.
         preprocess: one of MODES.
         channel_order: one of CHANNEL_ORDERS.
         pixel_scale: one of PIXEL_SCALES.
         mask_rule: one of MASK_RULES.
+        architecture: other arguments of `build_sam`, such as the image size.
 
     Raises:
         CheckpointError: for weights that do not fit.
         UsageError: for another value that cannot work.
     """
     with errors_as_usage():
-        model = build_sam(
-            model_type,
-            checkpoint=source,
-            image_size=image_size,
-            encoder_adapter=encoder_adapter,
-            structures=structures,
-            detail=detail,
-        )
+        model = build_sam(model_type, checkpoint=source, **architecture)
     chosen = {"mode": preprocess, "channel_order": channel_order, "pixel_scale": pixel_scale}
     model.preprocessing = model.preprocessing.overridden(**chosen)
     model.mask_decoder.mask_rule = mask_rule or model.mask_decoder.mask_rule

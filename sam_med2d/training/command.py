@@ -12,7 +12,7 @@ from sam_med2d.data.records import complete, load_folders, structures_in
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import setup_logging
 from sam_med2d.runtime.devices import compile_encoder
-from sam_med2d.runtime.distributed import Processes, join_processes, leave_processes
+from sam_med2d.runtime.distributed import Processes, joined_processes
 from sam_med2d.runtime.model_loading import build_model, errors_as_usage
 from sam_med2d.runtime.reproducibility import prepare_training, record
 from sam_med2d.runtime.run_folder import make_run_folder, resume_command
@@ -37,41 +37,26 @@ def train(args: argparse.Namespace, *, script: Path, defaults: argparse.Namespac
     Raises:
         UsageError, DataError, CheckpointError: for what a user can mend.
     """
-    processes, device = join_processes(args.device)
-    try:
-        return _train(args, processes, device, script=script, defaults=defaults)
-    finally:
-        leave_processes()
-
-
-def _train(
-    args: argparse.Namespace,
-    processes: Processes,
-    device: torch.device,
-    *,
-    script: Path,
-    defaults: argparse.Namespace,
-) -> int:
-    """`train` as one of the processes."""
-    folder = _open_run(args, processes)
-    prepare_training(args, device)
-    model = make_model(args, device)
-    trainer = Trainer(args, model, device, folder, processes)
-    if args.resume:
-        trainer.resume(args.resume)
-    config = record(args) | {"processes": processes.count, "data": trainer.data}
-    config |= {"preprocessing": model.preprocessing.as_dict()}
-    if processes.first:
-        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
-    try:
-        trainer.fit()
-    except Interrupted as stop:
-        command = resume_command(str(script), args, defaults, processes, f"{folder}/last")
-        logger.info(f"{stop}. Go on with: {command}")
-        return 130
-    validated = f"best validation Dice {trainer.best:.4f}; " if trainer.validation else ""
-    logger.info(f"{validated}weights: {folder}/best, {folder}/last")
-    return 0
+    with joined_processes(args.device) as (processes, device):
+        folder = _open_run(args, processes)
+        prepare_training(args, device)
+        model = make_model(args, device)
+        trainer = Trainer(args, model, device, folder, processes)
+        if args.resume:
+            trainer.resume(args.resume)
+        config = record(args) | {"processes": processes.count, "data": trainer.data}
+        config |= {"preprocessing": model.preprocessing.as_dict()}
+        if processes.first:
+            write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+        try:
+            trainer.fit()
+        except Interrupted as stop:
+            command = resume_command(str(script), args, defaults, processes, f"{folder}/last")
+            logger.info(f"{stop}. Go on with: {command}")
+            return 130
+        validated = f"best validation Dice {trainer.best:.4f}; " if trainer.validation else ""
+        logger.info(f"{validated}weights: {folder}/best, {folder}/last")
+        return 0
 
 
 def _open_run(args: argparse.Namespace, processes: Processes) -> Path:
@@ -97,7 +82,7 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     stated = source is not None and "preprocessing" in source.metadata
     model = build_model(
         source,
-        model_type=args.model_type,
+        args.model_type,
         image_size=args.image_size,
         encoder_adapter=args.encoder_adapter,
         structures=_structures_of(args, source.structures if source else ()),
