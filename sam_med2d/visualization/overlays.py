@@ -44,9 +44,7 @@ def draw_case(
         RGB uint8 [TILE_SIDE + 22, TILE_SIDE, 3].
     """
     scale = TILE_SIDE / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = cv2.resize(image, size, interpolation=method)
+    canvas = _scaled(image, scale)
     for mask, colour in ((truth, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
         _draw_outline(canvas, mask, colour)
     _draw_prompts(canvas, points * scale, labels)
@@ -62,8 +60,7 @@ class Overlay:
     def __init__(self, image: np.ndarray) -> None:
         """Begin with the photograph, RGB uint8 [H, W, 3], at most OVERLAY_SIDE pixels wide and high."""
         self.scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
-        size = tuple(max(1, round(side * self.scale)) for side in image.shape[1::-1])
-        self.canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        self.canvas = _scaled(image, self.scale)
         self.colours: dict[str, tuple[int, int, int]] = {}
 
     def add(self, name: str, mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
@@ -71,8 +68,8 @@ class Overlay:
 
         Masks of one name, which stands in the legend, have one colour.
         """
-        palette = [tuple(bytes.fromhex(colour[1:])) for colour in OUTLINES]
-        _draw_outline(self.canvas, mask, self.colours.setdefault(name, palette[len(self.colours) % len(palette)]))
+        following = _rgb(OUTLINES[len(self.colours) % len(OUTLINES)])
+        _draw_outline(self.canvas, mask, self.colours.setdefault(name, following))
         _draw_prompts(self.canvas, points * self.scale, labels)
 
     def picture(self) -> np.ndarray:
@@ -85,6 +82,12 @@ class Overlay:
             cv2.rectangle(picture, (6, y), (18, y + 10), colour, -1)
             _write(picture, name, (24, y + 10))
         return picture
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """The picture, of another size."""
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _draw_outline(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
@@ -157,8 +160,8 @@ def draw_measurements(
         RGB uint8; the longer side of the photograph is MEASUREMENTS_SIDE.
     """
     scale = MEASUREMENTS_SIDE / max(image.shape[:2])
-    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
-    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas = _scaled(image, scale)
+    height, width = canvas.shape[:2]
     for mask, colour in outlines:
         small = resize_mask(mask.astype(np.uint8), (height, width))
         found, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -179,7 +182,7 @@ def draw_measurements(
 
 def _rgb(colour: str) -> tuple[int, ...]:
     """ "#RRGGBB" as numbers."""
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return tuple(bytes.fromhex(colour[1:]))
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
