@@ -18,13 +18,10 @@ KEPT = 4  # photographs whose pixels and embeddings stay in memory
 
 
 class Annotator:
-    """The model and the photographs. One prompt is predicted at a time, whatever thread it comes from.
+    """The model, in evaluation mode, and the photographs, known by their number, of `max_pixels` at most.
 
-    Args:
-        model: in evaluation mode.
-        photographs: known by their number in this order.
-        multimask: whether the best of three candidates is taken, else the single mask.
-        max_pixels: of a photograph; larger ones are refused.
+    One prompt is predicted at a time, whatever thread it comes from; with `multimask` the best of three candidates
+    counts.
     """
 
     def __init__(self, model: Sam, photographs: Sequence[Photograph], *, multimask: bool, max_pixels: int) -> None:

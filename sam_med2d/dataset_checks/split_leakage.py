@@ -23,13 +23,9 @@ Who = TypeVar("Who")
 def find_near_duplicates(
     photographs: Sequence[ListedPhotograph], digests: Sequence[str], thumbnails: np.ndarray, workers: int
 ) -> list[Finding]:
-    """Photographs that are there more than once, and the same eye in two splits.
+    """Photographs (all readable) that are there more than once, and the same eye in two splits.
 
-    Args:
-        photographs: N of them, all readable.
-        digests: of their files.
-        thumbnails: float16 [N, 2, D], see `duplicate_images.thumbnails`.
-        workers: processes that compare.
+    They are compared by their files' digests and thumbnails, float16 [N, 2, D] (see `duplicate_images.thumbnails`).
     """
     first: dict[str, int] = {}
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]

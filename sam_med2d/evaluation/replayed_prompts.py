@@ -27,13 +27,9 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mod
 
 
 def missing_prompts(path: Path, prompts: PromptEntries, own: PromptEntries, modes: Sequence[Mode]) -> list[str]:
-    """A sentence for each mask and kind of prompt that a column needs and a prompt file lacks.
+    """A sentence for each mask and kind of prompt that a column needs and the prompts of the file at `path` lack.
 
-    Args:
-        path: of the file.
-        prompts: its entries.
-        own: prompts of some masks as this run would make them; empty ones of masks that vanish in the model frame.
-        modes: the columns.
+    `own` are prompts of some masks as this run would make them; empty ones of masks that vanish in the model frame.
     """
     openings = {mode.opening for mode in modes} - {STRUCTURE}
     needed = {"boxes" if opening == BOX else "point_labels" for opening in openings}

@@ -127,15 +127,9 @@ def _spread(items: list, limit: int) -> list:
 
 
 def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: bool) -> tuple[dict[str, float], int]:
-    """Mean Dice of models over the same masks, by a box and by a click.
+    """Mean Dice of models over the same masks, by a box and by a click, and the number of cases.
 
-    Args:
-        models: by name.
-        records: photographs with masks.
-        multimask: take the best of three candidates, else the single mask.
-
-    Returns:
-        The mean of each model, and the number of cases.
+    With `multimask` the best of three candidates counts, else the single mask.
     """
     totals: dict[str, list[float]] = {name: [] for name in models}
     first = next(iter(models.values()))

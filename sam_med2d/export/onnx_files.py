@@ -91,11 +91,8 @@ class _Ordered(torch.nn.Module):
 def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, source: Path | None = None) -> None:
     """Write a model with its metadata, its weights in a second file where they are larger than the limit.
 
-    Args:
-        model: to write.
-        path: of the file.
-        metadata: entries; "weights" and "precision" name the second file.
-        source: folder of the weights that `model` was loaded without.
+    Of the metadata "weights" and "precision" name the second file. `source` is the folder of the weights that the model
+    was loaded without.
     """
     entries = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: json.dumps(metadata)}
     onnx.helper.set_model_props(model, entries)

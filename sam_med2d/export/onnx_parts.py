@@ -51,12 +51,9 @@ class OnnxPart:
 
 
 def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False) -> OnnxPart:
-    """`input_image` -> `image_embeddings`, and `detail_features` with a detail head.
+    """`input_image` -> `image_embeddings`, and `detail_features` with a detail head; `batch` None: any number.
 
-    Args:
-        model: whose encoder it is.
-        batch: images at a time, None for any number.
-        use_preprocess: the input is one photograph [H, W, 3], in pixels.
+    With `use_preprocess` the input is one photograph [H, W, 3], in pixels.
     """
     size = model.image_size
     outputs = ("image_embeddings",) if model.mask_decoder.detail is None else ("image_embeddings", "detail_features")
@@ -114,13 +111,9 @@ def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Tensors:
 def decoder_part(
     model: Sam, *, multimask: bool = True, resize_longest_img_size: bool = False, **options: bool
 ) -> OnnxPart:
-    """Embeddings and prompts -> masks.
+    """Embeddings and prompts -> masks, by options of SamOnnxModel; `multimask`: the candidates were trained.
 
-    Args:
-        model: whose prompt encoder and mask decoder they are.
-        multimask: its candidates were trained.
-        resize_longest_img_size: masks return by SAM's geometry.
-        options: others of SamOnnxModel.
+    With `resize_longest_img_size` masks return by SAM's geometry.
     """
     options |= {"multimask": multimask, "resize_logest_img_size": resize_longest_img_size}
     module = SamOnnxModel(model, **options).eval()

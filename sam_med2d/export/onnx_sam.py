@@ -60,11 +60,8 @@ class OnnxDecoderSam(SharedSam):
 
 
 def with_file(model: Sam, part: OnnxPart, file: onnxruntime.InferenceSession) -> Sam:
-    """The model with its encoder, or its decoder, replaced by a file; itself it is not changed.
+    """What answers as the model, which is not changed, with its encoder or decoder replaced by the file of a part.
 
-    Args:
-        model: the PyTorch model.
-        part: "encoder" or "decoder" by its name.
-        file: of the part. A decoder must return the candidates.
+    A decoder must return the candidates.
     """
     return (OnnxEncoderSam if part.name == "encoder" else OnnxDecoderSam)(model, file)

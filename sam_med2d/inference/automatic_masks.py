@@ -96,9 +96,7 @@ def _make_generator(model: Sam, settings: Mapping[str, float], *, rle: bool) -> 
 def write_folder(records: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write the masks of a photograph as PNG files with their table, all at once, in place of an earlier run's folder.
 
-    Args:
-        records: of `SamAutomaticMaskGenerator.generate`, with masks as arrays.
-        folder: what is written.
+    The records are those of `SamAutomaticMaskGenerator.generate`, with masks as arrays.
 
     Raises:
         UsageError: where the folder holds something else.

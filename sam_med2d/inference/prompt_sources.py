@@ -61,12 +61,7 @@ PhotographPrompts = dict[str, list[Prompt]]  # by the photographs' names
 
 
 def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> PhotographPrompts:
-    """The same structure prompts on every photograph.
-
-    Args:
-        photographs: to predict.
-        names: of the structures, or "all" for all that the weights know.
-        known: names that the weights know.
+    """The same structure prompts, "all" for all that the weights know, on every photograph.
 
     Raises:
         UsageError: for a name that the weights do not know.
@@ -90,12 +85,7 @@ def clicks_for(
 ) -> PhotographPrompts:
     """The same boxes, or clicks (with one box or none), on every photograph.
 
-    Args:
-        photographs: to predict.
-        boxes: half-open x0, y0, x1, y1 in pixels of the photograph.
-        foreground: clicks x, y on what is to be segmented.
-        background: clicks x, y beside it.
-        label: what the masks are called.
+    Boxes are half-open x0, y0, x1, y1, clicks x, y, in pixels of the photograph; `label` is what masks are called.
 
     Raises:
         UsageError: for clicks with several boxes, and for background clicks alone.

@@ -40,12 +40,8 @@ Measurements = dict[str, Any]
 def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A photograph, RGB uint8 [H, W, 3], and its masks {structure: bool [H, W]}; several of one structure are joined.
 
-    Args:
-        record: where they lie.
-        may_be_empty: whether a mask without a pixel is fine.
-
     Raises:
-        DataError: lists every problem with its file.
+        DataError: lists every problem with its file; also masks without a pixel, unless they may be empty.
     """
     image, masks, problems = read_image(record.image), {}, []
     for ref in record.masks:
@@ -162,12 +158,9 @@ def cell_text(value: Any) -> str:
 
 
 def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
-    """A photograph with outlines, the diameters that were measured, and the values: RGB uint8.
+    """A photograph, RGB uint8 [H, W, 3], with outlines, the diameters that were measured, and the values: RGB uint8.
 
-    Args:
-        image: RGB uint8 [H, W, 3].
-        masks: {structure: bool [H, W]}.
-        row: what `measure` returns of them.
+    `masks` are {structure: bool [H, W]}, `row` is what `measure` returns of them.
     """
     # large structures first, so that small ones are drawn over them
     names = sorted(masks, key=lambda name: -int(masks[name].sum()))

@@ -27,24 +27,13 @@ PromptEntries = dict[str, dict[str, list[Any]]]
 
 
 def random_stream(seed: int, key: str, purpose: str) -> torch.Generator:
-    """The random stream of one mask, on the CPU: the same in any batch, order or process.
-
-    Args:
-        seed: Of the run.
-        key: Of the mask.
-        purpose: What is drawn; each purpose has its own stream.
-    """
+    """The random stream, on the CPU, of one mask and purpose: the same in any batch, order or process."""
     # the seed starts the checksum, as a CPU generator reads no more than 32 bits of its seed
     return torch.Generator().manual_seed(zlib.crc32(f"{purpose}:{key}".encode(), seed))
 
 
 def make_prompts(batch: Batch, *, point_num: int, seed: int) -> PromptEntries:
-    """The opening prompts of a batch's masks: the box, and clicks.
-
-    Args:
-        batch: Photographs and their masks.
-        point_num: Clicks, see `simulation.first_points`.
-        seed: Of the clicks.
+    """The opening prompts of a batch's masks: the box, and so many clicks, see `simulation.first_points`.
 
     Returns:
         An entry for each mask, in model-frame pixels; empty lists for a mask that vanished in the model frame.

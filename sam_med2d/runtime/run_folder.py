@@ -59,14 +59,10 @@ def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: d
 def resume_command(
     script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
 ) -> str:
-    """The command line that goes on with this run, as a shell reads it.
+    """The command line that goes on with this run, as a shell reads it, with this value of --resume.
 
-    Args:
-        script: file of the command.
-        args: its flags; those that have their defaults are written only where `args.given` holds them.
-        defaults: the flags' values when none is given.
-        processes: of the run; torchrun starts several.
-        resume: value of --resume.
+    Flags that have their defaults are written only where `args.given` holds them; of several processes torchrun is
+    started.
     """
     launcher = [sys.executable]
     if processes.count > 1:

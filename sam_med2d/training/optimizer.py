@@ -50,13 +50,10 @@ def _start_moments(optimizer: torch.optim.AdamW) -> None:
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:
-    """Compute the share of the highest learning rate at a step: linear warm-up, then a schedule.
+    """The share of the highest learning rate at a step, from 0, of `total`: linear warm-up, then a schedule.
 
-    Args:
-        step: From 0.
-        total: Steps of the run.
-        warmup: Steps of the warm-up, a tenth of all at most.
-        schedule: "cosine", down to 1 %; "multistep", halved at 2/3 and at 5/6; or "none", constant.
+    The warm-up takes a tenth of all at most. The schedule is "cosine", down to 1 %; "multistep", halved at 2/3 and at
+    5/6; or "none", constant.
     """
     warmup = min(warmup, total // 10)
     if step < warmup:
@@ -83,10 +80,8 @@ def factor_adapters(model: nn.Module) -> None:
 class Gradients:
     """The gradients of one update: those that lie in `.grad`, and those that a weight keeps as factors.
 
-    The latter are multiplied out one after the other, each just for its own weight's update.
-
-    Args:
-        parameters: Those without a gradient are left out.
+    The latter are multiplied out one after the other, each just for its own weight's update. Parameters without a
+    gradient are left out.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -127,12 +122,8 @@ class Gradients:
 class WeightAverage:
     """Exponential moving average of the trainable parameters (Polyak and Juditsky 1992).
 
-    The decay grows with the steps up to `decay`, so that early weights are forgotten quickly. With decay 0
-    the average is the parameters themselves.
-
-    Args:
-        model: Its parameters that require a gradient are averaged.
-        decay: From 0 up to 1, without 1 itself.
+    The decay grows with the steps up to `decay`, from 0 to below 1, so that early weights are forgotten quickly. With
+    decay 0 the average is the parameters themselves.
 
     Attributes:
         parameters: The trained parameters, by name.
