@@ -27,7 +27,7 @@ class UnclearError(DataError):
 
 
 class ValuesError(DataError):
-    """A mask with other values than {0, 1} or {0, 255}; the message names it."""
+    """A mask with more than one meaning; the message names it and how to say which."""
 
 
 class EmptyMaskError(DataError):

@@ -48,7 +48,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _add_truth_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--observer", help="who drew the masks, where a data set has several (see --list)")
-    group.add_argument("--threshold", type=float, help="share of experts (0 to 1) from which on a soft mask counts")
+    group.add_argument(
+        "--threshold", type=float, help="share of experts, or of white (0 to 1), from which on a soft mask counts"
+    )
 
 
 def _add_pixel_flags(group: argparse._ArgumentGroup) -> None:

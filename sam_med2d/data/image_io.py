@@ -7,11 +7,10 @@ import numpy as np
 
 from sam_med2d.data.brightness import to_8_bits
 from sam_med2d.data.image_formats import CHECK_MAP, COPY_AGAIN, decode, is_plain, read_bytes, size_of
-from sam_med2d.errors import EmptyMaskError, UnclearError, ValuesError
+from sam_med2d.data.mask_values import binary_mask
+from sam_med2d.errors import EmptyMaskError, UnclearError
 
 __all__ = ["CHECK_MAP", "COPY_AGAIN", "is_plain", "read_bytes", "read_image", "read_mask", "read_values", "size_of"]
-
-WHITES = (1, 255, 65535)  # foreground of a mask, by its depth
 
 
 def read_image(
@@ -57,7 +56,7 @@ def _times(values: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
 
 
 def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
-    """A mask file with values {0, 1}, {0, 255} or, of 16 bits, {0, 65535}.
+    """A mask file of one structure on black: {0, 1} or {0, 255}, or as `mask_values.binary_mask` reads it.
 
     Args:
         path: a file as for `read_values`.
@@ -69,29 +68,20 @@ def read_mask(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
     Raises:
         MissingError: the file cannot be opened.
         UnreadableError: the file is not a whole picture.
-        ValuesError: the mask has other values.
+        ValuesError: the mask has more than one meaning.
         EmptyMaskError: the mask has no foreground.
     """
-    mask = read_values(path, advice=CHECK_MAP)
-    if mask.ndim == 3:
-        mask = cv2.cvtColor(mask, cv2.COLOR_RGB2GRAY)
-    highest = mask.max()
-    if highest == 0:
-        if may_be_empty:
-            return np.zeros(mask.shape, np.uint8)
+    mask = binary_mask(read_values(path, advice=CHECK_MAP), path)
+    if not (may_be_empty or mask.any()):
         raise EmptyMaskError(f"{path} is empty (all 0): leave it out of the map")
-    binary = mask == highest
-    if highest not in WHITES or not (binary | (mask == 0)).all():
-        values = ", ".join(map(str, np.unique(mask)[:6]))
-        raise ValuesError(f"{path} is not binary (values {values} ...): a mask holds 0 and 1, or 0 and 255")
-    return binary.astype(np.uint8)
+    return mask.astype(np.uint8)
 
 
 def read_values(path: Path, *, indices: bool = False, advice: str = COPY_AGAIN) -> np.ndarray:
     """The values of a mask file of any encoding, as stored and upright.
 
     Alpha is dropped where it says nothing (the same everywhere); else transparent pixels are 0, and where the rest
-    is black, opaque ones are the mask (255).
+    is black, alpha is the mask.
 
     Args:
         path: the file; unpacked where its name ends in .gz.
@@ -113,5 +103,5 @@ def read_values(path: Path, *, indices: bool = False, advice: str = COPY_AGAIN) 
         return values
     opaque = alpha > alpha.max() / 2
     if not values[opaque].any():
-        return np.where(opaque, 255, 0).astype(np.uint8)
+        return alpha
     return np.where(opaque if values.ndim == 2 else opaque[..., None], values, 0)

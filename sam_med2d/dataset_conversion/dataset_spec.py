@@ -47,6 +47,7 @@ class DataSet:
         counts: photographs expected for each split, "" where there is no official one.
         observers: who drew the masks; the first is the default.
         threshold: default for soft masks, None where there are none.
+        may_be_soft: whether masks without such a default may be soft: the flag says that they are.
         has_instances: its own objects are the instances, for which Choice.options["instances"] is set.
         flags: those of a format, {flag: keywords of add_argument}; their values come in Choice.options.
     """
@@ -62,6 +63,7 @@ class DataSet:
     counts: dict[str, int] = field(default_factory=dict)
     observers: tuple[str, ...] = ()
     threshold: float | None = None
+    may_be_soft: bool = False
     has_instances: bool = False
     flags: dict[str, dict[str, Any]] = field(default_factory=dict)
 

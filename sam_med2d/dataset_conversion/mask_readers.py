@@ -8,61 +8,114 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_io import read_bytes, read_values
+from sam_med2d.data.mask_values import binary_mask, colour_codes
 from sam_med2d.errors import DataError
+from sam_med2d.notes import REMARKS
 
 
 @dataclass(frozen=True, slots=True)
 class White:
-    """Grey values from a share of white on: 255 is white, or 1 where no value is higher, or 65535 with 16 bits.
-
-    A file of black and one other value has that for its white. Colours, those of a palette too, are read by their
-    brightest channel. Raises DataError where white and black have no majority, or where nothing is white and not all
-    black (a map of several classes, a photograph), unless soft.
+    """One structure on black; raises ValuesError where a file has more than one meaning (see `binary_mask`).
 
     Attributes:
-        share: of white, from which on a pixel counts; 0.5 for a drawn mask.
-        soft: whether the file's values are shares of experts who agree.
+        share: of white, from which on a pixel of a soft mask counts, such as a share of experts who agree; None: masks
+            are black and white.
     """
 
-    share: float = 0.5
-    soft: bool = False
+    share: float | None = None
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        values = sized(path, size, read_values(path))
-        values = values.max(axis=2) if values.ndim == 3 else values
-        highest = int(values.max(initial=0))
-        black = values == 0
-        if not self.soft and black.any() and (black | (values == highest)).all():
-            return ~black
-        white = 1 if highest <= 1 else 255 if highest <= 255 else 65535
-        if not self.soft and ((values > 0.2 * white) & (values < 0.8 * white)).mean() > 0.02:
-            raise DataError(f"{path} is not black and white: use labelmap for a map of several classes")
-        mask = values >= self.share * white
-        if not self.soft and white > 1 and not mask.any():
-            raise DataError(f"{path} has no white, and values up to {highest}: use labelmap for a map of classes")
-        return mask if white > 1 or self.soft else values > 0
+        return binary_mask(sized(path, size, read_values(path)), path, share=self.share, any_white=True)
 
 
 BLACK_AND_WHITE = White()
+Classes = tuple[int | range, ...]  # values, or colours as 0xRRGGBB
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Pixels that have one of these values, in a map of these classes. Raises DataError for any other class."""
+    """Pixels of some classes, in a map of classes. Raises DataError where it holds a value or colour of no class.
 
-    values: tuple[int, ...]
-    classes: tuple[int, ...]
+    Attributes:
+        values: that count.
+        classes: all that the map may hold.
+        void: those that were not annotated; they are not in the mask, and their pixels are noted.
+        coloured: whether classes are colours, a palette's too, and not values, a palette's indices, or the colours
+            that the palette of Pascal VOC has for these.
+    """
+
+    values: Classes
+    classes: Classes
+    void: Classes = ()
+    coloured: bool = False
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        labels = sized(path, size, read_values(path, indices=True))
-        if labels.ndim == 3:
-            if (labels != labels[..., :1]).any():
-                raise DataError(f"{path} is in colour: a map of classes has one value a pixel")
-            labels = labels[..., 0]
-        if others := set(np.unique(labels).tolist()) - set(self.classes):
-            shown = ", ".join(map(str, sorted(others)[:6]))
-            raise DataError(f"{path} holds the value(s) {shown}; its classes are {', '.join(map(str, self.classes))}")
-        return np.isin(labels, self.values)
+        labels = self._labels(path, sized(path, size, read_values(path, indices=not self.coloured)))
+        known = within(labels, self.classes)
+        if not known.all():
+            seen = pixels_of(labels[~known], coloured=self.coloured)
+            classes = ", ".join(self._name(c) for c in self.classes)
+            raise DataError(
+                f"{path} holds the {'colour' if self.coloured else 'value'}(s) {', '.join(seen)}; its classes are "
+                f"{classes} (the others: {', '.join(seen.values())} pixels; labelmap --classes names classes, and "
+                f"with {next(iter(seen))}=void what is left out)"
+            )
+        if self.void and (count := int(within(labels, self.void).sum())):
+            REMARKS.add("void pixels are background", path, f"{count} pixels")
+        return within(labels, self.values)
+
+    def _labels(self, path: Path, pixels: np.ndarray) -> np.ndarray:
+        """The class of each pixel, int or float [H, W]."""
+        if self.coloured:
+            return colour_codes(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
+        if pixels.ndim == 2:
+            return np.nan_to_num(pixels)
+        if (pixels == pixels[..., :1]).all():
+            return pixels[..., 0]
+        codes = colour_codes(pixels)
+        order = np.argsort(voc := voc_palette())
+        index = order[np.searchsorted(voc, codes, sorter=order).clip(0, 255)]
+        if (voc[index] != codes).any():
+            seen = pixels_of(codes, coloured=True)
+            raise DataError(
+                f"{path} is in colour: a map of classes has one value a pixel. For its colours {', '.join(seen)} (on "
+                f'{", ".join(seen.values())} pixels) use labelmap --classes "{next(iter(seen))}=NAME,..."'
+            )
+        return index
+
+    def _name(self, label: int | range) -> str:
+        if isinstance(label, range):
+            return f"{label.start}-{label.stop - 1}"
+        return f"#{label:06x}" if self.coloured else str(label)
+
+
+def within(labels: np.ndarray, classes: Classes) -> np.ndarray:
+    """Where the labels are of these classes, bool of their shape."""
+    found = np.isin(labels, [label for label in classes if isinstance(label, int)])
+    for label in classes:
+        if isinstance(label, range):
+            found |= (labels >= label.start) & (labels < label.stop)
+    return found
+
+
+def pixels_of(labels: np.ndarray, *, coloured: bool, shown: int = 6) -> dict[str, str]:
+    """Names of the most frequent labels, with the number of their pixels; the last one stands for all others."""
+    found, counts = np.unique(labels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:shown]
+    seen = {
+        (f"#{label:06x}" if coloured else f"{label:g}"): str(n)
+        for label, n in zip(found[order].tolist(), counts[order].tolist(), strict=True)
+    }
+    return seen | (
+        {f"{len(found) - shown} more": str(counts.sum() - counts[order].sum())} if len(found) > shown else {}
+    )
+
+
+def voc_palette() -> np.ndarray:
+    """Colours that Pascal VOC gives the classes 0 to 255: their bits go to red, green and blue in turn; 0xRRGGBB."""
+    classes = np.arange(256)
+    channels = [sum((classes >> 3 * i + c & 1) << 7 - i for i in range(3)) for c in range(3)]
+    return channels[0] << 16 | channels[1] << 8 | channels[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def choice_of(args: argparse.Namespace, data_set: DataSet) -> Choice:
     if args.observer and args.observer not in data_set.observers:
         known = ", ".join(data_set.observers) or "none: leave the flag out"
         raise UsageError(f"--observer {args.observer}: {data_set.title} has {known}")
-    if args.threshold is not None and data_set.threshold is None:
+    if args.threshold is not None and data_set.threshold is None and not data_set.may_be_soft:
         raise UsageError(f"--threshold: the masks of {data_set.title} are not soft; leave it out")
     every = {flag: _attribute(flag) for form in FORMATS.values() for flag in form.flags}
     for flag in every.keys() - data_set.flags.keys():

@@ -3,7 +3,7 @@
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, single, structure_name
-from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.mask_readers import White
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
@@ -15,7 +15,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     structure = structure_name(choice.options["structure"])
     pairs = find_pairs(tree, choice, by_structure=False)
     pairs = pairs if choice.options.get("mask") else single(pairs)
-    return samples_of_pairs(pairs, choice, lambda mask: [MaskSource(structure, mask.path, BLACK_AND_WHITE)])
+    return samples_of_pairs(pairs, choice, lambda mask: [MaskSource(structure, mask.path, White(choice.threshold))])
 
 
 BINARY = DataSet(
@@ -25,5 +25,6 @@ BINARY = DataSet(
 masks/eye_1.png (or masks/eye_1_mask.png)
 or as --images and --mask say; folders named train, val and test are the split""",
     find=find,
+    may_be_soft=True,
     flags={"--structure": {"metavar": "NAME", "help": "what the masks show (needed)"}, **FLAGS},
 )

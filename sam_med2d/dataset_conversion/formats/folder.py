@@ -4,7 +4,7 @@ from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, structure_name
-from sam_med2d.dataset_conversion.mask_readers import BLACK_AND_WHITE
+from sam_med2d.dataset_conversion.mask_readers import White
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
@@ -18,11 +18,11 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             f"{nameless[0].path}: neither its folder nor its name says which structure it shows; say it with --mask "
             "STRUCTURE=PATTERN, or use binary --structure"
         )
-    return samples_of_pairs(pairs, choice, _sources)
 
+    def sources(mask: PictureFile) -> list[MaskSource]:
+        return [MaskSource(structure_name(mask.structure), mask.path, White(choice.threshold))]
 
-def _sources(mask: PictureFile) -> list[MaskSource]:
-    return [MaskSource(structure_name(mask.structure), mask.path, BLACK_AND_WHITE)]
+    return samples_of_pairs(pairs, choice, sources)
 
 
 FOLDER = DataSet(
@@ -37,5 +37,6 @@ photos/eye_1.jpg
 optic_disc/eye_1.png
 or as --images and --mask say; folders named train, val and test are the split""",
     find=find,
+    may_be_soft=True,
     flags=FLAGS,
 )

@@ -63,7 +63,7 @@ class AverageBoundary:
 
 def _agreed(path: Path, share: float) -> np.ndarray:
     """Where at least this share of the experts agree, in the soft map's own size."""
-    return White(share - ROUNDING, soft=True)(path, size_of(path))
+    return White(share - ROUNDING)(path, size_of(path))
 
 
 def _enclosed(points: np.ndarray, shape: tuple[int, ...], *, by_rows: bool) -> np.ndarray:

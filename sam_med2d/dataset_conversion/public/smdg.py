@@ -23,7 +23,7 @@ KINDS = {  # structure -> folder of its masks, column of the table
 }
 TABLES = (r"metadata - standardized\.csv", r"metadata\.csv")
 EYE_OF_ODIR = re.compile(r"(\d+)_(left|right)\.", re.IGNORECASE)
-RESIZED = White(soft=True)  # masks were resized with their photographs: their edges may be grey
+RESIZED = White(0.5)  # masks were resized with their photographs: their edges may be grey
 NAME = r"(?P<id>[^/]+)\.png"
 
 
