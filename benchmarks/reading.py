@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from benchmarks.reading_worker import PARTS
-from benchmarks.sides import OTHER, OURS, REFERENCE, ROOT, Side, add_against, baseline
-from benchmarks.timing import Worker
+from benchmarks.sides import OTHER, OURS, REFERENCE, ROOT, Side, Worker, add_against, baseline
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
 from sam_med2d.runtime.timing import interleaved
 

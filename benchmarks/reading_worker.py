@@ -1,4 +1,4 @@
-"""One side's reader of photographs, in a process of its own, for `timing.Worker`.
+"""One side's reader of photographs, in a process of its own, for `sides.Worker`.
 
     PYTHONPATH=CHECKOUT python -P benchmarks/reading_worker.py FOLDER FOLDER ...
 
