@@ -98,31 +98,17 @@ def _renamed(key: str, names: Iterable[tuple[str, str]]) -> str | None:
 
 
 def to_hub(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Rename tensors for HuggingFace's SamModel.
-
-    Args:
-        state: our state dict.
-
-    Returns:
-        SamModel's state dict, and the tensors that it has no place for, under our names.
-    """
+    """Our state dict as that of HuggingFace's SamModel, and the tensors that it has no place for, under our names."""
     theirs = {name: value for key, value in state.items() if (name := hub_name(key))}
     theirs[POSITION_CODE_COPY] = theirs[POSITION_CODE].clone()
     return theirs, {key: value for key, value in state.items() if not hub_name(key)}
 
 
 def from_hub(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of HuggingFace's SamModel.
-
-    Args:
-        path: their file, for messages.
-        state: SamModel's state dict.
-
-    Returns:
-        Our state dict.
+    """The state dict of HuggingFace's SamModel as ours.
 
     Raises:
-        CheckpointError: for tensors that we have no place for.
+        CheckpointError: for tensors that we have no place for; names their file.
     """
     if unknown := [key for key in state if not own_name(key)]:
         raise CheckpointError(f"{path}: {len(unknown)} tensors are not SamModel's: {listing(unknown)}.")
@@ -133,14 +119,7 @@ def from_hub(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The content of config.json of HuggingFace's SamModel.
-
-    Args:
-        state: our state dict, whose shapes say it all.
-
-    Returns:
-        JSON values.
-    """
+    """The content of config.json of HuggingFace's SamModel, as the shapes of our state dict say it."""
     grid, width = state[POSITIONS].shape[2:]
     tables = {key: value for key, value in state.items() if key.endswith("attn.rel_pos_h")}
     sides = {int(key.split(".")[2]): (len(table) + 1) // 2 for key, table in tables.items()}
@@ -167,10 +146,6 @@ def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """Write a folder for `SamModel.from_pretrained`.
 
-    Args:
-        folder: made if needed.
-        checkpoint: what is written.
-
     Returns:
         A line for each thing that SamModel cannot hold; it goes into EXTRA_NAME, which `read_any` reads back.
     """
@@ -194,16 +169,7 @@ def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[
 def read_any(
     path: str | Path, *, trust: bool = False, flag: str = "--sam_checkpoint", entry: str | None = None
 ) -> Checkpoint:
-    """Read the weights of a model, also those with HuggingFace's names and what `save_hub` wrote beside them.
-
-    Args:
-        path: a file of any published layout, or a folder with `model.safetensors`.
-        trust: load a pickle that holds more than tensors, too; any code in it runs.
-        flag: what gave the path, for messages.
-        entry: as in `read_checkpoint`.
-
-    Returns:
-        The checkpoint, under our names, on the CPU.
+    """As `read_checkpoint`, also of weights with HuggingFace's names and what `save_hub` wrote beside them.
 
     Raises:
         CheckpointError: for a file that cannot be used, and for tensors that no model here has.
@@ -212,16 +178,10 @@ def read_any(
 
 
 def under_own_names(found: Checkpoint) -> Checkpoint:
-    """The weights of a model that were read, under our names.
-
-    Args:
-        found: with our names, or with HuggingFace's.
-
-    Returns:
-        The checkpoint, with what `save_hub` wrote beside it.
+    """The weights of a model that were read, with our names or HuggingFace's, under ours, with what `save_hub` wrote.
 
     Raises:
-        CheckpointError: for one that is no whole model of fractions, and for tensors that no model here has.
+        CheckpointError: for one that is no model, and for tensors that no model here has.
     """
     if HUB_POSITIONS in found.state:
         state, metadata = from_hub(found.path, found.state), found.metadata
@@ -246,11 +206,7 @@ def under_own_names(found: Checkpoint) -> Checkpoint:
 
 
 def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `merge` needs to make a checkpoint from its base again.
-
-    Args:
-        checkpoint: what was trained.
-        base: what it was trained from.
+    """What `merge` needs to make a checkpoint from the base again that it was trained from.
 
     Returns:
         Tensors: all but those of the image encoder that are the base's to the bit. And metadata.
@@ -267,14 +223,7 @@ def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], 
 
 
 def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
-    """The checkpoint that `split` took apart, to the bit.
-
-    Args:
-        trained: what `split` returned, as it was read.
-        base: what the checkpoint was trained from.
-
-    Returns:
-        The whole checkpoint.
+    """The whole checkpoint that `split` took apart, to the bit.
 
     Raises:
         CheckpointError: for another base, or a file that `split` did not make.

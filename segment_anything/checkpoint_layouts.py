@@ -52,19 +52,12 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that lie in a file.
+    """The weights that lie in a file."""
 
-    Attributes:
-        state: {name: tensor}, under the names of their own model.
-        entry: the file's entry that held them; "" for the file itself.
-        prefix: what was taken off the names.
-        left_out: names of what lay beside them in the entry.
-    """
-
-    state: Mapping[str, Any]
-    entry: str = ""
-    prefix: str = ""
-    left_out: tuple[str, ...] = ()
+    state: Mapping[str, Any]  # {name: tensor}, under the names of their own model
+    entry: str = ""  # the file's entry that held them; "" for the file itself
+    prefix: str = ""  # what was taken off the names
+    left_out: tuple[str, ...] = ()  # names of what lay beside them in the entry
 
     @property
     def label(self) -> str:

@@ -37,17 +37,11 @@ _PACKED = (10, 12, 14)  # bits of a TIFF's channels
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """Pixels of a file, upright and as stored.
+    """Pixels of a file, upright and as stored."""
 
-    Attributes:
-        values: [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, integers or floats.
-        alpha: [H, W], opaque where highest; None for a file without a channel of transparency.
-        bits: how many of a value's bits are significant, where the file says so.
-    """
-
-    values: np.ndarray
-    alpha: np.ndarray | None = None
-    bits: int | None = None
+    values: np.ndarray  # [H, W] grey values or palette indices, or [H, W, 3] RGB; bool, integers or floats
+    alpha: np.ndarray | None = None  # [H, W], opaque where highest; None for a file without a channel of transparency
+    bits: int | None = None  # how many of a value's bits are significant, where the file says so
 
 
 def read_bytes(path: Path, *, advice: str = COPY_AGAIN) -> bytes:

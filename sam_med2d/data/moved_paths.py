@@ -35,14 +35,9 @@ class MovedPaths:
 
 
 def find_moved(names: Iterable[str], folder: Path) -> MovedPaths:
-    """Files of the paths that do not exist as they are written. Where all do, nothing is searched.
+    """Files of the paths, as written, that do not exist. Where all do, nothing is searched.
 
-    Args:
-        names: as written, with forward or back-slashes.
-        folder: that of the map.
-
-    Returns:
-        The files, which lie below `folder` or the current folder; paths that are not found are left out.
+    They lie below `folder`, that of the map, or the current folder; paths that are not found are left out.
     """
     names = dict.fromkeys(names)
     here = [name for name in names if _is_here(name, folder)]

@@ -69,13 +69,9 @@ class _Reading:
 
 
 def patients_in_names(photographs: Sequence[str | Path]) -> NamedPatients:
-    """Patients that the names of one data set's photographs tell.
+    """A patient for each of one data set's photographs, as far as the names of their files say it.
 
-    Args:
-        photographs: their paths. Folders count where file names do not tell photographs apart, or say nothing.
-
-    Returns:
-        A patient for each photograph, as far as the names say it.
+    Folders count where file names do not tell photographs apart, or say nothing.
     """
     reader = _Reader(_relative(photographs))
     readings = [reader.read(name) for name in reader.names]

@@ -32,14 +32,9 @@ FEW = 4  # different bytes in the sample of a mask
 
 
 def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
-    """The photographs among files; what is passed over is told in one line.
+    """The photographs among files, by their names below `root`, in order; what is passed over is told in one line.
 
-    Args:
-        files: paths by their names below `root`.
-        root: the folder that was given; its maps, and those beside it, say which files are masks.
-
-    Returns:
-        The photographs, in the files' order.
+    The maps of `root`, and those beside it, say which files are masks.
     """
     images, masks = _listed(
         {path for path in files.values() if path.suffix == ".json"} | set(root.parent.glob("*.json"))

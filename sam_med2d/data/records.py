@@ -126,11 +126,7 @@ def parse_map(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def names_here(path: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What paths of another machine are called here; this is told.
-
-    Args:
-        path: the file that holds them.
-        names: all its paths, as written.
+    """What the paths in a file, all as written, of another machine are called here; this is told.
 
     Returns:
         {path as written: a path that `resolve` finds} of those that were found, and {path as written: a sentence} of
@@ -155,10 +151,6 @@ def resolve(name: str, folder: Path) -> Path:
     """A path of a map: against the current folder if it exists there, else against the map's folder.
 
     Back-slashes are read as separators where no file has the name as written.
-
-    Args:
-        name: the path as written.
-        folder: that of the map.
 
     Raises:
         DataError: the name is too long.
@@ -269,9 +261,7 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
 def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
     """Records of which, for these data sets, each of the structures without a mask is known not to be there.
 
-    Args:
-        records: of any data sets.
-        structures: {data set: structures that its authors looked for in every photograph}.
+    The structures are those that a data set's authors looked for in every photograph.
     """
     found = []
     for record in records:

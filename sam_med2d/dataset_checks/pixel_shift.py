@@ -25,14 +25,9 @@ Shift = tuple[float, float]  # pixels (down, right) by which a mask has to be mo
 
 
 def vessel_shift(image: np.ndarray, mask: np.ndarray) -> Shift | None:
-    """The move, up to REACH, after which a mask of vessels fits best.
+    """The move in pixels (down, right), up to REACH, after which a mask of vessels, uint8 {0, 1} [H, W], fits best.
 
-    Args:
-        image: RGB uint8 [H, W, 3].
-        mask: uint8 {0, 1} [H, W].
-
-    Returns:
-        Pixels (down, right); None for large photographs, and masks that are too small or fit nowhere.
+    None for large photographs, RGB uint8 [H, W, 3], and for masks that are too small or fit nowhere.
     """
     if max(mask.shape) > LARGEST or np.count_nonzero(mask) < LEAST_PIXELS:
         return None
@@ -62,11 +57,7 @@ def _vertex(scores: np.ndarray) -> float:
 
 
 def find_pixel_shifts(shifts: Sequence[tuple[Path, Shift]]) -> Iterator[Finding]:
-    """Warnings where all masks of a data set lie beside the vessels, or one does.
-
-    Args:
-        shifts: masks of vessels of one data set, with their moves.
-    """
+    """Warnings where all masks of vessels of a data set lie beside the vessels by their moves, or one does."""
     if len(shifts) < SET_MASKS:
         return
     moves = np.array([shift for _, shift in shifts])

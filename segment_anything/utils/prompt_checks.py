@@ -16,17 +16,11 @@ LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
 
 @dataclass(frozen=True)
 class Area:
-    """The pixels that positions are in.
+    """The pixels that positions are in."""
 
-    Attributes:
-        edges: x0, y0, x1, y1.
-        name: for messages.
-        overhang: how far boxes may lie outside, in pixels; points then may by one pixel.
-    """
-
-    edges: tuple[float, float, float, float]
-    name: str = "the photograph"
-    overhang: float = 0.0
+    edges: tuple[float, float, float, float]  # x0, y0, x1, y1
+    name: str = "the photograph"  # for messages
+    overhang: float = 0.0  # how far boxes may lie outside, in pixels; points then may by one pixel
 
     @classmethod
     def of(cls, size: Sequence[float], name: str = "the photograph") -> "Area":
@@ -113,13 +107,9 @@ def refuse_positions(
     points: np.ndarray | None = None,
     labels: np.ndarray | None = None,
 ) -> None:
-    """Refuse boxes and points that cannot be meant.
+    """Refuse boxes [..., 4] (x0, y0, x1, y1) and points [..., 2] (x, y) that cannot be meant.
 
-    Args:
-        area: the pixels that they are in.
-        boxes: [..., 4], x0, y0, x1, y1.
-        points: [..., 2], x, y; those of structure prompts and of padding may lie anywhere.
-        labels: [...], of the points.
+    Points whose labels say structure prompt or padding may lie anywhere.
 
     Raises:
         ValueError: names the first one, and what to do.
@@ -156,15 +146,12 @@ def window_within(window: Sequence[float], size: tuple[int, int]) -> tuple[int, 
 
 
 def shaped(name: str, value: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
-    """The values of N prompts.
+    """The values of N prompts, float64 [N, *single].
 
     Args:
         name: of the argument, for messages.
-        value: of the shape `single`, or N of them.
-        single: shape for one prompt; -1 fits any length.
-
-    Returns:
-        float64 [N, *single].
+        value: of the shape `single`, or N of them; -1 fits any length.
+        single: shape for one prompt.
 
     Raises:
         ValueError: for another shape, and for numbers that are not finite.
