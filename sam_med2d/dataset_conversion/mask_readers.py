@@ -77,9 +77,10 @@ class Values:
         index = order[np.searchsorted(voc, codes, sorter=order).clip(0, 255)]
         if (voc[index] != codes).any():
             seen = pixels_of(codes, coloured=True)
+            named = ",".join(f"{colour}=NAME" for colour in seen if colour.startswith("#") and colour != "#000000")
             raise DataError(
                 f"{path} is in colour: a map of classes has one value a pixel. For its colours {', '.join(seen)} (on "
-                f'{", ".join(seen.values())} pixels) use labelmap --classes "{next(iter(seen))}=NAME,..."'
+                f'{", ".join(seen.values())} pixels) use labelmap --classes "{named}"'
             )
         return index
 
