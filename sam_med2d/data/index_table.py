@@ -58,10 +58,6 @@ class IndexTable:
         raise_problems(table._problems())
         return table
 
-    def by_image(self) -> dict[str, Row]:
-        """Rows by the absolute paths of their photographs."""
-        return {place: self.rows[number] for place, number in self._places.items()}
-
     def find(self, image: Path) -> Row:
         """The row of a photograph, {} where there is none.
 
@@ -69,36 +65,43 @@ class IndexTable:
             DataError: the row gives a name that two photographs have.
         """
         place = os.path.abspath(image)
-        if place in self._places:
-            return self.rows[self._places[place]]
-        for name in (os.path.basename(place), os.path.splitext(os.path.basename(place))[0]):
-            if name in self._names:
-                number = self._names[name]
-                if (first := self._taken.setdefault(number, place)) != place:
-                    raise DataError(f"{self._line(number)}: {name} may be {first} or {place}: write the path from here")
-                return self.rows[number]
-        return {}
+        number = self._places.get(place)
+        if number is None:
+            number = self._moved.get(place)
+        if number is None:
+            names = os.path.basename(place), os.path.splitext(os.path.basename(place))[0]
+            number = next((self._names[name] for name in names if name in self._names), None)
+        if number is None:
+            return {}
+        if (first := self._found.setdefault(number, place)) != place:
+            name = self.rows[number][IMAGE]
+            raise DataError(f"{self._line(number)}: {name} may be {first} or {place}: write the path from here")
+        return self.rows[number]
 
     def lost(self) -> list[str]:
-        """Rows, with their lines, whose photograph is not there."""
-        folders = self.path.parent.glob("*/") if self._names else ()
-        below = {name for folder in folders for name in os.listdir(folder)}
+        """Rows, with their lines, whose photograph was not asked for and is not there."""
+        rest = {place: number for place, number in self._places.items() if number not in self._found}
+        if not (rest := {number for place, number in rest.items() if not os.path.exists(place)}):
+            return []
+        below = (
+            {name for folder in self.path.parent.glob("*/") for name in os.listdir(folder)} if self._names else set()
+        )
         below |= {os.path.splitext(name)[0] for name in below}
-        there = {number for place, number in self._places.items() if os.path.exists(place)}
-        there |= {number for name, number in self._names.items() if name in below or number in self._taken}
-        return [
-            f"line {self.lines[i]}: {row[IMAGE]}"
-            for i, row in enumerate(self.rows)
-            if row.get(IMAGE) and i not in there
-        ]
+        there = {*self._moved.values(), *(number for name, number in self._names.items() if name in below)}
+        return [f"line {self.lines[number]}: {self.rows[number][IMAGE]}" for number in sorted(rest - there)]
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        """Numbers of the rows by the absolute paths of their photographs."""
-        folder = self.path.parent
+        """Numbers of the rows by the absolute paths that they give."""
+        folder = os.path.abspath(self.path.parent)
+        cells = ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
+        return {os.path.normpath(os.path.join(folder, cell)): number for number, cell in cells}
+
+    @cached_property
+    def _moved(self) -> dict[str, int]:
+        """Numbers of the rows that were written on another machine, by the absolute paths of their photographs."""
         cells = {row[IMAGE]: number for number, row in enumerate(self.rows) if row.get(IMAGE)}
-        moved = find_moved(cells, folder).found
-        return {os.path.abspath(moved.get(cell, folder / cell.replace("\\", "/"))): cells[cell] for cell in cells}
+        return {os.path.abspath(path): cells[cell] for cell, path in find_moved(cells, self.path.parent).found.items()}
 
     @cached_property
     def _names(self) -> dict[str, int]:
@@ -107,8 +110,8 @@ class IndexTable:
         return {os.path.basename(place): self._places[place] for place in bare if not os.path.exists(place)}
 
     @cached_property
-    def _taken(self) -> dict[int, str]:
-        """The photograph that each row was found for by its name alone."""
+    def _found(self) -> dict[int, str]:
+        """The photograph that each row was found for."""
         return {}
 
     def _line(self, number: int) -> str:

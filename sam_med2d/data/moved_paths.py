@@ -49,7 +49,7 @@ def find_moved(names: Iterable[str], folder: Path) -> MovedPaths:
     kept = _consistent(moves, {_beginning(name) for name in here})
     found = {name: hits[0][1] for name, hits in ends.items() if name not in unclear and hits[0][0] in kept}
     taken = Counter(os.path.realpath(path) for path in found.values())
-    taken.update(os.path.realpath(place) for name in here for place in _places(name, folder))
+    taken.update(os.path.realpath(place) for name in here for place in places_of(name, folder))
     unclear |= {name: [path] for name, path in found.items() if taken[os.path.realpath(path)] > 1}
     found = {name: path for name, path in found.items() if name not in unclear}
     return MovedPaths(found, Counter(ends[name][0][0] for name in found), unclear)
@@ -65,11 +65,11 @@ def written(path: Path, folder: Path) -> str:
 def _is_here(name: str, folder: Path) -> bool:
     if os.path.exists(os.path.join(folder, name)):  # the usual case, quickly
         return True
-    return any(map(os.path.exists, _places(name, folder)))
+    return any(map(os.path.exists, places_of(name, folder)))
 
 
-def _places(name: str, folder: Path) -> list[str]:
-    """Where a map's path is looked for as it is written."""
+def places_of(name: str, folder: Path) -> list[str]:
+    """Where a map's path is looked for as it is written: here, then in the map's folder; last with slashes turned."""
     spellings = dict.fromkeys((name, name.replace("\\", "/")))
     return [place for spelling in spellings for place in (spelling, os.path.join(folder, spelling))]
 

@@ -1,6 +1,8 @@
 """JSON maps -> records of photographs and their masks: `load_index` reads the map of a split of a folder."""
 
+import errno
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables, listed_structures
-from sam_med2d.data.moved_paths import find_moved, written
+from sam_med2d.data.moved_paths import find_moved, places_of, written
 from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.notes import REMARKS
 
@@ -155,12 +157,24 @@ def resolve(name: str, folder: Path) -> Path:
     Raises:
         DataError: the name is too long.
     """
-    spellings = dict.fromkeys([name, name.replace("\\", "/")])
-    candidates = [path for spelling in spellings for path in (Path(spelling), folder / spelling)]
+    places = places_of(name, folder)
     try:
-        return next((path for path in candidates if path.exists()), candidates[-1])
+        return Path(next(filter(_exists, places), places[-1]))
     except OSError as error:
         raise DataError(f"the map in {folder} has {name[:60]!r}... ({error.strerror}): correct it") from error
+
+
+def _exists(place: str) -> bool:
+    """Whether a file is there. Raises OSError for a name that none can have."""
+    try:
+        os.stat(place)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+    return True
 
 
 def structure_of(mask: Path, image: Path) -> str:

@@ -25,12 +25,12 @@ def test_all_columns_and_rows_are_kept(tmp_path):
         {"image": "c.png", "dataset": "y", "note": ""},
     ]
     assert table.rows == rows
-    assert table.by_image() == {str(tmp_path / row["image"]): row for row in rows}
+    assert [table.find(tmp_path / row["image"]) for row in rows] == rows
 
 
 def test_a_folder_without_a_table_has_an_empty_one(tmp_path):
     table = IndexTable.read(tmp_path)
-    assert (table.columns, table.rows, table.by_image()) == ([], [], {})
+    assert (table.columns, table.rows, table.find(tmp_path / "a.png")) == ([], [], {})
 
 
 def test_the_map_s_folder_comes_before_the_data_set_s(tmp_path):
