@@ -1,11 +1,13 @@
 """Files of pictures -> pixels as stored, upright: the decoding under `image_io`, which says what the pixels mean.
 
-OpenCV decodes where it gives the values as they are stored: JPEG, PNG, TIFF and BMP in grey or RGB. Pillow decodes the
-rest (palettes, GIF, CMYK, PPM), and what OpenCV fails at. `image_headers` reads what the file says of its picture.
+OpenCV decodes where it gives the values as they are stored: JPEG, JPEG 2000, PNG, TIFF and BMP in grey or RGB. Pillow
+decodes the rest (palettes, GIF, CMYK, PPM of 8 bits), and what OpenCV fails at. `image_headers` reads what the file
+says of its picture.
 """
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +17,14 @@ from typing import IO
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from sam_med2d.data.image_headers import FAULTS, PHOTOMETRIC, Header, open_picture, read_header, unreadable
 from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
 
 MAX_PIXELS = 200_000_000  # of one picture; 0.6 GB in memory
 MAX_FILE_BYTES = 1 << 30  # of one picture, unpacked
-BY_OPENCV = ("JPEG", "MPO", "PNG", "TIFF", "BMP")  # Pillow's names
+BY_OPENCV = ("JPEG", "MPO", "JPEG2000", "PNG", "PPM", "BMP")  # Pillow's names
 PLAIN = ("JPEG", "PNG")  # formats that every program understands
 # what a user can do about a file that cannot be opened, where a map lists it and elsewhere
 CHECK_MAP, COPY_AGAIN = "check the path in the map", "copy it again, or leave it out"
@@ -156,11 +158,13 @@ def _stored(content: bytes, index: int = 0, mode: int = cv2.IMREAD_UNCHANGED) ->
 
 
 def _by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage | None:
-    """A JPEG, PNG or BMP where OpenCV gives it as stored; else None."""
+    """A picture of BY_OPENCV where OpenCV gives it as stored; else None."""
     picture = header.picture
     if picture and (header.kind not in BY_OPENCV or picture.mode not in ("L", "LA", "RGB", "RGBA") or header.index):
         return None
-    deep = header.kind == "PNG" and content[_PNG_DEPTH] > 8
+    if header.kind == "PPM" and not (picture.mode == "RGB" and _ppm_white(content) == 65535):
+        return None  # Pillow scales the others to 8 or 16 bits
+    deep = header.kind in ("JPEG2000", "PPM") or (header.kind == "PNG" and content[_PNG_DEPTH] > 8)
     is_rgb = header.is_rgb or (picture and picture.mode == "RGB" and not deep and "transparency" not in picture.info)
     stored = _stored(content, mode=_AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
     if stored is None and (picture is None or header.kind in PLAIN):  # Pillow takes some that are cut off for whole
@@ -174,7 +178,7 @@ def _by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage | Non
     if picture and "A" not in picture.mode:
         alpha = None  # the fourth byte of a BMP's pixels, or the transparent colour, which follows
     if picture and "transparency" in picture.info:
-        alpha = _is_not(values, picture.info["transparency"])
+        alpha = _opaque(values, content, picture)
     grey_alpha = header.kind == "PNG" and content[_PNG_COLOUR] == _PNG_GREY_ALPHA  # OpenCV gives three equal channels
     return DecodedImage(values[..., 0] if grey_alpha else values, alpha, header.bits)
 
@@ -223,10 +227,18 @@ def _split(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return np.ascontiguousarray(stored[..., 2::-1]), alpha
 
 
-def _is_not(values: np.ndarray, colour: int | tuple[int, ...]) -> np.ndarray:
-    """uint8 [H, W]: 255 where a picture has another colour than its transparent one."""
-    other = values != np.array(colour)
+def _opaque(values: np.ndarray, content: bytes, picture: Image.Image) -> np.ndarray:
+    """uint8 [H, W]: 255 where a PNG has another colour than its transparent one."""
+    colour = np.array(picture.info["transparency"])
+    if content[_PNG_DEPTH] in (2, 4):  # of which Pillow tells the value as stored
+        colour = colour * (255 // (2 ** content[_PNG_DEPTH] - 1))
+    other = values != (colour > 0 if values.dtype == bool else colour)
     return np.where(other if values.ndim == 2 else other.any(axis=2), 255, 0).astype(np.uint8)
+
+
+def _ppm_white(content: bytes) -> int:
+    """The value of white in a PPM or PGM."""
+    return int(re.sub(rb"#[^\n]*\n", b" ", content[:4096]).split(maxsplit=4)[3])
 
 
 def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage:
@@ -245,9 +257,10 @@ def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage
         values, alpha = values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
         if picture.mode == "LA" and header.tags is not None and header.extra == [_MULTIPLIED]:
             alpha = alpha > 0
-    elif picture.mode in ("L", "I;16") and transparent is not None:
-        alpha = _is_not(values, transparent)
-    return DecodedImage(values, alpha, header.bits)
+    elif header.kind == "PNG" and picture.mode in ("1", "L", "I;16") and transparent is not None:
+        alpha = _opaque(values, content, picture)
+    scaled = picture.mode == "I" and header.kind == "PPM" and _ppm_white(content) < 65535
+    return DecodedImage(values, alpha, 16 if scaled else header.bits)
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from sam_med2d.errors import UnclearError, UnreadableError
 
 Image.MAX_IMAGE_PIXELS = None  # `image_formats.MAX_PIXELS`, with its message, stands in its place
 # of Pillow, in damaged files; a tag that is not there
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, struct.error)
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
 
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
 _WIDTH, _HEIGHT, _BITS, PHOTOMETRIC, _CHANNELS, _EXTRA = 256, 257, 258, 262, 277, 338  # TIFF tags

@@ -59,16 +59,18 @@ def by_pillow(pixels: np.ndarray | Image.Image, kind: str, **save) -> bytes:
     return file.getvalue()
 
 
-def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of grey, grey and alpha, RGB or RGBA values of 8 or 16 bits, with more chunks (kind, content)."""
+def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes], bits: int = 0) -> bytes:
+    """A PNG of grey, grey and alpha, RGB or RGBA values of 8, 16 or fewer bits, with more chunks (kind, content)."""
     height, width, channels = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
     depth, colour = 8 * pixels.dtype.itemsize, {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(height, -1)
+    if bits:
+        depth, rows = bits, packed(rows, bits)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")]
-    packed = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    written = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
 def tiff(*pages: np.ndarray, extra: Sequence[str] = (), **tags) -> bytes:
@@ -82,12 +84,25 @@ def tiff(*pages: np.ndarray, extra: Sequence[str] = (), **tags) -> bytes:
     return file.getvalue()
 
 
+def ppm(values: np.ndarray, white: int) -> bytes:
+    """A PPM of RGB or a PGM of grey values of 16 bits."""
+    height, width = values.shape[:2]
+    return (
+        f"P{5 if values.ndim == 2 else 6} {width} {height}\n# eye\n{white}\n".encode() + values.astype(">u2").tobytes()
+    )
+
+
+def packed(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Rows [H, N] of values that take so many bits each, as bytes."""
+    places = (rows[..., None] >> np.arange(bits)[::-1]) & 1
+    return np.packbits(places.reshape(len(rows), -1).astype(np.uint8), axis=1)
+
+
 def packed_tiff(values: np.ndarray, bits: int) -> bytes:
     """A TIFF whose values take 10, 12 or 14 bits each, grey or RGB."""
     height, width = values.shape[:2]
     channels = values.size // (height * width)
-    places = (values.reshape(height, -1, 1) >> np.arange(bits)[::-1]) & 1
-    data = np.packbits(places.reshape(height, -1).astype(np.uint8), axis=1).tobytes()
+    data = packed(values.reshape(height, -1), bits).tobytes()
     after = 8 + len(data) + 2 + 9 * 12 + 4
     tags = {256: width, 257: height, 258: bits if channels == 1 else after, 259: 1, 262: 1 if channels == 1 else 2}
     tags |= {273: 8, 277: channels, 278: height, 279: len(data)}
@@ -158,6 +173,11 @@ def _of_more_bits(picture: np.ndarray) -> Iterator[Form]:
     yield Form("PNG of 16 bits, a hot pixel in 12", ".png", png(_with_hot_pixel(low << 4)), picture, 1)
     yield Form("PNG of 16 bits, sBIT 12, in the low bits", ".png", png(low << 2, (b"sBIT", b"\x0c" * 3)), picture // 4)
     yield Form("PNG of 16 bits, sBIT 12, in the high bits", ".png", png(low << 8, (b"sBIT", b"\x0c" * 3)), picture)
+    yield Form("PPM of 16 bits, 12 of them used", ".ppm", ppm(low << 4, 65535), picture)
+    yield Form("PPM of 10 bits", ".ppm", ppm(deep(picture, 10), 1023), picture)
+    yield Form("PGM of 12 bits, of which 10 are used", ".pgm", ppm(deep(grey, 10), 4095), as_rgb // 4)
+    content = cv2.imencode(".jp2", low[..., ::-1] << 4, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
+    yield Form("JPEG 2000 of 16 bits, 12 of them used", ".jp2", content, picture)
     for bits in (10, 12, 14, 16):
         yield Form(f"TIFF of 16 bits, {bits} of them used", ".tif", tiff(deep(picture, bits)), picture)
     for bits in (10, 12, 14):
@@ -195,6 +215,9 @@ def _with_alpha(picture: np.ndarray) -> Iterator[Form]:
     yield Form("PNG with alpha of half at most", ".png", png(half), picture)
     key = np.where(view[..., None], picture | 1, np.array([0, 254, 0])).astype(np.uint8)
     yield Form("PNG with a transparent colour", ".png", png(key, (b"tRNS", bytes([0, 0, 0, 254, 0, 0]))), picture)
+    values = np.minimum(picture[..., 0] // 16, 14)
+    content = png(np.where(view, values, 15).astype(np.uint8), (b"tRNS", b"\0\x0f"), bits=4)
+    yield Form("PNG of 4 bits with a transparent value", ".png", content, np.repeat(17 * values[..., None], 3, axis=2))
     few = Image.fromarray(np.where(view[..., None], picture, 255).astype(np.uint8)).quantize(64)
     indices, colours = np.asarray(few), np.asarray(few.convert("RGB"))
     unseen = int(indices[0, 0])
