@@ -46,6 +46,8 @@ def binary_mask(values: np.ndarray, path: Path, *, share: float | None = None, a
             gentle slopes (probabilities), no black, or an unknown range.
     """
     values = _plain(values)
+    if share is None and values.ndim == 2 and values.max(initial=0) in WHITES and _is_two_valued(values):
+        return values > 0
     light = values if values.ndim == 2 else values.max(axis=2)
     if share is not None:
         return light >= share * _white(light, path)
@@ -103,8 +105,8 @@ def _plain(values: np.ndarray) -> np.ndarray:
 def _is_two_valued(values: np.ndarray) -> bool:
     """Whether there is black and just one other value or colour."""
     codes = values if values.ndim == 2 else colour_codes(values)
-    black = codes == 0
-    return bool(black.any() and (black | (codes == codes.max())).all())
+    pixels = np.count_nonzero(codes)
+    return pixels < codes.size and pixels == np.count_nonzero(codes == codes.max())
 
 
 def colour_codes(colours: np.ndarray) -> np.ndarray:

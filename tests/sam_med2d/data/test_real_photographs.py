@@ -1,11 +1,13 @@
 """The data path on real photographs with expert masks (skipped without --fundus=PATH)."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from sam_med2d.data.dataset import FundusDataset
 from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.mask_values import classes_of
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index
 from sam_med2d.evaluation.mask_pair import MaskPair
@@ -67,3 +69,18 @@ def test_predictor_answers_at_the_photographs_size(records, tiny_model):
         predictor.set_image(image)
         masks, _, _ = predictor.predict(box=np.array([10, 10, 60, 50]))
         assert masks.shape == (3, *image.shape[:2])
+
+
+def test_masks_that_experts_drew_have_one_meaning_with_edges_of_any_kind(fundus):
+    """As JPEG files, shrunk by area and enlarged: vessels of one pixel and lesions of a few, too."""
+    paths = [ref.path for split in ("train", "val") for record in load_index(fundus, split) for ref in record.masks]
+    refused = []
+    for path in paths[::40]:
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert np.array_equal(read_mask(path), mask > 127), path
+        jpeg = [cv2.imdecode(cv2.imencode(".jpg", mask, [1, quality])[1], 0) for quality in (30, 75, 95)]
+        height, width = mask.shape
+        small = cv2.resize(mask, (width * 3 // 7, height * 3 // 7), interpolation=cv2.INTER_AREA)
+        large = cv2.resize(mask, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+        refused += [path.name for values in (*jpeg, small, large) if values.max() > 190 and classes_of(values)]
+    assert len(paths) > 400 and not refused
