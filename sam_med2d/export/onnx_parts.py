@@ -24,25 +24,15 @@ IOU_TOLERANCE = 1e-3  # of predicted IoU
 
 @dataclass(frozen=True)
 class OnnxPart:
-    """What becomes one ONNX file.
+    """What becomes one ONNX file."""
 
-    Attributes:
-        name: "encoder" or "decoder".
-        module: that is traced.
-        example: inputs to trace it with.
-        outputs: names.
-        dynamic: {name of an input or output: {dimension: its name}}.
-        checks: makes fresh inputs, of other counts than the example's, with the PyTorch model's outputs.
-        about: entries of the file's metadata.
-    """
-
-    name: str
-    module: nn.Module
-    example: Tensors
-    outputs: tuple[str, ...]
-    dynamic: dict[str, dict[int, str]]
-    checks: Callable[[], Iterator[Check]]
-    about: dict[str, Any]
+    name: str  # "encoder" or "decoder"
+    module: nn.Module  # that is traced
+    example: Tensors  # inputs to trace it with
+    outputs: tuple[str, ...]  # names
+    dynamic: dict[str, dict[int, str]]  # {name of an input or output: {dimension: its name}}
+    checks: Callable[[], Iterator[Check]]  # fresh inputs of other counts, with PyTorch's outputs
+    about: dict[str, Any]  # entries of the file's metadata
 
     def with_expected_outputs(self) -> "OnnxPart":
         """The part with the PyTorch model's outputs at hand: its checks need the model no more."""

@@ -16,20 +16,12 @@ from segment_anything.utils.upsampling import upsample
 
 @dataclass(frozen=True)
 class ClickPolicy:
-    """How a click sequence goes.
+    """How a click sequence goes."""
 
-    Attributes:
-        rounds: Prompts in all, the opening one included.
-        clicks: Corrective clicks before a later round, one number for all or one for each round.
-        mask_only: Rounds whose prompt is the earlier mask alone.
-        multimask: The decoder's outputs, True for the three candidates, False for the single mask, None for both, as
-            in training.
-    """
-
-    rounds: int
-    clicks: int | tuple[int, ...] = 1
-    mask_only: frozenset[int] = frozenset()
-    multimask: bool | None = True
+    rounds: int  # prompts in all, the opening one included
+    clicks: int | tuple[int, ...] = 1  # corrective clicks before a later round, of all or of each round
+    mask_only: frozenset[int] = frozenset()  # rounds whose prompt is the earlier mask alone
+    multimask: bool | None = True  # True for the three candidates, False for the single mask, None for both
 
     def clicks_before(self, index: int) -> int:
         """How many corrective clicks precede round `index`."""

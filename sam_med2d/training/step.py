@@ -35,19 +35,12 @@ from segment_anything.modeling.prompt_encoder import PADDING
 
 @dataclass(frozen=True)
 class StepPolicy:
-    """What the rounds of every training step have in common.
+    """What the rounds of every training step have in common."""
 
-    Attributes:
-        corrective_rounds: Rounds after the first one.
-        clicks: How many corrective clicks a round may give; one of these is drawn for each round.
-        multimask: Train the three candidates beside the single mask.
-        loss: The pixel loss, a key of `losses.LOSSES`.
-    """
-
-    corrective_rounds: int = 8
-    clicks: tuple[int, ...] = (1, 3, 5, 9)
-    multimask: bool = True
-    loss: str = "focal"
+    corrective_rounds: int = 8  # rounds after the first one
+    clicks: tuple[int, ...] = (1, 3, 5, 9)  # numbers of corrective clicks, of which one is drawn for each round
+    multimask: bool = True  # train the three candidates beside the single mask
+    loss: str = "focal"  # the pixel loss, a key of `losses.LOSSES`
 
     @property
     def rounds(self) -> int:
@@ -108,15 +101,10 @@ def random_openings(mask: Tensor, box: Tensor, randomness: Randomness, structure
 
 
 class RoundLoss(NamedTuple):
-    """The loss of one round, summed over its N masks.
+    """The loss of one round, summed over its N masks."""
 
-    Attributes:
-        total: Scalar, to call `backward` on.
-        parts: The detached loss and its parts, scalars: "loss", the pixel loss by its name, "dice", "iou", "presence".
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor]
+    total: Tensor  # scalar, to call `backward` on
+    parts: dict[str, Tensor]  # scalars without gradient: "loss", the pixel loss by its name, "dice", "iou", "presence"
 
 
 def round_losses(
