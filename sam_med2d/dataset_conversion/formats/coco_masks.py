@@ -9,6 +9,7 @@ import numpy as np
 
 from sam_med2d.dataset_conversion.polygons import rasterize, snapped
 from sam_med2d.errors import DataError
+from sam_med2d.notes import REMARKS
 from segment_anything.utils.rle import compress, rle_to_mask, run_lengths
 
 
@@ -26,7 +27,15 @@ class Segments:
             if (height, width) != tuple(size):
                 drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
                 raise DataError(f"{path}, {self.where}: {drawn}")
-        mask = rasterize([snapped(np.reshape(polygon, (-1, 2))) for polygon in self.polygons], size)
+        mask, lost = np.zeros(size, bool), 0
+        for polygon in self.polygons:
+            inside = rasterize([snapped(np.reshape(polygon, (-1, 2)))], size)
+            lost += not inside.any()
+            mask |= inside
+        if lost:
+            REMARKS.add(
+                "polygons that hold no pixel are lost", f"{path}, {self.where}", f"{lost} of {len(self.polygons)}"
+            )
         for height, width, counts in self.runs:
             try:
                 mask |= rle_to_mask({"size": (height, width), "counts": counts})

@@ -22,6 +22,7 @@ from sam_med2d.dataset_conversion.formats.coco_masks import Segments
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError
+from sam_med2d.notes import REMARKS
 from scripts import export_coco
 from segment_anything.utils.rle import mask_to_rle
 from tests.helpers.commands import run_command
@@ -157,6 +158,19 @@ def test_whole_corners_stay_where_they_are(mask, chain):
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, chain)
     parts = [contour[:, 0] for contour in contours if len(contour) > 2]
     assert np.array_equal(segments(*parts)(Path("a.json"), mask.shape), rasterize(parts, mask.shape))
+
+
+def test_polygons_without_a_pixel_are_noted():
+    """The outline of a lesion of one pixel, as find_contours gives it, holds none for pycocotools."""
+    lesion = np.zeros(SIZE, bool)
+    lesion[5, 7] = True
+    [outline] = [contour[:, ::-1] for contour in find_contours(lesion.astype(float), 0.5)]
+    outside = [(70, 5), (80, 5), (80, 9)]
+    with REMARKS.collected():
+        mask = segments(outline, outside, [(1, 1), (5, 1), (5, 4)])(Path("a.json"), SIZE)
+        remarks = REMARKS.take()
+    assert mask.any() and remarks == {"polygons that hold no pixel are lost": {"a.json, ": "2 of 3"}}
+    assert np.array_equal(segments(outline + 0.5)(Path("a.json"), SIZE), lesion)
 
 
 @given(MASKS)
