@@ -47,7 +47,7 @@ def to_8_bits(values: np.ndarray, path: Path, *, bits: int | None = None) -> np.
 
 def _white_of(values: np.ndarray, path: Path) -> int:
     """The value of white by the brightest pixels; told where it is a guess."""
-    stray = max(1, int(STRAY * values.size))
+    stray = max(3, int(STRAY * values.size))  # in colour a pixel has three
     floats = values.dtype.kind == "f"
     usual, slack = ((1, 255), OVERSHOOT) if floats else ((65535,), 1)
     whites = sorted({*usual, *(2**bits - 1 for bits in DEPTHS)})

@@ -4,6 +4,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from os.path import abspath
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,11 @@ def _tell(passed: Mapping[str, Sequence[str]]) -> None:
         logger.warning(f"note: passed over: {'; '.join(kinds)}")
 
 
-def _sign(name: str, path: Path, images: set[Path], masks: set[Path]) -> tuple[str, str] | None:
+def _sign(name: str, path: Path, images: set[str], masks: set[str]) -> tuple[str, str] | None:
     """What a file is that is passed over, and how it is known; None for a photograph and for what is no picture."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        seen = "" if path.absolute() in images else _mask_sign(name, path, masks)
+        seen = "" if abspath(path) in images else _mask_sign(name, path, masks)
         return ("masks", seen) if seen else None
     if _is_dicom(path):
         return DICOM, ""
@@ -86,10 +87,10 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _mask_sign(name: str, path: Path, masks: set[Path]) -> str:
+def _mask_sign(name: str, path: Path, masks: set[str]) -> str:
     """By what a picture is known as a mask; empty for a photograph."""
     *folders, file = name.split("/")
-    if path.absolute() in masks:
+    if abspath(path) in masks:
         return "a map lists it"
     if folder := next((folder for folder in folders if _ends_in(folder, MASK_WORDS)), ""):
         return f"its folder {folder}"
@@ -111,17 +112,17 @@ def _begins_in(name: str, words: Iterable[str]) -> bool:
     return any(f"{_words(name)}_".startswith(f"{word}_") for word in words)
 
 
-def _listed(maps: Iterable[Path]) -> tuple[set[Path], set[Path]]:
+def _listed(maps: Iterable[Path]) -> tuple[set[str], set[str]]:
     """The photographs and the masks that maps list, as absolute paths; a map that cannot be read lists nothing."""
-    images: set[Path] = set()
-    masks: set[Path] = set()
+    images: set[str] = set()
+    masks: set[str] = set()
     for path in maps:
         if not path.name.startswith(PREFIXES):
             continue
         try:
             entries, _ = parse_map(path)
-            images |= {resolve(image, path.parent).absolute() for image in entries}
-            masks |= {resolve(mask, path.parent).absolute() for names in entries.values() for mask in names}
+            images |= {abspath(resolve(image, path.parent)) for image in entries}
+            masks |= {abspath(resolve(mask, path.parent)) for names in entries.values() for mask in names}
         except DataError:  # for those who use the map
             continue
     return images, masks
