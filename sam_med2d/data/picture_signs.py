@@ -37,9 +37,8 @@ def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
 
     The maps of `root`, and those beside it, say which files are masks.
     """
-    images, masks = _listed(
-        {path for path in files.values() if path.suffix == ".json"} | set(root.parent.glob("*.json"))
-    )
+    maps = {path for path in files.values() if path.suffix == ".json"}
+    images, masks = _listed(maps.union(root.glob("*.json"), root.parent.glob("*.json")))
     found, passed = [], defaultdict(list)
     for name, path in files.items():
         if path.name.startswith("."):

@@ -103,6 +103,7 @@ def test_what_a_map_calls_a_photograph_is_one(tmp_path, caplog):
     eye, mask = save(tmp_path / "images/eye_mask.png"), save(tmp_path / "drawn/eye.png")
     (tmp_path / "image2label_train.json").write_text(json.dumps({"images/eye_mask.png": ["drawn/eye.png"]}))
     assert photographs_in(tmp_path) == [eye] and f"{mask} (a map lists it)" in told(caplog)
+    assert [found.path for found in find_photographs([f"{tmp_path}/*/*.png"])] == [eye]
     (tmp_path / "image2label_train.json").write_text("no map")
     assert photographs_in(tmp_path) == [mask]
 
