@@ -35,7 +35,7 @@ MARKS, HABITS = (
     {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in patterns.items()} for patterns in (_MARKS, _HABITS)
 )
 _NOBODY = re.compile(
-    r"images?|imgs?|photos?|photographs?|pictures?|pics?|fundus|retinas?|retinal|eyes?|scans?|dsc[nf]?|colou?r|cfp|"
+    r"images?|imgs?|photos?|photographs?|pictures?|pics?|fundus|retinas?|retinal|eyes?|scans?|dsc[nf]?\d*|colou?r|cfp|"
     r"original|export|test|testing|train|training|val|valid|validation|cent(?:er|re)|macula|disc|pp"
 )
 # a word of more than MANY names that are a SHARE of all, or of all that are more than FEW, is nobody's name
@@ -152,10 +152,12 @@ class _Reader:
         for kind, mark in self._marks.items():
             for hit in [*mark.finditer(text)][-1:]:
                 before, after = text[: hit.start()], text[hit.end() :]
-                if self._identifies(before) and re.fullmatch(r"[\W_\d]*", after):
-                    after = ""  # a number after the mark counts photographs
-                elif kind == DATES and not self._identifies(re.sub(r"\d", "", before + after)):
-                    continue  # it tells the photograph from others as well as a number does
+                if self._identifies(before) and not self._identifies(re.sub(r"\d", "", after)):
+                    after = ""  # numbers after the mark count photographs
+                elif kind == DATES and not self._identifies(
+                    re.sub(r"\b\d+\b", "", f"{before} {after}".replace("_", " "))
+                ):
+                    continue  # a number beside it may count the photographs of the day
                 text, marks[kind] = f"{before}_{after}", hit.group().lower()
         return text, marks
 

@@ -2,6 +2,9 @@
 
 import itertools
 
+import pytest
+
+from sam_med2d.data.index_table import IndexTable
 from sam_med2d.data.patients import MANY, alike_in_names, patients_in_names
 
 # names of photographs, and the patient that each tells
@@ -15,7 +18,7 @@ SETS = {
     "German": {"Maier_links": "Maier", "Maier_rechts": "Maier", "Huber_links": "Huber"},
     "Spanish": {"h1_OI": "h1", "h1_OD": "h1"},
     "left eye": {"7_left_eye": "7", "7_right_eye": "7"},
-    "od inside": {"7_od_fundus": "7_fundus", "7_os_fundus": "7_fundus"},
+    "od inside": {"7_od_fundus": "7", "7_os_fundus": "7", "8_os_fundus2": "8"},
     "several of an eye": {"12_OD_1": "12", "12_OD_2": "12", "12_OS_1": "12", "13_OD_1": "13"},
     "DeepDRiD": {"1_l1": "1", "1_l2": "1", "1_r1": "1", "2_r2": "2"},
     "an eye before the number": {f"clinic_{eye}_{i}": f"clinic_{i}" for i in (1, 2, 3) for eye in ("OD", "OS")},
@@ -29,6 +32,7 @@ SETS = {
     "dates": {"P1_2019-03-04": "P1", "P1_20200304": "P1", "P2_04.03.2020": "P2"},
     "dates with times": {"P1_20190304_101500": "P1", "P1_20200304_111213": "P1"},
     "dates and eyes": {"P1_20190304_OD": "P1", "P1_20200304_OS": "P1", "P2_20190304_OD": "P2"},
+    "dates first": {"20190304_P1_OD": "P1", "20200305_P1_OS": "P1", "20200305_P2_OD": "P2"},
     "a day's numbers and eyes": {"20190304_0012_L": "20190304_0012", "20190304_0012_R": "20190304_0012"},
     "tiles": {"e1_x0544y0000": "e1", "e1_x0000y0544": "e1", "e2_x0000y0000": "e2"},
     "our tiles": {"e1_y00000_x00512": "e1", "e1_y00000_x00000": "e1"},
@@ -52,6 +56,7 @@ UNKNOWN = {
     "colours": ["eye1_R", "eye1_G", "eye1_B"],
     "a camera's counter": [f"IMG_{i:04d}_{'LR'[i % 2]}" for i in range(9)],
     "a camera's days": ["IMG_20190304_101500", "IMG_20190305_101500"],
+    "a camera's days and counter": ["20190304_DSC0012", "20200304_DSC0012", "20200304_0012", "20190305_0012"],
     "a clinic's days": [f"clinic_2019030{i}" for i in range(1, 9)],
     "two clinics' days": [f"{name}_2019-03-{i:02d}" for name in ("north", "south") for i in range(1, MANY + 5)],
     "one eye": ["p1_left", "p2_left"],
@@ -89,3 +94,17 @@ def test_names_that_may_be_of_one_person_are_shown(tmp_path):
     names = [tmp_path / f"{eye}_{n}.jpg" for eye in (12, 13, 14) for n in (1, 2)]
     assert alike_in_names(names) == ["12_1.jpg", "12_2.jpg"] and not any(patients_in_names(names).of)
     assert alike_in_names([tmp_path / f"eye_{n}.jpg" for n in range(9)]) == []
+
+
+@pytest.mark.photographs
+def test_public_sets_are_grouped_as_their_index_says(fundus):
+    """CHASE names eyes, tiles their place; no other set's names tell a patient."""
+    by_set: dict[str, dict[str, str]] = {}
+    for row in IndexTable.read(fundus).rows:
+        by_set.setdefault(row["dataset"], {})[row["image"]] = row["patient_or_image_id"]
+    told = {data_set: patients_in_names([*images]).of for data_set, images in by_set.items()}
+    told = {data_set: found for data_set, found in told.items() if any(found)}
+    assert told.keys() == {"chase", "idridtile", "heimedtile"}
+    for data_set, found in told.items():
+        pairs = set(zip(found, by_set[data_set].values(), strict=True))
+        assert len(pairs) == len({name for name, _ in pairs}) == len({patient for _, patient in pairs})
