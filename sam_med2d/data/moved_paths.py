@@ -39,17 +39,17 @@ def find_moved(names: Iterable[str], folder: Path) -> MovedPaths:
 
     They lie below `folder`, that of the map, or the current folder; paths that are not found are left out.
     """
-    names = dict.fromkeys(names)
-    here = [name for name in names if _is_here(name, folder)]
-    ends = {name: found for name in names.keys() - set(here) if (found := _ends(name, folder))}
+    here = {name: _is_here(name, folder) for name in names}
+    ends = {name: found for name, is_here in here.items() if not is_here and (found := _ends(name, folder))}
     if not ends:
         return MovedPaths({}, Counter(), {})
     unclear = {name: [path for _, path in found] for name, found in ends.items() if not _same(found)}
     moves = Counter(found[0][0] for name, found in ends.items() if name not in unclear)
-    kept = _consistent(moves, {_beginning(name) for name in here})
+    there = [name for name, is_here in here.items() if is_here]
+    kept = _consistent(moves, {_beginning(name) for name in there})
     found = {name: hits[0][1] for name, hits in ends.items() if name not in unclear and hits[0][0] in kept}
     taken = Counter(os.path.realpath(path) for path in found.values())
-    taken.update(os.path.realpath(place) for name in here for place in places_of(name, folder))
+    taken.update(os.path.realpath(place) for name in there for place in places_of(name, folder))
     unclear |= {name: [path] for name, path in found.items() if taken[os.path.realpath(path)] > 1}
     found = {name: path for name, path in found.items() if name not in unclear}
     return MovedPaths(found, Counter(ends[name][0][0] for name in found), unclear)
