@@ -21,7 +21,7 @@ from segment_anything.utils.digest import digest
 logger = logging.getLogger("predict")
 SUFFIX = ".safetensors"
 LOCK_SECONDS = 60.0
-VERSION = 1  # of what an entry means
+VERSION = 2  # of what an entry means
 
 
 class EmbeddingCache:

@@ -31,13 +31,13 @@ STRONG = 0.8  # change from which on a rim is certain
 LEAST_CHANGES = 12  # that a circle is looked for in
 SAMPLES, TRIED = 2500, 300  # triples of changes, and circles of them that are weighed
 LEAST_AREA = 0.075  # of the triangle of three changes, in squares of the radius
-HYPOTHESES, APART = 20, 8  # circles that are refined, and the sum of their differences in pixels
+HYPOTHESES, APART = 12, 8  # circles that are refined, and the sum of their differences in pixels
 TOLERANCES = (4.0, 2.5, 1.7, 1.5)  # distance of changes from the circle while it is refined, pixels
 NEAR = 2.0  # pixels from a circle at which changes count for it
 LEAST_RADIUS, LARGEST_RADIUS, FARTHEST = 0.28, 0.8, 0.65  # shares of the shorter, of the longer and of each side
 ON_RIM = 1.5  # pixels from a circle at which the rim is found in a direction
-EVIDENCE = 0.2  # share of all directions in which the rim is found, times the cube of that of those in view
-LIKE_INSIDE, LEAST_EVIDENCE = 0.5, 0.2  # texture is as dense outside as inside from here on; share of it that is needed
+EVIDENCE = 0.24  # share of all directions in which the rim is found, times the cube of that of those in view
+LIKE_INSIDE, LEAST_EVIDENCE = 0.5, 0.1  # texture is as dense outside as inside from here on; share of it that is needed
 COARSE = 4  # pixels of the picture a pixel of its texture
 
 _ANGLES = np.arange(RAYS, dtype=np.float32) * np.float32(2 * np.pi / RAYS)
@@ -178,7 +178,7 @@ def _cut(levels: np.ndarray, inside: np.ndarray, mean: np.ndarray, spread: np.nd
         return 0
     last = len(near) - int((~weak)[::-1].argmax())  # of the last rows in sequence with a step the one of the largest
     first = last - int(weak[:last][::-1].argmax()) if weak[:last].any() else 0
-    cut = int(near[first + int(((change * seen).sum(axis=1) / count)[first:last].argmax())])
+    cut = int(near[first + int(((change * seen).sum(axis=1) / count)[first:last].argmax())]) + 1  # nothing of both
     lasting = mean[min(cut + 5, rows[-1])] - mean[max(cut - 5, rows[0])]  # small where a vessel lies along the row
     return cut if cut - rows[0] >= LEAST_DEPTH and np.linalg.norm(lasting) > STEP * LEAST_STEP else 0
 
@@ -254,13 +254,16 @@ def _along_rays(levels: np.ndarray, x: float, y: float) -> tuple[np.ndarray, np.
 
 def _hypotheses(changes: _Changes, size: tuple[int, int]) -> np.ndarray:
     """The best circles through three changes that differ from each other: x, y, radius [n, 3]."""
-    total = np.cumsum(changes.weight**2)
+    far = np.hypot(changes.x - size[1] / 2, changes.y - size[0] / 2) / np.hypot(
+        *size
+    )  # the rim is the outermost change
+    total = np.cumsum(changes.weight**2 * far**4)
     chosen = np.searchsorted(total, (np.arange(3 * SAMPLES) + 0.5) * (total[-1] / (3 * SAMPLES)))[_DRAWN]
     sign = changes.sign[chosen]
     chosen = chosen[(sign[:, 1] == sign[:, 0]) & (sign[:, 2] == sign[:, 0])]
     circles, area = _through(changes.x[chosen], changes.y[chosen])
     circles = circles[_plausible(circles, size) & (area > LEAST_AREA * circles[:, 2] ** 2)][:TRIED]
-    support, kept = _support(changes, circles), []
+    support, kept = _support(changes, circles) * circles[:, 2] ** 2, []
     while len(kept) < HYPOTHESES and len(support) and support.max() > 0:
         kept.append(circles[support.argmax()])
         support[np.abs(circles - kept[-1]).sum(axis=1) <= APART] = 0

@@ -1,6 +1,8 @@
 """The field of view of drawn photographs, whose circle is known, under all that is put around retinas."""
 
-from collections.abc import Callable, Iterator
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.synthetic_fundus import field_of_view, synthetic_fundus
+from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.preprocessing import Preprocessing, normalise
 from segment_anything.utils.field_of_view import FieldOfView, find_field_of_view
 from tests.helpers.paths import ROOT
@@ -85,7 +89,8 @@ def test_square_crops_have_no_rim():
         assert find_field_of_view(crop) == FieldOfView(crop.shape[:2], (0, 0, *crop.shape[:2])), seed
         framed = cv2.copyMakeBorder(crop, 20, 20, 40, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         found = find_field_of_view(framed)
-        assert found.radius is None and np.abs(np.subtract(found.box, (20, 40, 400, 540))).max() <= 2, seed
+        gone = np.subtract(found.box, (20, 40, 400, 540)) * (1, 1, -1, -1)  # of the crop; nothing of the margin stays
+        assert found.radius is None and gone.min() >= 0 and gone.max() <= 4, seed
 
 
 def test_ultra_wide_fields_have_no_rim():
@@ -166,3 +171,88 @@ def test_the_example_has_the_same_finder():
     ours = ROOT / "segment_anything/utils/field_of_view.py"
     copy = ROOT / "examples/SAM-Med2D-onnxruntime/field_of_view.py"
     assert copy.read_text() == ours.read_text(), f"copy {ours} to {copy}"
+
+
+# --- real photographs ---------------------------------------------------------------------------------------------
+
+
+def checked(fundus: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Photographs whose circle and cuts were looked at, with their fields of view."""
+    with (Path(__file__).parent / "checked_circles.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) >= 60 and len({row["photograph"].split("_")[0] for row in rows}) == 12
+    for row in rows:
+        name = row.pop("photograph")
+        height, width, top, left, bottom, right, x, y, radius = map(float, row.values())
+        box = int(top), int(left), int(bottom), int(right)
+        view = FieldOfView((int(height), int(width)), box, (x, y), radius)
+        yield name, read_image(fundus / "images" / f"{name}.jpg"), view.mask()
+
+
+@pytest.mark.photographs
+@pytest.mark.slow
+def test_checked_photographs(fundus):
+    """Every one, whatever surrounds it, but for dark noise around retinas that are as dark."""
+    wrong = []
+    for name, image, inside in checked(fundus):
+        pictures = [(what, make(image, inside), inside) for what, make in SURROUNDS.items() if what != "dark noise"]
+        for what, picture, truth in [*pictures, *margins(image, inside)]:
+            if (value := iou(find_field_of_view(picture).mask(), truth)) < 0.97:
+                wrong.append(f"{name}, {what}: {value:.3f}")
+    assert not wrong
+
+
+@pytest.mark.photographs
+@pytest.mark.slow
+def test_checked_photographs_that_are_hard(fundus):
+    """Halves, and dark noise: 97 of 100 are found, the others are dark ARIA photographs for the most part."""
+    found = []
+    for _, image, inside in checked(fundus):
+        pictures = [("dark noise", SURROUNDS["dark noise"](image, inside), inside), *halves(image, inside)]
+        found += [iou(find_field_of_view(picture).mask(), truth) >= 0.97 for _, picture, truth in pictures]
+    assert np.mean(found) >= 0.96
+
+
+@pytest.mark.photographs
+def test_tiles_of_photographs_have_no_rim(fundus):
+    tiles = sorted((fundus / "images").glob("*tile_*.jpg"))[::3]
+    found = [str(tile) for tile in tiles if find_field_of_view(read_image(tile)).mask().mean() < 0.97]
+    assert len(tiles) > 50 and len(found) <= 1, found
+
+
+@pytest.mark.photographs
+@pytest.mark.slow
+def test_predictions_do_not_depend_on_the_surround(fundus):
+    """Dice with the experts' masks falls by at most 0.01, lesions aside, on a photograph of each data set."""
+    model = sam_model_registry["vit_t"](checkpoint=ROOT / "pretrain_model/fundus_vit_t.safetensors", image_size=256)
+    predictor, seen, wrong, changes = SamPredictor(model.eval()), set(), [], []
+    for name, image, inside in checked(fundus):
+        truth = masks_of(fundus, name, ("optic_disc", "optic_cup", "vessel", "hard_exudate"))
+        if (dataset := name.split("_")[0]) in seen or not truth:
+            continue
+        seen.add(dataset)
+        plain = scores(predictor, image, truth)
+        pictures = [(what, SURROUNDS[what](image, inside)) for what in ("black", "white", "grey", "grey noise")]
+        for what, picture in [*pictures, *((what, picture) for what, picture, _ in margins(image, inside))]:
+            margin = (picture.shape[0] - image.shape[0]) // 2
+            for structure, dice in scores(predictor, picture, truth, margin).items():
+                changes.append(dice - plain[structure])
+                if changes[-1] < -0.01 and structure != "hard_exudate":
+                    wrong.append(f"{name}, {structure}, {what}: {plain[structure]:.3f} became {dice:.3f}")
+    assert len(seen) == 12 and not wrong and abs(np.mean(changes)) < 0.002
+
+
+def masks_of(fundus: Path, name: str, structures: Iterable[str]) -> dict[str, np.ndarray]:
+    """The experts' masks of the structures that a photograph has: bool [H, W]."""
+    files = {structure: fundus / "masks" / f"{name}_{structure}_000.png" for structure in structures}
+    return {structure: read_mask(path) > 0 for structure, path in files.items() if path.exists()}
+
+
+def scores(
+    predictor: SamPredictor, picture: np.ndarray, truth: dict[str, np.ndarray], margin: int = 0
+) -> dict[str, float]:
+    """Dice of each structure, predicted from its structure prompt, in a picture with a margin."""
+    predictor.set_image(picture)
+    height, width = (side - margin for side in picture.shape[:2])
+    masks = {name: mask[margin:height, margin:width] for name, (mask, _) in predictor.predict_structures(truth).items()}
+    return {name: 2 * (masks[name] & true).sum() / (masks[name].sum() + true.sum()) for name, true in truth.items()}
