@@ -26,7 +26,10 @@ from sam_med2d.dataset_conversion.formats.folder_layout import (
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.errors import DataError
 
-PATIENT = {"metavar": "REGEX", "help": "its first group, found in a photograph's path, is the patient"}
+PATIENT = {
+    "metavar": "REGEX",
+    "help": "its first group, found in a photograph's path, is the patient; default: as the names tell",
+}
 MISSING = {
     "choices": ("problem", "absent", "unknown"),
     "help": "a photograph without one of the structures: a problem, has none of it, or was not annotated (default)",
