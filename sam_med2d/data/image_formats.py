@@ -17,7 +17,7 @@ from typing import IO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_med2d.data.image_headers import FAULTS, PHOTOMETRIC, Header, open_picture, read_header, unreadable
 from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
@@ -105,6 +105,8 @@ def decode(
         return by_opencv(path, content, header) or _by_pillow(content, header, indices=indices)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise unreadable(path, "no format that is read here") from error
     except FAULTS as error:
         raise unreadable(path, error) from error
 
@@ -189,7 +191,7 @@ def _tiff_by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage 
     colours = header.tags.get(PHOTOMETRIC, _RGB)
     if colours not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
         return None
-    if channels > 4 or (channels == 2 and depth > 8):
+    if channels not in ((3, 4) if colours == _RGB else (1, 2)) or (channels == 2 and depth > 8):
         raise UnreadableError(f"{path} has {channels} channels of {depth} bits, which is not read here: save it as RGB")
     if depth < 8 or (depth == 8 and (header.orientation != 1 or channels == 2 or extra not in ([], [_UNKNOWN]))):
         return None
@@ -212,7 +214,7 @@ def _tiff_by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage 
                 f"{path} has a fourth channel and does not say what it is: save it as RGB, or with alpha"
             )
         alpha = None
-    if extra == [_MULTIPLIED]:
+    if alpha is not None and extra == [_MULTIPLIED]:
         alpha = alpha > 0  # what is half transparent has been darkened
     return DecodedImage(values, alpha, 16 if depth in _PACKED else None)  # as OpenCV shifts them
 
