@@ -35,7 +35,13 @@ class AbsentStructures:
         return listed_structures(self.told[number].get(ABSENT, ""))
 
     def change(self, number: int, structure: str, *, absent: bool) -> None:
-        """Write down that a structure is absent from a photograph, by its number, or that this is not known."""
+        """Write down that a structure is absent, or that this is not known.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            absent: whether it is known to be absent.
+        """
         names = [name for name in self.of(number) if name != structure] + [structure] * absent
         if names == self.of(number):
             return

@@ -67,7 +67,18 @@ class Annotations:
         return found
 
     def read(self, number: int, structure: str) -> np.ndarray | None:
-        """A mask, bool [H, W]; None where there is none, DataError for a file that is no mask."""
+        """Read a mask.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+
+        Returns:
+            bool [H, W]; None where there is none.
+
+        Raises:
+            DataError: for a file that is no mask.
+        """
         path = self.masks(number).get(structure)
         return None if path is None else read_mask(path).astype(bool)
 
@@ -78,7 +89,15 @@ class Annotations:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def version(self, number: int, structure: str) -> str:
-        """Text that changes whenever a mask's file does, an ETag of HTTP; "" without a file."""
+        """Text that changes whenever a mask's file does.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+
+        Returns:
+            An ETag of HTTP; "" without a file.
+        """
         path = self.masks(number).get(structure)
         if path is None or not path.exists():
             return ""
@@ -86,10 +105,18 @@ class Annotations:
         return f'"{about.st_mtime_ns:x}-{about.st_ino:x}"'
 
     def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
-        """Save a mask, bool [H, W]: first its file, which is returned, then the map, each whole or not at all.
+        """Save a mask: first its file, then the map, each whole or not at all.
 
         It replaces the photograph's own mask of that structure, and no other file: not one of another photograph or
         split, nor one that is no PNG or no mask of this size, which is left and no longer listed.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            mask: bool [H, W].
+
+        Returns:
+            The file.
 
         Raises:
             DataError: for an empty mask, and for one whose file lies outside the folder.
@@ -109,7 +136,12 @@ class Annotations:
         return path
 
     def remove(self, number: int, structure: str) -> None:
-        """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted."""
+        """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+        """
         path = self.masks(number).get(structure)
         if path is None:
             return
@@ -122,6 +154,11 @@ class Annotations:
         """Write down that a structure is absent from a photograph, or that this is not known.
 
         Training then gives its structure prompt, with an empty mask.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            absent: whether it is known to be absent.
 
         Raises:
             DataError: where it has a mask, and where the map cannot list a photograph without one.

@@ -71,7 +71,12 @@ class Mask(BaseModel):
 
 
 def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
-    """The application, to predict, read and write masks. Errors are {"detail": what is wrong and what to do}."""
+    """The application. Errors come as {"detail": what is wrong and what to do}.
+
+    Args:
+        annotator: that predicts.
+        annotations: that reads and writes masks.
+    """
     same = [Depends(_same_project(annotations.key))]
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
@@ -233,7 +238,18 @@ def _teller(status: int) -> Callable[[Request, Exception], JSONResponse]:
 
 
 def serve(app: FastAPI, port: int) -> int:
-    """Serve on this machine alone until Ctrl-C, exit code 0; port 0 is a free one, UsageError for one in use."""
+    """Serve on this machine alone until Ctrl-C.
+
+    Args:
+        app: what `build` returns.
+        port: 0 for a free one.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: for a port that is taken.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -15,7 +15,15 @@ from segment_anything.preprocessing import Frame
 
 
 def seeded_model(kind: str, args: argparse.Namespace) -> Sam | OracleSam:
-    """A model with adapters and seeded weights, the same for OURS and REFERENCE, in training mode."""
+    """A model with adapters and seeded weights.
+
+    Args:
+        kind: OURS or REFERENCE; both get the same weights.
+        args: with `model_type` and `image_size`.
+
+    Returns:
+        The model in training mode.
+    """
     torch.manual_seed(0)
     spec = MODEL_SPECS[args.model_type]
     source = build_network(spec, image_size=args.image_size, encoder_adapter=True)
@@ -27,7 +35,16 @@ def seeded_model(kind: str, args: argparse.Namespace) -> Sam | OracleSam:
 
 
 def synthetic_batch(images: int, masks: int, size: int) -> Batch:
-    """B images of S = `size`, noise in the model frame, each with so many rectangles of several sizes as masks."""
+    """Noise, already in the model frame, with rectangles of several sizes as masks.
+
+    Args:
+        images: B.
+        masks: of each image.
+        size: side S of the images, pixels.
+
+    Returns:
+        B images with B * masks masks.
+    """
     count = images * masks
     mask = torch.zeros(count, 1, size, size, dtype=torch.bool)
     shifts = [i % (size // 4) for i in range(count)]

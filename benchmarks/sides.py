@@ -64,7 +64,16 @@ def same_command(args: argparse.Namespace) -> dict[str, Side]:
 
 
 def part_worker(args: argparse.Namespace, side: str, *words: str | int) -> Side:
-    """How to start benchmarks/part_worker.py with these words for a side: REFERENCE, OTHER or OURS."""
+    """One side's encoder or decoder: benchmarks/part_worker.py.
+
+    Args:
+        args: with `against` and `threads`.
+        side: REFERENCE, OTHER or OURS.
+        words: for the worker.
+
+    Returns:
+        What to start.
+    """
     more = ("--reference",) if side == REFERENCE else ()
     command = (sys.executable, "-P", str(PART_WORKER), *map(str, words), "--threads", str(args.threads), *more)
     return Side(command, args.against if side == OTHER else ROOT)

@@ -240,14 +240,26 @@ def _described(tensors: Mapping[str, Tensor]) -> Iterator[bytes | np.ndarray]:
 
 
 def save_weights(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights by name and JSON metadata as safetensors, atomically; no larger than the tensors."""
+    """Write weights as safetensors, atomically; the file is no larger than its tensors.
+
+    Args:
+        path: the file.
+        state: {name: tensor}.
+        metadata: JSON values, such as those of `model_metadata`.
+    """
     own = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
         save_file(own, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
 
 def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights in SAM-Med2D's layout {"model": state dict}, with our metadata beside it, atomically."""
+    """Write weights in SAM-Med2D's layout {"model": state dict}, with our metadata beside it, atomically.
+
+    Args:
+        path: the file.
+        state: {name: tensor}.
+        metadata: plain values, such as those of `model_metadata`.
+    """
     own = {key: value.detach().cpu().clone() for key, value in state.items()}
     with atomic_path(path) as temporary:
         torch.save({"model": own, "metadata": dict(metadata)}, temporary)

@@ -105,10 +105,17 @@ def to_hub(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Te
 
 
 def from_hub(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of HuggingFace's SamModel as ours.
+    """Rename the tensors of HuggingFace's SamModel.
+
+    Args:
+        path: their file, for messages.
+        state: SamModel's state dict.
+
+    Returns:
+        Our state dict.
 
     Raises:
-        CheckpointError: for tensors that we have no place for; names their file.
+        CheckpointError: for tensors that we have no place for.
     """
     if unknown := [key for key in state if not own_name(key)]:
         raise CheckpointError(f"{path}: {len(unknown)} tensors are not SamModel's: {listing(unknown)}.")
@@ -145,6 +152,10 @@ def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """Write a folder for `SamModel.from_pretrained`.
+
+    Args:
+        folder: made if needed.
+        checkpoint: what is written.
 
     Returns:
         A line for each thing that SamModel cannot hold; it goes into EXTRA_NAME, which `read_any` reads back.
@@ -206,7 +217,11 @@ def under_own_names(found: Checkpoint) -> Checkpoint:
 
 
 def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `merge` needs to make a checkpoint from the base again that it was trained from.
+    """What `merge` needs to make a checkpoint from its base again.
+
+    Args:
+        checkpoint: what was trained.
+        base: what it was trained from.
 
     Returns:
         Tensors: all but those of the image encoder that are the base's to the bit. And metadata.
@@ -223,7 +238,14 @@ def split(checkpoint: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], 
 
 
 def merge(trained: Checkpoint, base: Checkpoint) -> Checkpoint:
-    """The whole checkpoint that `split` took apart, to the bit.
+    """The checkpoint that `split` took apart, to the bit.
+
+    Args:
+        trained: what `split` returned, as it was read.
+        base: what the checkpoint was trained from.
+
+    Returns:
+        The whole checkpoint.
 
     Raises:
         CheckpointError: for another base, or a file that `split` did not make.

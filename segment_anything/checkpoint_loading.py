@@ -51,10 +51,17 @@ def _parts(keys: Iterable[str]) -> str:
 
 
 def load_into(model: Sam, checkpoint: Checkpoint) -> LoadReport:
-    """Copy a checkpoint's weights into a model; tables of positions are resized. What became of each tensor.
+    """Copy a checkpoint's weights into a model; tables of positions are resized.
 
     Optional parts (adapters, structures, the detail head) that the file lacks keep their initial value; those that the
-    model lacks are dropped. The model is changed in place, unless an error is raised.
+    model lacks are dropped.
+
+    Args:
+        model: changed in place, unless an error is raised.
+        checkpoint: what is copied.
+
+    Returns:
+        What became of each tensor.
 
     Raises:
         CheckpointError: with the keys, for anything else that is missing, unexpected or of another shape.
@@ -114,12 +121,28 @@ def _fit(key: str, value: Tensor, own: Tensor, report: LoadReport, wrong: list[s
 
 
 def resize_positions(table: Tensor, grid: int) -> Tensor:
-    """A position embedding [1, h, w, C] as [1, grid, grid, C], bilinear (align_corners=False), of its type."""
+    """Resize a position embedding, bilinear (align_corners=False).
+
+    Args:
+        table: [1, h, w, C].
+        grid: tokens along a side.
+
+    Returns:
+        [1, grid, grid, C], of the table's type.
+    """
     moved = F.interpolate(table.permute(0, 3, 1, 2).float(), (grid, grid), mode="bilinear", align_corners=False)
     return moved.permute(0, 2, 3, 1).to(table.dtype).contiguous()
 
 
 def resize_relative(table: Tensor, rows: int) -> Tensor:
-    """Relative positions [n, C] as [rows, C], rows = 2 * tokens - 1, linear (align_corners=False), of their type."""
+    """Resize relative positions, linear along the rows (align_corners=False).
+
+    Args:
+        table: [n, C].
+        rows: 2 * tokens along a side - 1.
+
+    Returns:
+        [rows, C], of the table's type.
+    """
     moved = F.interpolate(table.float().T[None], rows, mode="linear", align_corners=False)
     return moved[0].T.to(table.dtype).contiguous()

@@ -99,11 +99,35 @@ class SammedPredictor(SamPredictor):
         return self.device
 
     def apply_coords(self, coords: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-        """As `apply_coords_torch`, for an array: float64 [..., 2]."""
+        """As `apply_coords_torch`, for an array.
+
+        Args:
+            coords: [..., 2], x, y in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            float64 [..., 2], x, y in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_coords(coords, original_size)
 
     def apply_boxes(self, boxes: np.ndarray, original_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-        """As `apply_boxes_torch`, for an array: float64 [N, 4]."""
+        """As `apply_boxes_torch`, for an array.
+
+        Args:
+            boxes: [..., 4], half-open x0, y0, x1, y1 in pixels of the photograph that is set.
+            original_size: (height, width) of that photograph.
+            new_size: of the model frame; not used.
+
+        Returns:
+            float64 [N, 4] in the model frame.
+
+        Raises:
+            ValueError: for another original size than that of the photograph.
+        """
         return self.transform.apply_boxes(boxes, original_size)
 
     def apply_coords_torch(self, coords: Tensor, original_size: Sequence[int], new_size: Sequence[int]) -> Tensor:

@@ -60,7 +60,16 @@ def run(args: argparse.Namespace) -> list[Path]:
 def draw_predictions(
     predictor: OnnxPredictor, args: argparse.Namespace, photograph: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """{name of the file: RGB uint8 [H, W, 3]}: the masks of all prompts, drawn on the photograph."""
+    """Predict the masks of all prompts, and draw them.
+
+    Args:
+        predictor: with the photograph set.
+        args: the flags, with a prompt at least.
+        photograph: RGB uint8 [H, W, 3].
+
+    Returns:
+        {name of the file: picture, RGB uint8 [H, W, 3]}.
+    """
     pictures: dict[str, np.ndarray] = {}
 
     def predict(name: str, **prompt) -> np.ndarray:
@@ -84,9 +93,15 @@ def draw_predictions(
 
 
 def draw(photograph: np.ndarray, mask: np.ndarray, prompt: dict) -> np.ndarray:
-    """A mask, bool [H, W], and its prompt, drawn on a photograph, RGB uint8 [H, W, 3].
+    """Draw a mask and its prompt.
 
-    The prompt has "box" (x0, y0, x1, y1), or "point_coords" [P, 2] (x, y) and "point_labels" [P], or neither.
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        mask: bool [H, W].
+        prompt: with "box" (x0, y0, x1, y1), or "point_coords" [P, 2] (x, y) and "point_labels" [P], or neither.
+
+    Returns:
+        RGB uint8 [H, W, 3].
     """
     canvas = photograph.copy()
     canvas[mask] = (0.6 * canvas[mask] + 0.4 * np.array(BLUE)).astype(np.uint8)

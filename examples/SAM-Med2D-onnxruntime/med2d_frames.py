@@ -56,7 +56,13 @@ class Placement:
 
 
 def place(photograph: np.ndarray, size: int, mode: str) -> Placement:
-    """Where a photograph, RGB uint8 [H, W, 3], lies in the S x S input; mode "fundus" or "sam_med2d"."""
+    """Where a photograph lies in the model's input.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        size: side S of the input in pixels.
+        mode: of the preprocessing, "fundus" or "sam_med2d".
+    """
     height, width = photograph.shape[:2]
     if mode == "fundus":
         view = find_field_of_view(photograph)
@@ -96,7 +102,16 @@ def model_input(
 
 
 def used_pixels(photograph: np.ndarray, where: Placement, channel_order: str) -> np.ndarray:
-    """The part of a photograph, RGB uint8 [H, W, 3], that is used, "rgb" or "bgr", black outside the field of view."""
+    """The part of a photograph that is used, black outside the field of view.
+
+    Args:
+        photograph: RGB uint8 [H, W, 3].
+        where: of `place`.
+        channel_order: "rgb" or "bgr", as the weights expect.
+
+    Returns:
+        uint8 [h, w, 3], channels in that order.
+    """
     top, left, bottom, right = where.used
     pixels = photograph if channel_order == "rgb" else photograph[..., ::-1]
     part = np.ascontiguousarray(pixels[top:bottom, left:right])

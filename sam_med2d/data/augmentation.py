@@ -54,7 +54,13 @@ class Augmentation:
         )
 
     def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
-        """The photograph's frame, or one of a window that shows a part of one of the masks, uint8 {0, 1} [H, W]."""
+        """The frame, or one of a window that shows a part of one of the masks.
+
+        Args:
+            frame: of the whole photograph.
+            masks: uint8 {0, 1} [H, W] of the photograph's size.
+            rng: decides.
+        """
         if not self._zooms or not len(masks) or rng.random() >= ZOOMED:
             return frame
         return zoom_window(frame, masks[rng.integers(len(masks))], rng)

@@ -154,6 +154,10 @@ def resolve(name: str, folder: Path) -> Path:
 
     Back-slashes are read as separators where no file has the name as written.
 
+    Args:
+        name: the path as written.
+        folder: that of the map.
+
     Raises:
         DataError: the name is too long.
     """
@@ -275,7 +279,9 @@ def load_folders(folders: Sequence[str | Path], split: str) -> list[Record]:
 def complete(records: Sequence[Record], structures: Mapping[str, Sequence[str]]) -> list[Record]:
     """Records of which, for these data sets, each of the structures without a mask is known not to be there.
 
-    The structures are those that a data set's authors looked for in every photograph.
+    Args:
+        records: of any data sets.
+        structures: {data set: structures that its authors looked for in every photograph}.
     """
     found = []
     for record in records:

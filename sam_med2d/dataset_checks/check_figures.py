@@ -31,7 +31,14 @@ def draw_overlays(
 ) -> bool:
     """Draw photographs with their masks outlined: up to FAULTY faulty ones, whose kinds take turns, then sound ones.
 
-    The sound ones are chosen by a seed. False where there is none to draw.
+    Args:
+        path: the picture to write.
+        photographs: of the data set.
+        findings: what is wrong with them.
+        seed: chooses the sound photographs.
+
+    Returns:
+        False where there is none to draw.
     """
     chosen = _choose(photographs, findings, random.Random(seed))
     if not chosen:

@@ -106,10 +106,13 @@ def candidates(thumbnails: np.ndarray) -> set[tuple[int, int]]:
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> Similarity:
-    """How alike two photographs are, RGB uint8 [H, W, 3] of any sizes.
+    """How alike two photographs are.
 
     Pictures of one shape are compared as they are; others may be cut differently and are compared within their
     fields of view.
+
+    Args:
+        first, second: RGB uint8 [H, W, 3] of any sizes.
     """
     ratios = [image.shape[1] / image.shape[0] for image in (first, second)]
     if abs(ratios[0] / ratios[1] - 1) > 0.01:

@@ -57,7 +57,12 @@ class Evidence:
         self._kept: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def fit(self, structure: str, mask: np.ndarray) -> Fit:
-        """Scores of a mask of a kind of `alignment.PLACEABLE`: the share of each pixel, float32 0..1 [h, w]."""
+        """Score the places of a mask.
+
+        Args:
+            structure: one of `alignment.PLACEABLE`.
+            mask: share of each pixel that it fills, float32 0..1 [h, w], of the image's size.
+        """
         soft = to_side(mask, SEARCH_SIDE)
         landmark = LANDMARKS.get(structure)
         templates = _landmark_templates(soft, landmark) if landmark else [_ring_template(soft)]

@@ -107,10 +107,15 @@ def _cups_outside(masks: Shares) -> list[Finding]:
 
 
 def misplaced(evidence: Evidence, masks: Shares, *, scale: float) -> list[Finding]:
-    """A finding for each mask (none inverted) that fits clearly better after a shift or a mirror, or does not fit.
+    """A finding for each mask that fits clearly better after a shift or a mirror, or does not fit where it is.
 
     A move that one mask shows beyond doubt is tried on the others too: it decides where a round disc came from, and
-    where masks belong that are too small to decide alone. `scale`: pixels of the photograph per search pixel.
+    where masks belong that are too small to decide alone.
+
+    Args:
+        evidence: of the photograph.
+        masks: those that are not inverted.
+        scale: pixels of the photograph per search pixel.
     """
     fits = {name: evidence.fit(structure, mask) for name, (structure, mask) in masks.items() if structure in PLACEABLE}
     moves = {name: fit.moves() for name, fit in fits.items()}
@@ -133,7 +138,12 @@ def _not_seen(name: str, fit: Fit) -> Finding:
 
 
 def resolve_doubts(findings: Sequence[Finding], checked: int) -> list[Finding]:
-    """The findings of a data set, in which doubts about many of the checked masks are no chance: they become faults."""
+    """The findings of a data set, in which doubts about many masks are no chance: these warnings become faults.
+
+    Args:
+        findings: of all photographs.
+        checked: number of masks whose placement was checked.
+    """
     doubts = {finding.files[0] for finding in findings if finding.kind in PLACEMENT_KINDS and finding.warning}
     if len(doubts) <= CHANCE * checked:
         return [*findings]

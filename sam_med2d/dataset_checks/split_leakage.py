@@ -23,9 +23,13 @@ Who = TypeVar("Who")
 def find_near_duplicates(
     photographs: Sequence[ListedPhotograph], digests: Sequence[str], thumbnails: np.ndarray, workers: int
 ) -> list[Finding]:
-    """Photographs (all readable) that are there more than once, and the same eye in two splits.
+    """Photographs that are there more than once, and the same eye in two splits.
 
-    They are compared by their files' digests and thumbnails, float16 [N, 2, D] (see `duplicate_images.thumbnails`).
+    Args:
+        photographs: N of them, all readable.
+        digests: of their files.
+        thumbnails: float16 [N, 2, D], see `duplicate_images.thumbnails`.
+        workers: processes that compare.
     """
     first: dict[str, int] = {}
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]

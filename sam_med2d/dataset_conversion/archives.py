@@ -45,11 +45,15 @@ BROKEN = (
 
 
 def unpacked(source: Path, scratch: Path) -> Tree:
-    """Files of a folder, an archive or a .json; archives in it, and in those, are unpacked below `scratch`.
+    """Files of a folder, or of an archive; archives in it, and archives in those, are unpacked below `scratch`.
 
     A file's name in the tree begins with its archive's path without the suffix. An archive beside a folder of its
     name is taken for unpacked; one that was wholly unpacked before, of the same size and time, is not again. A .json
     stands for itself and the files in its folder.
+
+    Args:
+        source: a folder, an archive or a .json file.
+        scratch: a folder for what is unpacked; made where it is missing.
 
     Raises:
         DataError: names an archive that cannot be unpacked, and its member.

@@ -95,7 +95,12 @@ def _is_current(stamps: Sequence[str], number: int, value: dict[str, Any]) -> bo
 
 
 def refuse_output(out: Path, source: Path, *, overwrite: bool) -> None:
-    """Refuse a folder `out` that cannot be made of a source without loss.
+    """Refuse a folder that cannot be made without loss.
+
+    Args:
+        out: where the data set goes.
+        source: what it is made of.
+        overwrite: whether an earlier data set may be replaced.
 
     Raises:
         DataError: says why it cannot be, and what to do.

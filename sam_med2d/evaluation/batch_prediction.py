@@ -152,7 +152,12 @@ def _predictions(
 
 
 def misplaced(batch: Batch, prompts: PromptEntries) -> int:
-    """How many foreground clicks of the prompts, in pixels of the model frame, lie outside their mask."""
+    """Count the foreground clicks of the prompts that lie outside their mask in the model frame.
+
+    Args:
+        batch: masks [N, 1, S, S].
+        prompts: their clicks, in pixels of the model frame.
+    """
     count = 0
     for i in torch.nonzero(batch.structure_label < 0)[:, 0].tolist():
         entry, mask = prompts[batch.refs[i].name], batch.mask[i, 0]

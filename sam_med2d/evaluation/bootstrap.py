@@ -31,7 +31,12 @@ class Bootstrap:
         self._block: list[tuple[str, dict[int, float]]] = []
 
     def add(self, image: str, values: dict[Any, float]) -> None:
-        """Add a photograph, each one once, by {column: value}; columns that it does not name get nothing."""
+        """Add a photograph; each one once.
+
+        Args:
+            image: its name.
+            values: {column: value}; columns that it does not name get nothing.
+        """
         self._block.append((image, {self.columns.setdefault(k, len(self.columns)): v for k, v in values.items()}))
         if len(self._block) == PHOTOGRAPHS_AT_ONCE:
             self._flush()

@@ -29,9 +29,12 @@ DEFAULT_PROMPTS = ("box", "1", "3", "5")
 
 
 def evaluate(args: argparse.Namespace, *, script: Path, defaults: argparse.Namespace) -> int:
-    """Evaluate as the checked flags of test.py say, in as many processes as torchrun has started.
+    """Evaluate as the flags say, in as many processes as torchrun has started.
 
-    `script`, its file, and the flags' `defaults` are for the message on how to go on.
+    Args:
+        args: the flags of test.py, checked.
+        script: the file of the command, for the message on how to go on.
+        defaults: the flags' values when none is given.
 
     Returns:
         The exit code: 0, 1 where files could not be read, or 130 for a run that was interrupted and can go on.
@@ -144,7 +147,19 @@ def _read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[
 
 
 def find_records(args: argparse.Namespace, folders: Sequence[str], structures: Sequence[str]) -> list[Record]:
-    """The test photographs with a mask, or known not to have one of the structures; DataError where there is none."""
+    """The photographs to test on.
+
+    Args:
+        args: the flags of test.py.
+        folders: the data sets.
+        structures: those of the structure prompts, () without such a column.
+
+    Returns:
+        The photographs with a mask, or known not to have one of `structures`.
+
+    Raises:
+        DataError: where there is none, or --complete names a data set that is not there.
+    """
     records = load_folders(folders, "test")
     check_data_sets(args.complete, records)
     records = promptable(complete(records, args.complete), structures)

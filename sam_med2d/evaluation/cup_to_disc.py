@@ -24,7 +24,14 @@ class CupToDisc:
         self._masks: dict[tuple[str, str], list[np.ndarray]] = {}  # union of predictions and of truths
 
     def add(self, structure: str, prompt: str, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Take in a mask, bool [H, W]; those of one structure are joined, others than disc and cup left out."""
+        """Take in a mask; several of one structure are joined, other structures than disc and cup are left out.
+
+        Args:
+            structure: the mask's structure.
+            prompt: name of the prompt mode.
+            predicted: bool [H, W].
+            truth: bool [H, W].
+        """
         if structure in (CUP, DISC):
             known = self._masks.get((structure, prompt), (False, False))
             self._masks[structure, prompt] = [a | b for a, b in zip(known, (predicted, truth), strict=True)]

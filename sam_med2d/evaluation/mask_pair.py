@@ -44,7 +44,18 @@ class Counts:
 
 
 def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
-    """Counts of two bool arrays of one shape; ValueError for others."""
+    """Counts of a prediction against the truth.
+
+    Args:
+        predicted: bool, of any shape.
+        truth: bool, of the same shape.
+
+    Returns:
+        The counts.
+
+    Raises:
+        ValueError: the arrays are of other types or shapes.
+    """
     if predicted.dtype != bool or truth.dtype != bool or predicted.shape != truth.shape:
         raise ValueError(
             f"count takes two bool arrays of one shape, not {predicted.dtype} {list(predicted.shape)} and "
@@ -65,7 +76,18 @@ class Ranking(NamedTuple):
 
 
 def rank(true: np.ndarray, others: np.ndarray) -> Ranking:
-    """Rank true pixels, by their probabilities [N], among the others, [M]. Raises ValueError for NaN."""
+    """Rank true pixels among the others.
+
+    Args:
+        true: float [N], probabilities of the true pixels.
+        others: float [M], probabilities of the other pixels.
+
+    Returns:
+        The ranking.
+
+    Raises:
+        ValueError: a probability is NaN.
+    """
     # Sorting values is several times faster than sorting indices; only the values of true pixels are looked up.
     others = np.sort(others)
     levels, found = np.unique(true, return_counts=True)
@@ -125,7 +147,17 @@ def is_vessel(structure: str) -> bool:
 
 
 def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], kind: str = "bool") -> None:
-    """Refuse an array (None is fine) that is not [H, W] of this shape, bool or float (ValueError names it)."""
+    """Refuse an array of another type or size.
+
+    Args:
+        name: what it is called in the message.
+        array: None is fine.
+        shape: [H, W] that it must have.
+        kind: "bool" or "float".
+
+    Raises:
+        ValueError: names the array, its type and its size.
+    """
     if array is not None and (array.dtype.kind != kind[0] or array.shape != shape or array.ndim != 2):
         raise ValueError(
             f"{name} must be a {kind} array [H, W], all of one size, not {array.dtype} {list(array.shape)} "

@@ -108,7 +108,18 @@ def cldice(pair: MaskPair) -> float:
 
 
 def vertical_cup_to_disc_ratio(cup: np.ndarray, disc: np.ndarray) -> float:
-    """Height of the cup, bool [H, W], by that of the disc; NaN without a disc, 0 without a cup."""
+    """Height of the optic cup by that of the disc.
+
+    Args:
+        cup: bool [H, W].
+        disc: bool [H, W].
+
+    Returns:
+        The ratio; NaN without a disc, 0 without a cup.
+
+    Raises:
+        ValueError: the masks are of other types or sizes.
+    """
     for name, mask in (("cup", cup), ("disc", disc)):
         check_array(name, mask, disc.shape)
     return _height(cup) / _height(disc) if disc.any() else NAN
@@ -138,7 +149,18 @@ SOFT = ("auc", "aupr")  # need MaskPair.probability
 
 
 def score(pair: MaskPair, names: Sequence[str]) -> dict[str, float]:
-    """{name: value} of some SCORES of a pair, in this order; ValueError for an unknown name, first of all."""
+    """Compute some scores of a pair.
+
+    Args:
+        pair: a predicted mask and the true one.
+        names: of SCORES.
+
+    Returns:
+        {name: value}, in the order of `names`.
+
+    Raises:
+        ValueError: a name is unknown; before anything is computed.
+    """
     unknown = [name for name in names if name not in SCORES]
     if unknown:
         raise ValueError(f"Unknown metric {', '.join(unknown)}: choose from {', '.join(SCORES)}.")

@@ -10,7 +10,14 @@ from sam_med2d.prompts.prompt_file import PromptEntries
 
 
 def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mode]:
-    """Modes of which those of points are named by the number of points that they end with: openings may have several.
+    """Modes whose names count the points of a prompt file: its openings may have several.
+
+    Args:
+        modes: as the flags say.
+        prompts: of the file.
+
+    Returns:
+        The modes, those of points under the number of points that they end with.
 
     Raises:
         UsageError: the entries have different numbers of points, so that no name is right.
@@ -27,9 +34,16 @@ def modes_for_prompts(modes: Sequence[Mode], prompts: PromptEntries) -> list[Mod
 
 
 def missing_prompts(path: Path, prompts: PromptEntries, own: PromptEntries, modes: Sequence[Mode]) -> list[str]:
-    """A sentence for each mask and kind of prompt that a column needs and the prompts of the file at `path` lack.
+    """Entries of a prompt file that lack what a column needs.
 
-    `own` are prompts of some masks as this run would make them; empty ones of masks that vanish in the model frame.
+    Args:
+        path: of the file.
+        prompts: its entries.
+        own: prompts of some masks as this run would make them; empty ones of masks that vanish in the model frame.
+        modes: the columns.
+
+    Returns:
+        A sentence for each mask and kind of prompt that is missing.
     """
     openings = {mode.opening for mode in modes} - {STRUCTURE}
     needed = {"boxes" if opening == BOX else "point_labels" for opening in openings}

@@ -22,14 +22,28 @@ Means = dict[str, dict[str, Any]]  # of each prompt
 
 
 def write_cases(path: Path, rows: Iterable[CaseRow]) -> None:
-    """Write one CSV line for each row, atomically; at least one, all with the same metrics, taken one by one."""
+    """Write one CSV line for each row, atomically; the rows are taken one by one.
+
+    Args:
+        path: of the file.
+        rows: at least one, all with the same metrics.
+    """
     columns = (row.as_columns() for row in rows)
     first = next(columns)
     write_csv(path, list(first), chain([first], columns))
 
 
 def draw(out: Path, running: RunningSummary, summary: dict[str, Any]) -> list[str]:
-    """Draw the plots that the metrics allow, and remove the others of an earlier run; the names of the plots' files."""
+    """Draw the plots that the metrics allow, and remove the others of an earlier run.
+
+    Args:
+        out: folder of the plots.
+        running: the histograms and the calibration.
+        summary: `running.summary()`.
+
+    Returns:
+        File names of the plots.
+    """
     kinds = {
         "boxes.png": lambda path: evaluation_plots.plot_boxes(path, running.histograms),
         "clicks.png": lambda path: evaluation_plots.plot_clicks(path, summary, running.main),
@@ -93,7 +107,15 @@ def _means_table(title: str, entries: dict[str, Means], metric: str) -> str:
 
 
 def number(value: float, metric: str) -> str:
-    """A score in a table: two decimals, in percent but for metrics in pixels; "-" for NaN."""
+    """A score as it stands in a table.
+
+    Args:
+        value: the score.
+        metric: which one it is.
+
+    Returns:
+        Two decimals, in percent but for metrics in pixels; "-" for NaN.
+    """
     return "-" if math.isnan(value) else f"{value if metric in IN_PIXELS else 100 * value:.2f}"
 
 

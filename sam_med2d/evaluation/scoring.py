@@ -161,7 +161,16 @@ def _whole(batch: Batch, i: int) -> np.ndarray:
 
 
 def draw_predictions(batch: Batch, i: int, predictions: Sequence[Prediction]) -> list[np.ndarray]:
-    """A tile (`overlays.draw_case`), RGB uint8, for each prediction of mask `i`: one for each prompt mode."""
+    """Draw the predictions of a mask on its photograph.
+
+    Args:
+        batch: the photographs and masks that were predicted.
+        i: number of the mask in the batch.
+        predictions: those of the mask, one for each prompt mode.
+
+    Returns:
+        A tile (`overlays.draw_case`) for each prediction, RGB uint8.
+    """
     image_index = int(batch.image_index[i])
     image, frame = read_image(batch.records[image_index].image), batch.frames[image_index]
     truth = batch.truth[i].astype(bool)

@@ -71,7 +71,12 @@ class RunningSummary:
         self.images = 0
 
     def add(self, number: int, rows: Sequence[CaseRow]) -> None:
-        """Take in all rows of a photograph, at least one; representative cases are told by its number."""
+        """Take in a photograph.
+
+        Args:
+            number: of the photograph; representative cases are told by it.
+            rows: all rows of the photograph, at least one.
+        """
         present = [row for row in rows if not row.absent]
         sums = self._false_positive_sums([row for row in rows if row.absent])
         for row in present:
@@ -205,7 +210,13 @@ class RepresentativeCases:
         self._worst: tuple[float, int, str] | None = None
 
     def add(self, value: float, number: int, mask: str) -> None:
-        """Take in a case by its value (more is better), photograph's number and mask; of equal ones the first."""
+        """Take in a case; of equal values the first one stays.
+
+        Args:
+            value: how good the case is; more is better.
+            number: of its photograph.
+            mask: name of its mask.
+        """
         case = value, number, mask
         if self._best is None or value > self._best[0]:
             self._best = case

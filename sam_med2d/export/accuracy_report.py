@@ -43,7 +43,15 @@ class Measured:
 
 
 def table(rows: Sequence[Measured], masks: int) -> str:
-    """The report as text; the first row is PyTorch, the others are compared to it; Dice is a mean of `masks` cases."""
+    """The report as text.
+
+    Args:
+        rows: the first one is PyTorch, to which the others are compared.
+        masks: how many cases the Dice is a mean of.
+
+    Returns:
+        Lines.
+    """
     first = rows[0]
     heads = ["", "size MB", "max diff", f"Dice ({masks} cases)" if masks else "Dice", "change", "ms", "times as fast"]
     lines = [heads]
@@ -69,7 +77,16 @@ def _shown(value: float | None, text: Callable[[float], str]) -> str:
 
 
 def latencies(part: OnnxPart, model: Sam, files: dict[str, onnxruntime.InferenceSession]) -> dict[str, float]:
-    """Median milliseconds of "torch" and of each file, interleaved, on the first of the part's fresh inputs."""
+    """Time PyTorch and files, interleaved, on the first of the part's fresh inputs.
+
+    Args:
+        part: what the files compute.
+        model: the PyTorch model.
+        files: by name.
+
+    Returns:
+        Median milliseconds of "torch" and of each file.
+    """
     inputs, _ = next(part.checks())
     calls: dict[str, Callable[[], object]] = {"torch": lambda: _torch_call(part, model, inputs)}
     calls |= {name: lambda f=file: run_session(f, inputs) for name, file in files.items()}
@@ -89,10 +106,18 @@ def _torch_call(part: OnnxPart, model: Sam, inputs: Tensors) -> object:
 
 
 def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
-    """At most `limit` photographs of a folder with a map, drawn evenly, to measure Dice on.
+    """Photographs with masks to measure Dice on.
+
+    Args:
+        folder: with a map of photographs and masks.
+        flag: that named the folder, for messages.
+        limit: of photographs, which are drawn evenly.
+
+    Returns:
+        Their records.
 
     Raises:
-        UsageError: there is no map; names the flag that gave the folder.
+        UsageError: there is no map.
     """
     split = next((split for split in SPLITS_TO_TEST if has_map(folder, split)), None)
     if split is None:
@@ -101,7 +126,15 @@ def photographs(folder: Path, flag: str, limit: int) -> list[Record]:
 
 
 def calibration_images(folder: Path, model: Sam, limit: int) -> Iterator[Tensor]:
-    """Model inputs [1, 3, S, S] of at most `limit` photographs, drawn evenly from a training map or a folder.
+    """Model inputs of photographs.
+
+    Args:
+        folder: with a training map, or with photographs.
+        model: whose preprocessing is used.
+        limit: of photographs, which are drawn evenly.
+
+    Yields:
+        [1, 3, S, S].
 
     Raises:
         UsageError: there is no photograph.
@@ -127,9 +160,15 @@ def _spread(items: list, limit: int) -> list:
 
 
 def dice_of(models: dict[str, Sam], records: Sequence[Record], *, multimask: bool) -> tuple[dict[str, float], int]:
-    """Mean Dice of models over the same masks, by a box and by a click, and the number of cases.
+    """Mean Dice of models over the same masks, by a box and by a click.
 
-    With `multimask` the best of three candidates counts, else the single mask.
+    Args:
+        models: by name.
+        records: photographs with masks.
+        multimask: take the best of three candidates, else the single mask.
+
+    Returns:
+        The mean of each model, and the number of cases.
     """
     totals: dict[str, list[float]] = {name: [] for name in models}
     first = next(iter(models.values()))

@@ -50,7 +50,17 @@ def _weight_parts(model: Sam) -> Iterator[bytes | np.ndarray]:
 
 
 def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> dict[str, Any]:
-    """What a file says of itself, as entries for `save`; `more` are other ones."""
+    """What a file says of itself.
+
+    Args:
+        model: with the weights.
+        model_type: its name in `MODEL_SPECS`.
+        part: of the model.
+        more: other entries.
+
+    Returns:
+        Entries for `save`.
+    """
     about = model_metadata(model, model_type) | part.about | more
     about |= {"part": part.name, "weights": digest(_weight_parts(model)), "image_size": model.image_size}
     about.setdefault("precision", "fp32")
@@ -59,7 +69,13 @@ def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> d
 
 
 def export(part: OnnxPart, path: Path, opset: int) -> None:
-    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked."""
+    """Trace a part into an ONNX file, weights above the limit beside it. The file is not checked.
+
+    Args:
+        part: to trace.
+        path: of the file.
+        opset: its version of the operators.
+    """
     names = tuple(part.example)
     module = _Ordered(part.module, names).eval()  # the exporter leaves the mode in which it finds a module
     with warnings.catch_warnings():
@@ -91,8 +107,11 @@ class _Ordered(torch.nn.Module):
 def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any], *, source: Path | None = None) -> None:
     """Write a model with its metadata, its weights in a second file where they are larger than the limit.
 
-    Of the metadata "weights" and "precision" name the second file. `source` is the folder of the weights that the model
-    was loaded without.
+    Args:
+        model: to write.
+        path: of the file.
+        metadata: entries; "weights" and "precision" name the second file.
+        source: folder of the weights that `model` was loaded without.
     """
     entries = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: json.dumps(metadata)}
     onnx.helper.set_model_props(model, entries)
@@ -154,7 +173,15 @@ def session(path: Path, threads: int | None = None, *, lean: bool = False) -> on
 
 
 def run_session(file: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Outputs, by name, of a file for inputs by name."""
+    """Run a file.
+
+    Args:
+        file: ready to run.
+        inputs: by name.
+
+    Returns:
+        Outputs by name.
+    """
     arrays = {name: value.cpu().numpy() for name, value in inputs.items()}
     names = [output.name for output in file.get_outputs()]
     return {name: torch.from_numpy(value) for name, value in zip(names, file.run(None, arrays), strict=True)}
@@ -168,7 +195,14 @@ class Difference(NamedTuple):
 
 
 def differences(file: onnxruntime.InferenceSession, checks: Iterable[Check]) -> dict[str, Difference]:
-    """The largest difference of each output of a file to those of the PyTorch model.
+    """Compare a file with the PyTorch model.
+
+    Args:
+        file: the file, ready to run.
+        checks: inputs and PyTorch's outputs.
+
+    Returns:
+        The largest difference of each output.
 
     Raises:
         ExportError: for outputs of another shape, or that are no numbers.
@@ -207,14 +241,33 @@ def verify(path: Path, checks: Iterable[Check]) -> dict[str, Difference]:
 
 @contextmanager
 def temporary_folder(target: Path, flag: str) -> Iterator[Path]:
-    """A folder beside a file to be made, gone afterwards, whatever happens; UsageError names the flag."""
+    """A folder beside a target that is gone afterwards, whatever happens.
+
+    Args:
+        target: a file that is to be made.
+        flag: that named it, for messages.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
     make_folder(target.parent, flag)
     with tempfile.TemporaryDirectory(prefix=f".{target.stem[:40]}.", dir=target.parent) as folder:
         yield Path(folder)
 
 
 def place(made: Path, target: Path) -> int:
-    """Move a finished file, and first the weights beside it, to its place: their size in bytes."""
+    """Move a finished file, and first the weights beside it, to its place.
+
+    Args:
+        made: the file.
+        target: its place.
+
+    Returns:
+        Their size in bytes.
+    """
     weights = _weights_beside(made)
     for path in [*weights, made]:
         path.chmod(0o644)
@@ -227,7 +280,17 @@ def place(made: Path, target: Path) -> int:
 def make_checked(
     part: OnnxPart, folder: Path, name: str, opset: int, metadata: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Difference]]:
-    """Export a part in float32 to a file in a folder, and compare it with PyTorch: its path, and its differences.
+    """Export a part in float32, and compare the file with PyTorch.
+
+    Args:
+        part: to export.
+        folder: where.
+        name: of the file.
+        opset: its version of the operators.
+        metadata: its metadata.
+
+    Returns:
+        Its path, and its differences to PyTorch.
 
     Raises:
         ExportError: a difference is above its limit.

@@ -41,9 +41,15 @@ class OnnxPart:
 
 
 def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False) -> OnnxPart:
-    """`input_image` -> `image_embeddings`, and `detail_features` with a detail head; `batch` None: any number.
+    """`input_image` -> `image_embeddings`, and `detail_features` with a detail head.
 
-    With `use_preprocess` the input is one photograph [H, W, 3], in pixels.
+    Args:
+        model: whose encoder it is.
+        batch: images at a time, None for any number.
+        use_preprocess: the input is one photograph [H, W, 3], in pixels.
+
+    Returns:
+        The part.
     """
     size = model.image_size
     outputs = ("image_embeddings",) if model.mask_decoder.detail is None else ("image_embeddings", "detail_features")
@@ -74,7 +80,16 @@ def synthetic_picture(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def images(model: Sam, count: int, seed: int = 1) -> Tensor:
-    """Model input [count, 3, S, S] made from synthetic pictures; `seed` is that of the first."""
+    """Model input made from synthetic pictures.
+
+    Args:
+        model: whose preprocessing is used.
+        count: of pictures.
+        seed: of the first one.
+
+    Returns:
+        [count, 3, S, S].
+    """
     size, rule = model.image_size, model.preprocessing
     pictures = [synthetic_picture(size, size, seed + i) for i in range(count)]
     return torch.stack([to_tensor(rule.image(p, rule.frame(p)), model.device) for p in pictures])
@@ -101,9 +116,16 @@ def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Tensors:
 def decoder_part(
     model: Sam, *, multimask: bool = True, resize_longest_img_size: bool = False, **options: bool
 ) -> OnnxPart:
-    """Embeddings and prompts -> masks, by options of SamOnnxModel; `multimask`: the candidates were trained.
+    """Embeddings and prompts -> masks.
 
-    With `resize_longest_img_size` masks return by SAM's geometry.
+    Args:
+        model: whose prompt encoder and mask decoder they are.
+        multimask: its candidates were trained.
+        resize_longest_img_size: masks return by SAM's geometry.
+        options: others of SamOnnxModel.
+
+    Returns:
+        The part.
     """
     options |= {"multimask": multimask, "resize_logest_img_size": resize_longest_img_size}
     module = SamOnnxModel(model, **options).eval()
@@ -151,7 +173,15 @@ def _prompts(
 
 @torch.no_grad()
 def encoded_inputs(model: Sam, image: Tensor) -> Tensors:
-    """What the decoder's file takes of normalised images [B, 3, S, S]: "image_embeddings" [, "detail_features"]."""
+    """What the decoder's file takes of images.
+
+    Args:
+        model: that encodes.
+        image: normalised, [B, 3, S, S].
+
+    Returns:
+        "image_embeddings", and for a detail head "detail_features".
+    """
     embedding, features = model.encode_all(image)
     return {"image_embeddings": embedding} | ({} if features is None else {"detail_features": features})
 

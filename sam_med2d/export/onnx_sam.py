@@ -60,8 +60,14 @@ class OnnxDecoderSam(SharedSam):
 
 
 def with_file(model: Sam, part: OnnxPart, file: onnxruntime.InferenceSession) -> Sam:
-    """What answers as the model, which is not changed, with its encoder or decoder replaced by the file of a part.
+    """The model with its encoder, or its decoder, replaced by a file.
 
-    A decoder must return the candidates.
+    Args:
+        model: the PyTorch model, which is not changed.
+        part: "encoder" or "decoder" by its name.
+        file: of the part. A decoder must return the candidates.
+
+    Returns:
+        What answers as `Sam` does.
     """
     return (OnnxEncoderSam if part.name == "encoder" else OnnxDecoderSam)(model, file)

@@ -19,7 +19,13 @@ KEEP_FLOAT = ("Resize", "LayerNormalization", "ReduceMean", "ReduceSum", "Sqrt",
 
 
 def to_float16(source: Path, target: Path, metadata: dict) -> None:
-    """Write a file with weights and sums in float16; its inputs and outputs stay float32."""
+    """Write a file with weights and sums in float16; its inputs and outputs stay float32.
+
+    Args:
+        source: the file in float32.
+        target: the file to write.
+        metadata: its metadata.
+    """
     model = onnx.load(source)
     with _quietly():
         converted = convert_float_to_float16(
@@ -34,6 +40,12 @@ def quantize(source: Path, target: Path, metadata: dict, calibration: Iterable[T
     Activations are scaled as they come; with calibration inputs, once and for all, by the range seen in these. Signed
     weights with unsigned activations are what the 8-bit instructions of CPUs multiply: with unsigned weights too
     (onnxruntime's default) the product took twice as long.
+
+    Args:
+        source: the file in float32.
+        target: the file to write.
+        metadata: its metadata.
+        calibration: inputs that fix the scales of the activations.
 
     Raises:
         ExportError: the file has no large product.

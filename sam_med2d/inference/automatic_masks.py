@@ -33,7 +33,11 @@ COLUMNS += ["stability_score", "crop_box_x0", "crop_box_y0", "crop_box_w", "crop
 
 
 def write_automatic_masks(args: argparse.Namespace, settings: Mapping[str, float]) -> int:
-    """Find and write the masks of the photographs that scripts/amg.py's flags name, by its `settings` of the generator.
+    """Find and write the masks of the photographs that the flags name.
+
+    Args:
+        args: the flags of scripts/amg.py.
+        settings: arguments of SamAutomaticMaskGenerator.
 
     Returns:
         The exit code: 0, or 1 where photographs could not be read.

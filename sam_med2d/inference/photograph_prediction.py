@@ -80,11 +80,19 @@ def predict_prompts(
 def predict_click_sequence(
     model: Sam, encoded: Encoded, prompt: Prompt, refinement: Refinement = NO_REFINEMENT
 ) -> PromptPrediction:
-    """Predict a prompt click by click, as in training and testing (see `click_loop`): what the last one gives.
+    """Predict a prompt click by click, as in training and testing (see `click_loop.run`).
 
     The first prompt is the box, the structure or both; without them it is the first click. Each click that follows
-    is decoded with all prompts before it and, as mask prompt, the probabilities of the mask so far. The last
-    prediction is refined, but for a structure that is predicted absent.
+    is decoded with all prompts before it and, as mask prompt, the probabilities of the mask so far.
+
+    Args:
+        model: in evaluation mode.
+        encoded: the photograph.
+        prompt: the clicks in the order in which they were made.
+        refinement: of the last prediction; a structure that is predicted absent is not refined.
+
+    Returns:
+        The prediction after the last click.
 
     Raises:
         ValueError: for a prompt without box, click and structure, and for a structure that the weights do not know.

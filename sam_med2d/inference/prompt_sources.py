@@ -61,7 +61,15 @@ PhotographPrompts = dict[str, list[Prompt]]  # by the photographs' names
 
 
 def structures_for(photographs: Sequence[Photograph], names: Sequence[str], known: Sequence[str]) -> PhotographPrompts:
-    """The same structure prompts, "all" for all that the weights know, on every photograph.
+    """The same structure prompts on every photograph.
+
+    Args:
+        photographs: to predict.
+        names: of the structures, or "all" for all that the weights know.
+        known: names that the weights know.
+
+    Returns:
+        Prompts by the photographs' names.
 
     Raises:
         UsageError: for a name that the weights do not know.
@@ -85,7 +93,15 @@ def clicks_for(
 ) -> PhotographPrompts:
     """The same boxes, or clicks (with one box or none), on every photograph.
 
-    Boxes are half-open x0, y0, x1, y1, clicks x, y, in pixels of the photograph; `label` is what masks are called.
+    Args:
+        photographs: to predict.
+        boxes: half-open x0, y0, x1, y1 in pixels of the photograph.
+        foreground: clicks x, y on what is to be segmented.
+        background: clicks x, y beside it.
+        label: what the masks are called.
+
+    Returns:
+        Prompts by the photographs' names.
 
     Raises:
         UsageError: for clicks with several boxes, and for background clicks alone.
@@ -103,9 +119,16 @@ def clicks_for(
 
 
 def read_boxes(path: Path, photographs: Sequence[Photograph]) -> tuple[PhotographPrompts, list[str]]:
-    """Prompts, and notes for the user, of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score.
+    """Prompts of a CSV with the columns image, x0, y0, x1, y1 and, if wanted, label and score.
 
     A photograph without a line has no prompts: the detector found nothing.
+
+    Args:
+        path: of the CSV.
+        photographs: to predict.
+
+    Returns:
+        Prompts by the photographs' names, and notes for the user.
 
     Raises:
         UsageError: for a file that cannot be read, has other columns or values, or names none of the photographs.

@@ -89,7 +89,12 @@ class ResultFiles:
         self._end(photograph, found, [rles[i] for i in numbers] or [None], size=size)
 
     def write_failure(self, photograph: Photograph, message: str) -> None:
-        """Write why a photograph has no results; the next run tries it again."""
+        """Write that a photograph has no results; the next run tries it again.
+
+        Args:
+            photograph: where it lies and what it is called.
+            message: why.
+        """
         self._end(photograph, [{"state": FAILED, "message": message}], [None], failed=True)
 
     def _end(
@@ -163,7 +168,15 @@ class ResultFiles:
 
 
 def check_names(photographs: Sequence[Photograph], prompts: PhotographPrompts) -> None:
-    """Refuse photographs and labels that the results cannot be named after; the UsageError names the first one."""
+    """Refuse photographs and labels that the results cannot be named after.
+
+    Args:
+        photographs: all of the run.
+        prompts: their prompts.
+
+    Raises:
+        UsageError: names the first one.
+    """
     for photograph in photographs:
         labels = {prompt.label for prompt in prompts[photograph.name]}
         for what, text in (("INPUT", str(photograph.path)), *(("label", label) for label in labels)):

@@ -38,10 +38,17 @@ Measurements = dict[str, Any]
 
 
 def load(record: Record, *, may_be_empty: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A photograph, RGB uint8 [H, W, 3], and its masks {structure: bool [H, W]}; several of one structure are joined.
+    """Read a photograph and its masks; several of one structure are joined.
+
+    Args:
+        record: where they lie.
+        may_be_empty: whether a mask without a pixel is fine.
+
+    Returns:
+        The photograph, RGB uint8 [H, W, 3], and {structure: mask}, bool [H, W].
 
     Raises:
-        DataError: lists every problem with its file; also masks without a pixel, unless they may be empty.
+        DataError: lists every problem with its file.
     """
     image, masks, problems = read_image(record.image), {}, []
     for ref in record.masks:
@@ -143,7 +150,12 @@ def columns(rows: Sequence[Measurements]) -> list[str]:
 
 
 def write_table(path: Path, rows: Sequence[Measurements]) -> None:
-    """Write a table as CSV, atomically; what is missing or undefined is an empty cell."""
+    """Write a table as CSV, atomically; what is missing or undefined is an empty cell.
+
+    Args:
+        path: of the file.
+        rows: values of each photograph.
+    """
     write_csv(path, columns(rows), ({name: cell_text(value) for name, value in row.items()} for row in rows))
 
 
@@ -158,9 +170,15 @@ def cell_text(value: Any) -> str:
 
 
 def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
-    """A photograph, RGB uint8 [H, W, 3], with outlines, the diameters that were measured, and the values: RGB uint8.
+    """A photograph with outlines, the diameters that were measured, and the values.
 
-    `masks` are {structure: bool [H, W]}, `row` is what `measure` returns of them.
+    Args:
+        image: RGB uint8 [H, W, 3].
+        masks: {structure: bool [H, W]}.
+        row: what `measure` returns of them.
+
+    Returns:
+        RGB uint8.
     """
     # large structures first, so that small ones are drawn over them
     names = sorted(masks, key=lambda name: -int(masks[name].sum()))

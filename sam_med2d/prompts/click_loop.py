@@ -122,7 +122,15 @@ def click_rounds(
 
 
 def random_mask_only(rounds: int, generator: torch.Generator) -> frozenset[int]:
-    """One or two rounds of a training step that see the mask alone: a random later one and the last; none of < 2."""
+    """Draw the rounds of a training step that see the mask alone: a random later one and the last one.
+
+    Args:
+        rounds: Rounds of the step.
+        generator: Where the random one comes from.
+
+    Returns:
+        One or two numbers from 1 to rounds - 1; none for fewer than two rounds.
+    """
     if rounds < 2:
         return frozenset()
     return frozenset({int(torch.randint(1, rounds, (), generator=generator)), rounds - 1})

@@ -27,13 +27,27 @@ PromptEntries = dict[str, dict[str, list[Any]]]
 
 
 def random_stream(seed: int, key: str, purpose: str) -> torch.Generator:
-    """The random stream, on the CPU, of one mask and purpose: the same in any batch, order or process."""
+    """Make the random stream of one mask: the same in any batch, order or process.
+
+    Args:
+        seed: Of the run.
+        key: Of the mask.
+        purpose: What is drawn; each purpose has its own stream.
+
+    Returns:
+        A generator on the CPU.
+    """
     # the seed starts the checksum, as a CPU generator reads no more than 32 bits of its seed
     return torch.Generator().manual_seed(zlib.crc32(f"{purpose}:{key}".encode(), seed))
 
 
 def make_prompts(batch: Batch, *, point_num: int, seed: int) -> PromptEntries:
-    """The opening prompts of a batch's masks: the box, and so many clicks, see `simulation.first_points`.
+    """Make the opening prompts of a batch's masks: the box, and clicks.
+
+    Args:
+        batch: Photographs and their masks.
+        point_num: Clicks, see `simulation.first_points`.
+        seed: Of the clicks.
 
     Returns:
         An entry for each mask, in model-frame pixels; empty lists for a mask that vanished in the model frame.
@@ -96,14 +110,27 @@ class OpeningPrompts(Dataset):
 
 
 def without_unreadable(record: Record, unreadable: dict[str, str]) -> Record | None:
-    """The record without its masks that {file: why} has; None where nothing is left to evaluate."""
+    """Leave out what cannot be read.
+
+    Args:
+        record: A photograph and its masks.
+        unreadable: {file: why}.
+
+    Returns:
+        The record without its unreadable masks; None where nothing is left of what there was to evaluate.
+    """
     masks = tuple(mask for mask in record.masks if str(mask.path) not in unreadable)
     lost = str(record.image) in unreadable or (record.masks and not masks)
     return None if lost else replace(record, masks=masks)
 
 
 def write_prompts(path: Path, prompts: Iterable[PromptEntries]) -> None:
-    """Write one prompt file, atomically; the entries, some at a time, need not be in memory together."""
+    """Write one prompt file, atomically.
+
+    Args:
+        path: The file.
+        prompts: Entries, some at a time: they need not be in memory together.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "{\n"
         for entries in prompts:

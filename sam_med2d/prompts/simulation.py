@@ -113,7 +113,15 @@ def pad_points(points: Points) -> Points:
 
 
 def append_points(points: Points, more: Points) -> Points:
-    """Two sets of labelled points, coords [N, P, 2] and labels [N, P], as one."""
+    """Join two sets of labelled points.
+
+    Args:
+        points: coords [N, P, 2] and labels [N, P].
+        more: coords [N, Q, 2] and labels [N, Q].
+
+    Returns:
+        coords [N, P + Q, 2] and labels [N, P + Q].
+    """
     return torch.cat((points[0], more[0]), 1), torch.cat((points[1], more[1]), 1)
 
 

@@ -91,7 +91,15 @@ class _MergeLists(argparse.Action):
 
 
 def parse_and_note_given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line (None: this process's); `given` has the names of the flags that were written out."""
+    """Parse a command line, and note which flags were written out.
+
+    Args:
+        parser: its defaults are lost.
+        argv: the words; None for those of this process.
+
+    Returns:
+        The flags' values, and in `given` the set of the names of those that were written out.
+    """
     args = parser.parse_args(argv)
     parser.set_defaults(**dict.fromkeys(vars(args)))
     args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not None}
@@ -151,7 +159,12 @@ def _advice_on(error: RuntimeError) -> str:
 
 
 def setup_logging(file: Path | None = None, *, level: int = logging.INFO) -> None:
-    """Log to standard output from a level on, and to the end of a file, if one is given."""
+    """Log to standard output.
+
+    Args:
+        file: log to the end of this file, too.
+        level: the lowest level that is logged.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file:
         handlers.append(logging.FileHandler(file))

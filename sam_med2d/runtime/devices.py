@@ -49,7 +49,15 @@ def _has_bfloat16() -> bool:
 
 
 def compile_encoder(model: Sam, device: torch.device) -> None:
-    """Have the image encoder compiled when it is first used; UsageError on a CPU without a C++ compiler."""
+    """Have the image encoder compiled when it is first used.
+
+    Args:
+        model: changed in place.
+        device: where it will compute.
+
+    Raises:
+        UsageError: on a CPU without a C++ compiler.
+    """
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
     model.image_encoder.compile()

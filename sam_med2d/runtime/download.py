@@ -22,10 +22,17 @@ TIMEOUT = 60  # seconds without a byte
 
 
 def download(source: Source, folder: Path) -> tuple[Path, str]:
-    """Fetch a file into a folder, unless it is there: its path, and its sha256 in hexadecimal digits.
+    """Fetch a file, unless it is there.
 
     What came so far stays in `<file>.part`, with the server's mark of its version beside it, and the next call goes on
     with it. A file with another hash than the known one is removed.
+
+    Args:
+        source: the file.
+        folder: where it goes; made if needed.
+
+    Returns:
+        Its path and its sha256 in hexadecimal digits.
 
     Raises:
         UsageError: for a file that cannot be had; the message names it and says what to do.
@@ -138,7 +145,14 @@ def _sha256_of(path: Path) -> str:
 
 
 def from_hub(source: Source, folder: Path) -> tuple[Path, str]:
-    """`download` by the package huggingface_hub, which has its own way to resume and its users' access rights.
+    """Fetch a file by the package huggingface_hub, which has its own way to resume and its users' access rights.
+
+    Args:
+        source: the file.
+        folder: where it goes.
+
+    Returns:
+        Its path and its sha256 in hexadecimal digits.
 
     Raises:
         UsageError: for a file that cannot be had, or where the package is missing.

@@ -9,7 +9,12 @@ from segment_anything.utils.atomic import write_text
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON values and NaN to a file, atomically."""
+    """Write a JSON file, atomically.
+
+    Args:
+        path: the file.
+        content: JSON values and NaN.
+    """
     write_text(path, json.dumps(_without_nan(content), indent=1) + "\n")
 
 

@@ -62,7 +62,15 @@ def _git_version() -> str:
 
 
 def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
-    """Make a training repeatable to the bit and, on a CPU, keep freed memory; warn of --use_amp that does not pay."""
+    """Make a training repeatable to the bit and, on a CPU, keep its freed memory; warn of --use_amp that does not pay.
+
+    Args:
+        args: with `seed` and `use_amp`.
+        device: where it computes.
+
+    Raises:
+        UsageError: for a seed that cannot be used.
+    """
     seed_everything(args.seed)
     _compute_deterministically(device)
     if device.type == "cpu":

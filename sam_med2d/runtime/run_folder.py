@@ -12,7 +12,18 @@ from sam_med2d.runtime.distributed import Processes
 
 
 def make_folder(path: Path, flag: str) -> Path:
-    """Make a folder, and prove that files can be written there; the UsageError names the flag."""
+    """Make a folder, and prove that files can be written there.
+
+    Args:
+        path: the folder.
+        flag: what gave it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UsageError: that names the flag.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -44,7 +55,12 @@ def refuse_run_name(name: str) -> None:
 
 
 def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to go on with a checkpoint of another run, by the flags that decide a run: its old ones and the new ones.
+    """Refuse to go on with another run.
+
+    Args:
+        checkpoint: what --resume names.
+        folder: of this run.
+        old, new: flags that decide a run, of the checkpoint and of this one.
 
     Raises:
         UsageError: where the checkpoint is not in the folder; or names the flags that differ, with both values.
@@ -59,10 +75,17 @@ def refuse_other_run(checkpoint: Path, folder: Path, old: dict[str, Any], new: d
 def resume_command(
     script: str, args: argparse.Namespace, defaults: argparse.Namespace, processes: Processes, resume: str
 ) -> str:
-    """The command line that goes on with this run, as a shell reads it, with this value of --resume.
+    """The command line that goes on with this run.
 
-    Flags that have their defaults are written only where `args.given` holds them; of several processes torchrun is
-    started.
+    Args:
+        script: file of the command.
+        args: its flags; those that have their defaults are written only where `args.given` holds them.
+        defaults: the flags' values when none is given.
+        processes: of the run; torchrun starts several.
+        resume: value of --resume.
+
+    Returns:
+        The command, as a shell reads it.
     """
     launcher = [sys.executable]
     if processes.count > 1:

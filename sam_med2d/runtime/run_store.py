@@ -31,7 +31,16 @@ class RunStore:
         write_text(self._settings, json.dumps(settings, indent=1) + "\n")
 
     def refuse_other(self, settings: dict[str, Any], *, what: str, cure: str) -> None:
-        """As `refuse_other_settings`, with the settings of the run; fine where none has begun."""
+        """Refuse to go on with other settings than those of the run; fine where none has begun.
+
+        Args:
+            settings: of the continuation.
+            what: how the message begins, as in `refuse_other_settings`.
+            cure: what to do.
+
+        Raises:
+            UsageError: names each setting that differs, with both values.
+        """
         if (old := self.settings()) is not None:
             refuse_other_settings(old, settings, what=what, cure=cure)
 
@@ -40,11 +49,29 @@ class RunStore:
         return Journal(self.folder / kind)
 
     def write(self, kind: str, name: str, record: Any) -> None:
-        """Write the record, JSON, of an item, in place of an earlier one; its name may have folders of its own."""
+        """Write the record of an item, in place of an earlier one.
+
+        Args:
+            kind: name of the folder.
+            name: of the item; may have folders of its own.
+            record: JSON value.
+        """
         write_text(self._place(kind, name), json.dumps(record) + "\n")
 
     def read(self, kind: str, name: str) -> Any:
-        """The record of an item. Raises FileNotFoundError where there is none, ValueError where it is damaged."""
+        """The record of an item.
+
+        Args:
+            kind: name of the folder.
+            name: of the item.
+
+        Returns:
+            What `write` was given.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged.
+        """
         return json.loads(self._place(kind, name).read_text(encoding="utf-8"))
 
     def _place(self, kind: str, name: str) -> Path:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, float]:
-    """Median milliseconds of each call, timed `rounds` times, one of each in turn, after `warm_up` rounds."""
+    """Time calls, one of each in turn.
+
+    Args:
+        calls: by name.
+        rounds: how often each is measured.
+        warm_up: rounds before these that do not count.
+
+    Returns:
+        The median milliseconds of each call, by name.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warm_up + rounds):
         for name, call in calls.items():

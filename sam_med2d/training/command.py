@@ -27,9 +27,12 @@ logger = logging.getLogger("train")
 
 
 def train(args: argparse.Namespace, *, script: Path, defaults: argparse.Namespace) -> int:
-    """Train as the checked flags of train.py say, in as many processes as torchrun has started.
+    """Train as the flags say, in as many processes as torchrun has started.
 
-    `script`, its file, and the flags' `defaults` are for the message on how to go on.
+    Args:
+        args: the flags of train.py, checked.
+        script: the file of the command, for the message on how to go on.
+        defaults: the flags' values when none is given.
 
     Returns:
         The exit code: 0, or 130 for a run that was interrupted and can go on.

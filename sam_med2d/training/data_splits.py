@@ -20,9 +20,16 @@ def data_folders(args: argparse.Namespace) -> list[str]:
 
 
 def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[list[Record]]:
-    """Training and validation records of all folders, whose files stay unchecked; none of the latter without a map.
+    """Read the maps of all folders; their files stay unchecked.
 
     Photographs without a mask are left out, but for those that are known not to have one of the structures.
+
+    Args:
+        args: Flags of train.py.
+        structures: Names of the model's structure prompts.
+
+    Returns:
+        Training records and validation records; none of the latter without such a map.
 
     Raises:
         DataError: Nothing is left to train with, or --complete names a data set that is not there.
@@ -42,7 +49,13 @@ def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[lis
 
 
 def training_dataset(args: argparse.Namespace, records: Sequence[Record], model: Sam) -> FundusDataset:
-    """The data set of a run's training photographs, with the model's preprocessing and structures."""
+    """Make the data set of a run's training photographs.
+
+    Args:
+        args: Flags of train.py.
+        records: The photographs.
+        model: The model to train, with its preprocessing and structures.
+    """
     return FundusDataset(
         records,
         model.preprocessing,

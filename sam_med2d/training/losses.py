@@ -103,7 +103,16 @@ def presence_loss(presence: Tensor, mask: Tensor, structure_label: Tensor) -> Te
 
 
 def soft_iou(logits: Tensor, mask: Tensor, *, eps: float = 1e-7) -> Tensor:
-    """IoU, float32 [N, M], of probabilities of logits [N, M, H, W] and mask [N, 1, H, W]: target of the IoU head."""
+    """IoU of probabilities and mask, the target of the IoU head.
+
+    Args:
+        logits: float [N, M, H, W].
+        mask: bool or {0, 1} [N, 1, H, W].
+        eps: Added to intersection and union.
+
+    Returns:
+        float32 [N, M].
+    """
     mask = mask.float()
     total, overlap = _sums(logits.float().sigmoid(), mask)
     return (overlap + eps) / (total + mask.sum((-2, -1)) - overlap + eps)

@@ -50,10 +50,13 @@ def _start_moments(optimizer: torch.optim.AdamW) -> None:
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: int, schedule: str) -> float:
-    """The share of the highest learning rate at a step, from 0, of `total`: linear warm-up, then a schedule.
+    """Compute the share of the highest learning rate at a step: linear warm-up, then a schedule.
 
-    The warm-up takes a tenth of all at most. The schedule is "cosine", down to 1 %; "multistep", halved at 2/3 and at
-    5/6; or "none", constant.
+    Args:
+        step: From 0.
+        total: Steps of the run.
+        warmup: Steps of the warm-up, a tenth of all at most.
+        schedule: "cosine", down to 1 %; "multistep", halved at 2/3 and at 5/6; or "none", constant.
     """
     warmup = min(warmup, total // 10)
     if step < warmup:

@@ -39,7 +39,13 @@ class RunLog:
             self.writer.flush()
 
     def add_pictures(self, epoch: int, tiles: Sequence[np.ndarray], *, step: int) -> None:
-        """Write tiles, RGB uint8 of one size, to validation/epoch-<epoch>.png, a contact sheet."""
+        """Write validation/epoch-<epoch>.png, a contact sheet.
+
+        Args:
+            epoch: that was validated.
+            tiles: RGB uint8, of one size, at least one.
+            step: of the optimizer.
+        """
         sheet = contact_sheet(tiles, columns=min(SHEET_COLUMNS, len(tiles)))
         write_picture(self.folder / "validation" / f"epoch-{epoch:04d}.png", sheet)
         if self.writer:

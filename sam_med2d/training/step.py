@@ -58,7 +58,9 @@ class StepPolicy:
 def select_trainable(model: Sam, encoder: str) -> None:
     """Set `requires_grad` of all parameters; prompt encoder and mask decoder always train.
 
-    In the image encoder train "adapter" (its adapters alone), "full" or "none".
+    Args:
+        model: The model to train.
+        encoder: What trains in the image encoder: "adapter" (its adapters alone), "full" or "none".
 
     Raises:
         ValueError: For another value of `encoder`, or for "adapter" with a model without adapters.

@@ -64,9 +64,13 @@ class Overlay:
         self.colours: dict[str, tuple[int, int, int]] = {}
 
     def add(self, name: str, mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> None:
-        """Draw a mask, bool [H, W], and its prompts, points [P, 2] and labels [P] as in `draw_case`.
+        """Draw a mask and its prompts.
 
-        Masks of one name, which stands in the legend, have one colour.
+        Args:
+            name: stands in the legend; masks of one name have one colour.
+            mask: bool [H, W].
+            points: float [P, 2], x and y in pixels of the photograph.
+            labels: int [P], as in `draw_case`.
         """
         following = _rgb(OUTLINES[len(self.colours) % len(OUTLINES)])
         _draw_outline(self.canvas, mask, self.colours.setdefault(name, following))
@@ -118,7 +122,15 @@ def _draw_prompts(canvas: np.ndarray, points: np.ndarray, labels: np.ndarray) ->
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Tiles, RGB uint8 of one size, in so many columns, with a line below that explains the colours."""
+    """Tiles with a line below that explains the colours.
+
+    Args:
+        tiles: RGB uint8, all of one size.
+        columns: tiles in a row.
+
+    Returns:
+        RGB uint8.
+    """
     sheet = _mosaic(tiles, columns)
     legend_width = sum(_entry_width(text) for text, _ in LEGEND)
     top, more = len(sheet), max(0, legend_width - sheet.shape[1])
@@ -186,7 +198,12 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Write RGB uint8 [H, W, 3], or grey, uint8 or uint16 [H, W], as PNG, atomically; its folder is made if needed."""
+    """Write a picture as PNG, atomically.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        rgb: uint8 [H, W, 3], or grey, uint8 or uint16 [H, W].
+    """
     pixels = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

@@ -13,14 +13,27 @@ DPI = 150
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib Figure of a size in inches; unlike pyplot's it is nobody else's and needs no display."""
+    """An empty figure. Unlike pyplot's it belongs to nobody else and needs no display.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        A matplotlib Figure.
+    """
     from matplotlib.figure import Figure  # takes half a second to import
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, atomically; the suffix of the path says in which format."""
+    """Write a figure, atomically.
+
+    Args:
+        figure: what is written.
+        path: of the picture; its suffix says in which format.
+    """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 

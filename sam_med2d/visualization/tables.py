@@ -9,7 +9,15 @@ from segment_anything.utils.atomic import atomic_path
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, without a line break at its end."""
+    """A Markdown table.
+
+    Args:
+        headings: of the columns.
+        lines: the cells of each line, as many as there are columns.
+
+    Returns:
+        The table, without a line break at its end.
+    """
     rows = [headings, ["---"] * len(headings), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

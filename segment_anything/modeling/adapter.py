@@ -32,9 +32,14 @@ def transposed_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def gather(x: Tensor, size: int) -> Tensor:
-    """Cut the patch about every second pixel: [B, 2H, 2W, C] -> [B, H, W, C, size, size], size 3 or 4.
+    """Cut the patch about every second pixel: patch i begins at pixel 2i - 1; there are zeros beyond the border.
 
-    Patch i begins at pixel 2i - 1; there are zeros beyond the border.
+    Args:
+        x: [B, 2H, 2W, C].
+        size: of the patches, 3 or 4.
+
+    Returns:
+        [B, H, W, C, size, size].
     """
     after = size - 3  # patches of 3 end within the map, those of 4 one pixel beyond
     windows = F.pad(x, (0, 0, 1, after, 1, after)).unfold(1, size, 2).unfold(2, size, 2)

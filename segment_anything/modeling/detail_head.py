@@ -62,7 +62,15 @@ class DetailHead(nn.Module):
             nn.init.zeros_(self.named.weight)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] and their embeddings [B, C, S/16, S/16] -> features [B, 16, S, S]."""
+        """Look at images.
+
+        Args:
+            image: normalised, [B, 3, S, S].
+            embedding: their embeddings [B, C, S/16, S/16].
+
+        Returns:
+            Features [B, 16, S, S].
+        """
         full = self.at_full(image.to(self.at_full[0].weight.dtype))
         half = self.at_half(full)
         quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))

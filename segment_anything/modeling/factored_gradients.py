@@ -19,7 +19,15 @@ class Factors:
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, left: Tensor, right: Tensor) -> bool:
-        """Whether left.T [M, N] @ right [M, K] was added: unless its rows are larger than half the product."""
+        """Add left.T @ right, unless all rows were more than half as large as the product.
+
+        Args:
+            left: [M, N].
+            right: [M, K].
+
+        Returns:
+            Whether it was added.
+        """
         rows = len(left) + sum(len(kept) for kept, _ in self._pairs)
         height, width = left.shape[1], right.shape[1]
         if 2 * rows * (height + width) > height * width:

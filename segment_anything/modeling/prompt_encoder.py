@@ -167,7 +167,11 @@ class PromptEncoder(nn.Module):
 
     @staticmethod
     def as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The boxes of `forward` as two labelled points each, or its points padded where there is no box.
+        """Write the boxes as two labelled points each, or pad the points where there is no box.
+
+        Args:
+            points: see `forward`.
+            boxes: see `forward`.
 
         Returns:
             Coords [N, P, 2] and labels [N, P]; None twice without points and boxes.

@@ -32,7 +32,15 @@ class PromptMaps(NamedTuple):
     kinds: Tensor
 
     def added(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """Logits [N, M, S, S] and a sum of the maps by weights of each kind, [N, M, KINDS]."""
+        """Add a weighted sum of the maps.
+
+        Args:
+            logits: [N, M, S, S].
+            weights: of each kind, [N, M, KINDS].
+
+        Returns:
+            [N, M, S, S].
+        """
         of_maps = weights @ self.kinds.transpose(1, 2)
         rows = (of_maps[..., None] * self.rows[:, None]).transpose(2, 3)
         columns = self.columns[:, None].expand(-1, weights.shape[1], -1, -1)

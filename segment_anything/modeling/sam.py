@@ -50,7 +50,15 @@ class Sam(nn.Module):
         return self.image_encoder(image)
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor | None:
-        """What the detail head sees of normalised images and their embeddings, [B, 16, S, S]; None without one."""
+        """What the detail head sees of images.
+
+        Args:
+            image: normalised, [B, 3, S, S].
+            embedding: their embeddings [B, C, S/16, S/16].
+
+        Returns:
+            [B, 16, S, S]; None for weights without a detail head.
+        """
         detail = self.mask_decoder.detail
         return None if detail is None else detail.features(image, embedding)
 
@@ -174,7 +182,15 @@ class Sam(nn.Module):
         return torch.where(self.is_absent(presence, labels).view(-1, 1, 1, 1), ABSENT_LOGIT, logits)
 
     def is_absent(self, presence: Tensor | None, labels: Tensor) -> Tensor:
-        """bool [N]: the structure's presence (see `withhold_absent`) is below its `presence_thresholds`."""
+        """Which prompts are for a structure that is predicted absent.
+
+        Args:
+            presence: see `withhold_absent`.
+            labels: see `withhold_absent`.
+
+        Returns:
+            bool [N]: the probability of presence is below the structure's `prompt_encoder.presence_thresholds`.
+        """
         names = self.prompt_encoder.structures
         if presence is None or not names:
             return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)

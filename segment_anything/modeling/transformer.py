@@ -32,7 +32,16 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, embedding_dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, Nq, C], k and v [B, Nk, C] -> [B, Nq, C]; q, or k and v, may be a batch of 1 that serves all."""
+        """Attend.
+
+        Args:
+            q: [B, Nq, C].
+            k: [B, Nk, C].
+            v: [B, Nk, C]. q, or k and v, may be a batch of 1 that serves all.
+
+        Returns:
+            [B, Nq, C].
+        """
         q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
         batch = max(q.shape[0], k.shape[0])
         q, k, v = (x.expand(batch, -1, -1, -1) for x in (q, k, v))
@@ -74,7 +83,16 @@ class TokensToImage(Attention):
     """Attention of tokens to pixels; few tokens take over the pixels' projections: also a (x W) = (a x) W."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Tokens q [N, T, C], pixels k and v [N or 1, P, C] -> [N, T, C]."""
+        """As `Attention`.
+
+        Args:
+            q: tokens [N, T, C].
+            k: pixels [N or 1, P, C].
+            v: pixels [N or 1, P, C].
+
+        Returns:
+            [N, T, C].
+        """
         if not self._spares_pixels(q, k):
             return super().forward(q, k, v)
         count, length, dim = q.shape

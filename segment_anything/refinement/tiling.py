@@ -80,7 +80,16 @@ class Tiles:
 
 
 def window_pixels(model: Sam, photographs: Sequence[np.ndarray], frames: Sequence[Frame]) -> Tensor:
-    """Parts of photographs, RGB uint8 [H, W, 3], as the encoder takes them: float32 [B, 3, S, S] on its device."""
+    """Parts of photographs as the encoder takes them.
+
+    Args:
+        model: whose preprocessing is used.
+        photographs: B photographs, RGB uint8 [H, W, 3].
+        frames: the part of each.
+
+    Returns:
+        float32 [B, 3, S, S] on the model's device.
+    """
     images = [model.preprocessing.image(*pair) for pair in zip(photographs, frames, strict=True)]
     return to_tensor(np.stack(images), model.device)
 
@@ -146,7 +155,12 @@ def tiles_of(frame: Frame, side: int, overlap: float) -> list[_Tile]:
 
 
 def tiled_frame(frame: Frame, side: int) -> Frame:
-    """A frame of the same part that is as fine as windows of this side in pixels, its S a multiple of 4."""
+    """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4.
+
+    Args:
+        frame: of the photograph.
+        side: of the windows, in pixels of the photograph.
+    """
     longer = max(frame.crop_size)
     return window_frame(replace(frame, image_size=4 * round(longer * frame.image_size / side / 4)), frame.crop)
 

@@ -15,9 +15,16 @@ NEIGHBOUR = (0.375, 0.125, 0.125, 0.375)  # what a fine row has of the row befor
 
 
 def upsample(low_res: Tensor, image_size: int) -> Tensor:
-    """Logits [N, M, s, s] as float32 [N, M, S, S], bilinear with half-pixel centres.
+    """Upsample logits, bilinear with half-pixel centres.
 
     From SAM's grid, S = 4 s, on a CPU in half the library's time, its gradient in a quarter.
+
+    Args:
+        low_res: logits of the model frame, [N, M, s, s].
+        image_size: S.
+
+    Returns:
+        float32 [N, M, S, S].
     """
     low_res = low_res.float()
     if low_res.shape[-1] == image_size:
