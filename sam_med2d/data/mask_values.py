@@ -91,6 +91,14 @@ def classes_of(values: np.ndarray, *, any_white: bool = False) -> dict[str, int]
     return _levels(values) if _has_meanings(values) else {}
 
 
+def odd_white(values: np.ndarray) -> str:
+    """The one value ("100") or colour ("#ff0000") on black of a mask without white; "" of others."""
+    values = _plain(values)
+    if (values.ndim == 2 and values.max() in WHITES) or not values.any() or not _is_two_valued(values):
+        return ""
+    return next(level for level in _levels(values) if level not in ("0", "#000000"))
+
+
 def _plain(values: np.ndarray) -> np.ndarray:
     """Finite numbers; grey where all channels are equal."""
     if values.dtype == bool:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_io import read_bytes, read_values
-from sam_med2d.data.mask_values import binary_mask, colour_codes
+from sam_med2d.data.mask_values import binary_mask, colour_codes, odd_white
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 
@@ -20,12 +20,18 @@ class White:
     Attributes:
         share: of white, from which on a pixel of a soft mask counts, such as a share of experts who agree; None: masks
             are black and white.
+        noted: whether it is noted which value or colour was taken for white: another file may have another one.
     """
 
     share: float | None = None
+    noted: bool = False
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        return binary_mask(sized(path, size, read_values(path)), path, share=self.share, any_white=True)
+        values = sized(path, size, read_values(path))
+        mask = binary_mask(values, path, share=self.share, any_white=True)
+        if self.noted and self.share is None and (level := odd_white(values)):
+            REMARKS.add(f"{level} on black is the structure, as white is", path, f"{np.count_nonzero(mask)} pixels")
+        return mask
 
 
 BLACK_AND_WHITE = White()

@@ -15,7 +15,9 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     structure = structure_name(choice.options["structure"])
     pairs = find_pairs(tree, choice, by_structure=False)
     pairs = pairs if choice.options.get("mask") else single(pairs)
-    return samples_of_pairs(pairs, choice, lambda mask: [MaskSource(structure, mask.path, White(choice.threshold))])
+    return samples_of_pairs(
+        pairs, choice, lambda mask: [MaskSource(structure, mask.path, White(choice.threshold, noted=True))]
+    )
 
 
 BINARY = DataSet(

@@ -20,7 +20,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         )
 
     def sources(mask: PictureFile) -> list[MaskSource]:
-        return [MaskSource(structure_name(mask.structure), mask.path, White(choice.threshold))]
+        return [MaskSource(structure_name(mask.structure), mask.path, White(choice.threshold, noted=True))]
 
     return samples_of_pairs(pairs, choice, sources)
 

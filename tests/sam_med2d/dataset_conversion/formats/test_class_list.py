@@ -223,3 +223,21 @@ def test_folder_takes_floats_and_a_threshold(tmp_path, capsys, caplog):
         == 2
     )
     assert "are not soft; leave it out" in capsys.readouterr().err
+
+
+def test_folder_notes_each_value_and_colour_that_is_read_as_white(tmp_path, caplog):
+    """Arteries in red in one file and veins in blue in another may not be meant as one structure."""
+    square = (labels() > 0).astype(np.uint8)
+    blank = square * 0
+    source = folder_of(
+        tmp_path / "in",
+        a=np.dstack([square * 255, blank, blank]),
+        b=np.dstack([blank, blank, square * 255]),
+        c=square * 100,
+        d=square * 255,
+    )
+    flags = ["--split", "100/0/0", "--num_workers", "1"]
+    assert run_command(prepare_dataset, ["folder", str(source), str(tmp_path / "out"), *flags]) == 0
+    said = [record.getMessage() for record in caplog.records if "on black is the structure" in record.getMessage()]
+    assert sorted(line.split()[1] for line in said) == ["#0000ff", "#ff0000", "100"]
+    assert all("(265 pixels)" in line for line in said)
