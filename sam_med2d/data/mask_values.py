@@ -18,6 +18,7 @@ FEW = 32  # levels of a picture that has not been smoothed or compressed: equal 
 EDGE, SAME = 38, 15  # of 255: what compression adds to black or takes from white; between equal pixels
 FLAT_SHARE, FLAT_PIXELS = 0.6, 6  # of the pixels between black and white, and more: classes; smooth edges reach 0.4
 SLOPE, SOFT_SHARE = 64, 0.25  # of 255 in 3 x 3 pixels; gentler slopes may be this share of the structure
+GREY = 0.4  # of the picture; vessel masks that were shrunk to a sixth have 0.25
 HUES = 0.01  # of the pixels that are not black; compression makes some of other hues
 NUMBERS = range(2, 32)  # a value that is rather a class's number than white
 SHOWN = 6  # levels in a message
@@ -229,10 +230,13 @@ def _largest(picture: np.ndarray) -> np.ndarray:
 
 
 def _is_soft(light: np.ndarray) -> bool:
-    """Whether a good part lies on gentle slopes, as in probabilities."""
+    """Whether a good part lies on gentle slopes, as in probabilities, or much between black and white."""
     near = np.ones((3, 3), np.uint8)
     highest, lowest = cv2.dilate(light, near), cv2.erode(light, near)
-    gentle = (lowest > EDGE) & (highest - lowest < SLOPE) & (light < 255 - EDGE)
+    grey = light < 255 - EDGE
+    gentle = (lowest > EDGE) & (highest - lowest < SLOPE) & grey
+    if np.count_nonzero((light > EDGE) & grey) > GREY * light.size:
+        return True
     return np.count_nonzero(gentle) > SOFT_SHARE * np.count_nonzero(light >= 128)
 
 

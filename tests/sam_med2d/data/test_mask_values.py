@@ -155,6 +155,8 @@ SOFT = {
     "half of a probability": cv2.GaussianBlur(disc() * 255, (0, 0), 8) // 2,
     "photograph": np.random.default_rng(0).integers(40, 220, (*SIZE, 3), np.uint8),
     "grey photograph": cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, SIZE, np.uint8), (0, 0), 2),
+    "noise": np.random.default_rng(0).integers(0, 256, SIZE, np.uint8),
+    "a ramp over each row": np.arange(SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE),
     "one grey": np.full(SIZE, 90, np.uint8),
     "class 3 alone": disc() * 3,
 }
