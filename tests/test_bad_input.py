@@ -23,6 +23,7 @@ from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers.input_forms import tiff
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 from tests.helpers.training_runs import load_test_script
@@ -137,6 +138,22 @@ PICTURES = {
     "truncated image": (lambda d: cut(d / IMAGE), [IMAGE, "not a whole picture"]),
     "empty image file": (lambda d: (d / IMAGE).write_bytes(b""), [IMAGE, "not a whole picture"]),
     "text as image": (lambda d: (d / IMAGE).write_text("hello"), [IMAGE, "not a whole picture"]),
+    "image of two pages": (
+        lambda d: (d / IMAGE).write_bytes(tiff(*np.full((2, 60, 80, 3), 90, np.uint8))),
+        [IMAGE, "holds 2 pages or frames", "save the one that is meant"],
+    ),
+    "transparent image": (
+        lambda d: write(d / IMAGE, np.dstack([np.full((60, 80, 3), 90, np.uint8), np.zeros((60, 80), np.uint8)])),
+        [IMAGE, "is transparent everywhere", "without its alpha channel"],
+    ),
+    "normalised image": (
+        lambda d: (d / IMAGE).write_bytes(tiff(np.linspace(-2, 2, 60 * 80 * 3, dtype=np.float32).reshape(60, 80, 3))),
+        [IMAGE, "holds values from -2 to 2", "save it with 8 or 16 bits"],
+    ),
+    "DICOM image": (
+        lambda d: (d / IMAGE).write_bytes(bytes(128) + b"DICM"),
+        [IMAGE, "is a DICOM file", "export it as PNG or TIFF"],
+    ),
     "missing mask": (lambda d: (d / DISC).unlink(), [DISC, "cannot be opened"]),
     "truncated mask": (lambda d: cut(d / DISC), [DISC, "not a whole picture"]),
     "folder as mask": (lambda d: ((d / DISC).unlink(), (d / DISC).mkdir()), [DISC, "cannot be opened"]),
