@@ -21,7 +21,7 @@ SLOPE, SOFT_SHARE = 64, 0.25  # of 255 in 3 x 3 pixels; gentler slopes may be th
 GREY = 0.4  # of the picture; vessel masks that were shrunk to a sixth have 0.25
 HUES = 0.01  # of the pixels that are not black; compression makes some of other hues
 NUMBERS = range(2, 32)  # a value that is rather a class's number than white
-SHOWN = 6  # levels in a message
+SHOWN, LOOKED_AT = 6, 200  # levels in a message, and those that it chooses from
 OVERSHOOT = 0.1  # of white: what interpolation makes beside an edge
 FLOATS_CUT = "masks of floats are cut at half of their range (prepare_dataset.py folder --threshold cuts elsewhere)"
 
@@ -243,15 +243,31 @@ def _is_soft(light: np.ndarray) -> bool:
 def _refusal(path: Path, levels: dict[str, int]) -> str:
     """What was seen in a file, and the commands that say what is meant."""
     colours = any(level.startswith("#") for level in levels)
-    shown = dict(sorted(list(levels.items())[:SHOWN], key=lambda item: item[0] if colours else float(item[0])))
-    dots = " ..." if len(levels) > SHOWN else ""
-    seen = f"{', '.join(shown)}{dots} on {', '.join(map(str, shown.values()))}{dots} pixels"
+    shown = sorted(_most_frequent(levels), key=lambda level: level if colours else float(level))
+    dots = " ..." if len(levels) > len(shown) else ""
     kind = f"{len(levels)} colours, " if colours else f"{len(levels)} values, " if dots else "values "
-    named = [level for level in shown if level not in ("0", "#000000")]
-    classes = f'"{",".join(f"{level}=NAME" for level in named)}{",..." if dots else ""}"'
-    if dots and not colours:
-        classes = f"1-{max(map(float, levels)):g}=NAME"
+    seen = f"{', '.join(shown)}{dots} on {', '.join(str(levels[level]) for level in shown)}{dots} pixels"
+    classes = ",".join(f"{level}=NAME" for level in shown if level not in ("0", "#000000"))
+    instances = f" (1-{max(map(float, levels)):g}=NAME if each is one of many)" if dots and not colours else ""
     return (
         f"{path} is not binary ({kind}{seen}): a mask holds 0 and 1, or 0 and 255. For a map of classes use "
-        f"prepare_dataset.py labelmap --classes {classes}; for shares of one structure, folder --threshold 0.5"
+        f'prepare_dataset.py labelmap --classes "{classes}"{instances}; for shares of one structure, folder '
+        "--threshold 0.5"
     )
+
+
+def _most_frequent(levels: dict[str, int]) -> list[str]:
+    """Levels to show: all of a few, else those that are not nearly another one, as JPEG makes many."""
+    if len(levels) <= SHOWN:
+        return list(levels)
+    numbers = {level: np.array(_channels(level)) for level in list(levels)[:LOOKED_AT]}
+    same = SAME / 255 * max(number.max() for number in numbers.values())
+    shown: list[str] = []
+    for level in numbers:
+        if len(shown) < SHOWN and all(np.abs(numbers[level] - numbers[other]).max() > same for other in shown):
+            shown.append(level)
+    return shown
+
+
+def _channels(level: str) -> list[float]:
+    return [int(level[i : i + 2], 16) for i in (1, 3, 5)] if level.startswith("#") else [float(level)]

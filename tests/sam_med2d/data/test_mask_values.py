@@ -175,7 +175,7 @@ def test_what_has_more_than_one_meaning_is_refused_with_what_was_seen_and_the_wa
             message = str(caught.value)
             assert str(path) in message and " is not binary (" in message and "labelmap --classes " in message
             assert "folder --threshold" in message
-            shown = [f"{level}" for level in found][:6]
+            shown = list(found)[: 6 if len(found) <= 6 else 1]
             assert all(level in message and str(found[level]) in message for level in shown), message
 
     check_all(check, [(name,) for name in MAPS | SOFT])
@@ -184,7 +184,8 @@ def test_what_has_more_than_one_meaning_is_refused_with_what_was_seen_and_the_wa
 def test_the_message_names_levels_with_their_pixels():
     cases = {
         "REFUGE": 'values 0, 128, 255 on 697, 4316, 26987 pixels.*--classes "128=NAME,255=NAME"',
-        "instances": r"values, .* \.\.\. on .* pixels.*--classes 1-\d+=NAME",
+        "instances": r"values, 0, .* \.\.\. on .* pixels.*\(1-\d+=NAME if each is one of many\)",
+        "JPEG of two classes": r'values, 0, .*127, .*255 \.\.\. on .*"[^"]*127=NAME,[^"]*255=NAME"',
         "two colours": r'3 colours, #000000, #0000ff, #ff0000 on \d+, 697, 4316 pixels.*"#0000ff=NAME,#ff0000=NAME"',
     }
 
