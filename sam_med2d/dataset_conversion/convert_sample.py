@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_image, read_values
+from sam_med2d.data.mask_values import binary_mask
 from sam_med2d.dataset_conversion.samples import Sample
 from sam_med2d.errors import DataError
 from segment_anything.utils.field_of_view import find_field_of_view
@@ -126,11 +127,10 @@ def _view(sample: Sample, pixels: np.ndarray) -> Window:
     """Bounding box of the field of view: of the data set's own mask if it has one."""
     if sample.field_of_view is None:
         return find_field_of_view(pixels).box
-    view = read_values(sample.field_of_view)
-    view = view if view.ndim == 2 else view.max(axis=2)
+    view = binary_mask(read_values(sample.field_of_view), sample.field_of_view, any_white=True)
     if view.shape != pixels.shape[:2] or not view.any():
         raise DataError(f"{sample.field_of_view} is no field of view of {sample.image}: other size, or empty")
-    x, y, w, h = cv2.boundingRect((view > view.max() // 2).astype(np.uint8))
+    x, y, w, h = cv2.boundingRect(view.astype(np.uint8))
     return y, x, y + h, x + w
 
 
