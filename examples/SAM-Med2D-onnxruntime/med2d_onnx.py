@@ -18,6 +18,7 @@ from med2d_frames import Placement, model_input, place, used_pixels
 
 METADATA_KEY = "sam_med2d_fundus"
 FORMAT_VERSION = 2
+PLANES = b"\x1c\x01\x03\0\1\0\0\0\2\0", b"\1\x1c\0\3\0\0\0\1\0\2"  # of a TIFF: its colours lie apart
 HOT = 2e-5  # share of values that may be those of hot pixels
 STRUCTURE = 4  # point label of the first structure
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
@@ -68,6 +69,8 @@ def _unclear(data: np.ndarray, pixels: np.ndarray) -> str:
     stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if tiff and stored.ndim == 2:
         return "is a TIFF without colours, which may have alpha"
+    if tiff and stored.itemsize > 1 and any(entry in data.tobytes() for entry in PLANES):
+        return "is a TIFF with a plane for each colour"
     if (stored.ndim == 3 and stored.shape[2] == 4 and stored[..., 3].min() < np.iinfo(stored.dtype).max) or (
         b"tRNS" in chunks and start.startswith(b"\x89PNG")
     ):

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_med2d.data.image_headers import FAULTS, PHOTOMETRIC, Header, open_picture, read_header, unreadable
 from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
+from sam_med2d.notes import REMARKS
 
 MAX_PIXELS = 200_000_000  # of one picture; 0.6 GB in memory
 MAX_FILE_BYTES = 1 << 30  # of one picture, unpacked
@@ -34,6 +35,7 @@ _PNG_GREY_ALPHA = 4  # a colour type
 _AS_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # saves a copy
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = range(3)  # of TIFF
 _UNKNOWN, _MULTIPLIED = range(2)  # extra channels of TIFF
+_SOFTWARE, _PLANAR, _PLANES = 305, 284, 2  # tags of TIFF, and the second one's value for a plane a colour
 _PACKED = (10, 12, 14)  # bits of a TIFF's channels
 
 
@@ -102,7 +104,7 @@ def decode(
     _check_pixels(path, header.size, max_pixels)
     by_opencv = _by_opencv if header.tags is None else _tiff_by_opencv
     try:
-        return by_opencv(path, content, header) or _by_pillow(content, header, indices=indices)
+        return by_opencv(path, content, header) or _by_pillow(path, content, header, indices=indices)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -195,6 +197,11 @@ def _tiff_by_opencv(path: Path, content: bytes, header: Header) -> DecodedImage 
         raise UnreadableError(f"{path} has {channels} channels of {depth} bits, which is not read here: save it as RGB")
     if depth < 8 or (depth == 8 and (header.orientation != 1 or channels == 2 or extra not in ([], [_UNKNOWN]))):
         return None
+    if depth > 8 and channels > 1 and header.tags.get(_PLANAR) == _PLANES:
+        raise UnreadableError(
+            f"{path} has a plane of {depth} bits for each colour, which is not read here: save it with the colours of "
+            "a pixel side by side (tifffile: planarconfig='contig')"
+        )
     is_rgb = depth == 8 and channels == 3
     stored = _stored(content, header.index, _AS_RGB if is_rgb else cv2.IMREAD_UNCHANGED)
     if is_rgb and stored is not None:
@@ -243,7 +250,7 @@ def _ppm_white(content: bytes) -> int:
     return int(re.sub(rb"#[^\n]*\n", b" ", content[:4096]).split(maxsplit=4)[3])
 
 
-def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage:
+def _by_pillow(path: Path, content: bytes, header: Header, *, indices: bool) -> DecodedImage:
     """What OpenCV does not give as stored. Raises one of FAULTS."""
     picture = header.picture or open_picture(io.BytesIO(content))
     picture.seek(header.index)
@@ -255,6 +262,9 @@ def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage
     values = np.asarray(ImageOps.exif_transpose(picture))
     if values.dtype == bool:  # whose bytes Pillow has made 255, which NumPy compares with 1
         values = values.view(np.uint8) > 0
+        if _is_of_tifffile(header):
+            values = ~values
+            REMARKS.add("white is true, as in tifffile, whatever the file's tag says", path, "1 bit")
     if values.ndim == 3 and values.shape[2] != 3:
         values, alpha = values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
         if picture.mode == "LA" and header.tags is not None and header.extra == [_MULTIPLIED]:
@@ -263,6 +273,12 @@ def _by_pillow(content: bytes, header: Header, *, indices: bool) -> DecodedImage
         alpha = _opaque(values, content, picture)
     scaled = picture.mode == "I" and header.kind == "PPM" and _ppm_white(content) < 65535
     return DecodedImage(values, alpha, 16 if scaled else header.bits)
+
+
+def _is_of_tifffile(header: Header) -> bool:
+    """Whether 1 is white in a TIFF of 1 bit that says the opposite, as tifffile saves and reads bool."""
+    tags = header.tags or {}
+    return tags.get(PHOTOMETRIC) == _WHITE_IS_ZERO and str(tags.get(_SOFTWARE, "")).startswith("tifffile")
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:

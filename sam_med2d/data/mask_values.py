@@ -15,6 +15,7 @@ from sam_med2d.notes import REMARKS
 WHITES = (1, 255, 1023, 4095, 16383, 65535)  # of 1 and 8 bits, of the usual cameras, and of 16 bits
 BRIGHT = 0.75  # share of white that soft masks reach
 FEW = 32  # levels of a picture that has not been smoothed or compressed: equal values then mean the same
+CLEAN, NOISE = 8, 4  # of more levels, even of few, those so near black or the structure are of compression (WebP)
 EDGE, SAME = 38, 15  # of 255: what compression adds to black or takes from white; between equal pixels
 FLAT_SHARE, FLAT_PIXELS = 0.6, 6  # of the pixels between black and white, and more: classes; smooth edges reach 0.4
 SLOPE, SOFT_SHARE = 64, 0.25  # of 255 in 3 x 3 pixels; gentler slopes may be this share of the structure
@@ -158,14 +159,15 @@ def _has_meanings(values: np.ndarray) -> bool:
     """Whether there are flat areas between black and white, gentle slopes, no black or no white."""
     codes = values if values.ndim == 2 else colour_codes(values)
     levels, _ = _counted(codes)
-    if values.dtype.kind == "f" and len(levels) > FEW:  # probabilities
-        return False
     eight = np.rint(values.clip(0) * (255 / values.max())).astype(np.uint8)
     light = eight if eight.ndim == 2 else eight.max(axis=2)
     place = _structure(eight, light)
     away = cv2.absdiff(eight, np.full_like(eight, eight[place]))
     away = away if away.ndim == 2 else away.max(axis=2)
     between = (light > EDGE) & (away > EDGE)
+    if values.dtype.kind == "f" and len(levels) > FEW:  # probabilities, but for numbers in flat areas
+        whole = levels[-1] > 1 and (levels == np.rint(levels)).all()
+        return bool(whole and _is_flat(eight, light > 0, between, same=0))
     white = next((white for white in WHITES if values.max() <= white), WHITES[-1])
     dim = values.dtype.kind != "f" and values.ndim == 2 and values.max() < BRIGHT * white
     if dim or (between.any() and light.min() > EDGE):
@@ -173,8 +175,9 @@ def _has_meanings(values: np.ndarray) -> bool:
     if (len(levels) == 3 and between.any()) or (eight.ndim == 3 and _has_hues(eight, light, eight[place])):
         return True
     if len(levels) <= FEW:
-        numbers = np.searchsorted(levels, codes).astype(np.uint8)
-        if _is_flat(numbers, codes != 0, (codes != 0) & (codes != codes[place]), same=0):
+        numbers, noise = np.searchsorted(levels, codes).astype(np.uint8), len(levels) > CLEAN
+        some = (codes != 0) & ~(noise & (light <= NOISE))
+        if _is_flat(numbers, some, some & (codes != codes[place]) & ~(noise & (away <= NOISE)), same=0):
             return True
     return _is_flat(eight, light > EDGE, between, same=SAME) or _is_soft(light)
 

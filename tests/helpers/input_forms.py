@@ -74,13 +74,13 @@ def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes], bits: int = 0) -> byte
 
 
 def tiff(*pages: np.ndarray, extra: Sequence[str] = (), **tags) -> bytes:
-    """A TIFF of grey or RGB values of any type, with extra channels."""
+    """A TIFF of grey or RGB values of any type, with extra channels; `tags` as tifffile names them."""
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for page in pages:
             colours = page.shape[2] - len(extra) if page.ndim == 3 else 1
             kind = {"photometric": "rgb" if colours == 3 else "minisblack", "extrasamples": list(extra)}
-            writer.write(page, **({"planarconfig": "contig"} if page.ndim == 3 else {}), **(kind | tags))
+            writer.write(page, **(kind | ({"planarconfig": "contig"} if page.ndim == 3 else {}) | tags))
     return file.getvalue()
 
 
@@ -180,6 +180,10 @@ def _of_more_bits(picture: np.ndarray) -> Iterator[Form]:
     yield Form("JPEG 2000 of 16 bits, 12 of them used", ".jp2", content, picture)
     for bits in (10, 12, 14, 16):
         yield Form(f"TIFF of 16 bits, {bits} of them used", ".tif", tiff(deep(picture, bits)), picture)
+    planes = np.ascontiguousarray(np.moveaxis(picture, 2, 0))
+    yield Form("TIFF of 8 bits in planes", ".tif", tiff(planes, photometric="rgb", planarconfig="separate"), picture)
+    content = tiff(deep(planes, 16), photometric="rgb", planarconfig="separate")
+    yield Form("TIFF of 16 bits in planes", ".tif", content, None)
     for bits in (10, 12, 14):
         yield Form(f"TIFF of {bits} bits", ".tif", packed_tiff(deep(picture, bits), bits), picture)
     yield Form("grey TIFF of 12 bits", ".tif", packed_tiff(deep(grey, 12), 12), as_rgb)

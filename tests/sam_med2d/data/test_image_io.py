@@ -201,6 +201,15 @@ def test_a_mask_of_any_depth_is_read(tmp_path, suffix, white, colour):
 # --- as Pillow decodes them ---------------------------------------------------------------------------------------
 
 
+def test_a_mask_of_bool_by_tifffile_is_white_where_it_is_true(tmp_path):
+    """Its tag says that 0 is white; tifffile itself does not look at it."""
+    mask = np.arange(60).reshape(6, 10) % 7 == 0
+    tifffile.imwrite(tmp_path / "m.tif", mask)
+    assert np.array_equal(read_mask(tmp_path / "m.tif"), mask)
+    Image.fromarray(mask).save(tmp_path / "p.tif", tiffinfo={262: 0})
+    assert np.array_equal(read_mask(tmp_path / "p.tif"), mask)
+
+
 def test_a_palette_is_read_by_its_colours_or_indices(tmp_path):
     picture = Image.fromarray(noise()).quantize(16)
     for suffix in ("png", "gif", "bmp"):

@@ -62,6 +62,11 @@ def jpeg(values: np.ndarray, quality: int, *, colour: bool = False) -> np.ndarra
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] if colour else cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
 
 
+def webp(values: np.ndarray, quality: int) -> np.ndarray:
+    data = cv2.imencode(".webp", np.dstack([values] * 3), [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+
+
 def shrunk(draw: Drawing, scale: int, method: int = cv2.INTER_AREA) -> np.ndarray:
     return cv2.resize(draw(scale) * 255, SIZE[::-1], interpolation=method)
 
@@ -73,6 +78,7 @@ def enlarged(draw: Drawing, scale: float, method: int = cv2.INTER_LINEAR) -> np.
 EDGES: dict[str, Callable[[Drawing], np.ndarray]] = {
     **{f"JPEG {q}": lambda draw, q=q: jpeg(draw(1) * 255, q) for q in (20, 50, 75, 90, 95, 100)},
     **{f"red JPEG {q}": lambda draw, q=q: jpeg(draw(1) * 255, q, colour=True) for q in (50, 75, 95)},
+    **{f"WebP {q}": lambda draw, q=q: webp(draw(1) * 255, q) for q in (30, 80, 100)},
     **{f"area / {n}": lambda draw, n=n: shrunk(draw, n) for n in (2, 3, 4, 5)},
     **{f"linear x {n}": lambda draw, n=n: enlarged(draw, n) for n in (1.5, 2, 3, 4)},
     "cubic x 2": lambda draw: enlarged(draw, 2, cv2.INTER_CUBIC),
@@ -228,6 +234,17 @@ def test_floats_are_cut_at_half_of_their_range_which_is_noted(tmp_path, top):
     assert np.array_equal(mask, BLACK_AND_WHITE(path, SIZE))
     higher = White(0.8)(path, SIZE)
     assert 0 < higher.sum() < mask.sum() and np.array_equal(higher, mask & (values >= 0.8 * (1 if top <= 1 else 255)))
+
+
+def test_floats_that_are_numbers_of_lesions_are_classes():
+    many = np.zeros(SIZE, np.float32)
+    for number in range(1, 101):
+        row, column = divmod(number - 1, 12)
+        many[17 * row + 2 : 17 * row + 9, 16 * column + 2 : 16 * column + 9] = number + 100
+    with pytest.raises(ValuesError, match="101 values"):
+        binary_mask(many, Path("m.tif"))
+    slopes = np.rint(cv2.GaussianBlur(disc() * np.float32(255), None, 9))
+    assert np.array_equal(binary_mask(slopes, Path("m.tif")), slopes >= 127.5)
 
 
 def test_floats_of_0_and_1_need_no_word(tmp_path):
