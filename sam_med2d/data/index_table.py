@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sam_med2d.data.moved_paths import find_moved
 from sam_med2d.errors import DataError, raise_problems
+from sam_med2d.notes import REMARKS
 
 FILE = "index.csv"
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"
@@ -56,6 +57,8 @@ class IndexTable:
                 raise
             raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV UTF-8") from error
         raise_problems(table._problems())
+        if table.rows and IMAGE not in table.columns:
+            REMARKS.add("a table without a column image is not used", path, f"columns {', '.join(table.columns)}")
         return table
 
     def find(self, image: Path) -> Row:
@@ -65,7 +68,7 @@ class IndexTable:
             DataError: the row gives a name that two photographs have.
         """
         place = os.path.abspath(image)
-        number = self._places.get(place)
+        number = self._places.get(place, self._here.get(place))
         if number is None:
             number = self._moved.get(place)
         if number is None:
@@ -87,7 +90,8 @@ class IndexTable:
             {name for folder in self.path.parent.glob("*/") for name in os.listdir(folder)} if self._names else set()
         )
         below |= {os.path.splitext(name)[0] for name in below}
-        there = {*self._moved.values(), *(number for name, number in self._names.items() if name in below)}
+        here = (number for place, number in self._here.items() if os.path.exists(place))
+        there = {*here, *self._moved.values(), *(number for name, number in self._names.items() if name in below)}
         return [f"line {self.lines[number]}: {self.rows[number][IMAGE]}" for number in sorted(rest - there)]
 
     @cached_property
@@ -96,6 +100,12 @@ class IndexTable:
         folder = os.path.abspath(self.path.parent)
         cells = ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
         return {os.path.normpath(os.path.join(folder, cell)): number for number, cell in cells}
+
+    @cached_property
+    def _here(self) -> dict[str, int]:
+        """Numbers of the rows by the absolute paths that they give from the current folder, as maps may."""
+        cells = ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
+        return {os.path.abspath(cell): number for number, cell in cells}
 
     @cached_property
     def _moved(self) -> dict[str, int]:

@@ -146,9 +146,18 @@ def test_rows_whose_photograph_is_not_there_are_told(clinic, caplog):
     assert "line 2: images/gone.png, line 4: lost" in caplog.text
 
 
-def test_a_table_of_something_else_is_left_alone(clinic):
+def test_a_row_may_give_the_path_from_the_current_folder(clinic, caplog, monkeypatch):
+    """As a map may, whose paths are copied into tables."""
+    monkeypatch.chdir(clinic.parent)
+    (clinic / "index.csv").write_text("image,absent\nclinic/images/healthy.png,drusen\nclinic\\images\\eye.png,\n")
+    assert load_index("clinic", "train", without_masks=True)[1].absent == ("drusen",)
+    assert not caplog.text
+
+
+def test_a_table_of_something_else_is_left_alone(clinic, caplog):
     (clinic / "index.csv").write_text("name,size\nimages/healthy.png,3\n")
     assert [record.absent for record in load_index(clinic, "train", without_masks=True)[:1]] == [()]
+    assert "a table without a column image is not used" in caplog.text and "name, size" in caplog.text
 
 
 def test_lists_of_structures():
