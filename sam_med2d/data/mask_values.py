@@ -13,7 +13,7 @@ from sam_med2d.errors import ValuesError
 from sam_med2d.notes import REMARKS
 
 WHITES = (1, 255, 1023, 4095, 16383, 65535)  # of 1 and 8 bits, of the usual cameras, and of 16 bits
-BRIGHT = 0.75  # share of white that soft masks reach
+BRIGHT = 0.75  # share of white; the structure's own colour may be darker
 FEW = 32  # levels of a picture that has not been smoothed or compressed: equal values then mean the same
 CLEAN, NOISE = 8, 4  # of more levels, even of few, those so near black or the structure are of compression (WebP)
 EDGE, SAME = 38, 15  # of 255: what compression adds to black or takes from white; between equal pixels
@@ -169,7 +169,7 @@ def _has_meanings(values: np.ndarray) -> bool:
         whole = levels[-1] > 1 and (levels == np.rint(levels)).all()
         return bool(whole and _is_flat(eight, light > 0, between, same=0))
     white = next((white for white in WHITES if values.max() <= white), WHITES[-1])
-    dim = values.dtype.kind != "f" and values.ndim == 2 and values.max() < BRIGHT * white
+    dim = values.dtype.kind != "f" and values.ndim == 2 and values.max() < 0.5 * white
     if dim or (between.any() and light.min() > EDGE):
         return True
     if (len(levels) == 3 and between.any()) or (eight.ndim == 3 and _has_hues(eight, light, eight[place])):

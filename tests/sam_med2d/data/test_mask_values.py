@@ -202,6 +202,12 @@ def test_the_message_names_levels_with_their_pixels():
     check_all(check, cases.items())
 
 
+def test_lesions_that_were_shrunk_below_white_are_read_at_half():
+    values = shrunk(dots, 4)
+    values[values > 170] = 170
+    assert np.array_equal(binary_mask(values, Path("m.png")), values >= 128)
+
+
 @pytest.mark.parametrize("white", [1, 255, 4095, 65535])
 def test_an_empty_or_full_mask_has_one_meaning(white):
     values = np.zeros(SIZE, np.uint16)
