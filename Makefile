@@ -66,7 +66,8 @@ notebook: $(INSTALLED)
 clean:
 	rm -rf .venv $(LOWEST) workdir/* .pytest_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dev.txt constraints-cpu.txt
+$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dicom.txt requirements-dev.txt \
+  constraints-cpu.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt $(CONSTRAINT)
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "- GPU" if torch.cuda.is_available() else "- CPU")'

@@ -2,7 +2,7 @@
 
 OpenCV decodes where it gives the values as they are stored: JPEG, JPEG 2000, PNG, TIFF and BMP in grey or RGB. Pillow
 decodes the rest (palettes, GIF, CMYK, PPM of 8 bits), and what OpenCV fails at. `image_headers` reads what the file
-says of its picture.
+says of its picture; `dicom` does both for DICOM.
 """
 
 import gzip
@@ -19,7 +19,17 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sam_med2d.data.image_headers import FAULTS, PHOTOMETRIC, Header, open_picture, read_header, unreadable
+from sam_med2d.data.dicom import decode_frame, read_dicom
+from sam_med2d.data.image_headers import (
+    FAULTS,
+    PHOTOMETRIC,
+    Header,
+    choose_page,
+    is_dicom,
+    open_picture,
+    read_header,
+    unreadable,
+)
 from sam_med2d.errors import DataError, MissingError, UnclearError, UnreadableError
 from sam_med2d.notes import REMARKS
 
@@ -100,6 +110,11 @@ def decode(
         UnclearError: which page is meant, or what its channels are.
         DataError: the picture is larger than the limit; nothing of it was decoded.
     """
+    if is_dicom(content):
+        file = read_dicom(path, io.BytesIO(content), pixels=True)
+        _check_pixels(path, file.size, max_pixels)
+        values, bits = decode_frame(path, file, indices=indices, page=page)
+        return DecodedImage(values, bits=bits)
     header = read_header(path, io.BytesIO(content), page)
     _check_pixels(path, header.size, max_pixels)
     by_opencv = _by_opencv if header.tags is None else _tiff_by_opencv
@@ -116,6 +131,10 @@ def decode(
 def size_of(path: Path, *, advice: str = COPY_AGAIN, page: int | None = None) -> tuple[int, int]:
     """(height, width) of a picture, upright, from its header; raises as `read_bytes` and `decode`."""
     with opened(path, advice=advice) as file:
+        if _starts_as_dicom(file):
+            found = read_dicom(path, file)
+            choose_page(path, range(found.frames), page)
+            return found.size
         header = read_header(path, file, page)
         try:
             return header.size[::-1] if header.orientation >= 5 else header.size
@@ -128,6 +147,8 @@ def is_plain(path: Path) -> bool:
     if path.suffix.lower() == ".gz":
         return False
     with opened(path) as file:
+        if _starts_as_dicom(file):
+            return False
         header = read_header(path, file)
         file.seek(0)
         picture = open_picture(file)
@@ -135,6 +156,13 @@ def is_plain(path: Path) -> bool:
             return False
         file.seek(_PNG_DEPTH)
         return header.kind == "JPEG" or (file.read(1)[0] <= 8 and "transparency" not in picture.info)
+
+
+def _starts_as_dicom(file: IO[bytes]) -> bool:
+    """Whether a file is one of DICOM; it is at its beginning again."""
+    start = file.read(132)
+    file.seek(0)
+    return is_dicom(start)
 
 
 def _check_pixels(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:

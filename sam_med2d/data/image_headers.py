@@ -94,14 +94,12 @@ def read_header(path: Path, file: IO[bytes], page: int | None = None) -> Header:
         UnreadableError: this is no picture that is read here.
         UnclearError: the file has several pages, or not this one.
     """
-    start = file.read(_DICOM.stop)
+    start = file.read(_BMP_BITS.stop)
     file.seek(0)
-    if is_dicom(start):
-        raise UnreadableError(f"{path} is a DICOM file, which is not read here: export it as PNG or TIFF")
     header = _quick_header(start, file)
     try:
         if header:
-            _choose(path, [0], page)
+            choose_page(path, [0], page)
             return header
         return _tiff_header(path, file, page) if start.startswith(_TIFF_STARTS) else _pillow_header(path, file, page)
     except UnclearError:
@@ -111,7 +109,7 @@ def read_header(path: Path, file: IO[bytes], page: int | None = None) -> Header:
 
 
 def is_dicom(start: bytes) -> bool:
-    """Whether a file is one of DICOM, by its first 132 bytes."""
+    """Whether a file is one of DICOM, by its first 132 bytes or more."""
     return start[_DICOM] == b"DICM"
 
 
@@ -127,8 +125,17 @@ def open_picture(file: IO[bytes]) -> Image.Image:
         return Image.open(file)
 
 
-def _choose(path: Path, pages: Sequence[int], page: int | None) -> int:
-    """The index of the page. Raises UnclearError where it is not clear, or not there."""
+def choose_page(path: Path, pages: Sequence[int], page: int | None) -> int:
+    """The index of the page that is meant.
+
+    Args:
+        path: names the file in messages.
+        pages: indexes of all pages.
+        page: its number, from 1; None for the only one.
+
+    Raises:
+        UnclearError: it is not clear which is meant, or it is not there.
+    """
     if page is None and len(pages) > 1:
         raise UnclearError(
             f"{path} holds {len(pages)} pages or frames: save the one that is meant as a picture of its own "
@@ -201,7 +208,7 @@ def _jpeg_size(file: IO[bytes]) -> tuple[int, int, int]:
 def _tiff_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     directories = list(_directories(file))
     pages = [i for i, tags in enumerate(directories) if not _is_copy(tags)]
-    index = _choose(path, pages or [0], page)
+    index = choose_page(path, pages or [0], page)
     tags = directories[index]
     return Header("TIFF", (tags[_HEIGHT], tags[_WIDTH]), index=index, tags=tags)
 
@@ -239,7 +246,7 @@ def _pillow_header(path: Path, file: IO[bytes], page: int | None) -> Header:
     file.seek(0)
     picture = open_picture(file)
     kind, size = picture.format, picture.size
-    index = _choose(path, _further_pictures(picture, file) or range(getattr(picture, "n_frames", 1)), page)
+    index = choose_page(path, _further_pictures(picture, file) or range(getattr(picture, "n_frames", 1)), page)
     return Header(kind, size[::-1], index=index, bits=bits, picture=picture)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sam_med2d.data import dicom
 from sam_med2d.data.image_formats import decode, read_bytes, size_of
-from sam_med2d.data.image_headers import is_dicom
+from sam_med2d.data.image_headers import is_dicom as starts_as_dicom
 from sam_med2d.data.records import PREFIXES, parse_map, resolve
 from sam_med2d.errors import DataError
 
@@ -20,7 +21,9 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 # pictures that are not looked for: formats of masks, of cameras and microscopes, packed ones
 OTHER_SUFFIXES = (".gif", ".pgm", ".pbm", ".pnm", ".gz", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".tga", ".dng")
 OTHER_SUFFIXES += (".cr2", ".nef", ".arw", ".svs", ".nii", ".mha", ".mhd", ".nrrd", ".zip", ".pdf")
-DICOM = "DICOM files, which are not read here (export them as PNG or TIFF)"
+DICOM = f"DICOM files (to read them: {dicom.INSTALL})"
+OTHER_DICOM = "DICOM files that are no photographs"
+DICOM_LEFT = "DICOM files, which this format does not look for (`prepare_dataset.py dicom` does)"
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MASK_WORDS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "manual", "gt", "ground_truth", "groundtruth"),
@@ -43,10 +46,12 @@ def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
     for name, path in files.items():
         if path.name.startswith("."):
             continue
-        if sign := _sign(name, path, images, masks):
+        is_picture = path.suffix.lower() in SUFFIXES
+        is_dicom = not is_picture and is_dicom_file(path)
+        if sign := _dicom_sign(path) if is_dicom else _sign(name, path, images, masks):
             kind, seen = sign
             passed[kind].append(f"{path} ({seen})" if seen else str(path))
-        elif path.suffix.lower() in SUFFIXES:
+        elif is_picture or is_dicom:
             found.append(path)
     _tell(passed)
     return found
@@ -54,7 +59,7 @@ def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
 
 def tell_dicom(paths: Iterable[Path]) -> None:
     """Tell in one line that DICOM files are passed over, if some are among the files."""
-    _tell({DICOM: found} if (found := [str(path) for path in paths if _is_dicom(path)]) else {})
+    _tell({DICOM_LEFT: found} if (found := [str(path) for path in paths if is_dicom_file(path)]) else {})
 
 
 def _tell(passed: Mapping[str, Sequence[str]]) -> None:
@@ -70,18 +75,24 @@ def _sign(name: str, path: Path, images: set[str], masks: set[str]) -> tuple[str
     if suffix in SUFFIXES:
         seen = "" if abspath(path) in images else _mask_sign(name, path, masks)
         return ("masks", seen) if seen else None
-    if _is_dicom(path):
-        return DICOM, ""
     return ("other files", "") if suffix in OTHER_SUFFIXES else None
 
 
-def _is_dicom(path: Path) -> bool:
+def _dicom_sign(path: Path) -> tuple[str, str] | None:
+    """As `_sign`, for a DICOM file; one that is damaged is told when its turn comes."""
+    if not dicom.is_readable():
+        return DICOM, ""
+    return (OTHER_DICOM, seen) if (seen := dicom.other_kind(path)) else None
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is one of DICOM: by its suffix; by its content where it has none, or a number."""
     suffix = path.suffix.lower()
     if suffix in DICOM_SUFFIXES or suffix.strip(".0123456789"):
         return suffix in DICOM_SUFFIXES
     try:
         with path.open("rb") as file:
-            return is_dicom(file.read(132))
+            return starts_as_dicom(file.read(132))
     except OSError:
         return False
 

@@ -27,6 +27,7 @@ from segment_anything.utils.digest import digest
 RECORD = "prepared.json"
 INDEX_COLUMNS = ("image", "dataset", "patient", "official_split", "split", "orig_w", "orig_h", "w", "h")  # of index.csv
 INDEX_COLUMNS += ("x0", "y0", "x1", "y1", "structures", "absent")
+SPACING = ("pixel_spacing_x", "pixel_spacing_y")  # further ones, in mm
 
 Job = tuple[int, Sample]  # with its number
 Outcome = tuple[int, list[dict[str, Any]], str]  # number, rows, problem
@@ -127,6 +128,7 @@ def build(
     about: dict[str, Any],
     workers: int,
     leave_out: bool,
+    names_persons: bool = False,
 ) -> Built:
     """Convert the samples and write the data set.
 
@@ -138,6 +140,7 @@ def build(
         about: goes into the record; holds "name".
         workers: processes that convert.
         leave_out: make the data set without files that cannot be used, and list them.
+        names_persons: whether paths of the files may name persons: the record counts what is left out.
 
     Raises:
         DataError: lists the files that cannot be used, unless they are left out.
@@ -159,10 +162,11 @@ def build(
     if problems and not leave_out:
         raise_problems(problems, "mend these and run the command again, or leave them out with --leave_out")
     rows = ((samples[number], splits[number], row) for number, found in unfinished.rows(stamps) for row in found)
-    built = _write_maps(rows, unfinished.data, about["name"])
+    built = _write_maps(rows, unfinished.data, about["name"], _columns(samples))
     built.left_out = problems
     _remove_unknown(unfinished, stamps)
     record = {**about, "options": asdict(options), **built.as_record()}
+    record |= {"left_out": len(problems)} if names_persons else {}
     (unfinished.data / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     unfinished.finish()
     return built
@@ -196,7 +200,15 @@ def _died(job: Job) -> Outcome:
     return number, [], f"{sample.image} or one of its masks ended the process that read it: is there enough memory?"
 
 
-def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, name: str) -> Built:
+def _columns(samples: Iterable[Sample]) -> list[str]:
+    """Headings of index.csv."""
+    more = {name: None for sample in samples for name, _ in sample.columns}
+    return [*INDEX_COLUMNS, *more, *(SPACING if any(sample.spacing for sample in samples) else ())]
+
+
+def _write_maps(
+    rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, name: str, columns: Sequence[str]
+) -> Built:
     """image2label and label2image of each split, index.csv, and the counts.
 
     label2image cannot list a photograph without a mask: where a split has one, image2label alone is written, so that
@@ -211,7 +223,7 @@ def _write_maps(rows: Iterable[tuple[Sample, str, dict[str, Any]]], out: Path, n
             _count(built, sample, split, row)
             yield _index_row(sample, split, row, name)
 
-    write_csv(out / "index.csv", INDEX_COLUMNS, index())
+    write_csv(out / "index.csv", columns, index())
     for split, found in images.items():
         if found:
             labels = {mask: image for image, masks in found.items() for mask in masks}
@@ -225,7 +237,17 @@ def _index_row(sample: Sample, split: str, row: dict[str, Any], name: str) -> di
     """A photograph's line of index.csv."""
     about = [row["image"], sample.data_set or name, sample.patient, sample.split, split]
     lists = (" ".join(row[key]) for key in ("structures", "absent"))
-    return dict(zip(INDEX_COLUMNS, [*about, *row["original"], *row["size"], *row["window"], *lists], strict=True))
+    line = dict(zip(INDEX_COLUMNS, [*about, *row["original"], *row["size"], *row["window"], *lists], strict=True))
+    return line | dict(sample.columns) | _spacing(sample, row)
+
+
+def _spacing(sample: Sample, row: dict[str, Any]) -> dict[str, str]:
+    """Width and height in mm of a pixel of the photograph as it is written."""
+    if sample.spacing is None:
+        return {}
+    (x0, y0, x1, y1), (width, height) = row["window"], row["size"]
+    scales = (x1 - x0) / width, (y1 - y0) / height
+    return {name: f"{mm * scale:.6g}" for name, mm, scale in zip(SPACING, sample.spacing, scales, strict=True)}
 
 
 def _count(built: Built, sample: Sample, split: str, row: dict[str, Any]) -> None:

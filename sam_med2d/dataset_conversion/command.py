@@ -10,6 +10,7 @@ from sam_med2d.dataset_conversion.build import DatasetInProgress, build, refuse_
 from sam_med2d.dataset_conversion.conversion_report import describe_sources, summary
 from sam_med2d.dataset_conversion.convert_sample import Options
 from sam_med2d.dataset_conversion.dataset_spec import DataSet
+from sam_med2d.dataset_conversion.formats.folder_layout import is_picture
 from sam_med2d.dataset_conversion.request import choice_of, describe, find_data_set, find_samples, split_samples
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError, UsageError
@@ -53,13 +54,16 @@ def _convert(args: argparse.Namespace, data_set: DataSet, choice: Choice, unfini
     tree = unpacked(args.source, unfinished.scratch)
     if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
         raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
-    tell_dicom(tree.files.values())
+    if data_set.has_masks:  # all but that of DICOM
+        tell_dicom(path for name, path in tree.files.items() if not is_picture(name))
     offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
     division = split_samples(data_set, offer.samples, args)
     offer.notes += division.notes
     options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
     if data_set.has_instances:
         options = replace(options, instances=False)
+    if not data_set.has_masks:
+        options = replace(options, keep_empty=True)
     about = describe(data_set, choice, division.how, args.seed)
     workers = max(1, cpu_workers(args.num_workers))
     with naming(unfinished.folder):
@@ -71,6 +75,7 @@ def _convert(args: argparse.Namespace, data_set: DataSet, choice: Choice, unfini
             about=about,
             workers=workers,
             leave_out=args.leave_out,
+            names_persons=data_set.names_persons,
         )
     return summary(data_set, built, division.how, offer, args.out)
 

@@ -108,7 +108,7 @@ def convert(sample: Sample, options: Options, out: Path) -> list[dict[str, Any]]
 
 def _read(sample: Sample, options: Options) -> tuple[LabelledImage, int, int]:
     """The photograph with its masks, cut to its part and its field of view, and the file's height and width."""
-    pixels = read_image(sample.image, advice=COPY_AGAIN)
+    pixels = read_image(sample.image, advice=COPY_AGAIN, page=sample.page)
     height, width = pixels.shape[:2]
     left, top, right, bottom = (round(f * n) for f, n in zip(sample.part, (width, height) * 2, strict=True))
     pixels = pixels[top:bottom, left:right]

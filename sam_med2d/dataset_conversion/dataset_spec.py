@@ -49,6 +49,8 @@ class DataSet:
         threshold: default for soft masks, None where there are none.
         may_be_soft: whether masks without such a default may be soft: the flag says that they are.
         has_instances: its own objects are the instances, for which Choice.options["instances"] is set.
+        has_masks: whether there are any.
+        names_persons: whether paths of its files may name persons: the record does not hold them.
         flags: those of a format, {flag: keywords of add_argument}; their values come in Choice.options.
     """
 
@@ -65,6 +67,8 @@ class DataSet:
     threshold: float | None = None
     may_be_soft: bool = False
     has_instances: bool = False
+    has_masks: bool = True
+    names_persons: bool = False
     flags: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

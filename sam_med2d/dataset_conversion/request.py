@@ -69,7 +69,7 @@ def find_samples(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bo
         DataError: it is another data set, or files are missing.
     """
     offer = data_set.find(tree, choice)
-    if not any(sample.masks for sample in offer.samples):
+    if not any(sample.masks or not data_set.has_masks for sample in offer.samples):
         raise DataError(
             f"SOURCE is not {data_set.title}, or not as downloaded: {len(offer.samples)} photographs and no mask of it "
             f"were found. Expected:\n{textwrap.indent(data_set.layout, '  ')}\nFound:\n  {tree.summary()}"

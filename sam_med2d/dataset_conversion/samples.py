@@ -35,6 +35,9 @@ class Sample:
             pair).
         data_set: where a collection names its source.
         field_of_view: a mask file of it, where the data set has one.
+        page: number of the photograph in a file with several, from 1.
+        columns: what else is known of it, for index.csv: names and values.
+        spacing: width and height of a pixel in mm.
     """
 
     name: str
@@ -46,6 +49,9 @@ class Sample:
     part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     data_set: str = ""
     field_of_view: Path | None = None
+    page: int | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

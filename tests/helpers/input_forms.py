@@ -256,7 +256,6 @@ def _of_pages(picture: np.ndarray) -> Iterator[Form]:
     yield Form("JPEG of two pictures (MPO)", ".jpg", by_pillow(picture, "MPO", **frames, **best), None)
     preview = {"save_all": True, "append_images": [Image.fromarray(small)]}
     yield Form("JPEG with a smaller picture (MPO)", ".jpg", by_pillow(picture, "MPO", **preview, **best), picture, 6)
-    yield Form("DICOM", ".dcm", bytes(128) + b"DICM" + bytes(64), None)
 
 
 def tiff_with_copy(picture: np.ndarray, small: np.ndarray) -> bytes:

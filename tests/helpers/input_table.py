@@ -25,12 +25,16 @@ from sam_med2d.runtime import cli
 from scripts import check_dataset, measure, predict
 from segment_anything.preprocessing import Preprocessing
 from segment_anything.refinement.refine import NO_REFINEMENT
-from tests.helpers.input_forms import SIZE, Form, input_forms
+from tests.helpers.dicom_files import dicom_forms, other_dicom
+from tests.helpers.input_forms import SIZE, Form, input_forms, plain_picture
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import make_tiny_model, save_model, tiny_vit_t
 from tests.helpers.training_runs import load_test_script
 
 READ, REFUSED, WRONG = "read", "refused", "WRONG"
+DICOM = """RGB; RGB in planes; RGB of 12 bits; YBR_FULL; YBR_FULL_422; RGB of two frames; VL Photographic;
+Secondary Capture; MONOCHROME1 of 12 bits; MONOCHROME2 of 12 bits; PALETTE COLOR of 8 bits; JPEG, YBR_FULL_422;
+JPEG, RGB; JPEG 2000, YBR_RCT; JPEG 2000, YBR_ICT; JPEG-LS, RGB of 16 bits; RLE, RGB""".replace("\n", " ").split("; ")
 HEAD = """\
 # Inputs
 
@@ -39,7 +43,8 @@ of the plain picture of 8 bits; "refused": the command names the file and says w
 [Photographs](../how-to/predict.md#photographs) tells the rules, and how `--page` chooses among pages. This page is made
 by trying all pairs: `python docs/make_inputs_reference.py` (two minutes).
 
-`scripts/amg.py`, `scripts/prepare_dataset.py`, the exports and the notebook read as `predict.py` does. The ONNX
+DICOM is read where `requirements-dicom.txt` is installed: [what of it](../how-to/predict.md#dicom). `scripts/amg.py`,
+`scripts/prepare_dataset.py`, the exports and the notebook read as `predict.py` does. The ONNX
 example, which stands alone, reads JPEG, PNG, BMP and TIFF of 8 or 16 bits; `scripts/prepare_dataset.py` makes such
 files of the others.
 """
@@ -151,6 +156,12 @@ def _watched() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
 
 
+def forms() -> list[Form]:
+    """All forms; of DICOM those that are decoded in different ways."""
+    own = dicom_forms(plain_picture())
+    return [*input_forms(), *(form for form in own if form.name.removeprefix("DICOM, ") in DICOM), other_dicom()]
+
+
 def table() -> dict[str, dict[str, str]]:
     """{form: {command: what it makes of it}}."""
     with tempfile.TemporaryDirectory() as name:
@@ -161,7 +172,7 @@ def table() -> dict[str, dict[str, str]]:
                 command: outcome(form, call, folder / f"{i}_{j}", weights)
                 for j, (command, call) in enumerate(COMMANDS.items())
             }
-            for i, form in enumerate(input_forms())
+            for i, form in enumerate(forms())
         }
 
 

@@ -17,7 +17,8 @@ IMAGE_WORDS = {
     *("original", "originals", "original_images", "fundus", "fundus_images", "input", "inputs", "raw"),
 }
 VIEW_WORDS = {"fov", "field_of_view"}
-SUFFIXES = "|".join(map(re.escape, (*picture_signs.SUFFIXES, ".gif", ".pbm", ".pgm", ".pnm")))  # masks have these, too
+MASK_SUFFIXES = (".gif", ".pbm", ".pgm", ".pnm")
+SUFFIXES = "|".join(map(re.escape, (*picture_signs.SUFFIXES, *picture_signs.DICOM_SUFFIXES, *MASK_SUFFIXES)))
 PICTURE = re.compile(rf"({SUFFIXES})(\.gz)?$", re.IGNORECASE)
 JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 

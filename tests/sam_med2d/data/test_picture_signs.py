@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import CTImageStorage
 
 from sam_med2d.data.mask_folder import records_in
 from sam_med2d.data.photographs import find_photographs, photographs_in, pictures_in
 from sam_med2d.data.picture_signs import has_two_values
 from sam_med2d.errors import UsageError
 from tests.helpers.cases import check_all
+from tests.helpers.dicom_files import dataset, written
 from tests.helpers.input_forms import deep, plain_picture, tiff
 from tests.helpers.paths import ROOT
 
@@ -110,12 +112,13 @@ def test_what_a_map_calls_a_photograph_is_one(tmp_path, caplog):
 
 def test_other_pictures_are_counted_and_other_files_are_not(tmp_path, caplog):
     eye = save(tmp_path / "eye.png")
-    for name in ("a.dcm", "b.gif", "c.heic", "notes.txt", "table.csv", ".hidden.png"):
+    for name in ("b.gif", "c.heic", "notes.txt", "table.csv", ".hidden.png"):
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    for name in ("IM0001", "a.dcm"):
+        (tmp_path / name).write_bytes(written(dataset(np.zeros((4, 4), np.uint8), kind=CTImageStorage, Modality="CT")))
     (tmp_path / "README").write_text("eyes")
     assert photographs_in(tmp_path, below=False) == [eye]
-    assert "2 DICOM files, which are not read here (export them as PNG or TIFF)" in told(caplog)
+    assert "2 DICOM files that are no photographs" in told(caplog) and "CT Image Storage (modality CT)" in told(caplog)
     assert "2 other files" in told(caplog) and "notes" not in told(caplog)
     assert [record.image for record in records_in(tmp_path)] == [eye]
 
