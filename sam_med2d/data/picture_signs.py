@@ -30,9 +30,15 @@ MASK_WORDS = {
     *("ground_truths", "groundtruths", "seg", "segmentation", "segmentations", "target", "targets"),
 }
 NAME_WORDS = MASK_WORDS - {"manual", "target", "targets"}  # which photographs' names may have, too
-SMALL = 0.25  # bytes a pixel: a compressed file may be a mask below, and is none above
+SMALL, SMALL_LOSSY = 0.25, 0.1  # bytes a pixel: a compressed file may be a mask below, and is none above
 SAMPLE = 1 << 16  # bytes of a file that is not compressed
-FEW = 4  # different bytes in the sample of a mask
+FEW = 24  # different bytes in the sample of a mask
+VALUES, LOOKED_AT = (
+    8,
+    4096,
+)  # different values or colours of a mask or a map of classes; pixels that are looked at first
+# A grey picture of which this share is within this distance of black or white is a mask, even if saved as JPEG.
+BLACK_OR_WHITE_SHARE, BLACK_OR_WHITE = 0.98, 24
 
 
 def photographs_of(files: Mapping[str, Path], root: Path) -> list[Path]:
@@ -106,7 +112,7 @@ def _mask_sign(name: str, path: Path, masks: set[str]) -> str:
         return f"its folder {folder}"
     if _begins_in(Path(file).stem, NAME_WORDS) or _ends_in(Path(file).stem, NAME_WORDS):
         return "its name"
-    return "two values" if has_two_values(path) else ""
+    return content_sign(path)
 
 
 def _words(name: str) -> str:
@@ -138,21 +144,43 @@ def _listed(maps: Iterable[Path]) -> tuple[set[str], set[str]]:
     return images, masks
 
 
-def has_two_values(path: Path) -> bool:
-    """Whether a picture of a lossless format has two values or colours; decoded only where its size lets this be."""
-    if path.suffix.lower() in LOSSY:
-        return False
+def content_sign(path: Path) -> str:
+    """By what a picture's content is known as a mask, empty for others; decoded only where its size lets it be one."""
+    lossy = path.suffix.lower() in LOSSY
     try:
         height, width = size_of(path)
         size = path.stat().st_size
-        if size > SMALL * height * width + SAMPLE // 16 and len(_sample(path, size)) > FEW:
-            return False
-        values = decode(path, read_bytes(path), indices=True).values
+        large = size > (SMALL_LOSSY if lossy else SMALL) * height * width + SAMPLE // 16
+        if large and (lossy or len(_sample(path, size)) > FEW):
+            return ""
+        return sign_in(decode(path, read_bytes(path), indices=True).values)
     except (DataError, OSError):  # told when its turn comes
+        return ""
+
+
+def sign_in(values: np.ndarray) -> str:
+    """By what pixels are known as a mask or a map of classes, empty for those of a photograph.
+
+    Args:
+        values: numbers or bool [H, W] or [H, W, C].
+    """
+    pixels = values.reshape(values.shape[0] * values.shape[1], -1)
+    if len(np.unique(pixels[:: max(1, len(pixels) // LOOKED_AT)], axis=0)) <= VALUES:
+        count, rest = 0, pixels
+        while len(rest) and count <= VALUES:
+            count, rest = count + 1, rest[(rest != rest[0]).any(axis=1)]
+        if 1 < count <= VALUES:
+            return "two values" if count == 2 else f"{count} values"
+    return "black and white" if _is_black_and_white(pixels) else ""
+
+
+def _is_black_and_white(pixels: np.ndarray) -> bool:
+    """Whether pixels [N, C] are those of a mask with soft edges."""
+    light = pixels[:, pixels.shape[1] // 2]
+    if pixels.dtype != np.uint8 or np.ptp(light) < BLACK_OR_WHITE or not (pixels == light[:, None]).all():
         return False
-    pixels = values.reshape(height * width, -1)
-    other = (pixels != pixels[0]).any(axis=1)
-    return bool(other.any() and (pixels[other] == pixels[other.argmax()]).all())
+    distance = np.minimum(light - light.min(), light.max() - light)
+    return bool((distance <= min(BLACK_OR_WHITE, np.ptp(light) // 4)).mean() >= BLACK_OR_WHITE_SHARE)
 
 
 def _sample(path: Path, size: int) -> np.ndarray:

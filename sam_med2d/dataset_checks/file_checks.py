@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.image_io import read_image, read_mask
+from sam_med2d.data.picture_signs import sign_in
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.dataset_checks.alignment import VESSELS
 from sam_med2d.dataset_checks.duplicate_images import thumbnails
@@ -40,8 +41,6 @@ KINDS = {
     ValuesError: "not_binary",
     EmptyMaskError: "empty_mask",
 }
-# A grey picture of which this share is within this distance of black or white is a mask, even if saved as JPEG.
-BLACK_OR_WHITE_SHARE, BLACK_OR_WHITE = 0.98, 24
 # A surround of this grey level is bright: that of public sets reaches 56. Of what lies this far (of the side) from the
 # field of view, burnt-in letters fill up to 0.06 % of the picture.
 BRIGHT, BRIGHT_SHARE, FAR = 80, 0.01, 0.02
@@ -101,8 +100,9 @@ def check_photograph(photograph: ListedPhotograph, image_size: int) -> Photograp
     findings += _as_read()
     if image is None:
         return PhotographFacts(findings=findings)
-    if _is_black_and_white(image):
-        message = f"{photograph.image} is black and white: a mask that is listed as a photograph? Correct the map"
+    if sign := sign_in(image):
+        seen = "is black and white" if sign == "black and white" else f"has {sign}"
+        message = f"{photograph.image} {seen}: a mask that is listed as a photograph? Correct the map"
         return PhotographFacts(findings=[*findings, Finding("mask_as_photograph", (str(photograph.image),), message)])
     preprocessing = Preprocessing(image_size)
     frame = preprocessing.frame(image)
@@ -151,15 +151,6 @@ def _as_read() -> list[Finding]:
         for kind, files in REMARKS.take().items()
         for file, seen in files.items()
     ]
-
-
-def _is_black_and_white(image: np.ndarray) -> bool:
-    """Whether a photograph, RGB uint8 [H, W, 3], looks like a mask."""
-    green = image[..., 1]
-    if np.ptp(green) < BLACK_OR_WHITE or not (image == green[..., None]).all():
-        return False
-    distance = np.minimum(green - green.min(), green.max() - green)
-    return bool((distance <= min(BLACK_OR_WHITE, np.ptp(green) // 4)).mean() >= BLACK_OR_WHITE_SHARE)
 
 
 def _bright_surround(path: Path, image: np.ndarray) -> Iterator[Finding]:

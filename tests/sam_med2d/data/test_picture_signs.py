@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage
 
 from sam_med2d.data.mask_folder import records_in
 from sam_med2d.data.photographs import find_photographs, photographs_in, pictures_in
-from sam_med2d.data.picture_signs import has_two_values
+from sam_med2d.data.picture_signs import content_sign
 from sam_med2d.errors import UsageError
 from tests.helpers.cases import check_all
 from tests.helpers.dicom_files import dataset, written
@@ -74,31 +74,48 @@ def test_the_name_of_the_folder_itself_says_nothing(tmp_path):
 
 
 def test_two_values_tell_masks(tmp_path):
-    """Of any depth and compression; photographs and pictures of one value or three are none."""
+    """Of any depth and compression; photographs and pictures of one value are none."""
     colours = np.where(DRAWN[..., None], np.array([200, 0, 0], np.uint8), np.array([0, 0, 40], np.uint8))
     large = np.kron(DRAWN, np.ones((20, 20), np.uint8))
     masks = {"0 1": DRAWN, "0 255": DRAWN * 255, "colours": colours, "bits": DRAWN.astype(bool), "large": large * 255}
 
     def check(name: str, suffix: str) -> None:
         if (name, suffix) != ("bits", ".ppm"):
-            assert has_two_values(save(tmp_path / f"picture{suffix}", masks[name]))
+            assert content_sign(save(tmp_path / f"picture{suffix}", masks[name])) == "two values"
 
     check_all(check, ((name, suffix) for name in masks for suffix in (".png", ".tif", ".bmp", ".ppm")))
     for number, values in enumerate((deep(DRAWN * 255, 16), DRAWN.astype(np.float32), large.astype(np.uint16) * 65535)):
         (tmp_path / f"{number}.tif").write_bytes(tiff(values))
-        assert has_two_values(tmp_path / f"{number}.tif")
-    others = (PICTURE, PICTURE[..., 0], np.zeros((40, 50), np.uint8), DRAWN + 2 * np.eye(*DRAWN.shape, dtype=np.uint8))
+        assert content_sign(tmp_path / f"{number}.tif") == "two values"
+    others = (PICTURE, PICTURE[..., 0], np.zeros((40, 50), np.uint8))
     for pixels in others:
-        assert not any(has_two_values(save(tmp_path / f"other{suffix}", pixels)) for suffix in (".png", ".tif", ".bmp"))
+        assert not any(content_sign(save(tmp_path / f"other{suffix}", pixels)) for suffix in (".png", ".tif", ".bmp"))
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert not has_two_values(tmp_path / "broken.png")
+    assert not content_sign(tmp_path / "broken.png")
+
+
+def test_maps_of_classes_and_masks_with_soft_edges_are_no_photographs(tmp_path):
+    """A mask that was saved as JPEG, a map of grey values, of colours and of a palette."""
+    eye = save(tmp_path / "eye.jpg", np.kron(PICTURE, np.ones((8, 8, 1), np.uint8)))
+    large = np.kron(DRAWN, np.ones((8, 8), np.uint8))
+    save(tmp_path / "disc.jpg", np.roll(large, 3, (0, 1)) * 255)
+    classes = large + np.roll(large, 40, axis=1)
+    save(tmp_path / "grey.png", classes * 127)
+    save(tmp_path / "colours.bmp", np.array([(0, 0, 0), (250, 50, 83), (36, 179, 83)], np.uint8)[classes])
+    palette = Image.fromarray(classes).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    palette.save(tmp_path / "palette.png")
+    assert photographs_in(tmp_path) == [eye]
+    signs = {path.name: content_sign(path) for path in tmp_path.iterdir()}
+    three = dict.fromkeys(("grey.png", "colours.bmp", "palette.png"), "3 values")
+    assert signs == {"eye.jpg": "", "disc.jpg": "black and white"} | three
 
 
 def test_a_large_photograph_is_not_decoded_to_look_for_two_values(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
     monkeypatch.setattr("sam_med2d.data.picture_signs.decode", lambda *_, **__: pytest.fail("decoded"))
     for suffix in (".png", ".tif", ".bmp"):
-        assert not has_two_values(save(tmp_path / f"noise{suffix}", noise))
+        assert not content_sign(save(tmp_path / f"noise{suffix}", noise))
 
 
 def test_what_a_map_calls_a_photograph_is_one(tmp_path, caplog):
