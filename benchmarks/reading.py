@@ -1,6 +1,7 @@
-"""Reading photographs: many small and some large ones, JPEG and PNG."""
+"""Reading photographs: many small and some large ones, JPEG and PNG; and small JPEGs in DICOM files."""
 
 import argparse
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,9 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--small", type=int, default=200, help="photographs of 512 x 512 pixels, of each format")
     parser.add_argument("--large", type=int, default=10, help="photographs of 4288 x 2848 pixels, of each format")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds; medians are reported")
+    parser.add_argument(
+        "--dicom", action="store_true", help="the small ones also as DICOM, beside the JPEG that is in it"
+    )
     add_against(parser)
 
 
@@ -37,6 +41,8 @@ def reading(args: argparse.Namespace) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as name:
         folders = draw(Path(name), {"small": (SMALL, args.small), "large": (LARGE, args.large)})
+        if args.dicom:
+            folders["small_dcm"] = in_dicom(folders["small_jpg"])
         workers = {side: Worker(_worker(args, side, folders.values())) for side in (baseline(args), OURS)}
         found = {}
         for number, (what, folder) in enumerate(folders.items()):
@@ -56,6 +62,7 @@ def reading(args: argparse.Namespace) -> dict[str, float]:
 
 def _worker(args: argparse.Namespace, side: str, folders: object) -> Side:
     command = (sys.executable, "-P", str(WORKER), *map(str, folders), *["--reference"] * (side == REFERENCE))
+    command += () if side == OURS else ("--jpeg",)
     return Side(command, args.against if side == OTHER else ROOT)
 
 
@@ -81,6 +88,28 @@ def draw(folder: Path, kinds: dict[str, tuple[tuple[int, int], int]]) -> dict[st
                 content = cv2.imencode(f".{suffix}", picture)[1].tobytes()
                 (folders[f"{kind}_{suffix}"] / f"{i:04d}.{suffix}").write_bytes(content)
     return folders
+
+
+def in_dicom(folder: Path) -> Path:
+    """DICOM files in a folder small_dcm beside that of their JPEGs of 512 x 512 pixels."""
+    from pydicom import Dataset, FileMetaDataset, dcmwrite, encaps, uid  # optional
+
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    data.SOPClassUID, data.SOPInstanceUID = uid.OphthalmicPhotography8BitImageStorage, uid.generate_uid()
+    data.Modality, data.PatientName, data.StudyDate, data.Manufacturer = "OP", "Eye^One", "20240229", "Camera"
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "YBR_FULL_422", 0
+    data.Columns, data.Rows = SMALL
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    target = folder.with_name("small_dcm")
+    target.mkdir()
+    for path in folder.iterdir():
+        data.PixelData, file = encaps.encapsulate([path.read_bytes()]), io.BytesIO()
+        data["PixelData"].VR = "OB"
+        dcmwrite(file, data, enforce_file_format=True)
+        (target / f"{path.stem}.dcm").write_bytes(file.getvalue())
+    return target
 
 
 def _picture(size: tuple[int, int], seed: int) -> np.ndarray:

@@ -31,11 +31,17 @@ def reader(*, reference: bool) -> Callable[[Path], np.ndarray]:
     return read_image
 
 
+def _jpeg(path: Path) -> Path:
+    """The JPEG beside the folder of a DICOM file; another file itself."""
+    return path.parents[1] / "small_jpg" / f"{path.stem}.jpg" if path.suffix == ".dcm" else path
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve, and tell what was read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--reference", action="store_true", help="measure OpenCV alone")
+    parser.add_argument("--jpeg", action="store_true", help="in place of a DICOM file read the JPEG that is in it")
     args = parser.parse_args(argv)
     cv2.setNumThreads(0)  # as in the commands, where photographs are the parallel part
     read, sums = reader(reference=args.reference), [0] * PARTS * len(args.folders)
@@ -43,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in sys.stdin:
         folder, part = divmod(int(line), PARTS)
         paths = sorted(args.folders[folder].iterdir())[part::PARTS]
+        paths = [_jpeg(path) if args.jpeg else path for path in paths]
         sums[int(line)] = sum(int(read(path)[::7, ::7].sum()) for path in paths)
         print("done", flush=True)
     print(json.dumps({"sums": sums}))

@@ -154,9 +154,10 @@ def test_decoder_benchmark_prints_its_numbers_last(against):
 @pytest.mark.parametrize("against", [[], ["--against", str(ROOT)]], ids=["reference", "checkout"])
 def test_reading_benchmark_prints_its_numbers_last(against, monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.reading.LARGE", (900, 600))
-    main(["reading", "--small=11", "--large=1", "--rounds=1", *against])
+    main(["reading", "--small=11", "--large=1", "--rounds=1", "--dicom", *against])
     *lines, numbers = capsys.readouterr().out.splitlines()
     kinds = [f"{size}_{suffix}" for size in ("small", "large") for suffix in ("jpg", "png")]
+    kinds.append("small_dcm")
     assert json.loads(numbers).keys() == {f"{name}_{kind}" for kind in kinds for name in ("ratio", "ms")}
     assert lines[-1] == "the pixels are the same"
 
