@@ -250,7 +250,8 @@ def _refusal(path: Path, levels: dict[str, int]) -> str:
     dots = " ..." if len(levels) > len(shown) else ""
     kind = f"{len(levels)} colours, " if colours else f"{len(levels)} values, " if dots else "values "
     seen = f"{', '.join(shown)}{dots} on {', '.join(str(levels[level]) for level in shown)}{dots} pixels"
-    classes = ",".join(f"{level}=NAME" for level in shown if level not in ("0", "#000000"))
+    background = {next(iter(levels))} & {"0", "#000000"}  # where it is the most frequent, it goes without saying
+    classes = ",".join(f"{level}=NAME" for level in shown if level not in background)
     instances = f" (1-{max(map(float, levels)):g}=NAME if each is one of many)" if dots and not colours else ""
     return (
         f"{path} is not binary ({kind}{seen}): a mask holds 0 and 1, or 0 and 255. For a map of classes use "

@@ -9,6 +9,7 @@ import numpy as np
 
 from sam_med2d.data.image_io import read_bytes, read_values
 from sam_med2d.data.mask_values import binary_mask, colour_codes, odd_white
+from sam_med2d.data.picture_signs import LOSSY
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 
@@ -61,10 +62,11 @@ class Values:
         if not known.all():
             seen = pixels_of(labels[~known], coloured=self.coloured)
             classes = ", ".join(self._name(c) for c in self.classes)
+            mixed = "; JPEG mixes classes at their edges: save maps as PNG" if path.suffix.lower() in LOSSY else ""
             raise DataError(
                 f"{path} holds the {'colour' if self.coloured else 'value'}(s) {', '.join(seen)}; its classes are "
                 f"{classes} (the others: {', '.join(seen.values())} pixels; labelmap --classes names classes, and "
-                f"with {next(iter(seen))}=void what is left out)"
+                f"with {next(iter(seen))}=void what is left out{mixed})"
             )
         if self.void and (count := int(within(labels, self.void).sum())):
             REMARKS.add("void pixels are background", path, f"{count} pixels")

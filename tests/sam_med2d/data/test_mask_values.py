@@ -189,7 +189,7 @@ def test_what_has_more_than_one_meaning_is_refused_with_what_was_seen_and_the_wa
 
 def test_the_message_names_levels_with_their_pixels():
     cases = {
-        "REFUGE": 'values 0, 128, 255 on 697, 4316, 26987 pixels.*--classes "128=NAME,255=NAME"',
+        "REFUGE": 'values 0, 128, 255 on 697, 4316, 26987 pixels.*--classes "0=NAME,128=NAME,255=NAME"',
         "instances": r"values, 0, .* \.\.\. on .* pixels.*\(1-\d+=NAME if each is one of many\)",
         "JPEG of two classes": r'values, 0, .*127, .*255 \.\.\. on .*"[^"]*127=NAME,[^"]*255=NAME"',
         "two colours": r'3 colours, #000000, #0000ff, #ff0000 on \d+, 697, 4316 pixels.*"#0000ff=NAME,#ff0000=NAME"',
