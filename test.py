@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_med2d.choices import METRICS
+from sam_med2d.choices import METRICS, REGIONS
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_encoder_adapter, add_mask_rule, add_model_flags, add_multimask
@@ -42,8 +42,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     prompts.add_argument("--prompt_path", type=Path, help="take the boxes and first points of this file")
     run = parser.add_argument_group("run")
     run.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=f"of: {', '.join(METRICS)}")
+    text = "pixels that count for all metrics; default: field_of_view for auc and aupr, photograph for the others"
+    run.add_argument("--region", choices=REGIONS, help=text)
     add_bool(run, "--ceiling", default=True, help="also the best Dice that the model's grid of logits can hold")
-    run.add_argument("--nsd_tolerance", type=float, default=2.0, help="of nsd, in pixels of the photograph")
+    run.add_argument("--nsd_tolerance", type=float, default=2.0, help="pixels, for nsd and nsd_length")
     run.add_argument("--batch_size", type=int, default=1, help="photographs in a batch")
     add_device(run)
     run.add_argument("--seed", type=int, default=0, help="of the clicks")

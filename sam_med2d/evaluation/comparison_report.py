@@ -5,11 +5,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from sam_med2d.choices import REGIONS
 from sam_med2d.evaluation.comparison import FEWEST_PHOTOGRAPHS, Runs, check_runs, compare_runs, setting_text
+from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.runtime.json_files import write_json
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
+from sam_med2d.visualization.labels import IN_PIXELS, WITH_TOLERANCE, metric_title, prompt_heading
 from sam_med2d.visualization.tables import markdown_table
 from segment_anything.utils.atomic import write_text
 
@@ -73,8 +75,11 @@ def _warnings(found: dict[str, Any]) -> list[str]:
     ]
     if names := [name for name in CLICK_SETTINGS if name in differing]:
         lines.append(f"the runs differ in {', '.join(names)}, so their clicks do: part of the differences is theirs.")
-    if found["metric"] == "nsd" and "--nsd_tolerance" in differing:
+    if found["metric"] in WITH_TOLERANCE and "--nsd_tolerance" in differing:
         lines.append("the runs differ in --nsd_tolerance: their NSD cannot be compared.")
+    usual = REGIONS[found["metric"] in SOFT]
+    if len({region or usual for region in differing.get("--region", [])}) > 1:
+        lines.append("the runs differ in --region: their scores are of other pixels and cannot be compared.")
     return lines
 
 

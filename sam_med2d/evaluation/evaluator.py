@@ -43,7 +43,8 @@ from segment_anything.utils.digest import digest
 
 logger = logging.getLogger("test")
 # flags that decide the numbers, beside model, data, prompts and refinement
-BINDING_FLAGS = ("metrics", "point_num", "seed", "use_amp", "nsd_tolerance", "save_pred", "save_prob", "ceiling")
+BINDING_FLAGS = ("metrics", "region", "point_num", "seed", "use_amp", "nsd_tolerance")
+BINDING_FLAGS += ("save_pred", "save_prob", "ceiling")
 
 
 class Evaluator:
@@ -211,7 +212,8 @@ class Evaluator:
     def _predict(self) -> None:
         """Predict and score what is not done yet; the rows of each image are on disk when the next batch begins."""
         todo = self._share_of_the_rest(self.cases, self.readable.numbers())
-        keep_fov = any(name in SOFT for name in self.args.metrics)
+        cut = self.args.region == "field_of_view"
+        keep_fov = cut or (self.args.region is None and any(name in SOFT for name in self.args.metrics))
         by_structure = any(mode.opening == STRUCTURE for mode in self.modes)
         more = {"structures": self.model.prompt_encoder.structures, "every_absent": True} if by_structure else {}
         dataset = self._dataset([self.readable[number] for number in todo], keep_fov=keep_fov, **more)
@@ -223,7 +225,7 @@ class Evaluator:
         with self.cases.writer() as journal, self._bar(len(todo), "test") as bar:
             for numbers, batch in zip(batches, loader, strict=True):
                 predictions, seconds = self._timed(batch := batch.to(self.model.device))
-                how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling}
+                how = {"tolerance": self.args.nsd_tolerance, "ceilings": self.args.ceiling, "cut": cut}
                 scored = score_batch(batch, predictions, self.args.metrics, save=save, **how)
                 share = seconds / max(1, sum(map(len, scored)))
                 for number, rows in zip(numbers, scored, strict=True):

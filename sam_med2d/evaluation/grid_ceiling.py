@@ -17,9 +17,9 @@ class Ceilings:
     The masks must live as long: they are told apart by their identity.
     """
 
-    def __init__(self, own: Frame) -> None:
-        """Begin with the frame of a photograph."""
-        self.own = own
+    def __init__(self, own: Frame, region: np.ndarray | None = None) -> None:
+        """Begin with the frame of a photograph, and the pixels that count, bool [H, W]; None for all."""
+        self.own, self.region = own, region
         self._known: dict[tuple[Frame, int, int], float] = {}
 
     def of(self, truth: np.ndarray, frame: Frame | None, side: int) -> float:
@@ -33,7 +33,7 @@ class Ceilings:
         fineness = self.own.image_size // side
         key = frame or self.own, fineness, id(truth)
         if key not in self._known:
-            self._known[key] = ceiling(truth, *key[:2])
+            self._known[key] = ceiling(truth if self.region is None else truth & self.region, *key[:2])
         return self._known[key]
 
 

@@ -5,15 +5,16 @@ boolean; nothing here guesses whether a number is a logit. Distances are in pixe
 """
 
 import re
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+CUT = 0.5**0.5  # length of a contour that cuts the corner of a pixel off
 # A structure with one of these words in its name, such as "blood_vessel" or "retinal_vein", gets clDice.
 VESSEL_WORDS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "veins"})
 
@@ -43,12 +44,13 @@ class Counts:
         return self.tp == 0 and (self.fp == 0) != (self.fn == 0)
 
 
-def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
+def count(predicted: np.ndarray, truth: np.ndarray, pixels: int | None = None) -> Counts:
     """Counts of a prediction against the truth.
 
     Args:
         predicted: bool, of any shape.
         truth: bool, of the same shape.
+        pixels: number of pixels that count; None for all.
 
     Returns:
         The counts.
@@ -63,7 +65,7 @@ def count(predicted: np.ndarray, truth: np.ndarray) -> Counts:
         )
     tp = int(np.count_nonzero(predicted & truth))
     fp, fn = int(np.count_nonzero(predicted)) - tp, int(np.count_nonzero(truth)) - tp
-    return Counts(tp, fp, fn, truth.size - tp - fp - fn)
+    return Counts(tp, fp, fn, (truth.size if pixels is None else pixels) - tp - fp - fn)
 
 
 class Ranking(NamedTuple):
@@ -111,7 +113,8 @@ class MaskPair:
     probability: np.ndarray | None = None  # float [H, W], for auc and aupr: larger where the structure is more likely
     inside: np.ndarray | None = None  # bool [H, W], the pixels that count for those (the field of view); None for all
     structure: str = ""  # name of the mask's structure
-    tolerance: float = 2.0  # of nsd, in pixels
+    tolerance: float = 2.0  # of nsd and nsd_length, in pixels
+    pixels: int | None = None  # number of pixels that count; None for all
 
     def __post_init__(self):
         for name in ("predicted", "truth", "inside"):
@@ -121,7 +124,12 @@ class MaskPair:
     @cached_property
     def counts(self) -> Counts:
         """Counts of the pixels."""
-        return count(self.predicted, self.truth)
+        return count(self.predicted, self.truth, self.pixels)
+
+    def within(self, region: np.ndarray) -> Self:
+        """The pair in a region, bool [H, W], alone: both masks end at its edge, and no pixel outside counts."""
+        masks = {"predicted": self.predicted & region, "truth": self.truth & region}
+        return replace(self, **masks, inside=region, pixels=int(np.count_nonzero(region)))
 
     @cached_property
     def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +138,17 @@ class MaskPair:
         float64 [K] and [L], in pixels, exact. Neither mask may be empty.
         """
         predicted, truth = edge_pixels(self.predicted), edge_pixels(self.truth)
-        return KDTree(truth).query(predicted)[0], KDTree(predicted).query(truth)[0]
+        return nearest(predicted, truth), nearest(truth, predicted)
+
+    @cached_property
+    def contour_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distance of each piece of both contours to the nearest one of the other mask, and its length.
+
+        Both float64 [K], in pixels, first those of the prediction. Neither mask may be empty.
+        """
+        (predicted, lengths), (truth, true_lengths) = contour(self.predicted), contour(self.truth)
+        distances = np.concatenate([nearest(predicted, truth), nearest(truth, predicted)])
+        return distances, np.concatenate([lengths, true_lengths])
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -170,3 +188,32 @@ def edge_pixels(mask: np.ndarray) -> np.ndarray:
     pixels = mask.astype(np.uint8)
     eroded = cv2.erode(pixels, CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.argwhere(pixels > eroded)
+
+
+def nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each point, [K, 2], to the nearest of the others, [L, 2]: float64 [K], exact."""
+    return KDTree(others).query(points)[0]
+
+
+def contour(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A mask's contour by marching squares (Lorensen and Cline 1987), which runs between the pixels.
+
+    Returns:
+        The pixels' corners that it passes, int64 [K, 2], and its length around each in pixels, float64 [K]: 1 where it
+        runs straight, sqrt(1/2) where it cuts a corner off, and twice that where two pixels touch by their corners.
+    """
+    pixels = np.pad(mask, 1).astype(np.uint8)
+    corner, across = pixels[:-1, :-1], pixels[1:, 1:]
+    number = corner + across + pixels[:-1, 1:] + pixels[1:, :-1]
+    passed = (number > 0) & (number < 4)
+    touching = (number == 2) & (corner == across)
+    return np.argwhere(passed), np.where(touching, 2 * CUT, np.where(number == 2, 1, CUT))[passed]
+
+
+def rim(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of a mask, bool [H, W], with a pixel outside it or the picture at most `width` rows and columns away.
+
+    They are those that `width` erosions by 3 x 3 pixels remove.
+    """
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_C, 3)[1:-1, 1:-1]
+    return mask & (depth <= width)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sam_med2d.evaluation.mask_pair import MaskPair, check_array, is_vessel
+from sam_med2d.evaluation.mask_pair import MaskPair, check_array, count, is_vessel, rim
 
 EPS = 1e-7
 NAN = float("nan")
+RIM = 0.02  # width of the rims of boundary_iou, as a share of the picture's diagonal
 
 
 # --- from counts ----------------------------------------------------------------------------------------------
@@ -37,6 +38,32 @@ def specificity(pair: MaskPair) -> float:
     return c.tn / (c.tn + c.fp) if c.tn + c.fp else NAN
 
 
+def accuracy(pair: MaskPair) -> float:
+    """Share of the pixels that are right, (tp + tn) / all; NaN without pixels."""
+    c = pair.counts
+    pixels = c.tp + c.tn + c.fp + c.fn
+    return (c.tp + c.tn) / pixels if pixels else NAN
+
+
+def kappa(pair: MaskPair) -> float:
+    """Agreement of the pixels beyond chance, -1 to 1 (Cohen 1960); NaN when both masks are empty or both are full."""
+    c = pair.counts
+    chance = (c.tp + c.fp) * (c.fp + c.tn) + (c.tp + c.fn) * (c.fn + c.tn)
+    return 2 * (c.tp * c.tn - c.fp * c.fn) / chance if chance else NAN
+
+
+def boundary_iou(pair: MaskPair) -> float:
+    """IoU of the rims inside both outlines, RIM of the picture's diagonal wide (Cheng et al. 2021, "Boundary IoU").
+
+    The width is rounded to whole pixels, at least 1. NaN when both masks are empty, 0 when one of them is.
+    """
+    if pair.counts.nothing_to_find:
+        return NAN
+    width = max(1, round(RIM * float(np.hypot(*pair.truth.shape))))
+    c = count(rim(pair.predicted, width), rim(pair.truth, width))
+    return c.tp / (c.tp + c.fp + c.fn)
+
+
 # --- from surfaces --------------------------------------------------------------------------------------------
 
 
@@ -45,15 +72,36 @@ def hd95(pair: MaskPair) -> float:
 
     NaN when both masks are empty, the picture's diagonal when one of them is.
     """
+    return _distance(pair, lambda both: max(np.percentile(distances, 95) for distances in both))
+
+
+def hd95_pooled(pair: MaskPair) -> float:
+    """95th percentile of the surface distances of both directions together, in pixels, as MedPy's `hd95` has it.
+
+    NaN when both masks are empty, the picture's diagonal when one of them is.
+    """
+    return _distance(pair, lambda both: np.percentile(np.concatenate(both), 95))
+
+
+def assd(pair: MaskPair) -> float:
+    """Average symmetric surface distance: mean of the surface distances of both directions together, in pixels.
+
+    Heimann et al. 2009. NaN when both masks are empty, the picture's diagonal when one of them is.
+    """
+    return _distance(pair, lambda both: np.mean(np.concatenate(both)))
+
+
+def _distance(pair: MaskPair, of: Callable[[tuple[np.ndarray, np.ndarray]], float]) -> float:
+    """A distance that is taken of the surface distances; NaN or the picture's diagonal for empty masks."""
     if pair.counts.nothing_to_find:
         return NAN
     if pair.counts.one_is_empty:
         return float(np.hypot(*pair.truth.shape))
-    return max(float(np.percentile(distances, 95)) for distances in pair.surface_distances)
+    return float(of(pair.surface_distances))
 
 
 def nsd(pair: MaskPair) -> float:
-    """Normalised surface Dice: share of both surfaces within `tolerance` of the other (Nikolov et al. 2018).
+    """Normalised surface Dice: share of both outlines' pixels within `tolerance` of the other (Seidlitz et al. 2022).
 
     NaN when both masks are empty, 0 when one of them is.
     """
@@ -62,6 +110,19 @@ def nsd(pair: MaskPair) -> float:
     if pair.counts.one_is_empty:
         return 0.0
     return float(np.mean(np.concatenate(pair.surface_distances) <= pair.tolerance))
+
+
+def nsd_length(pair: MaskPair) -> float:
+    """Normalised surface Dice: share of both contours' length within `tolerance` of the other (Nikolov et al. 2018).
+
+    NaN when both masks are empty, 0 when one of them is.
+    """
+    if pair.counts.nothing_to_find:
+        return NAN
+    if pair.counts.one_is_empty:
+        return 0.0
+    distances, lengths = pair.contour_distances
+    return float(lengths[distances <= pair.tolerance].sum() / lengths.sum())
 
 
 # --- from probabilities ---------------------------------------------------------------------------------------
@@ -144,6 +205,12 @@ SCORES: dict[str, Callable[[MaskPair], float]] = {
     "auc": auc,
     "aupr": aupr,
     "cldice": cldice,
+    "hd95_pooled": hd95_pooled,
+    "nsd_length": nsd_length,
+    "assd": assd,
+    "accuracy": accuracy,
+    "kappa": kappa,
+    "boundary_iou": boundary_iou,
 }
 SOFT = ("auc", "aupr")  # need MaskPair.probability
 

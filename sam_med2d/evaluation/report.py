@@ -9,7 +9,7 @@ from typing import Any
 from sam_med2d.evaluation.case_row import CEILING, CaseRow
 from sam_med2d.evaluation.summary import RunningSummary
 from sam_med2d.visualization import evaluation_plots
-from sam_med2d.visualization.labels import IN_PIXELS, metric_title, prompt_heading
+from sam_med2d.visualization.labels import IN_PIXELS, WITH_TOLERANCE, metric_title, prompt_heading
 from sam_med2d.visualization.tables import markdown_table, write_csv
 from segment_anything.utils.atomic import write_text
 
@@ -68,12 +68,13 @@ def write_report(path: Path, summary: dict[str, Any], pictures: Sequence[str]) -
     """
     flags, metrics = summary["flags"], summary["flags"]["metrics"]
     main = "dice" if "dice" in metrics else metrics[0]
-    data = flags["data_path"]
+    data, region = flags["data_path"], flags.get("region")
     parts = [
         f"# {flags['run_name']}",
         f"Data: {', '.join(data) if isinstance(data, list) else data}. "
         f"Weights: {flags['sam_checkpoint']}.\nMeans over masks, in % if nothing else is said; in brackets 95 % "
-        f"intervals from a bootstrap over the {summary['images']} photographs.",
+        f"intervals from a bootstrap over the {summary['images']} photographs."
+        + (f" All metrics count the pixels of the {region.replace('_', ' ')}." if region else ""),
         *_scores(summary, main),
     ]
     if failed := summary["failed"]:
@@ -150,7 +151,7 @@ def _scores(summary: dict[str, Any], main: str) -> list[str]:
     parts = [f"## {_title(main)}", system, f"FPS: {summary['fps_covers']}.", *windows, *_notes(overall, size)]
     for metric in dict.fromkeys([main, *flags["metrics"]]):
         entries = {name: m for name, m in summary["structures"].items() if _defined(m, metric)} | {"all": overall}
-        unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric == "nsd" else ""
+        unit = f"\n\nTolerance: {summary['nsd_tolerance']:g} pixels." if metric in WITH_TOLERANCE else ""
         parts += [f"## {_title(metric)} by structure{unit}", _means_table("Structure", entries, metric)]
         parts += [RESOLUTION_LIMIT_NOTE] if metric == "dice" and CEILING in next(iter(overall.values())) else []
     return parts

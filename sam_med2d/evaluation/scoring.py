@@ -61,6 +61,7 @@ def score_batch(
     tolerance: float = 2.0,
     save: Save | None = None,
     ceilings: bool = False,
+    cut: bool = False,
 ) -> list[list[CaseRow]]:
     """Score all predictions of a batch at the photographs' original size.
 
@@ -68,10 +69,12 @@ def score_batch(
         batch: the photographs and masks that were predicted.
         predictions: those of each mask, one for each prompt mode; none for a mask that was not prompted.
         metrics: names of METRICS to compute.
-        tolerance: of nsd, in pixels of the photograph.
+        tolerance: of nsd and nsd_length, in pixels of the photograph.
         save: called with each row of a structure that is not known to be absent, with its mask, bool [H, W], and its
             probabilities, float32 [H, W]. Masks of a whole photograph are never in memory together.
         ceilings: also compute the best Dice that the grid of logits can hold.
+        cut: score the pixels of `batch.inside` alone, not only the probabilities of auc and aupr there; what is saved
+            stays whole.
 
     Returns:
         The rows of each photograph, one for each of its masks and modes.
@@ -81,18 +84,21 @@ def score_batch(
     soft = save is not None or any(name in SOFT for name in metrics)
     for i, own in enumerate(predictions):
         j = int(batch.image_index[i])
-        for prediction, pair, ceiling in _pairs(batch, i, own, tolerance=tolerance, soft=soft, ceilings=ceilings):
-            row = _row(batch, i, prediction, pair, metrics, ceiling)
+        region = batch.inside[j] if cut else None
+        limits = Ceilings(batch.frames[j], region) if ceilings else None
+        for prediction, pair, ceiling in _pairs(batch, i, own, tolerance=tolerance, soft=soft, limits=limits):
+            scored = pair if region is None else pair.within(region)
+            row = _row(batch, i, prediction, scored, metrics, ceiling)
             rows[j].append(row)
             if VCDR in metrics and not row.absent:
-                ratios[j].add(row.structure, row.prompt, pair.predicted, batch.truth[i].astype(bool))
+                ratios[j].add(row.structure, row.prompt, scored.predicted, scored.truth)
             if save and not row.absent:
                 save(row, pair.predicted, pair.probability)
     return [ratio.added_to(own) for ratio, own in zip(ratios, rows, strict=True)]
 
 
 def _pairs(
-    batch: Batch, i: int, predictions: Sequence[Prediction], *, tolerance: float, soft: bool, ceilings: bool
+    batch: Batch, i: int, predictions: Sequence[Prediction], *, tolerance: float, soft: bool, limits: Ceilings | None
 ) -> Iterator[tuple[Prediction, MaskPair, float | None]]:
     """Each prediction of mask `i` with what it is scored on, and its ceiling; soft: with probabilities.
 
@@ -105,7 +111,6 @@ def _pairs(
     whole = _whole(batch, i) if any(p.mode.opening == STRUCTURE for p in predictions) else truth
     logits = _logits_at_original_size(batch, i, predictions)
     probabilities = logits.sigmoid().cpu().numpy() if soft else [None] * len(logits)
-    best = Ceilings(batch.frames[j])
     for prediction, mask, probability in zip(predictions, _masks(logits, predictions), probabilities, strict=True):
         target = whole if prediction.mode.opening == STRUCTURE else truth
         pair = MaskPair(
@@ -116,7 +121,7 @@ def _pairs(
             probability=probability,
             inside=batch.inside[j] if batch.inside else None,
         )
-        yield prediction, pair, best.of(target, prediction.frame, len(prediction.low_res)) if ceilings else None
+        yield prediction, pair, limits.of(target, prediction.frame, len(prediction.low_res)) if limits else None
 
 
 def _row(

@@ -20,7 +20,7 @@ from sam_med2d.evaluation.case_row import CaseRow
 
 BINS = 1000  # of a histogram over [0, 1]
 CALIBRATION_BINS = 50
-LOWER_IS_BETTER = ("hd95", "vcdr")  # of the metrics
+LOWER_IS_BETTER = ("hd95", "hd95_pooled", "assd", "vcdr")  # of the metrics
 FALSE_POSITIVE = "false_positive"
 MEDIAN_SAMPLE = 1000  # cases of a structure among which its median case is looked for
 

@@ -10,6 +10,7 @@ from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
 from sam_med2d.data.records import Record
 from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predict_batch
 from sam_med2d.evaluation.case_row import CaseRow
+from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
 from sam_med2d.prompts.prompt_file import PromptEntries, make_prompts
 from segment_anything.modeling import Sam
@@ -66,9 +67,8 @@ class Validation:
         self.seed, self.metrics, self.device, self.multimask = seed, metrics, device, multimask
         self.modes = [parse_mode(name) for name in (*VALIDATION_PROMPTS, *(["structure"] if structures else []))]
         self.cases = {key: number for number, key in enumerate(choose_cases(records))}
-        dataset = FundusDataset(
-            records[rank::processes], preprocessing, keep_truth=True, structures=structures, every_absent=True
-        )
+        options = {"keep_truth": True, "keep_fov": any(name in SOFT for name in metrics), "structures": structures}
+        dataset = FundusDataset(records[rank::processes], preprocessing, every_absent=True, **options)
         self.loader = make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
         self.prompts: PromptEntries = {}
         for batch in self.loader:

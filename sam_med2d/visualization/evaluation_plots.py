@@ -169,7 +169,8 @@ def plot_clicks(path: Path, summary: dict[str, Any], metric: str = "dice") -> bo
             _plot_scores(panel, moved, _scores(structures[name], metric), label=label, **line_style(i))
         panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     low, high = panels[0].get_ylim()
-    panels[0].set_ylim(max(-0.01, low), high if metric in IN_PIXELS else min(1.01, high))
+    least = -1.01 if metric == "kappa" else -0.01
+    panels[0].set_ylim(max(least, low), high if metric in IN_PIXELS else min(1.01, high))
     figure.suptitle(_part(names, sizes), fontsize="medium")
     save_figure(figure, path)
     return True

@@ -1,8 +1,10 @@
 """What prompts and metrics are called in tables and pictures."""
 
 METRIC_TITLES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "nsd": "NSD", "cldice": "clDice", "auc": "AUC"}
-METRIC_TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio"}
-IN_PIXELS = ("hd95",)  # metrics without an upper bound; the others lie in [0, 1]
+METRIC_TITLES |= {"aupr": "AUPR", "vcdr": "Error of the vertical cup-to-disc ratio", "boundary_iou": "Boundary IoU"}
+METRIC_TITLES |= {"hd95_pooled": "HD95 of both directions pooled", "nsd_length": "NSD by length", "assd": "ASSD"}
+IN_PIXELS = ("hd95", "hd95_pooled", "assd")  # metrics without an upper bound; the others end at 1
+WITH_TOLERANCE = ("nsd", "nsd_length")  # metrics that --nsd_tolerance decides
 
 
 def prompt_heading(prompt: str) -> str:

@@ -203,6 +203,17 @@ def test_what_differs_is_said(tmp_path, capsys):
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
+def test_scores_of_other_pixels_are_not_compared_in_silence(tmp_path, capsys):
+    """Without the flag that is the photograph, which a run may also have been told."""
+    runs = {
+        region: write_run(tmp_path / str(region), make_rows(), **{"--region": region})
+        for region in (None, "photograph", "field_of_view")
+    }
+    for second, warned in (("photograph", False), ("field_of_view", True)):
+        assert run_command(compare, [str(runs[None]), str(runs[second])]) == 0
+        assert ("Warning: the runs differ in --region: their scores" in capsys.readouterr().out) == warned
+
+
 def refuse(capsys, *words: object) -> str:
     """The one message of a comparison that ends with exit code 2."""
     assert run_command(compare, words) == 2

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sam_med2d.choices import METRICS
 from sam_med2d.evaluation import evaluator
 from segment_anything.modeling import Sam
 from tests.helpers.evaluation_runs import cases, make_data, run, summary
@@ -224,13 +225,14 @@ def test_the_index_of_a_folder_names_its_data_sets(checkpoint, data, tmp_path):
 
 
 def test_all_metrics_at_once(checkpoint, data, tmp_path):
-    names = ["iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice", "vcdr"]
+    names = METRICS
     assert run(checkpoint, data, "out", "--metrics", *names) == 0
     rows = cases(tmp_path / "out")
     assert all(name in rows[0] for name in names)
     vessels = [row for row in rows if row["structure"] == "vessel"]
     assert vessels and all((row["cldice"] != "nan") == (row["structure"] == "vessel") for row in rows)
     assert all(0 <= float(row["auc"]) <= 1 and float(row["hd95"]) >= 0 for row in rows)
+    assert all(0 <= float(row["boundary_iou"]) <= float(row["accuracy"]) <= 1 for row in rows)
     text = (tmp_path / "out/report.md").read_text()
     assert "HD95 in pixels" in text and "left out of the mean of cldice" in text
     assert not math.isnan(summary(tmp_path / "out")["overall"]["box"]["vcdr"])

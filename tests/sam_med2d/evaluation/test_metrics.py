@@ -20,6 +20,7 @@ from sam_med2d.evaluation.metrics import SCORES, SOFT, score, vertical_cup_to_di
 from tests.helpers import paths
 
 GOLDEN = np.load(paths.GOLDEN / "golden_losses_transforms.npz")
+DISTANCES = ("hd95", "hd95_pooled", "assd")
 HARD = [name for name in SCORES if name not in SOFT]
 EMPTY, DIAGONAL = np.zeros((9, 12), bool), np.eye(9, 12, dtype=bool)
 shapes = npst.array_shapes(min_dims=2, max_dims=2, max_side=8)
@@ -104,6 +105,15 @@ def test_counts_do_not_overflow():
     assert count(ones, ones).tp == 9_000_000 and count(ones, ~ones).fp == 9_000_000
 
 
+def test_kappa_is_zero_by_chance_and_undefined_without_a_choice():
+    half = np.zeros((4, 8), bool)
+    half[:, :4] = True
+    other = np.zeros_like(half)
+    other[:2] = True  # half of each half
+    assert one(MaskPair(half, other), "kappa") == 0 and one(MaskPair(half, ~half), "kappa") == -1
+    assert math.isnan(one(MaskPair(np.ones_like(half), np.ones_like(half)), "kappa"))
+
+
 # --- empty and perfect masks ----------------------------------------------------------------------------------
 
 
@@ -111,20 +121,22 @@ def test_both_empty_is_not_a_score():
     case = MaskPair(EMPTY, EMPTY, structure="vessel", probability=np.zeros(EMPTY.shape))
     found = score(case, list(SCORES))
     assert found.pop("specificity") == 1
-    assert len(found) == 8 and all(math.isnan(value) for value in found.values()), found
+    assert (found.pop("accuracy"), len(found)) == (1, 13) and all(math.isnan(value) for value in found.values()), found
 
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_one_empty_is_the_worst_score(swap):
     pair = [DIAGONAL, EMPTY] if swap else [EMPTY, DIAGONAL]
-    found = score(MaskPair(*pair, structure="vessel"), ["iou", "dice", "hd95", "nsd", "cldice"])
+    found = score(MaskPair(*pair, structure="vessel"), HARD)
     assert 0 < found["iou"] < 1e-7 and 0 < found["dice"] < 1e-7
-    assert (found["hd95"], found["nsd"], found["cldice"]) == (15, 0, 0)  # 9 and 12 pixels give a diagonal of 15
+    assert [found[name] for name in DISTANCES] == [15, 15, 15]  # 9 and 12 pixels give a diagonal of 15
+    assert not any(found[name] for name in ("nsd", "nsd_length", "cldice", "kappa", "boundary_iou"))
+    assert found["accuracy"] == 99 / 108
 
 
 def test_perfect_prediction():
     case = MaskPair(DIAGONAL, DIAGONAL, structure="vessel", probability=DIAGONAL.astype(np.float32))
-    assert score(case, list(SCORES)) == dict.fromkeys(SCORES, 1.0) | {"hd95": 0.0}
+    assert score(case, list(SCORES)) == dict.fromkeys(SCORES, 1.0) | dict.fromkeys(DISTANCES, 0.0)
 
 
 def test_full_masks_have_a_surface_at_the_border():
@@ -359,15 +371,17 @@ def test_unknown_metrics_are_named_before_anything_is_computed():
 
 
 def test_scores_come_in_the_order_asked_for():
-    assert list(SCORES) == ["iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice"]
+    first = ["iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice"]
+    added = ["hd95_pooled", "nsd_length", "assd", "accuracy", "kappa", "boundary_iou"]
+    assert list(SCORES) == first + added
     assert list(score(MaskPair(DIAGONAL, DIAGONAL), ["nsd", "iou"])) == ["nsd", "iou"]
 
 
 def test_each_part_of_a_case_is_computed_once(monkeypatch):
     calls = []
-    for name in ("count", "edge_pixels", "rank"):
+    for name in ("count", "edge_pixels", "contour", "rank"):
         original = getattr(mask_pair, name)
         monkeypatch.setattr(mask_pair, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
     found = score(MaskPair(DIAGONAL, DIAGONAL, probability=np.ones(DIAGONAL.shape)), list(SCORES))
-    assert sorted(calls) == ["count", "edge_pixels", "edge_pixels", "rank"] and len(found) == 9
+    assert sorted(calls) == ["contour"] * 2 + ["count"] + ["edge_pixels"] * 2 + ["rank"] and len(found) == 15
     assert all(type(value) is float for value in found.values())

@@ -50,6 +50,13 @@ def whole(model):
     return validation(model).run(model)
 
 
+def test_probabilities_count_inside_the_field_of_view_as_in_a_test(model):
+    made = validation(model, RECORDS[:1], metrics=["auc", "dice"])
+    batch = next(iter(made.loader))
+    assert len(batch.inside) == 1 and batch.inside[0].shape == batch.truth[0].shape
+    assert next(iter(validation(model, RECORDS[:1]).loader)).inside is None
+
+
 def by_mask(rows):
     return {(row.mask, row.prompt): row.as_columns() for row in rows}
 
