@@ -127,7 +127,14 @@ class MaskPair:
         return count(self.predicted, self.truth, self.pixels)
 
     def within(self, region: np.ndarray) -> Self:
-        """The pair in a region, bool [H, W], alone: both masks end at its edge, and no pixel outside counts."""
+        """The pair in a region alone: both masks end at its edge, and no pixel outside counts.
+
+        Args:
+            region: bool [H, W].
+
+        Returns:
+            Another pair.
+        """
         masks = {"predicted": self.predicted & region, "truth": self.truth & region}
         return replace(self, **masks, inside=region, pixels=int(np.count_nonzero(region)))
 
@@ -138,7 +145,7 @@ class MaskPair:
         float64 [K] and [L], in pixels, exact. Neither mask may be empty.
         """
         predicted, truth = edge_pixels(self.predicted), edge_pixels(self.truth)
-        return nearest(predicted, truth), nearest(truth, predicted)
+        return _nearest(predicted, truth), _nearest(truth, predicted)
 
     @cached_property
     def contour_distances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +154,7 @@ class MaskPair:
         Both float64 [K], in pixels, first those of the prediction. Neither mask may be empty.
         """
         (predicted, lengths), (truth, true_lengths) = contour(self.predicted), contour(self.truth)
-        distances = np.concatenate([nearest(predicted, truth), nearest(truth, predicted)])
+        distances = np.concatenate([_nearest(predicted, truth), _nearest(truth, predicted)])
         return distances, np.concatenate([lengths, true_lengths])
 
     @cached_property
@@ -190,13 +197,16 @@ def edge_pixels(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(pixels > eroded)
 
 
-def nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Distance of each point, [K, 2], to the nearest of the others, [L, 2]: float64 [K], exact."""
     return KDTree(others).query(points)[0]
 
 
 def contour(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A mask's contour by marching squares (Lorensen and Cline 1987), which runs between the pixels.
+
+    Args:
+        mask: bool [H, W].
 
     Returns:
         The pixels' corners that it passes, int64 [K, 2], and its length around each in pixels, float64 [K]: 1 where it
@@ -211,9 +221,14 @@ def contour(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rim(mask: np.ndarray, width: int) -> np.ndarray:
-    """The pixels of a mask, bool [H, W], with a pixel outside it or the picture at most `width` rows and columns away.
+    """The pixels near a mask's outline, inside it: those that `width` erosions by 3 x 3 pixels remove.
 
-    They are those that `width` erosions by 3 x 3 pixels remove.
+    Args:
+        mask: bool [H, W].
+        width: how many rows and columns away a pixel outside mask or picture is at most.
+
+    Returns:
+        bool [H, W].
     """
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_C, 3)[1:-1, 1:-1]
     return mask & (depth <= width)
