@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pydicom.uid import OphthalmicTomographyImageStorage
 from safetensors.torch import load_file
 
 import train
@@ -23,6 +24,7 @@ from sam_med2d.training.checkpoints import load_state
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.preprocessing import Preprocessing
+from tests.helpers import dicom_files
 from tests.helpers.input_forms import tiff
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
@@ -31,6 +33,9 @@ from tests.helpers.training_runs import load_test_script
 SCRIPTS = {"train": train, "test": load_test_script()}
 BOTH = pytest.mark.parametrize("script", SCRIPTS)
 IMAGE, DISC, VESSEL = "images/eye.png", "masks/eye_optic_disc_000.png", "masks/eye_vessel_000.png"
+VOLUME = dicom_files.dataset(
+    np.zeros((8, 8), np.uint8), kind=OphthalmicTomographyImageStorage, Modality="OPT", NumberOfFrames=128
+)
 KEY = "mask_decoder.iou_token.weight"
 
 
@@ -150,9 +155,15 @@ PICTURES = {
         lambda d: (d / IMAGE).write_bytes(tiff(np.linspace(-2, 2, 60 * 80 * 3, dtype=np.float32).reshape(60, 80, 3))),
         [IMAGE, "holds values from -2 to 2", "save it with 8 or 16 bits"],
     ),
-    "DICOM image": (
-        lambda d: (d / IMAGE).write_bytes(bytes(128) + b"DICM"),
-        [IMAGE, "is a DICOM file", "export it as PNG or TIFF"],
+    "DICOM volume": (
+        lambda d: (d / IMAGE).write_bytes(dicom_files.written(VOLUME)),
+        [IMAGE, "is a DICOM file of Ophthalmic Tomography Image Storage (modality OPT, 128 frames)", "leave it out"],
+    ),
+    "truncated DICOM": (
+        lambda d: (d / IMAGE).write_bytes(
+            dicom_files.written(dicom_files.dataset(np.full((60, 80), 90, np.uint8)))[:-100]
+        ),
+        [IMAGE, "not a whole picture"],
     ),
     "missing mask": (lambda d: (d / DISC).unlink(), [DISC, "cannot be opened"]),
     "truncated mask": (lambda d: cut(d / DISC), [DISC, "not a whole picture"]),

@@ -47,7 +47,7 @@ def find_passed_over(left: dict[Path, list[str]]) -> Iterator[Finding]:
     """Warnings of DICOM files that are in no map: programs that write maps often pass them over."""
     for folder, names in left.items():
         if files := tuple(str(folder / name) for name in names if name.lower().endswith(DICOM)):
-            message = f"{files[0]}: {len(files)} DICOM file(s) in {folder} are in no map: convert them, or leave them"
+            message = f"{files[0]}: {len(files)} DICOM file(s) in {folder} are in no map: list them, or leave them"
             yield Finding("passed_over", files, message, warning=True)
 
 

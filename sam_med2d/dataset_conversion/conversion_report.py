@@ -43,13 +43,20 @@ def summary(data_set: DataSet, built: Built, how: str, offer: FoundSamples, out:
         [s, str(built.masks[s]), *(str(c[s] or "-") for c in (built.empty, built.lost, built.merged))]
         for s in sorted({*built.masks, *built.empty, *built.lost})
     ]
-    lines.append(markdown_table(["structure", "masks", "empty in the source", "vanished", "parts merged"], table))
+    if table:
+        lines.append(markdown_table(["structure", "masks", "empty in the source", "vanished", "parts merged"], table))
     expected = sum(data_set.counts.values())
     if expected and sum(found.values()) != expected:
         lines.append(f"note: the whole data set has {_counts(data_set.counts)} photographs")
     lines += [f"note: {note}" for note in offer.notes]
     left_out = [*offer.problems, *built.left_out]
     lines += [f"left out: {problem}" for problem in left_out[:20]]
-    lines += [f"left out: {len(left_out) - 20} more, see {out}/prepared.json"] if len(left_out) > 20 else []
+    see = "" if data_set.names_persons else f", see {out}/prepared.json"
+    lines += [f"left out: {len(left_out) - 20} more{see}"] if len(left_out) > 20 else []
     lines += [f"terms: {data_set.terms}"] if data_set.terms else []
-    return "\n".join([*lines, f"made {out}; next: python scripts/check_dataset.py {out}"])
+    advice = f"python scripts/check_dataset.py {out}"
+    if not data_set.has_masks:
+        advice = (
+            f"masks as {out}/masks/<photograph>_<structure>.png, then python scripts/prepare_dataset.py folder {out}"
+        )
+    return "\n".join([*lines, f"made {out}; next: {advice}"])

@@ -1,5 +1,6 @@
 """DICOM photographs of every coding are read as the plain picture, or refused in a sentence that names the file."""
 
+import base64
 import importlib.util
 import logging
 
@@ -34,6 +35,36 @@ def test_every_coding_is_read_as_the_plain_picture(path):
         if off > form.tolerance or size_of(path) != pixels.shape[:2]:
             wrong.append(f"{form.name}: {off} levels")
     assert len(names) > 40 and not wrong, "\n".join(wrong)
+
+
+# a ramp of 8 x 8 values that imagecodecs 2026.3.6 has coded, in base64: lossless JPEG of 8 and 12 bits, JPEG of 12 bits
+LOSSLESS_8 = (
+    b"/9j/xAAXAAEBAQEAAAAAAAAAAAAAAAAFBgMI/8MACwgACAAIAQARAP/aAAgBAAAGAADn/TTTTTTSgQQQQQQQoEEEEEEEKBBBBBBB"
+    b"CgQQQQQQQoEEEEEEEKBBBBBBBCgQQQQQQQD/2Q=="
+)
+LOSSLESS_12 = (
+    b"/9j/xAAXAAEBAQEAAAAAAAAAAAAAAAAJCgcM/8MACwwACAAIAQARAP/aAAgBAAAGAADn/wDQdB0HQdB0HQaCEEQRBEEQRBEEoIQR"
+    b"BEEQRBEEQSghBEEQRBEEQRBKCEEQRBEEQRBEEoIQRBEEQRBEEQSghBEEQRBEEQRBKCEEQRBEEQRBEED/2Q=="
+)
+EXTENDED_12 = (
+    b"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
+    b"AQEBAQEBAQEBAQEBAQH/wQALDAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAA//EABwQAAAGAwAAAAAAAAAAAAAAAAALDio3"
+    b"SVZndP/aAAgBAQAAPwAy15NfcBsIMarX5daD/9k="
+)
+
+
+def test_codings_that_no_package_here_writes(path):
+    """Lossless JPEG and JPEG of 12 bits."""
+    ramp = np.arange(64).reshape(8, 8)
+    for content, bits, syntax in (
+        (LOSSLESS_8, 8, uid.JPEGLosslessSV1),
+        (LOSSLESS_12, 12, uid.JPEGLosslessSV1),
+        (EXTENDED_12, 12, uid.JPEGExtended12Bit),
+    ):
+        values = (ramp * (4 if bits == 8 else 65)).astype(np.uint8 if bits == 8 else np.uint16)
+        path.write_bytes(wrapped(dataset(values, bits=bits), syntax, base64.b64decode(content)))
+        off = np.abs(read_values(path).astype(int) - values).max()
+        assert off <= (4 if content is EXTENDED_12 else 0), (syntax, off)
 
 
 def test_a_frame_is_chosen(path):

@@ -49,8 +49,10 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_photographs_and_what_is_known_of_them(tmp_path):
+def test_photographs_and_what_is_known_of_them(tmp_path, capsys):
     assert run("dicom", clinic(tmp_path / "in"), tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "| structure" not in said and f"next: masks as {tmp_path}/out/masks/<photograph>_<structure>.png" in said
     rows = table(tmp_path / "out")
     assert len(rows) == 8 and len({row["patient"] for row in rows}) == 4
     for patient in {row["patient"] for row in rows}:
