@@ -199,7 +199,7 @@ def _structure(eight: np.ndarray, light: np.ndarray) -> tuple[int, int]:
 
 def _counted(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values that occur, in order, and how often; as `np.unique`, and faster for millions of pixels."""
-    if codes.dtype.kind in "ui" and codes.max(initial=0) < 1 << 24:
+    if codes.dtype.kind in "ui" and codes.min(initial=0) >= 0 and codes.max(initial=0) < 1 << 24:
         counts = np.bincount(codes.ravel())
         found = np.flatnonzero(counts)
         return found, counts[found]

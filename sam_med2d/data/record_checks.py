@@ -83,8 +83,14 @@ def check_size(mask: Path, shape: tuple[int, int], image: Path, size: tuple[int,
     if size and shape != size:
         raise SizeError(
             f"{mask} is {shape[1]} x {shape[0]} pixels, its image {image} {size[1]} x {size[0]}: "
-            "make the mask from the same picture"
+            f"{size_advice(shape, size)}"
         )
+
+
+def size_advice(shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    """What to do about a mask of another shape [H, W] than its photograph's size (height, width)."""
+    turned = "; or turn it, if it was drawn by a program that does not turn photographs as their EXIF tag says"
+    return f"make the mask from the same picture{turned if tuple(shape) == tuple(size)[::-1] else ''}"
 
 
 def data_digest(records: Sequence[Record]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from sam_med2d.data.image_io import read_bytes, read_values
 from sam_med2d.data.mask_values import binary_mask, colour_codes, odd_white
 from sam_med2d.data.picture_signs import LOSSY
+from sam_med2d.data.record_checks import size_advice
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 
@@ -199,6 +200,6 @@ def sized(path: Path, size: tuple[int, int], values: np.ndarray) -> np.ndarray:
     if values.shape[:2] != tuple(size):
         raise DataError(
             f"{path} is {values.shape[1]} x {values.shape[0]} pixels, its photograph {size[1]} x {size[0]}: "
-            "make the mask from the same picture"
+            f"{size_advice(values.shape[:2], size)}"
         )
     return values

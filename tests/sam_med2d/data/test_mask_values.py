@@ -202,6 +202,11 @@ def test_the_message_names_levels_with_their_pixels():
     check_all(check, cases.items())
 
 
+def test_negative_numbers_are_refused():
+    with pytest.raises(ValuesError, match="values -1, 0 on"):
+        binary_mask(-disc().astype(np.int8), Path("m.tif"))
+
+
 def test_lesions_that_were_shrunk_below_white_are_read_at_half():
     values = shrunk(dots, 4)
     values[values > 170] = 170
