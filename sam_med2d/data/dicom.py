@@ -178,7 +178,7 @@ def other_kind(path: Path) -> str:
 def _other_kind(file: DicomFile) -> str:
     if file.kind in _PHOTOGRAPHS or (file.kind in _CAPTURES and file.modality in _MODALITIES):
         return ""
-    name = _pydicom().uid.UID(file.kind).name if file.kind else "an unknown kind"
+    name = _pydicom().uid.UID(file.kind).name if re.fullmatch(r"[\d.]+", file.kind) else "an unknown kind"
     about = [f"modality {file.modality}"] if re.fullmatch("[A-Z]{2,16}", file.modality) else []
     about += [f"{file.frames} frames"] if file.frames > 1 else []
     return name + (f" ({', '.join(about)})" if about else "")

@@ -107,6 +107,9 @@ REFUSED = {
     "of Ophthalmic Tomography Image Storage (modality OPT, 128 frames), which is no photograph": lambda data: (
         data.update({"SOPClassUID": uid.OphthalmicTomographyImageStorage, "Modality": "OPT", "NumberOfFrames": 128})
     ),
+    "of an unknown kind, which is no photograph": lambda data: data.update(
+        {"SOPClassUID": "SecretText", "Modality": ""}
+    ),
     "of Secondary Capture Image Storage (modality MR), which is no photograph": lambda data: data.update(
         {"SOPClassUID": uid.SecondaryCaptureImageStorage, "Modality": "MR"}
     ),
@@ -119,6 +122,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, which writes what it does not like
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_is_no_photograph_is_refused(message, path):
     data = dataset(PICTURE, NumberOfFrames=1, PatientName="Secret^Name", PatientID="SecretID")
