@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from sam_med2d.data.picture_signs import tell_dicom
 from sam_med2d.dataset_conversion.archives import unpacked
@@ -97,3 +98,7 @@ def _check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--val {args.val}: give a percentage from 0 to below 100")
     if args.threshold is not None and not 0 < args.threshold <= 1:
         raise UsageError(f"--threshold {args.threshold}: give a share above 0, up to 1")
+    if args.salt_file and Path(args.salt_file).resolve().is_relative_to(args.out.resolve()):
+        raise UsageError(
+            f"--salt_file {args.salt_file} lies in OUT, which is to be shared or replaced: keep it elsewhere"
+        )

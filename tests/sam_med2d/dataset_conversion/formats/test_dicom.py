@@ -117,6 +117,14 @@ def test_the_salt_makes_patients_and_names_again(tmp_path):
     assert [row["image"] for row in table(tmp_path / "ids")] == [image for image, _ in names["c"]]
 
 
+def test_a_salt_in_the_folder_that_is_replaced_is_refused(tmp_path, capsys):
+    source, salt = clinic(tmp_path / "in", people=1), tmp_path / "out/salt.txt"
+    assert run("dicom", source, tmp_path / "out") == 0
+    salt.write_text(SALT)
+    assert run("dicom", source, tmp_path / "out", "--overwrite", "--salt_file", salt) == 2
+    assert "lies in OUT" in capsys.readouterr().err and salt.read_text() == SALT
+
+
 def test_frames_copies_and_other_files(tmp_path, capsys):
     source = tmp_path / "in"
     source.mkdir()
