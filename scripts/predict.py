@@ -59,6 +59,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_max_pixels(run)
     add_page(run)
     add_bool(run, "--overlays", default=True, help="also draw the outlines on the photographs")
+    text = "COCO file whose ids of images and categories coco.json takes, to be compared with it"
+    run.add_argument("--coco_gt", type=Path, metavar="FILE", help=text)
     text = "keep image embeddings there, so that a second run need not encode"
     run.add_argument("--embedding_cache", type=Path, metavar="DIR", help=text)
     run.add_argument("--cache_gb", type=float, default=10.0, help="size of the cache at most, in GB")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from sam_med2d.data.image_io import COPY_AGAIN, read_image
 from sam_med2d.data.photographs import Photograph
+from sam_med2d.dataset_conversion.formats.coco_ids import CocoIds
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.embedding_cache import EmbeddingCache
 from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
@@ -61,6 +62,7 @@ class BatchRun:
         photographs: to predict.
         prompts: by the photographs' names.
         processes: that share the work.
+        coco_ids: of coco.json.
         prompt_digest: of the file that the prompts came from, "" without one.
         workers: threads that read, and that write.
         multimask: whether the best of three candidates is taken, else the single mask.
@@ -77,12 +79,13 @@ class BatchRun:
         prompts: PhotographPrompts,
         processes: Processes,
         *,
+        coco_ids: CocoIds,
         prompt_digest: str,
         workers: int,
         multimask: bool = True,
     ) -> None:
         self.args, self.model, self.photographs, self.prompts = args, model, photographs, prompts
-        self.processes, self.workers = processes, workers
+        self.processes, self.workers, self.coco_ids = processes, workers, coco_ids
         tiles = Tiles() if args.tiles else None
         self.refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=multimask)
         self.results = ResultFiles(args.out, overlays=args.overlays)
@@ -223,7 +226,7 @@ class BatchRun:
         shares = self.processes.gather((count, pipeline.encoding, pipeline.seconds, hits))
         states: Counter[str] = Counter()
         if self.processes.first:
-            states = self.results.merge(self.photographs)
+            states = self.results.merge(self.photographs, self.coco_ids)
             for line in self._summary(shares, states):
                 logger.info(line)
         self.processes.wait()

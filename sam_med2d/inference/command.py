@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sam_med2d.data.photographs import Photograph, find_photographs
+from sam_med2d.dataset_conversion.formats.coco_ids import ids_of_file, own_ids
 from sam_med2d.inference.batch_run import BatchRun
 from sam_med2d.inference.prompt_sources import (
     PhotographPrompts,
@@ -59,6 +60,9 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
     prompts, notes = _load_prompts(args, photographs, loaded.model)
     for note in notes:
         logger.info(f"note: {note}")
+    paths = [photograph.path for photograph in photographs]
+    labels = {prompt.label for photograph in photographs for prompt in prompts[photograph.name]}
+    ids = ids_of_file(args.coco_gt, paths, labels) if args.coco_gt else own_ids(paths, labels)
     file = args.boxes_csv or args.prompt_path
     content = digest(file.read_bytes()) if file else ""
     return BatchRun(
@@ -67,6 +71,7 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
         photographs,
         prompts,
         processes,
+        coco_ids=ids,
         prompt_digest=content,
         workers=workers,
         multimask=loaded.multimask,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.data.photographs import Photograph, check_text
+from sam_med2d.dataset_conversion.formats.coco_ids import CocoIds
 from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction
 from sam_med2d.inference.prompt_sources import PhotographPrompts, Prompt
@@ -112,22 +113,22 @@ class ResultFiles:
 
     # --- all of them ----------------------------------------------------------------------------------------------
 
-    def merge(self, photographs: Sequence[Photograph]) -> Counter[str]:
-        """Write predictions.csv and coco.json, read one by one: how many lines of the table have each state."""
+    def merge(self, photographs: Sequence[Photograph], ids: CocoIds) -> Counter[str]:
+        """Write predictions.csv and coco.json, read one by one: how many lines of the table have each state.
+
+        Raises:
+            UsageError: the ids are of a file that has a photograph in another size.
+        """
         states: Counter[str] = Counter()
-        labels: set[str] = set()
-        write_csv(self.out / "predictions.csv", PREDICTION_COLUMNS, self._rows(photographs, states, labels))
-        self._write_coco(photographs, sorted(labels))
+        write_csv(self.out / "predictions.csv", PREDICTION_COLUMNS, self._rows(photographs, states))
+        self._write_coco(photographs, ids)
         return states
 
-    def _rows(
-        self, photographs: Sequence[Photograph], states: Counter[str], labels: set[str]
-    ) -> Iterator[PredictionRow]:
-        """All lines of predictions.csv; counts their states and collects their labels on the way."""
+    def _rows(self, photographs: Sequence[Photograph], states: Counter[str]) -> Iterator[PredictionRow]:
+        """All lines of predictions.csv; counts their states on the way."""
         for photograph, entry in self._entries(photographs):
             for row in entry["rows"]:
                 states[row["state"]] += 1
-                labels.update({row["label"]} if "label" in row else ())
                 yield {"image": photograph.path, "name": photograph.name, **row}
 
     def _entries(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Photograph, dict[str, Any]]]:
@@ -135,36 +136,35 @@ class ResultFiles:
         for photograph in photographs:
             yield photograph, self.store.read(DONE, photograph.name)
 
-    def _write_coco(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> None:
+    def _write_coco(self, photographs: Sequence[Photograph], ids: CocoIds) -> None:
         """Photographs that failed are left out; empty masks are no annotation."""
-        categories = [{"id": number, "name": label} for number, label in enumerate(labels, start=1)]
         with atomic_path(self.out / "coco.json") as temporary, temporary.open("w", encoding="utf-8") as file:
             for part, items in (("images", self._images), ("annotations", self._annotations)):
                 separator = "{" if part == "images" else ",\n"
                 file.write(f'{separator}"{part}": [')
-                for number, item in enumerate(items(photographs, labels)):
+                for number, item in enumerate(items(photographs, ids)):
                     file.write(",\n" * bool(number) + json.dumps({"id": number + 1, **item}, ensure_ascii=False))
                 file.write("]")
-            file.write(f',\n"categories": {json.dumps(categories, ensure_ascii=False)}}}\n')
+            file.write(f',\n"categories": {json.dumps(ids.listed_categories(), ensure_ascii=False)}}}\n')
 
-    def _images(self, photographs: Sequence[Photograph], _: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """COCO's images."""
+    def _images(self, photographs: Sequence[Photograph], ids: CocoIds) -> Iterator[dict[str, Any]]:
+        """COCO's images, with their own ids."""
         for photograph, entry in self._entries(photographs):
             if entry["size"]:
                 height, width = entry["size"]
-                yield {"file_name": _relative(photograph.path, self.out), "width": width, "height": height}
+                ids.check_size(photograph.path, (height, width))
+                name = _relative(photograph.path, self.out)
+                yield {"id": ids.images[photograph.path], "file_name": name, "width": width, "height": height}
 
-    def _annotations(self, photographs: Sequence[Photograph], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """COCO's annotations; a category is the place of its label."""
-        image = 0
-        for _, entry in self._entries(photographs):
-            image += bool(entry["size"])
+    def _annotations(self, photographs: Sequence[Photograph], ids: CocoIds) -> Iterator[dict[str, Any]]:
+        """COCO's annotations."""
+        for photograph, entry in self._entries(photographs):
             for row, rle in zip(entry["rows"], entry["rles"], strict=True):
                 if rle and (area := area_from_rle(rle)):
                     about = {"area": area, "bbox": list(box_from_rle(rle)), "iscrowd": 0}
                     about |= {"score": row["predicted_iou"], "mask": row["mask"]}
-                    label = labels.index(row["label"]) + 1
-                    yield {"image_id": image, "category_id": label, "segmentation": rle, **about}
+                    place = {"image_id": ids.images[photograph.path], "category_id": ids.categories[row["label"]]}
+                    yield {**place, "segmentation": rle, **about}
 
 
 def check_names(photographs: Sequence[Photograph], prompts: PhotographPrompts) -> None:

@@ -78,14 +78,24 @@ def _sources(masks: Sequence[tuple[str, Path, Segments]], *, each: bool) -> tupl
 def _files(tree: Tree) -> list[tuple[str, Path, dict[str, Any]]]:
     """Name, path and content of each COCO file; other JSON files are passed over."""
     paths = [(name, path) for name, path in tree.files.items() if name.lower().endswith(".json")]
-    files = [(name, path, content) for name, path in paths if (content := _read(path)) is not None]
+    files = [(name, path, content) for name, path in paths if (content := read_coco(path)) is not None]
     if not files:
         raise DataError(f"no COCO file (.json with images, annotations, categories). Found:\n  {tree.summary()}")
     return files
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a COCO file; None for another JSON file. Raises DataError for what is neither."""
+def read_coco(path: Path) -> dict[str, Any] | None:
+    """Content of a COCO file.
+
+    Args:
+        path: a JSON file.
+
+    Returns:
+        Its images, annotations and categories, with the keys of NEEDED; None for another JSON file.
+
+    Raises:
+        DataError: for what is neither, and for images of one id.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -100,6 +110,9 @@ def _read(path: Path) -> dict[str, Any] | None:
             for key in keys:
                 if not isinstance(item.get(key), str if key.endswith("name") else int | str):
                     raise DataError(f"{path}: {part}[{i}] has no {key}, or not of its kind: {json.dumps(item)[:80]}")
+    ids = Counter(image["id"] for image in content["images"])
+    if twice := [str(number) for number, count in ids.items() if count > 1]:
+        raise DataError(f"{path}: several images have the id {', '.join(twice[:10])}")
     return content
 
 
@@ -163,9 +176,7 @@ def _add(
     annotations: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    ids = Counter(image["id"] for image in content["images"])
-    if twice := [str(number) for number, count in ids.items() if count > 1]:
-        raise DataError(f"{path}: several images have the id {', '.join(twice[:10])}")
+    ids = {image["id"] for image in content["images"]}
     problems += [
         f"{path}: there are annotations of image {i}, which is not listed" for i in annotations if i not in ids
     ]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from sam_med2d.data.image_io import read_mask, size_of
 from sam_med2d.data.record_checks import check_size
 from sam_med2d.data.records import SPLITS, Record, has_map, load_index
+from sam_med2d.dataset_conversion.formats.coco_ids import own_ids
 from sam_med2d.dataset_conversion.polygons import outlines
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.runtime.run_folder import make_folder
@@ -46,7 +48,7 @@ def write_coco(args: argparse.Namespace) -> None:
 
 
 def coco(records: dict[str, list[Record]], folder: Path, *, polygons: bool) -> dict[str, Any]:
-    """COCO's content for a data set; ids count from 1 in the order of names, so that the same data get the same ids.
+    """COCO's content for a data set; ids of images and categories depend on their names alone (coco_ids).
 
     Args:
         records: of each split.
@@ -58,23 +60,22 @@ def coco(records: dict[str, list[Record]], folder: Path, *, polygons: bool) -> d
     """
     pairs = [(split, record, _relative(record.image, folder)) for split in records for record in records[split]]
     pairs.sort(key=lambda pair: pair[2])
-    names = sorted({mask.structure for _, record, _ in pairs for mask in record.masks})
-    categories = {name: number for number, name in enumerate(names, start=1)}
+    names = {mask.structure for _, record, _ in pairs for mask in record.masks}
+    ids = own_ids([record.image for _, record, _ in pairs], names)
     images, annotations = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        drawn = pool.map(lambda pair: _annotations(pair[1], categories, polygons=polygons), pairs)
+        drawn = pool.map(lambda pair: _annotations(pair[1], ids.categories, polygons=polygons), pairs)
         bar = tqdm(zip(pairs, drawn, strict=True), total=len(pairs), desc="reading masks", unit="image", leave=False)
-        for (split, _, name), ((height, width), found) in bar:
-            image = {"id": len(images) + 1, "file_name": name, "width": width, "height": height, "split": split}
-            images.append(image)
+        for (split, record, name), ((height, width), found) in bar:
+            image = {"id": ids.images[record.image], "file_name": name, "width": width, "height": height}
+            images.append(image | {"split": split})
             for annotation in found:
                 annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **annotation})
-    listed = [{"id": number, "name": name} for name, number in categories.items()]
-    return {"images": images, "annotations": annotations, "categories": listed}
+    return {"images": images, "annotations": annotations, "categories": ids.listed_categories()}
 
 
 def _annotations(
-    record: Record, categories: dict[str, int], *, polygons: bool
+    record: Record, categories: Mapping[str, int | str], *, polygons: bool
 ) -> tuple[tuple[int, int], list[dict[str, Any]]]:
     """Size (height, width) of a photograph, and its masks as annotations without ids."""
     size = size_of(record.image)
