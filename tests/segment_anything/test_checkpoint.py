@@ -238,8 +238,9 @@ def test_an_unknown_adapter_key_is_an_error_where_adapters_exist(adapted):
 
 def test_another_model_type_is_an_error(plain, tmp_path):
     save_weights(tmp_path / "tiny.safetensors", plain, {})
+    weights = read_checkpoint(tmp_path / "tiny.safetensors")
     with pytest.raises(CheckpointError, match="--model_type"), torch.device("meta"):
-        build_sam("vit_b", checkpoint=tmp_path / "tiny.safetensors")
+        build_sam("vit_b", checkpoint=weights)
     with pytest.raises(ValueError, match=r"model_type 'vit_x' is unknown: choose one of .*vit_b"):
         build_sam("vit_x")
 
