@@ -239,7 +239,8 @@ def _changes(levels: np.ndarray) -> _Changes:
 def _along_rays(levels: np.ndarray, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
     """How much darker it gets half a pixel before each place of each ray, [RAYS, n, 3], and the length of that."""
     count = int(np.hypot(x, y)) + 2
-    along = cv2.warpPolar(levels, (count, RAYS), (x, y), count, cv2.INTER_LINEAR)
+    # without the second flag OpenCV leaves what lies outside of the picture as the memory was
+    along = cv2.warpPolar(levels, (count, RAYS), (x, y), count, cv2.INTER_LINEAR | cv2.WARP_FILL_OUTLIERS)
     step = cv2.filter2D(along, -1, _STEP, anchor=(HALF_WIDTH, 0), borderType=cv2.BORDER_REPLICATE)
     change = np.sqrt(np.einsum("rcd,rcd->rc", step, step))
     with np.errstate(divide="ignore"):

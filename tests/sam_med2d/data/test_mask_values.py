@@ -91,6 +91,7 @@ EDGES: dict[str, Callable[[Drawing], np.ndarray]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_mask_with_edges_of_any_kind_is_read_at_half_of_white():
     def check(edges: str, name: str) -> None:
         values = EDGES[edges](DRAWINGS[name])

@@ -14,8 +14,9 @@ from sam_med2d.data.image_io import read_image, read_mask
 from sam_med2d.data.synthetic_fundus import field_of_view, synthetic_fundus
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.preprocessing import Preprocessing, normalise
-from segment_anything.utils.field_of_view import FieldOfView, find_field_of_view
+from segment_anything.utils.field_of_view import FieldOfView, _along_rays, find_field_of_view
 from tests.helpers.paths import ROOT
+from tests.helpers.photographs import photograph
 from tests.helpers.surrounds import SURROUNDS, halves, iou, margins
 
 HARD = ("greenish", "dark noise")  # of SURROUNDS, for photographs with dark edges
@@ -257,3 +258,14 @@ def scores(
     height, width = (side - margin for side in picture.shape[:2])
     masks = {name: mask[margin:height, margin:width] for name, (mask, _) in predictor.predict_structures(truth).items()}
     return {name: 2 * (masks[name] & true).sum() / (masks[name].sum() + true.sum()) for name, true in truth.items()}
+
+
+def test_nothing_depends_on_what_the_memory_held_before():
+    """Changes along rays are the same after arrays of their sizes were filled and freed."""
+    levels, first = np.sqrt(photograph(79, 91).astype(np.float32)), None
+    for value in (30.0, -1e6, 1e6):
+        junk = [np.full((128, count, 3), value, np.float32) for count in range(50, 70) for _ in range(3)]
+        del junk
+        step, change = _along_rays(levels, 45.0, 39.0)
+        first = (step, change) if first is None else first
+        assert np.array_equal(step, first[0]) and np.array_equal(change, first[1])
