@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,14 +98,16 @@ class IndexTable:
     def _places(self) -> dict[str, int]:
         """Numbers of the rows by the absolute paths that they give."""
         folder = os.path.abspath(self.path.parent)
-        cells = ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
-        return {os.path.normpath(os.path.join(folder, cell)): number for number, cell in cells}
+        return {os.path.normpath(os.path.join(folder, cell)): number for number, cell in self._cells()}
 
     @cached_property
     def _here(self) -> dict[str, int]:
         """Numbers of the rows by the absolute paths that they give from the current folder, as maps may."""
-        cells = ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
-        return {os.path.abspath(cell): number for number, cell in cells}
+        return {os.path.abspath(cell): number for number, cell in self._cells()}
+
+    def _cells(self) -> Iterator[tuple[int, str]]:
+        """Numbers of the rows that name a photograph, and its path with forward slashes."""
+        return ((number, row[IMAGE].replace("\\", "/")) for number, row in enumerate(self.rows) if row.get(IMAGE))
 
     @cached_property
     def _moved(self) -> dict[str, int]:

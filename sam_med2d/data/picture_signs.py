@@ -33,10 +33,8 @@ NAME_WORDS = MASK_WORDS - {"manual", "target", "targets"}  # which photographs' 
 SMALL, SMALL_LOSSY = 0.25, 0.1  # bytes a pixel: a compressed file may be a mask below, and is none above
 SAMPLE = 1 << 16  # bytes of a file that is not compressed
 FEW = 24  # different bytes in the sample of a mask
-VALUES, LOOKED_AT = (
-    8,
-    4096,
-)  # different values or colours of a mask or a map of classes; pixels that are looked at first
+VALUES = 8  # different values or colours of a mask or a map of classes
+LOOKED_AT = 4096  # pixels that are looked at first
 # A grey picture of which this share is within this distance of black or white is a mask, even if saved as JPEG.
 BLACK_OR_WHITE_SHARE, BLACK_OR_WHITE = 0.98, 24
 

@@ -93,11 +93,14 @@ def assd(pair: MaskPair) -> float:
 
 def _distance(pair: MaskPair, of: Callable[[tuple[np.ndarray, np.ndarray]], float]) -> float:
     """A distance that is taken of the surface distances; NaN or the picture's diagonal for empty masks."""
+    return _unless_empty(pair, lambda: of(pair.surface_distances), one_empty=np.hypot(*pair.truth.shape))
+
+
+def _unless_empty(pair: MaskPair, compute: Callable[[], float], *, one_empty: float) -> float:
+    """What is computed of two masks with pixels; NaN when both are empty, `one_empty` when one of them is."""
     if pair.counts.nothing_to_find:
         return NAN
-    if pair.counts.one_is_empty:
-        return float(np.hypot(*pair.truth.shape))
-    return float(of(pair.surface_distances))
+    return float(one_empty if pair.counts.one_is_empty else compute())
 
 
 def nsd(pair: MaskPair) -> float:
@@ -105,11 +108,7 @@ def nsd(pair: MaskPair) -> float:
 
     NaN when both masks are empty, 0 when one of them is.
     """
-    if pair.counts.nothing_to_find:
-        return NAN
-    if pair.counts.one_is_empty:
-        return 0.0
-    return float(np.mean(np.concatenate(pair.surface_distances) <= pair.tolerance))
+    return _unless_empty(pair, lambda: np.mean(np.concatenate(pair.surface_distances) <= pair.tolerance), one_empty=0.0)
 
 
 def nsd_length(pair: MaskPair) -> float:
@@ -117,12 +116,12 @@ def nsd_length(pair: MaskPair) -> float:
 
     NaN when both masks are empty, 0 when one of them is.
     """
-    if pair.counts.nothing_to_find:
-        return NAN
-    if pair.counts.one_is_empty:
-        return 0.0
-    distances, lengths = pair.contour_distances
-    return float(lengths[distances <= pair.tolerance].sum() / lengths.sum())
+
+    def share() -> float:
+        distances, lengths = pair.contour_distances
+        return lengths[distances <= pair.tolerance].sum() / lengths.sum()
+
+    return _unless_empty(pair, share, one_empty=0.0)
 
 
 # --- from probabilities ---------------------------------------------------------------------------------------

@@ -255,9 +255,8 @@ def _along_rays(levels: np.ndarray, x: float, y: float) -> tuple[np.ndarray, np.
 
 def _hypotheses(changes: _Changes, size: tuple[int, int]) -> np.ndarray:
     """The best circles through three changes that differ from each other: x, y, radius [n, 3]."""
-    far = np.hypot(changes.x - size[1] / 2, changes.y - size[0] / 2) / np.hypot(
-        *size
-    )  # the rim is the outermost change
+    # the rim is the outermost change
+    far = np.hypot(changes.x - size[1] / 2, changes.y - size[0] / 2) / np.hypot(*size)
     total = np.cumsum(changes.weight**2 * far**4)
     chosen = np.searchsorted(total, (np.arange(3 * SAMPLES) + 0.5) * (total[-1] / (3 * SAMPLES)))[_DRAWN]
     sign = changes.sign[chosen]
