@@ -1,4 +1,4 @@
-"""What --classes says of a map of classes: the values or colours of each structure."""
+"""What --classes says: the values or colours of each structure in a map of classes, or its labels in a tool's files."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,6 +11,13 @@ from sam_med2d.errors import DataError
 
 VOID = ("void", "ignore", "ignored")  # names of what was not annotated
 BACKGROUND = "background"
+# Keywords of add_argument, as in DataSet.flags: for maps of classes and for tools' labels.
+CLASSES = {
+    "metavar": "LIST",
+    "help": "labelmap, needed: VALUE=STRUCTURE,..., such as 1+2=optic_disc,2=optic_cup: the cup is part of the disc; "
+    "1-200=NAME is a range, '#ff0000=NAME' a colour, 255=void is left out; or CVAT's labelmap.txt. The others: "
+    "LABEL=STRUCTURE,..., such as 'Optic Disc=optic_disc,artefact=void'; labels that are not listed keep their names",
+}
 FORM = "VALUE=STRUCTURE, VALUE+VALUE=STRUCTURE, VALUE-VALUE=STRUCTURE or #RRGGBB=STRUCTURE"
 _VALUE, _COLOUR = r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", r"#([0-9a-fA-F]{6})"
 
@@ -103,3 +110,39 @@ def _of_cvat(path: Path) -> list[tuple[str, str]]:
             raise DataError(f"{path}: {line!r} is no line of CVAT's labelmap.txt: label:red,green,blue:parts:actions")
         items.append(("#" + "".join(f"{channel:02x}" for channel in channels), label))
     return items
+
+
+class LabelNames:
+    """The structures of labels, of which --classes lists some; the others are called as their label."""
+
+    def __init__(self, text: str | None) -> None:
+        """
+        Args:
+            text: such as "Optic Disc=optic_disc,rim=optic_disc,artefact=void"; a label may be listed for several
+                structures. None: every label keeps its name.
+
+        Raises:
+            DataError: for another text.
+        """
+        self._flag = f"--classes {text}"
+        self._structures: dict[str, list[str]] = {}
+        self._used: set[str] = set()
+        for item in filter(str.strip, (text or "").split(",")):
+            label, equals, structure = item.rpartition("=")
+            if not (equals and label.strip() and structure.strip()):
+                raise DataError(
+                    f"{self._flag}: {item.strip()!r} is no class; write LABEL=STRUCTURE, such as Optic Disc=optic_disc"
+                )
+            self._structures.setdefault(label.strip(), []).append(structure_name(structure))
+
+    def structures(self, label: str) -> list[str]:
+        """What a label shows; nothing for those that are void. Raises DataError for a label without a letter."""
+        self._used.add(label.strip())
+        names = self._structures.get(label.strip()) or [structure_name(label)]
+        return [name for name in dict.fromkeys(names) if name not in VOID]
+
+    def check(self) -> None:
+        """Raise DataError for a label in --classes that was never seen: it may be misspelt."""
+        if unknown := self._structures.keys() - self._used:
+            seen = ", ".join(sorted(self._used)[:20]) or "none"
+            raise DataError(f"{self._flag}: there is no label {', '.join(sorted(unknown))} (those of SOURCE: {seen})")

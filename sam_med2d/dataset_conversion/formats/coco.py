@@ -3,24 +3,16 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples, natural
-from sam_med2d.dataset_conversion.formats.coco_masks import Segments, annotated_masks, united
-from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
-from sam_med2d.dataset_conversion.formats.pairing import (
-    MISSING,
-    PATIENT,
-    apply_missing,
-    file_name,
-    patient_of,
-    structure_name,
-)
-from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
+from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples
+from sam_med2d.dataset_conversion.formats.coco_masks import annotated_masks
+from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotographs
+from sam_med2d.dataset_conversion.formats.folder_layout import split_of
+from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
 
 NEEDED = {
@@ -30,49 +22,16 @@ NEEDED = {
 }
 
 
-@dataclass(slots=True)
-class _CocoImage:
-    """What the files say of one photograph. masks: (structure, file, what is drawn) of each annotation."""
-
-    name: str
-    path: Path
-    split: str
-    masks: list[tuple[str, Path, Segments]] = field(default_factory=list)
-
-
 def find(tree: Tree, choice: Choice) -> FoundSamples:
     """Annotations of one category are one mask, or with the option `instances` each is a mask of its own.
 
     Crowds are drawn like others (many programs call every run-length encoding a crowd); annotations without outline
     are passed over if they have no area either. Raises DataError for files that are not COCO's.
     """
-    made = FoundSamples([])
-    pictures = _ImageFiles(tree, choice.options.get("image_root"))
-    photographs: dict[Path, _CocoImage] = {}
+    drawn = DrawnPhotographs(tree, choice)
     for name, path, content in _files(tree):
-        _add(photographs, content, name, path, pictures, made.problems)
-    stems = Counter(stem_of(PurePosixPath(p.name).name).lower() for p in photographs.values())
-    patient = patient_of(choice)
-    for photograph in sorted(photographs.values(), key=lambda photograph: natural([photograph.name])):
-        place = PurePosixPath(photograph.name)
-        stem = stem_of(place.name)
-        words = [photograph.split, *place.parts[:-1]] if stems[stem.lower()] > 1 else []
-        title = file_name("_".join([*filter(None, words), stem]))
-        masks = _sources(photograph.masks, each=bool(choice.options.get("instances")))
-        of = patient(photograph.name, made.problems)
-        made.samples.append(Sample(title, photograph.path, masks, split=photograph.split, patient=of))
-    return apply_missing(made, choice)
-
-
-def _sources(masks: Sequence[tuple[str, Path, Segments]], *, each: bool) -> tuple[MaskSource, ...]:
-    """One mask for each annotation, or for each category."""
-    groups: defaultdict[tuple[str, int], list[tuple[Path, Segments]]] = defaultdict(list)
-    for i, (structure, path, segments) in enumerate(masks):
-        groups[structure, i if each else 0].append((path, segments))
-    return tuple(
-        MaskSource(structure, parts[0][0], united([part for _, part in parts]))
-        for (structure, _), parts in groups.items()
-    )
+        _add(drawn, content, name, path)
+    return drawn.samples()
 
 
 def _files(tree: Tree) -> list[tuple[str, Path, dict[str, Any]]]:
@@ -116,81 +75,27 @@ def read_coco(path: Path) -> dict[str, Any] | None:
     return content
 
 
-class _ImageFiles:
-    """Where the photographs of COCO files lie."""
-
-    def __init__(self, tree: Tree, root: str | Path | None) -> None:
-        self.root = Path(root) if root else None
-        if self.root and not self.root.is_dir():
-            raise DataError(f"--image_root {root}: there is no such folder")
-        self.named: dict[Path, list[str]] = {}  # what was found below the root, by which name
-        self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for name, path in tree.files.items():
-            self.by_name[name.rpartition("/")[2]].append((name, path))
-
-    def find(self, written: str, file: str, path: Path) -> Path | None:
-        """A photograph of the COCO file called `file` in the source: beside it, else where its name fits once.
-
-        Raises DataError for a name that leaves the folder where there is no --image_root.
-        """
-        name = written.replace("\\", "/")
-        if "\0" in name or (not self.root and (name.startswith("/") or re.match("(.*/)?[.][.](/|$)|[A-Za-z]:", name))):
-            raise DataError(
-                f"{path}: the image {written!r} leaves the folder; write paths below it, or give --image_root"
-            )
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if self.root:
-            return self._below(self.root, parts, path)
-        name = "/".join(parts)
-        hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
-        folder = file.rpartition("/")[0]
-        beside = [hit for hit in hits if hit[0] == f"{folder}/{name}".lstrip("/")]
-        chosen = beside or hits
-        return chosen[0][1] if len(chosen) == 1 else None
-
-    def _below(self, root: Path, parts: Sequence[str], path: Path) -> Path | None:
-        """The longest end of a name that is there below --image_root; what is written before it may be of elsewhere.
-
-        Raises DataError where that is one file for two names.
-        """
-        own = [part for part in parts if not re.match("[A-Za-z]:", part)]
-        own = own[len(own) - next((i for i, part in enumerate(reversed(own)) if part == ".."), len(own)) :]
-        tails = ("/".join(own[start:]) for start in range(len(own)))
-        found = next((root / tail for tail in tails if (root / tail).is_file()), None)
-        if found and self.named.setdefault(found, own) != own:
-            both = " and ".join("/".join(names) for names in (self.named[found], own))
-            raise DataError(f"{path}: the images {both} are both {found}: give an --image_root that has their folders")
-        return found
-
-
-def _add(
-    photographs: dict[Path, _CocoImage],
-    content: Mapping[str, Any],
-    name: str,
-    path: Path,
-    pictures: _ImageFiles,
-    problems: list[str],
-) -> None:
+def _add(drawn: DrawnPhotographs, content: Mapping[str, Any], name: str, path: Path) -> None:
     """Add what one file says."""
-    structures = {category["id"]: structure_name(category["name"]) for category in content["categories"]}
+    labels = {category["id"]: category["name"] for category in content["categories"]}
+    drawn.declare(labels.values())
     annotations: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     ids = {image["id"] for image in content["images"]}
-    problems += [
+    drawn.problems += [
         f"{path}: there are annotations of image {i}, which is not listed" for i in annotations if i not in ids
     ]
     for image in content["images"]:
-        found = pictures.find(image["file_name"], name, path)
+        found = drawn.files.find(image["file_name"], name, path)
         if found is None:
-            problems.append(f"{path}: the image {image['file_name']} is not there, or several are (see --image_root)")
+            drawn.problems.append(
+                f"{path}: the image {image['file_name']} is not there, or several are (see --image_root)"
+            )
             continue
-        split = _split(image, name)
-        known = photographs.setdefault(found, _CocoImage(image["file_name"].replace("\\", "/"), found, split))
-        if known.split != split:
-            raise DataError(f"{found} is in two splits, {known.split or 'none'} and in {path} {split or 'none'}")
-        for structure, segments in annotated_masks(image, annotations[image["id"]], structures, path, problems):
-            known.masks.append((structure, path, segments))
+        photograph = drawn.add(image["file_name"], found, _split(image, name), path)
+        for label, drawing in annotated_masks(image, annotations[image["id"]], labels, path, drawn.problems):
+            drawn.draw(photograph, label, path, drawing)
 
 
 def _split(image: Mapping[str, Any], name: str) -> str:
@@ -206,12 +111,5 @@ COCO = DataSet(
 images/eye_1.jpg as the file says, beside it, anywhere below SOURCE, or below --image_root""",
     find=find,
     has_instances=True,
-    flags={
-        "--image_root": {
-            "metavar": "DIR",
-            "help": "folder of the photographs: file names are looked up in it by their longest end that is there",
-        },
-        "--patient": PATIENT,
-        "--missing": MISSING,
-    },
+    flags=FLAGS,
 )

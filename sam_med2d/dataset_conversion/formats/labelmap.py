@@ -2,7 +2,7 @@
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
-from sam_med2d.dataset_conversion.formats.class_list import parse_classes
+from sam_med2d.dataset_conversion.formats.class_list import CLASSES, parse_classes
 from sam_med2d.dataset_conversion.formats.folder_layout import PictureFile
 from sam_med2d.dataset_conversion.formats.pairing import FLAGS, find_pairs, samples_of_pairs, single
 from sam_med2d.dataset_conversion.mask_readers import Values
@@ -28,12 +28,5 @@ LABELMAP = DataSet(
 masks/eye_1.png (values, palette indices or colours: 0 and black are background, the others as --classes says)
 or as --images and --mask say; folders named train, val and test are the split""",
     find=find,
-    flags={
-        "--classes": {
-            "metavar": "LIST",
-            "help": "VALUE=STRUCTURE,... (needed), such as 1+2=optic_disc,2=optic_cup: the cup is part of the disc; "
-            "1-200=NAME is a range, '#ff0000=NAME' a colour, 255=void is left out; or CVAT's labelmap.txt",
-        },
-        **FLAGS,
-    },
+    flags={"--classes": CLASSES, **FLAGS},
 )

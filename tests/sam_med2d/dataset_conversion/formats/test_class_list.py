@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.formats.class_list import parse_classes
+from sam_med2d.dataset_conversion.formats.class_list import LabelNames, parse_classes
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP
 from sam_med2d.dataset_conversion.mask_readers import voc_palette
 from sam_med2d.dataset_conversion.samples import Choice
@@ -241,3 +241,32 @@ def test_folder_notes_each_value_and_colour_that_is_read_as_white(tmp_path, capl
     said = [record.getMessage() for record in caplog.records if "on black is the structure" in record.getMessage()]
     assert sorted(line.split()[1] for line in said) == ["#0000ff", "#ff0000", "100"]
     assert all("(265 pixels)" in line for line in said)
+
+
+# --- labels of annotation tools ---------------------------------------------------------------------------------
+
+
+def test_labels_become_structures():
+    names = LabelNames("Optic Disc=optic_disc, rim=optic_disc,cup=optic_disc,cup=optic cup,artefact=void,a=b=vessel")
+    shown = {
+        label: names.structures(label) for label in ("Optic Disc", "rim", "cup", "artefact", "a=b", "Hard Exudate")
+    }
+    assert shown == {
+        "Optic Disc": ["optic_disc"],
+        "rim": ["optic_disc"],
+        "cup": ["optic_disc", "optic_cup"],
+        "artefact": [],
+        "a=b": ["vessel"],
+        "Hard Exudate": ["hard_exudate"],
+    }
+    names.check()
+
+
+def test_labels_that_cannot_work_are_refused():
+    for text in ("disc", "=disc", "disc=", "a=b,c"):
+        with pytest.raises(DataError, match=r"--classes .*: .* is no class; write LABEL=STRUCTURE"):
+            LabelNames(text)
+    names = LabelNames("Optic Disk=optic_disc")
+    names.structures("Optic Disc")
+    with pytest.raises(DataError, match=r"there is no label Optic Disk \(those of SOURCE: Optic Disc\)"):
+        names.check()

@@ -17,8 +17,8 @@ from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
+from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing
 from sam_med2d.dataset_conversion.formats.coco import COCO, find
-from sam_med2d.dataset_conversion.formats.coco_masks import Segments
 from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError
@@ -113,8 +113,8 @@ CORNERS = st.one_of(
 POLYGON = st.lists(st.tuples(CORNERS, CORNERS), min_size=3, max_size=9)
 
 
-def segments(*polygons: list[tuple[float, float]]) -> Segments:
-    return Segments("", (), tuple(tuple(np.ravel(polygon).tolist()) for polygon in polygons))
+def segments(*polygons: list[tuple[float, float]]) -> Drawing:
+    return Drawing("", (), tuple(tuple(np.ravel(polygon).tolist()) for polygon in polygons))
 
 
 def by_pycocotools(*polygons: list[tuple[float, float]], size: tuple[int, int]) -> np.ndarray:
@@ -176,8 +176,8 @@ def test_polygons_without_a_pixel_are_noted():
 @given(MASKS)
 def test_run_lengths_are_those_of_pycocotools(mask):
     encoded = pycoco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    runs = ((*mask.shape, encoded["counts"].decode()),)
-    assert np.array_equal(Segments("", (), runs=runs)(Path("a.json"), mask.shape), mask)
+    bitmap = Bitmap(0, 0, *mask.shape, encoded["counts"].decode())
+    assert np.array_equal(Drawing("", bitmaps=(bitmap,))(Path("a.json"), mask.shape), mask)
 
 
 def test_a_disc_drawn_as_a_polygon():

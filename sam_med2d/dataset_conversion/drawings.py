@@ -1,0 +1,139 @@
+"""What people draw -> masks: polygons, ellipses and bitmaps, in COCO's frame (see polygons.py)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sam_med2d.data.record_checks import size_advice
+from sam_med2d.dataset_conversion.polygons import rasterize, snapped
+from sam_med2d.errors import DataError
+from sam_med2d.notes import REMARKS
+from segment_anything.utils.rle import mask_to_rle, rle_to_mask
+
+
+class Ellipse(NamedTuple):
+    """Middle and radii in pixels; degrees that it is turned clockwise about its middle."""
+
+    x: float
+    y: float
+    radius_x: float
+    radius_y: float
+    degrees: float = 0.0
+
+
+class Bitmap(NamedTuple):
+    """Pixels in a box of a photograph, in pixels; runs: as COCO compresses them."""
+
+    left: int
+    top: int
+    height: int
+    width: int
+    runs: str
+
+
+def bitmap_of(mask: np.ndarray, left: int = 0, top: int = 0) -> Bitmap:
+    """A mask [H, W] whose first pixel lies at (left, top)."""
+    return Bitmap(left, top, *mask.shape, mask_to_rle(mask)["counts"])
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A mask of a photograph in an annotation file: a union of shapes.
+
+    Polygons are filled as pycocotools does, ellipses have the pixels whose middle lies inside. What lies outside of the
+    photograph is cut off, but for bitmaps.
+
+    Attributes:
+        where: the annotations, for messages.
+        sizes: each (height, width) that a file gives the photograph.
+        polygons: x0, y0, x1, y1, ... of each, in pixels.
+        ellipses, bitmaps: the others.
+    """
+
+    where: str
+    sizes: tuple[tuple[int, int], ...] = ()
+    polygons: tuple[tuple[float, ...], ...] = ()
+    ellipses: tuple[Ellipse, ...] = ()
+    bitmaps: tuple[Bitmap, ...] = ()
+
+    def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        """The mask, bool [height, width]; as a `Decoder`. Raises DataError for a photograph of another size."""
+        for height, width in self.sizes:
+            if (height, width) != tuple(size):
+                drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
+                raise DataError(f"{path}, {self.where}: {drawn}: {size_advice((height, width), size)}")
+        mask = np.zeros(size, bool)
+        outlines = {
+            "polygons": [rasterize([snapped(np.reshape(polygon, (-1, 2)))], size) for polygon in self.polygons],
+            "ellipses": [fill_ellipse(ellipse, size) for ellipse in self.ellipses],
+        }
+        for kind, filled in outlines.items():
+            for one in filled:
+                mask |= one
+            if lost := sum(not one.any() for one in filled):
+                REMARKS.add(f"{kind} that hold no pixel are lost", f"{path}, {self.where}", f"{lost} of {len(filled)}")
+        for bitmap in self.bitmaps:
+            self._paint(mask, bitmap, path)
+        return mask
+
+    def _paint(self, mask: np.ndarray, bitmap: Bitmap, path: Path) -> None:
+        left, top, height, width, runs = bitmap
+        box = mask[max(top, 0) : top + height, max(left, 0) : left + width]
+        if min(left, top) < 0 or box.shape != (height, width):
+            raise DataError(
+                f"{path}, {self.where}: {width} x {height} pixels from ({left}, {top}) on leave the photograph of "
+                f"{mask.shape[1]} x {mask.shape[0]}"
+            )
+        try:
+            box |= rle_to_mask({"size": (height, width), "counts": runs})
+        except ValueError as error:
+            raise DataError(f"{path}, {self.where}: {error}") from error
+
+
+def united(parts: Sequence[Drawing]) -> Drawing:
+    """The union of drawings of one photograph."""
+    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    return Drawing(
+        parts[0].where + more,
+        tuple(dict.fromkeys(size for part in parts for size in part.sizes)),
+        tuple(polygon for part in parts for polygon in part.polygons),
+        tuple(ellipse for part in parts for ellipse in part.ellipses),
+        tuple(bitmap for part in parts for bitmap in part.bitmaps),
+    )
+
+
+def fill_ellipse(ellipse: Ellipse, size: tuple[int, int]) -> np.ndarray:
+    """The pixels, bool [height, width], whose middle lies inside of an ellipse or on its outline."""
+    x, y, radius_x, radius_y, degrees = ellipse
+    turn, reach = np.deg2rad(degrees), max(radius_x, radius_y)
+    rows, columns = (
+        np.arange(max(0, int(middle - reach) - 1), min(side, max(0, int(middle + reach) + 2)))
+        for middle, side in zip((y, x), size, strict=True)
+    )
+    right, down = columns + 0.5 - x, (rows + 0.5 - y)[:, None]
+    along = (right * np.cos(turn) + down * np.sin(turn)) / radius_x
+    across = (down * np.cos(turn) - right * np.sin(turn)) / radius_y
+    mask = np.zeros(size, bool)
+    mask[np.ix_(rows, columns)] = along**2 + across**2 <= 1
+    return mask
+
+
+def box_corners(
+    left: float, top: float, right: float, bottom: float, degrees: float = 0.0, about: tuple[float, float] | None = None
+) -> tuple[float, ...]:
+    """Corners x0, y0, ... of a box that is turned clockwise.
+
+    Args:
+        left, top, right, bottom: its sides in pixels, before it is turned.
+        degrees: by which it is turned.
+        about: the point that stays; default: its middle.
+    """
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+    if degrees:
+        turn, middle = np.deg2rad(degrees), corners.mean(axis=0) if about is None else np.array(about)
+        matrix = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        corners = (corners - middle) @ matrix + middle
+    return tuple(corners.ravel().tolist())

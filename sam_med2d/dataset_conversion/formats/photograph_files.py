@@ -1,0 +1,98 @@
+"""Where the photographs lie that annotation files name."""
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam_med2d.data.file_tree import Tree
+from sam_med2d.dataset_conversion.formats.folder_layout import is_picture
+from sam_med2d.errors import DataError
+
+IMAGE_ROOT = {
+    "metavar": "DIR",
+    "help": "folder of the photographs: file names are looked up in it by their longest end that is there",
+}
+
+
+class PhotographFiles:
+    """The photographs of a source, or below --image_root, by the names that annotation files give them."""
+
+    def __init__(self, tree: Tree, root: str | Path | None) -> None:
+        """
+        Args:
+            tree: the source.
+            root: value of --image_root.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        self.root = Path(root) if root else None
+        if self.root and not self.root.is_dir():
+            raise DataError(f"--image_root {root}: there is no such folder")
+        self.named: dict[Path, list[str]] = {}  # what was found by a longest end, by which name
+        self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for name, path in tree.files.items():
+            self.by_name[name.rpartition("/")[2]].append((name, path))
+
+    def find(self, written: str, file: str, path: Path) -> Path | None:
+        """A photograph, below the file's folder, else where its name fits once.
+
+        Args:
+            written: its name in the annotation file.
+            file: name of that file in the source.
+            path: of that file.
+
+        Returns:
+            Its path, None where it is not there or several could be meant.
+
+        Raises:
+            DataError: the name leaves the source where there is no --image_root, or another one is of the same file.
+        """
+        name, folder = written.replace("\\", "/"), file.rpartition("/")[0]
+        beside = posixpath.normpath(posixpath.join(folder, name))
+        outside = re.match("[.][.](/|$)|/", beside) or re.match("[A-Za-z]:", name)
+        if "\0" in name or (outside and not self.root):
+            raise DataError(
+                f"{path}: the image {written!r} leaves the folder; write paths below it, or give --image_root"
+            )
+        if self.root:
+            return self.find_end(written, path)
+        name = posixpath.normpath(name)
+        hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
+        chosen = [hit for hit in self.by_name[beside.rpartition("/")[2]] if hit[0] == beside] or hits
+        return chosen[0][1] if len(chosen) == 1 else None
+
+    def find_end(self, written: str, path: Path) -> Path | None:
+        """The photograph of the longest end of a name, such as a URL, that is there.
+
+        Args:
+            written: its name in the annotation file.
+            path: of that file.
+
+        Returns:
+            Its path, None where it is not there or several could be meant.
+
+        Raises:
+            DataError: it was found by another name, too.
+        """
+        parts = [part for part in written.replace("\\", "/").split("/") if part not in ("", ".")]
+        own = [part for part in parts if not re.match(r"[A-Za-z]:|[A-Za-z][\w+.-]*:$", part)]
+        own = own[len(own) - next((i for i, part in enumerate(reversed(own)) if part == ".."), len(own)) :]
+        ends = ("/".join(own[start:]) for start in range(len(own)))
+        found = next((hits for end in ends if (hits := self._ending(end))), [])
+        if len(found) != 1:
+            return None
+        if self.named.setdefault(found[0], own) != own:
+            both = " and ".join("/".join(names) for names in (self.named[found[0]], own))
+            advice = "give an --image_root that has their folders" if self.root else "rename one of them"
+            raise DataError(f"{path}: the images {both} are both {found[0]}: {advice}")
+        return found[0]
+
+    def _ending(self, end: str) -> Sequence[Path]:
+        """Photographs whose path ends so, or the one below the root that is called so."""
+        if self.root:
+            return [self.root / end] if (self.root / end).is_file() else []
+        hits = self.by_name.get(end.rpartition("/")[2], [])
+        return [path for name, path in hits if is_picture(name) and (name == end or name.endswith(f"/{end}"))]
