@@ -66,7 +66,7 @@ notebook: $(INSTALLED)
 clean:
 	rm -rf .venv $(LOWEST) workdir/* .pytest_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dicom.txt requirements-dev.txt \
+$(INSTALLED): requirements.txt requirements-onnx.txt requirements-app.txt requirements-dicom.txt requirements-formats.txt requirements-dev.txt \
   constraints-cpu.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt $(CONSTRAINT)

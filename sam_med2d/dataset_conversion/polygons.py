@@ -49,16 +49,34 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
     `rasterize` gives the mask back. A hole is joined to its component's outer side by a line there and back.
     """
+    return [joined(outer, holes) for outer, *holes in _sides(mask)]
+
+
+def rings(mask: np.ndarray) -> list[list[np.ndarray]]:
+    """For each 4-connected component of a mask [H, W] its outer side and its holes, int [n, 2].
+
+    Rings of one component touch in points alone, and none touches itself: these are valid polygons in GIS.
+    """
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    found = []
+    for label, (left, top, width, height, _) in enumerate(boxes[1:].tolist(), start=1):
+        [sides] = _sides(labels[top : top + height, left : left + width] == label)
+        found.append([side + np.array((left, top)) for side in sides])
+    return found
+
+
+def _sides(mask: np.ndarray) -> list[list[np.ndarray]]:
+    """For each 8-connected component its outer side, then its holes, along the pixels' sides."""
     # Twice as large, no component is thinner than two pixels, and pixels of its border tell left sides from right.
     large = np.repeat(np.repeat(mask.astype(np.uint8), 2, axis=0), 2, axis=1)
     contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     sides = [_corners((contour[:, 0] + 1) // 2) for contour in contours]
     parents = [] if tree is None else tree[0, :, 3].tolist()
-    holes: list[list[np.ndarray]] = [[] for _ in sides]
+    found = {i: [sides[i]] for i, parent in enumerate(parents) if parent < 0}
     for side, parent in zip(sides, parents, strict=True):
         if parent >= 0:
-            holes[parent].append(side)
-    return [_joined(sides[i], holes[i]) for i, parent in enumerate(parents) if parent < 0]
+            found[parent].append(side)
+    return list(found.values())
 
 
 def _corners(points: np.ndarray) -> np.ndarray:
@@ -68,7 +86,8 @@ def _corners(points: np.ndarray) -> np.ndarray:
     return points[np.sign(before[:, 0]) * np.sign(after[:, 0]) + np.sign(before[:, 1]) * np.sign(after[:, 1]) != 1]
 
 
-def _joined(outer: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
+def joined(outer: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
+    """One polygon [n, 2] of an outer side and its holes, to which lines lead there and back, for `rasterize`."""
     start = outer[:1]
     return np.concatenate(
         [outer, *(part for hole in holes for part in (start, hole, hole[:1])), *[start][: len(holes)]]

@@ -12,6 +12,7 @@ from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, Foun
 from sam_med2d.dataset_conversion.formats.coco_masks import annotated_masks
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotographs
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of
+from sam_med2d.dataset_conversion.formats.json_content import read_json
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
 
@@ -55,10 +56,7 @@ def read_coco(path: Path) -> dict[str, Any] | None:
     Raises:
         DataError: for what is neither, and for images of one id.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         return None
     for part, keys in NEEDED.items():

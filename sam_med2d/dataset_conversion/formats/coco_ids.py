@@ -54,7 +54,7 @@ def own_ids(paths: Sequence[Path], names: Iterable[str]) -> CocoIds:
     Raises:
         DataError: names what would get one id.
     """
-    names, images = sorted(names), [_image_id(ending) for ending in _shortest_endings(paths)]
+    names, images = sorted(names), [_image_id(ending) for ending in shortest_endings(paths)]
     _check_apart(paths, images, "COCO image id: list each photograph once")
     categories = [_category_id(structure_name(name)) for name in names]
     _check_apart(names, categories, "COCO category id: write one structure in one way")
@@ -117,7 +117,7 @@ def _fitting(images: Sequence[dict[str, Any]], paths: Sequence[Path]) -> dict[Pa
     return fitting
 
 
-def _shortest_endings(paths: Sequence[Path]) -> list[str]:
+def shortest_endings(paths: Sequence[Path]) -> list[str]:
     """Each path from its end, with as few folders as tell it from the others."""
     parts = [Path(os.path.abspath(path)).parts for path in paths]
     endings, depth, rest = [""] * len(paths), 0, list(range(len(paths)))

@@ -4,10 +4,11 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.dataset_conversion.formats.folder_layout import is_picture
+from sam_med2d.dataset_conversion.formats.folder_layout import is_picture, stem_of
 from sam_med2d.errors import DataError
 
 IMAGE_ROOT = {
@@ -31,6 +32,7 @@ class PhotographFiles:
         self.root = Path(root) if root else None
         if self.root and not self.root.is_dir():
             raise DataError(f"--image_root {root}: there is no such folder")
+        self.tree = tree
         self.named: dict[Path, list[str]] = {}  # what was found by a longest end, by which name
         self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
         for name, path in tree.files.items():
@@ -63,6 +65,30 @@ class PhotographFiles:
         hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
         chosen = [hit for hit in self.by_name[beside.rpartition("/")[2]] if hit[0] == beside] or hits
         return chosen[0][1] if len(chosen) == 1 else None
+
+    def with_stem(self, stem: str, file: str) -> Path | None:
+        """The photograph called so, without suffix: beside an annotation file, else the only one.
+
+        Args:
+            stem: its name; may begin with folders.
+            file: name of the annotation file in the source.
+
+        Returns:
+            Its path, None where it is not there or several could be meant.
+        """
+        hits = [hit for hit in self._by_stem.get(stem.rpartition("/")[2], []) if f"/{hit[0]}".endswith(f"/{stem}")]
+        beside = f"{file.rpartition('/')[0]}/{stem}".lstrip("/")
+        chosen = [hit for hit in hits if hit[0] == beside] or hits
+        return chosen[0][1] if len(chosen) == 1 else None
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[tuple[str, Path]]]:
+        """(path without suffix, path) of each picture of the source, or below the root, by its stem."""
+        found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for name, path in (Tree(self.root) if self.root else self.tree).files.items():
+            if is_picture(name):
+                found[stem_of(name.rpartition("/")[2])].append((stem_of(name), path))
+        return found
 
     def find_end(self, written: str, path: Path) -> Path | None:
         """The photograph of the longest end of a name, such as a URL, that is there.

@@ -10,7 +10,7 @@ from sam_med2d.data.moved_paths import find_moved
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index, read_map
 from sam_med2d.errors import DataError
-from scripts import check_dataset, export_coco, make_demo_data
+from scripts import check_dataset, export_annotations, make_demo_data
 from tests.helpers.commands import run_command
 
 PLACES = (
@@ -155,6 +155,6 @@ def test_commands_and_loaders_read_such_maps(tmp_path, monkeypatch, capsys, plac
     assert {split: load_checked("set", split) for split in expected} == expected
     assert run_command(check_dataset, ["set", "--num_workers", 1, "--out", "out"]) in (0, 1)
     assert "missing_file" not in capsys.readouterr().out
-    assert run_command(export_coco, ["set", "coco.json"]) == 0
+    assert run_command(export_annotations, ["set", "coco.json", "--format", "coco"]) == 0
     assert TestingDataset("set", 64)[0]["name"] == next(iter(expected["test"])).masks[0].path.name
     assert TrainingDataset("set", 64)[0]["image"].shape == (1, 3, 64, 64)

@@ -1,4 +1,4 @@
-"""coco.json of scripts/predict.py against truth of scripts/export_coco.py, in pycocotools' COCOeval."""
+"""coco.json of scripts/predict.py against truth of scripts/export_annotations.py, in pycocotools' COCOeval."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import export_coco
+from scripts import export_annotations
 from tests.helpers.commands import run_command
 from tests.helpers.paths import ROOT
 from tests.helpers.predicting import rows_of, run, write_weights
@@ -57,7 +57,7 @@ def test_predictions_that_are_the_truth_have_precision_one(photographs, weights)
     masks["images/synthetic_01.jpg"].append("masks/synthetic_01_artery_000.png")
     (data / "image2label_train.json").write_text(json.dumps(masks))
     truth = data / "truth.json"
-    assert run_command(export_coco, [str(data), str(truth), "--split", "train"]) == 0
+    assert run_command(export_annotations, [str(data), str(truth), "--split", "train", "--format", "coco"]) == 0
     assert precision(truth, out) == {"vessel": 1.0, "haemorrhage": 0.0}
 
     content = json.loads(truth.read_text())  # the same with ids of another program

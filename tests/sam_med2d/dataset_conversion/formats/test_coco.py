@@ -1,4 +1,4 @@
-"""COCO files: read with every kind of outline, written from our maps, and read back."""
+"""COCO files: read with every kind of outline."""
 
 import json
 import pickle
@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.measure import find_contours
 
-from sam_med2d.data.image_io import read_mask
-from sam_med2d.data.record_checks import load_checked
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
 from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing
@@ -23,9 +21,7 @@ from sam_med2d.dataset_conversion.polygons import outlines, rasterize
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
-from scripts import export_coco
 from segment_anything.utils.rle import mask_to_rle
-from tests.helpers.commands import run_command
 
 pycoco = pytest.importorskip("pycocotools.mask")
 
@@ -408,89 +404,3 @@ def test_patients_and_absent_structures(tmp_path):
     offer = found(tmp_path, patient=r"(P\d)_", missing="absent")
     assert [(sample.patient, sample.absent) for sample in offer.samples] == [("P1", ()), ("P1", ("optic_disc",))]
     assert not offer.problems and COCO.find is find
-
-
-# --- writing --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    """A small data set in our layout: two splits, two masks of one structure, holes and single pixels."""
-    folder, generator = tmp_path / "data", np.random.default_rng(0)
-    maps: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-    for name, split, structures in (
-        ("b", "train", ("vessel", "vessel")),
-        ("a", "train", ("disc",)),
-        ("c", "test", ("disc",)),
-    ):
-        picture(folder / f"images/{name}.jpg")
-        masks = []
-        for i, structure in enumerate(structures):
-            masks.append(f"masks/{name}_{structure}_{i:03d}.png")
-            (folder / "masks").mkdir(exist_ok=True)
-            noise = generator.random(SIZE) < 0.4
-            cv2.imwrite(str(folder / masks[-1]), (noise & (disc() | (i == 0))).astype(np.uint8) * 255)
-        maps[split][f"images/{name}.jpg"] = masks
-    for split, content in maps.items():
-        (folder / f"image2label_{split}.json").write_text(json.dumps(content))
-    return folder
-
-
-@pytest.mark.parametrize("flags", [(), ("--polygons",)])
-def test_export_and_import_give_the_same_masks(data, flags, capsys):
-    assert run_command(export_coco, [str(data), str(data / "coco.json"), *flags]) == 0
-    assert "3 images, 4 annotations, 2 categories" in capsys.readouterr().out
-    samples = {sample.name: sample for sample in found(data / "coco.json", instances=True).samples}
-    for split in ("train", "test"):
-        for record in load_checked(data, split):
-            sample = samples[record.image.stem]
-            assert (sample.split, sample.image) == (split, record.image)
-            written = sorted((ref.structure, read_mask(ref.path).tobytes()) for ref in record.masks)
-            read = sorted((structure, mask.astype(np.uint8).tobytes()) for structure, mask in masks_of(sample))
-            assert read == written
-
-
-def test_the_file_is_what_pycocotools_reads(data):
-    from pycocotools.coco import COCO as Reader
-
-    run_command(export_coco, [str(data), str(data / "coco.json")])
-    reader = Reader(str(data / "coco.json"))
-    assert [category["name"] for category in reader.loadCats(reader.getCatIds())] == ["disc", "vessel"]
-    by_name = {image["file_name"]: image for image in reader.loadImgs(reader.getImgIds())}
-    assert list(by_name) == ["images/a.jpg", "images/b.jpg", "images/c.jpg"]  # ids go by names
-    for record in load_checked(data, "train"):
-        image = by_name[f"images/{record.image.name}"]
-        annotations = reader.loadAnns(reader.getAnnIds(imgIds=image["id"]))
-        for ref, annotation in zip(record.masks, annotations, strict=True):
-            mask = read_mask(ref.path)
-            assert np.array_equal(reader.annToMask(annotation), mask)
-            assert annotation["area"] == mask.sum()
-            assert annotation["bbox"] == list(cv2.boundingRect(mask))
-
-
-def test_a_split_and_the_same_ids_again(data):
-    run_command(export_coco, [str(data), str(data / "one.json"), "--split", "test"])
-    content = json.loads((data / "one.json").read_text())
-    assert [image["file_name"] for image in content["images"]] == ["images/c.jpg"]
-    before = (data / "one.json").read_bytes()
-    run_command(export_coco, [str(data), str(data / "one.json"), "--split", "test"])
-    assert (data / "one.json").read_bytes() == before
-
-
-def test_bad_input_of_the_export(data, tmp_path, capsys):
-    (tmp_path / "folder.json").mkdir()
-    for words, message in (
-        ([data, data / "coco.txt"], "must end in .json"),
-        ([data, data / "image2label_train.json"], "has the name of a map"),
-        ([data, tmp_path / "folder.json"], "is a folder: give the name of a file"),
-        ([data, "/proc/coco.json"], "OUT: cannot write to /proc"),
-        ([tmp_path / "nothing", data / "coco.json"], "has no map"),
-        ([data, data / "coco.json", "--split", "val"], "has no image2label_val.json"),
-    ):
-        assert run_command(export_coco, [str(word) for word in words]) == 2
-        assert message in capsys.readouterr().err
-    run_command(export_coco, [str(data), str(tmp_path / "far" / "coco.json")])
-    assert "../data/images/a.jpg lies outside" in capsys.readouterr().out
-    (data / "masks" / "c_disc_000.png").write_bytes(b"")
-    assert run_command(export_coco, [str(data), str(data / "coco.json")]) == 2
-    assert "c_disc_000.png" in capsys.readouterr().err and not (data / "coco.json").exists()
