@@ -4,6 +4,7 @@
     python scripts/convert_checkpoint.py --trust sam-med2d_b.pth sam-med2d_b.safetensors
     python scripts/convert_checkpoint.py sam_vit_b.safetensors sam_vit_b_hf --to huggingface
     python scripts/convert_checkpoint.py sam_vit_b_hf sam_vit_b.safetensors
+    python scripts/convert_checkpoint.py workdir/models/mine/best mine_vit_b.pth --to sam
     python scripts/convert_checkpoint.py best small.safetensors --to adapters --base sam_vit_b_01ec64.pth
     python scripts/convert_checkpoint.py small.safetensors whole.safetensors --base sam_vit_b_01ec64.pth
     python scripts/convert_checkpoint.py workdir/models/mine/best mine.safetensors --half
@@ -13,8 +14,9 @@ Takes seconds. The published SAM-Med2D file also holds a pickled optimizer, whic
 unpickling can run any code that the file's author, or whoever changed it on the way, put in. `--trust` does it
 once, keeps the weights alone, and the result is safe to pass on. Metadata is kept where the file has some.
 
---to huggingface writes a folder for transformers' SamModel.from_pretrained; what SamModel has no place for (adapters,
-structures, detail head, metadata) is named and kept in a second file there. Such folders and files are read as IN.
+--to huggingface writes a folder for from_pretrained of transformers' SamModel and SamProcessor; what SamModel has no
+place for (adapters, structures, detail head, metadata) is named and kept in a second file there. Such folders and files
+are read as IN. --to sam writes a raw state dict for micro-sam, SAM's code, and with adapters SAM-Med2D's and ISAT.
 --to adapters writes what is not in --base to the bit (adapters, decoder, prompt encoder); IN of that kind with its
 --base gives the whole checkpoint again, to the bit.
 """
@@ -31,7 +33,7 @@ if __package__ in (None, ""):
 from sam_med2d.runtime.cli import make_parser, run_main
 from segment_anything.choices import MASK_RULES, PIXEL_SCALES
 
-TARGETS = ("safetensors", "huggingface", "adapters")
+TARGETS = ("safetensors", "huggingface", "sam", "adapters")
 WARNING = """\
 WARNING: --trust unpickles {path}.
          Unpickling can run ANY code hidden in the file, with your rights, on this computer.
@@ -41,7 +43,7 @@ WARNING: --trust unpickles {path}.
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("source", type=Path, metavar="IN", help="checkpoint: .pth, .pt, .safetensors or a folder")
-    parser.add_argument("target", type=Path, metavar="OUT", help="file to write, ending in .safetensors; or a folder")
+    parser.add_argument("target", type=Path, metavar="OUT", help="file (.safetensors, with --to sam .pth) or folder")
     parser.add_argument("--trust", action="store_true", help="unpickle objects too: runs any code in IN")
     parser.add_argument(
         "--entry", metavar="NAME", help="the weights that are meant, where IN has those of several models"

@@ -260,9 +260,26 @@ def save_pth(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[st
         state: {name: tensor}.
         metadata: plain values, such as those of `model_metadata`.
     """
-    own = {key: value.detach().cpu().clone() for key, value in state.items()}
+    _save_pickle(path, {"model": _copies(state), "metadata": dict(metadata)})
+
+
+def save_raw(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights in SAM's layout, a pickled state dict of plain tensors and nothing else, atomically.
+
+    Args:
+        path: the file.
+        state: {name: tensor}.
+    """
+    _save_pickle(path, _copies(state))
+
+
+def _copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+
+def _save_pickle(path: str | Path, content: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
-        torch.save({"model": own, "metadata": dict(metadata)}, temporary)
+        torch.save(content, temporary)
 
 
 def model_metadata(model: Sam, model_type: str, *, multimask: bool = True) -> dict[str, Any]:

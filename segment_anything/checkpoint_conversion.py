@@ -31,9 +31,12 @@ from .checkpoint import (
     tensor_digest,
 )
 from .checkpoint_loading import resize_positions, resize_relative
+from .modeling.sam import PIXEL_MEAN, PIXEL_STD
+from .preprocessing import Preprocessing
 from .utils.atomic import atomic_path, write_text
 
 EXTRA_NAME = "sam_med2d_extra.safetensors"
+PROCESSOR_NAME = "preprocessor_config.json"
 ENCODER = "image_encoder."
 POSITION_CODE = "shared_image_embedding.positional_embedding"  # HuggingFace has this tensor twice
 POSITION_CODE_COPY = "prompt_encoder.shared_embedding.positional_embedding"
@@ -134,6 +137,7 @@ def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         "architectures": ["SamModel"],
         "model_type": "sam",
+        "dtype": "float32",  # else weights that are stored in 16 bits are computed in 16 bits
         "vision_config": {
             "hidden_size": width,
             "num_hidden_layers": len(sides),
@@ -144,14 +148,46 @@ def hub_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "window_size": windows.pop() if windows else grid,
             "global_attn_indexes": [index for index, side in sides.items() if side == grid],
             "output_channels": len(state["image_encoder.neck.0.weight"]),
+            "layer_norm_eps": 1e-6,
         },
-        "prompt_encoder_config": {"image_size": 16 * grid, "patch_size": 16},
-        "mask_decoder_config": {},
+        "prompt_encoder_config": {"image_size": 16 * grid, "patch_size": 16, "layer_norm_eps": 1e-6},
+        "mask_decoder_config": {"layer_norm_eps": 1e-5},  # as in SAM's own code; transformers' default is 1e-6
+    }
+
+
+def hub_processor(rule: Preprocessing) -> dict[str, Any] | None:
+    """The content of preprocessor_config.json: SAM's own preprocessing, longer side S, padded right and bottom.
+
+    Args:
+        rule: how the weights' photographs were prepared.
+
+    Returns:
+        JSON values; None where SamProcessor cannot give the colours that the weights expect.
+    """
+    if rule.channel_order != "rgb" or rule.pixel_scale != "sam":
+        return None
+    size, mask_size = rule.image_size, rule.image_size // 4
+    return {
+        "image_processor_type": "SamImageProcessor",
+        "processor_class": "SamProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"longest_edge": size},
+        "resample": 2,  # Pillow's number for bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in PIXEL_MEAN],
+        "image_std": [value / 255 for value in PIXEL_STD],
+        "do_pad": True,
+        "pad_size": {"height": size, "width": size},
+        "mask_size": {"longest_edge": mask_size},
+        "mask_pad_size": {"height": mask_size, "width": mask_size},
     }
 
 
 def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
-    """Write a folder for `SamModel.from_pretrained`.
+    """Write a folder for `from_pretrained` of SamModel, and of SamProcessor where that can prepare the photographs.
 
     Args:
         folder: made if needed.
@@ -162,11 +198,18 @@ def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """
     theirs, extra = to_hub(checkpoint.state)
     save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
-    write_text(folder / "config.json", json.dumps(hub_config(checkpoint.state), indent=1) + "\n")
+    _write_json(folder / "config.json", hub_config(checkpoint.state))
+    (folder / PROCESSOR_NAME).unlink(missing_ok=True)  # of other weights
+    if processor := hub_processor(checkpoint.preprocessing(checkpoint.image_size)[0]):
+        _write_json(folder / PROCESSOR_NAME, processor)
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         own = {key: value.detach().cpu().contiguous() for key, value in theirs.items()}
         save_file(own, temporary, metadata={"format": "pt"})  # which transformers asks for
     return _not_held(extra, checkpoint.metadata)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def _not_held(extra: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> list[str]:

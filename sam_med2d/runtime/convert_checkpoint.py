@@ -1,6 +1,7 @@
 """What scripts/convert_checkpoint.py does: a checkpoint of any layout becomes safe weights, or another layout."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,15 +15,28 @@ from segment_anything.checkpoint import (
     CheckpointError,
     listing,
     read_tensors,
+    save_raw,
     save_weights,
 )
-from segment_anything.checkpoint_conversion import EXTRA_NAME, merge, read_any, save_hub, split, under_own_names
+from segment_anything.checkpoint_conversion import (
+    EXTRA_NAME,
+    PROCESSOR_NAME,
+    merge,
+    read_any,
+    save_hub,
+    split,
+    under_own_names,
+)
+from segment_anything.checkpoint_losses import losses, sam_state
 
 
 def convert(args: argparse.Namespace) -> str:
     """Read IN, and write OUT, as the flags say: what was done, in lines. Raises CheckpointError for what cannot be."""
-    if args.to != "huggingface" and args.target.suffix != ".safetensors":
-        raise CheckpointError(f"OUT {args.target} must end in .safetensors.")
+    if args.to == "sam" and args.target.suffix != ".pth":
+        raise CheckpointError(f"OUT {args.target}: --to sam writes a state dict, the name must end in .pth.")
+    if args.to not in ("huggingface", "sam") and args.target.suffix != ".safetensors":
+        pth = " (--to sam writes a .pth for other programs)" * (args.target.suffix in (".pth", ".pt"))
+        raise CheckpointError(f"OUT {args.target} must end in .safetensors{pth}.")
     for flag in ("half", "mask_rule", "pixel_scale"):
         if getattr(args, flag) and args.to != "safetensors":
             raise CheckpointError(f"--{flag} goes with --to safetensors, not with --to {args.to}.")
@@ -53,7 +67,15 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     if args.to == "huggingface":
         lines = [f"note: SamModel cannot hold {what}" for what in save_hub(args.target, checkpoint)]
         kept = [f"note: kept in {args.target / EXTRA_NAME}, which SamModel does not read"] * bool(lines)
+        if not (args.target / PROCESSOR_NAME).exists():
+            kept.append(f"note: no {PROCESSOR_NAME}: SamProcessor cannot give the colours that these weights expect")
+        _warn(checkpoint, "SamModel")
         return "\n".join([*lines, *kept, f"{args.target}: for transformers' SamModel.from_pretrained"])
+    if args.to == "sam":
+        state, lines = sam_state(checkpoint)
+        save_raw(args.target, state)
+        _warn(checkpoint, "another program", adapters=True)
+        return "\n".join([*lines, f"{args.target}: {len(state)} tensors, {args.target.stat().st_size / 1e6:.1f} MB"])
     state, metadata = checkpoint.state, checkpoint.metadata
     if args.to == "adapters":
         if not args.base:
@@ -69,6 +91,12 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
     taken = f" ({checkpoint.note})" if checkpoint.note else ""
     return f"{args.target}: {len(state)} tensors{whole}{taken}, {adapters}, {size}"
+
+
+def _warn(checkpoint: Checkpoint, program: str, **places: bool) -> None:
+    """Print why a program's masks are not those of the weights here."""
+    for reason in losses(checkpoint, program, **places):
+        print(f"WARNING: {reason}", file=sys.stderr, flush=True)
 
 
 def _in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
