@@ -7,7 +7,7 @@
 
 About 4.5 photographs of 512 pixels a second on two CPU cores with vit_t at 256 px. Writes to --out: masks/ (PNG, 0 and
 255, of the photograph's size), overlays/, coco.json and predictions.csv, which has a line for each mask and each
-photograph without one. Started again, the same command does what is missing.
+photograph without one; with --dicom_seg also dicom_seg/. Started again, the same command does what is missing.
 
 Exit code: 0 all done, 1 some photographs could not be predicted (they are named), 2 the flags cannot work, 130
 interrupted.
@@ -59,6 +59,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_max_pixels(run)
     add_page(run)
     add_bool(run, "--overlays", default=True, help="also draw the outlines on the photographs")
+    text = "photographs are DICOM files: also write a DICOM segmentation of each, with the patient's identity"
+    add_bool(run, "--dicom_seg", default=False, help=text)
     text = "COCO file whose ids of images and categories coco.json takes, to be compared with it"
     run.add_argument("--coco_gt", type=Path, metavar="FILE", help=text)
     text = "keep image embeddings there, so that a second run need not encode"

@@ -19,6 +19,7 @@ LAYERS = (
     (f"{OURS}.errors", f"{OURS}.choices", f"{OURS}.notes"),
     (f"{OURS}.visualization", f"{OURS}.runtime", f"{OURS}.data"),
     (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
+    (f"{OURS}.dicom_seg",),
     (f"{OURS}.evaluation", f"{OURS}.inference", f"{OURS}.annotation_export"),
     (f"{OURS}.training", f"{OURS}.export", f"{OURS}.measurement"),
     ("utils", "metrics"),  # SAM-Med2D's names, which its DataLoader imports

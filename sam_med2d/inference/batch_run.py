@@ -23,6 +23,7 @@ from sam_med2d.inference.photograph_prediction import Encoded, predict_prompts
 from sam_med2d.inference.pipeline import Pipeline
 from sam_med2d.inference.prompt_sources import PhotographPrompts
 from sam_med2d.inference.result_files import FAILED, ResultFiles
+from sam_med2d.inference.segmentation_files import FOLDER, SegmentationFiles, algorithm_of
 from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
@@ -34,7 +35,7 @@ from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.prompt_checks import Area
 
 logger = logging.getLogger("predict")
-BINDING = ("page", "zoom", "tiles", "mirror", "multimask", "use_amp", "overlays")
+BINDING = ("page", "zoom", "tiles", "mirror", "multimask", "use_amp", "overlays", "dicom_seg")
 BINDING += ("structures", "box", "point", "background", "label", "prompt_frame")
 
 
@@ -88,8 +89,11 @@ class BatchRun:
         self.processes, self.workers, self.coco_ids = processes, workers, coco_ids
         tiles = Tiles() if args.tiles else None
         self.refinement = Refinement(mirror=args.mirror, zoom=args.zoom, tiles=tiles, multimask=multimask)
-        self.results = ResultFiles(args.out, overlays=args.overlays)
         self.settings = self._settings(prompt_digest)
+        segmentations = None
+        if args.dicom_seg:
+            segmentations = SegmentationFiles(args.out, algorithm_of(args, self.settings["weights"]), args.page)
+        self.results = ResultFiles(args.out, overlays=args.overlays, segmentations=segmentations)
         self.cache = self._cache()
 
     def run(self) -> int:
@@ -211,7 +215,11 @@ class BatchRun:
                 self.cache.put(task.key, task.embedding)
             encoded = Encoded(task.image, task.frame, task.embedding, task.detail)
             found = predict_prompts(self.model, encoded, prompts, self.refinement) if prompts else ()
-            self.results.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
+            try:
+                self.results.write(photograph, encoded, found, self.model.prompt_encoder.presence_thresholds)
+            except DataError as error:
+                self.results.write_failure(photograph, str(error))
+                return str(error)
         return ""
 
     def _autocast(self) -> torch.autocast:
@@ -243,5 +251,5 @@ class BatchRun:
             )
         if self.cache:
             lines.append(f"embeddings: {hits} of {done} from {self.args.embedding_cache}")
-        overlays = ", overlays/" if self.args.overlays else ""
-        return [*lines, f"results: {self.args.out}/predictions.csv, coco.json, masks/{overlays}"]
+        more = ", overlays/" * self.args.overlays + f", {FOLDER}/" * self.args.dicom_seg
+        return [*lines, f"results: {self.args.out}/predictions.csv, coco.json, masks/{more}"]

@@ -17,7 +17,8 @@ from sam_med2d.inference.prompt_sources import (
     read_file,
     structures_for,
 )
-from sam_med2d.inference.result_files import MASKS, OVERLAYS, check_names
+from sam_med2d.inference.result_files import FOLDERS, check_names
+from sam_med2d.inference.segmentation_files import check_sources
 from sam_med2d.runtime.cli import setup_logging
 from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
 from sam_med2d.runtime.distributed import Processes, joined_processes
@@ -51,7 +52,7 @@ def predict(args: argparse.Namespace) -> int:
 def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> BatchRun:
     """The run that the flags ask for."""
     warn_of_emulation(args.use_amp, device)
-    photographs = find_photographs(args.inputs, [args.out / folder for folder in (MASKS, OVERLAYS)])
+    photographs = find_photographs(args.inputs, [args.out / folder for folder in FOLDERS])
     workers = max(1, cpu_workers(args.num_workers, here=processes.here))
     make_folder(args.out, "--out")
     if args.embedding_cache:
@@ -62,6 +63,8 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
         logger.info(f"note: {note}")
     paths = [photograph.path for photograph in photographs]
     labels = {prompt.label for photograph in photographs for prompt in prompts[photograph.name]}
+    if args.dicom_seg:
+        check_sources(photographs, labels, args.page)
     ids = ids_of_file(args.coco_gt, paths, labels) if args.coco_gt else own_ids(paths, labels)
     file = args.boxes_csv or args.prompt_path
     content = digest(file.read_bytes()) if file else ""

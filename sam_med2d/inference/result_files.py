@@ -15,6 +15,7 @@ from sam_med2d.dataset_conversion.formats.coco_ids import CocoIds
 from sam_med2d.errors import UsageError
 from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction
 from sam_med2d.inference.prompt_sources import PhotographPrompts, Prompt
+from sam_med2d.inference.segmentation_files import FOLDER, SegmentationFiles
 from sam_med2d.runtime.run_store import RunStore
 from sam_med2d.visualization.overlays import Overlay, write_picture
 from sam_med2d.visualization.tables import write_csv
@@ -27,6 +28,7 @@ FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt
 PREDICTION_COLUMNS = ("image", "name", "label", "number", "state", "mask", "x0", "y0", "x1", "y1", "area")
 PREDICTION_COLUMNS += ("predicted_iou", "presence", "presence_threshold", "score", "message")
 MASKS, OVERLAYS, STATE, DONE = "masks", "overlays", "state", "photographs"
+FOLDERS = (MASKS, OVERLAYS, FOLDER)
 NAME_BYTES = 255  # of a file, on most disks
 PredictionRow = dict[str, Any]
 
@@ -34,13 +36,13 @@ PredictionRow = dict[str, Any]
 class ResultFiles:
     """The files of a prediction run. What is done is known from a small file for each photograph, written last."""
 
-    def __init__(self, out: Path, *, overlays: bool) -> None:
-        self.out, self.overlays = out, overlays
+    def __init__(self, out: Path, *, overlays: bool, segmentations: SegmentationFiles | None = None) -> None:
+        self.out, self.overlays, self.segmentations = out, overlays, segmentations
         self.store = RunStore(out / STATE)
 
     def tidy(self) -> None:
         """Remove the temporary files of a run that was killed. Only while no other process writes."""
-        self.store.tidy(self.out / MASKS, self.out / OVERLAYS)
+        self.store.tidy(*(self.out / folder for folder in FOLDERS))
 
     def is_done(self, photograph: Photograph) -> bool:
         """Whether the photograph's results are there, of the file as it is now."""
@@ -59,17 +61,20 @@ class ResultFiles:
         predictions: Iterable[PromptPrediction],
         thresholds: dict[str, float],
     ) -> None:
-        """Write the masks as they come, then the overlay, then that it is done.
+        """Write the masks as they come, then the overlay and the segmentation, then that it is done.
 
         Args:
             photograph: where it lies and what it is called.
             encoded: its pixels and their place in the model frame.
             predictions: whose masks are made, and dropped, one after the other.
             thresholds: presence thresholds of the structures.
+
+        Raises:
+            DataError: the photograph cannot have a segmentation.
         """
         overlay = Overlay(encoded.image) if self.overlays else None
         counts: Counter[str] = Counter()
-        rows, rles = {}, {}
+        rows, rles, united = {}, {}, {}
         for prediction in predictions:
             prompt, mask = prediction.prompt, prediction.mask()
             slug = _slug(prompt.label)
@@ -79,12 +84,17 @@ class ResultFiles:
             row = _row(prediction, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
             rows[prediction.number], rles[prediction.number] = row, rle
             counts[slug.casefold()] += 1
+            if self.segmentations:
+                united[prompt.label] = united.get(prompt.label, False) | mask.astype(bool)
             if overlay:
                 title = f"{prompt.label} (absent)" if prediction.absent else prompt.label
                 overlay.add(title, mask, *_marks(prompt, encoded.frame))
         if overlay:
             write_picture(self.out / OVERLAYS / f"{photograph.name}.png", overlay.picture())
         numbers = sorted(rows)
+        if self.segmentations:
+            labels = dict.fromkeys(rows[i]["label"] for i in numbers)
+            self.segmentations.write(photograph, {label: united[label] for label in labels})
         size = encoded.image.shape[:2]
         found = [rows[i] for i in numbers] or [{"state": NO_PROMPT}]
         self._end(photograph, found, [rles[i] for i in numbers] or [None], size=size)

@@ -80,7 +80,7 @@ def _samples(path: Path, file: DicomFile, salt: bytes, *, keep_ids: bool) -> lis
             f"{path} has text in its picture that may name a person (Burned In Annotation is YES): cover it and set "
             "the attribute to NO"
         )
-    person, eye = _text(data, "PatientID"), _laterality(data)
+    person, eye = _text(data, "PatientID"), laterality(data)
     who = ["id", _text(data, "IssuerOfPatientID"), person] if person else ["study", _text(data, "StudyInstanceUID")]
     patient = _hash(salt, *who)
     number = int(_hash(salt, "image", _text(data, "SOPInstanceUID")), 16) % 10**8
@@ -113,7 +113,7 @@ def _text(data: Any, keyword: str) -> str:
         return ""
 
 
-def _laterality(data: Any) -> str:
+def laterality(data: Any) -> str:
     """R, L or B for both; "" where it is unknown."""
     sides = [_text(data, "ImageLaterality"), _text(data, "Laterality")]
     for groups in data.get("SharedFunctionalGroupsSequence") or []:
