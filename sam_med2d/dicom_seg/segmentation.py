@@ -234,7 +234,7 @@ def _concept(code: Code) -> Any:
 
 
 def _add_what_highdicom_leaves_out(made: "Dataset", source: DicomSource) -> None:
-    """The source's class and frame, the eye, the orientation (wanted where no position is told), our scheme."""
+    """The source's class and frame, the eye, our scheme, and what DICOM wants to be there (type 2)."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     frames = [groups.DerivationImageSequence[0] for groups in made.PerFrameFunctionalGroupsSequence]
@@ -248,6 +248,7 @@ def _add_what_highdicom_leaves_out(made: "Dataset", source: DicomSource) -> None
     if side := SIDES.get(laterality(source.file.data)):
         for segment in made.SegmentSequence:
             segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(side)]
+    made.ContentCreatorName = None
     made.PatientOrientation = source.file.data.get("PatientOrientation") or None
     scheme = CodingSchemeIdentificationItem(OWN_SCHEME, name=f"{MAKER}: names of structures")
     made.CodingSchemeIdentificationSequence = [scheme]
