@@ -27,6 +27,7 @@ COMMANDS = {
     "scripts/prepare_dataset.py": ("scripts/prepare_dataset.py", "../how-to/add-a-dataset.md"),
     "scripts/check_dataset.py": ("scripts/check_dataset.py", "../how-to/add-a-dataset.md"),
     "scripts/export_annotations.py": ("scripts/export_annotations.py", "../how-to/exchange.md"),
+    "scripts/export_dicom_seg.py": ("scripts/export_dicom_seg.py", "../how-to/exchange.md#dicom-segmentations"),
     "scripts/make_demo_data.py": ("scripts/make_demo_data.py", "../../data_demo/README.md"),
     "scripts/measure.py": ("scripts/measure.py", "../how-to/measure.md"),
     "scripts/compare.py": ("scripts/compare.py", "../how-to/compare.md"),

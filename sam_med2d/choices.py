@@ -10,3 +10,4 @@ METRICS += ("hd95_pooled", "nsd_length", "assd", "accuracy", "kappa", "boundary_
 REGIONS = ("photograph", "field_of_view")  # the pixels that metrics count
 PROMPT_FRAMES = ("model", "photograph")  # the pixels that a prompt file's positions count
 DISC, CUP = "optic_disc", "optic_cup"  # the structures that are measured together
+ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")  # of masks in DICOM: export_dicom_seg.py --algorithm_type

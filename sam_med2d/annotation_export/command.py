@@ -1,6 +1,7 @@
 """What scripts/export_annotations.py does: a data set, or predictions, in the files of another tool."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from sam_med2d.annotation_export.annotation_source import load_source
@@ -27,13 +28,30 @@ def export_annotations(args: argparse.Namespace) -> int:
         DataError: for files that cannot be used.
     """
     form = EXPORTS[args.format]
-    options = _options(args, form)
+    return export(form, args, _options(args, form))
+
+
+def export(form: ExportFormat, args: argparse.Namespace, options: Mapping[str, object]) -> int:
+    """Write SOURCE in a format, as `export_annotations` does.
+
+    Args:
+        form: the format.
+        args: with source, split and out.
+        options: values of the format's flags.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UsageError: for flags that cannot work.
+        DataError: for files that cannot be used.
+    """
     _check_out(args.out, form)
     source = load_source(args.source, args.split)
-    export = Export(source, args.out.parent if form.suffix else args.out, args.out, options)
+    run = Export(source, args.out.parent if form.suffix else args.out, args.out, options)
     whole = atomic_path if form.suffix else atomic_folder
     with sigterm_as_ctrl_c(), REMARKS.collected(), whole(args.out) as target:
-        written = form.write(export, target)
+        written = form.write(run, target)
     print("\n".join([*_report(args.out, written), *(f"note: {note}" for note in (*source.notes, *written.notes))]))
     return 0
 

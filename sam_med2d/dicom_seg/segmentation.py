@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sam_med2d.choices import ALGORITHM_TYPES
 from sam_med2d.data.dicom import INSTALL, DicomFile, is_readable, read_dicom
 from sam_med2d.data.image_formats import opened
 from sam_med2d.data.image_headers import choose_page, is_dicom
@@ -30,7 +31,7 @@ from segment_anything.utils.atomic import atomic_path
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-AUTOMATIC, SEMIAUTOMATIC, MANUAL = ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+AUTOMATIC, SEMIAUTOMATIC, MANUAL = ALGORITHM_TYPES
 MAKER = "SAM-Med2D for fundus"
 VERSION = "0.1.0"
 LONGEST = 64  # letters of a name in DICOM

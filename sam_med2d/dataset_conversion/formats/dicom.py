@@ -32,7 +32,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     """
     if not is_readable():
         raise DataError(f"dicom needs pydicom: {INSTALL}")
-    salt, made = _salt(choice.options.get("salt_file")), FoundSamples([])
+    salt, made = read_salt(choice.options.get("salt_file")), FoundSamples([])
     others: Counter[str] = Counter()
     seen: set[str] = set()
     copies = nameless = 0
@@ -43,7 +43,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         try:
             with path.open("rb") as file:
                 found = read_dicom(path, file)
-                samples = _samples(path, found, salt, keep_ids=bool(choice.options.get("keep_ids")))
+                samples = samples_of(path, found, salt, keep_ids=bool(choice.options.get("keep_ids")))
         except DataError as error:
             made.problems.append(str(error))
             continue
@@ -60,8 +60,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     return made
 
 
-def _salt(file: str | None) -> bytes:
-    """What --salt_file holds, or a random one."""
+def read_salt(file: str | None) -> bytes:
+    """What --salt_file holds, or a random one. Raises DataError for a file that cannot be used."""
     if file is None:
         return secrets.token_bytes(2 * SALT_BYTES)
     salt = read_bytes(Path(file), advice="give a file of random text to --salt_file").strip()
@@ -72,8 +72,18 @@ def _salt(file: str | None) -> bytes:
     return salt
 
 
-def _samples(path: Path, file: DicomFile, salt: bytes, *, keep_ids: bool) -> list[Sample]:
-    """The frames of a photograph. Raises UnreadableError where its picture may name a person."""
+def samples_of(path: Path, file: DicomFile, salt: bytes, *, keep_ids: bool) -> list[Sample]:
+    """The frames of a photograph, whose names depend on the salt alone, and what index.csv says of them.
+
+    Args:
+        path: its file.
+        file: what the file says.
+        salt: of the hashes.
+        keep_ids: whether patients are called by their ID.
+
+    Raises:
+        UnreadableError: the picture may name a person.
+    """
     data = file.data
     if _text(data, "BurnedInAnnotation").upper() == "YES":
         raise UnreadableError(
@@ -114,7 +124,7 @@ def _text(data: Any, keyword: str) -> str:
 
 
 def laterality(data: Any) -> str:
-    """R, L or B for both; "" where it is unknown."""
+    """The eye of a photograph's Dataset: R, L or B for both; "" where it is unknown."""
     sides = [_text(data, "ImageLaterality"), _text(data, "Laterality")]
     for groups in data.get("SharedFunctionalGroupsSequence") or []:
         sides += [_text(anatomy, "FrameLaterality") for anatomy in groups.get("FrameAnatomySequence") or []]

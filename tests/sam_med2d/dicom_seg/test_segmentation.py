@@ -18,8 +18,8 @@ from tests.helpers.paths import ROOT
 highdicom = pytest.importorskip("highdicom", reason="pip install -r requirements-dicom.txt")
 simpleitk = pytest.importorskip("SimpleITK", reason="comes with MedPy of requirements-dev.txt")
 
-# Frames do not begin with a byte. All have a multiple of 8 pixels together: of the rest SimpleITK reads what was in
-# the memory (findings/simpleitk_last_bits.sh).
+# Frames do not begin with a byte. All have a multiple of 8 pixels together: the rest SimpleITK reads as anything
+# (findings/simpleitk_last_bits.sh).
 HEIGHT, WIDTH = 46, 62
 PICTURE = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
 ALGORITHM = Algorithm(AUTOMATIC, "SAM-Med2D for fundus, best", "0123abcd", {"--zoom": "True"})
