@@ -21,6 +21,7 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before torch, which asks once
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
 from matplotlib.figure import Figure
 
 from tests.helpers import time_limit
@@ -65,6 +66,16 @@ def pytest_collection_finish(session):
         process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
         process.start()
         process.join()
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """A test leaves the number of threads as it was: it decides the last bits of what later tests compare."""
+    before = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before, f"{after} threads for {before}: torch.set_num_threads, or a benchmark without --threads"
 
 
 @pytest.fixture

@@ -154,7 +154,8 @@ def test_decoder_benchmark_prints_its_numbers_last(against):
 @pytest.mark.parametrize("against", [[], ["--against", str(ROOT)]], ids=["reference", "checkout"])
 def test_reading_benchmark_prints_its_numbers_last(against, monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.reading.LARGE", (900, 600))
-    main(["reading", "--small=11", "--large=1", "--rounds=1", "--dicom", *against])
+    threads = f"--threads={torch.get_num_threads()}"
+    main(["reading", "--small=11", "--large=1", "--rounds=1", "--dicom", threads, *against])
     *lines, numbers = capsys.readouterr().out.splitlines()
     kinds = [f"{size}_{suffix}" for size in ("small", "large") for suffix in ("jpg", "png")]
     kinds.append("small_dcm")
@@ -184,7 +185,7 @@ def test_an_older_checkout_is_asked_in_its_own_way(tmp_path):
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["decoder", "--against", str(tmp_path)])
+        main(["decoder", f"--threads={torch.get_num_threads()}", "--against", str(tmp_path)])
     assert exit_.value.code == 2
     assert f"--against: {tmp_path} is no checkout of this project" in capsys.readouterr().err
 

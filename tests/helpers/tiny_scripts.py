@@ -39,8 +39,8 @@ def _child(script: str, words: Sequence[str], log: Path, environment: dict[str, 
 
 
 def fork(words: Sequence[str], log: Path, *, script: str = "train", **environment: str) -> BaseProcess:
-    """Start a script in a process of its own, whose output goes to the end of `log`."""
-    process = FORKS.Process(target=_child, args=(script, words, log, {"OMP_NUM_THREADS": "1"} | environment))
+    """Start a script in a process of its own, with as many threads as pytest; its output goes to the end of `log`."""
+    process = FORKS.Process(target=_child, args=(script, words, log, environment))
     process.start()
     return process
 
