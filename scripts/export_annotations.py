@@ -31,6 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     kinds = "; ".join(f"{form.name}: {form.title}" for form in EXPORTS.values())
     parser.add_argument("--format", required=True, choices=tuple(EXPORTS), help=kinds)
     parser.add_argument("--split", choices=SPLITS, help="default: all that SOURCE has")
+    parser.add_argument("--structures", nargs="+", metavar="NAME", help="default: all that SOURCE has")
     own = parser.add_argument_group("flags of one format")
     for flag, settings in {flag: words for form in EXPORTS.values() for flag, words in form.flags.items()}.items():
         users = ", ".join(form.name for form in EXPORTS.values() if flag in form.flags)

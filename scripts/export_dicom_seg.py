@@ -28,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("source", type=Path, metavar="SOURCE", help=text)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
     parser.add_argument("--split", choices=SPLITS, help="default: all that SOURCE has")
+    parser.add_argument("--structures", nargs="+", metavar="NAME", help="default: all that SOURCE has")
     text = "folder of the DICOM files that the photographs were made from; default: they are DICOM files"
     parser.add_argument("--dicom", type=Path, metavar="DIR", help=text)
     parser.add_argument("--salt_file", metavar="FILE", help="as prepare_dataset.py dicom was given it")

@@ -4,7 +4,7 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,21 +97,41 @@ class AnnotationSource:
         return sorted(masks.union(*(photograph.absent for photograph in self.photographs)))
 
 
-def load_source(path: Path, split: str | None = None) -> AnnotationSource:
+def load_source(path: Path, split: str | None = None, structures: Sequence[str] | None = None) -> AnnotationSource:
     """What a folder or a map holds.
 
     Args:
         path: a folder with JSON maps, one such map, or a folder that predict.py wrote.
         split: of the maps; None for all.
+        structures: of the masks; None for all.
+
+    Returns:
+        The photographs that have a mask, or of which something is known not to be there.
 
     Raises:
-        UsageError: it is none of these, or it is not clear which.
+        UsageError: it is none of these, it is not clear which, or a structure is not there.
         DataError: its files cannot be used.
     """
+    made, notes = _listed(path, split)
+    found = AnnotationSource(made).structures
+    if unknown := [name for name in structures or () if name not in found]:
+        raise UsageError(f"--structures {' '.join(unknown)}: SOURCE has {', '.join(found) or 'none'}")
+    kept = [_only(photograph, structures or found) for photograph in made]
+    kept = [photograph for photograph in kept if photograph.masks or photograph.absent]
+    if not any(photograph.masks for photograph in kept):
+        raise DataError("SOURCE lists no mask: there is nothing to export")
+    if lost := len(made) - len(kept):
+        notes.append(f"{lost} photograph(s) without masks, of which nothing is known to be absent, are left out")
+    source = AnnotationSource(sorted(kept, key=lambda photograph: photograph.name), notes)
+    notes += _partly_annotated(source)
+    return source
+
+
+def _listed(path: Path, split: str | None) -> tuple[list[AnnotatedPhotograph], list[str]]:
+    """All photographs, and notes."""
     if path.is_file():
-        return _of_records(
-            {_split_of_map(path, split): load_index(path.parent, _split_of_map(path, split), without_masks=True)}
-        )
+        split = _split_of_map(path, split)
+        return _of_records({split: load_index(path.parent, split, without_masks=True)}), []
     splits = [part for part in SPLITS if has_map(path, part)]
     table = path / TABLE
     if splits and table.is_file():
@@ -124,7 +144,24 @@ def load_source(path: Path, split: str | None = None) -> AnnotationSource:
         return _of_predictions(table)
     if not splits:
         raise UsageError(f"SOURCE: {path} has no map, such as image2label_train.json, and no {TABLE} of predict.py")
-    return _of_records({part: load_index(path, part, without_masks=True) for part in ([split] if split else splits)})
+    parts = [split] if split else splits
+    return _of_records({part: load_index(path, part, without_masks=True) for part in parts}), []
+
+
+def _only(photograph: AnnotatedPhotograph, structures: Sequence[str]) -> AnnotatedPhotograph:
+    """The photograph with these structures alone."""
+    masks = tuple(mask for mask in photograph.masks if mask.structure in structures)
+    return replace(photograph, masks=masks, absent=tuple(name for name in photograph.absent if name in structures))
+
+
+def _partly_annotated(source: AnnotationSource) -> list[str]:
+    """A note on structures that are neither drawn in some photographs nor known not to be there."""
+    partly: Counter[str] = Counter()
+    for photograph in source.photographs:
+        known = {mask.structure for mask in photograph.masks}.union(photograph.absent)
+        partly.update(set(source.structures) - known)
+    counts = ", ".join(f"{structure} in {count}" for structure, count in sorted(partly.items()))
+    return [f"not annotated: {counts} photograph(s), which will look as if they had none"] * bool(partly)
 
 
 def _split_of_map(path: Path, split: str | None) -> str:
@@ -140,22 +177,17 @@ def _split_of_map(path: Path, split: str | None) -> str:
     return hit[2]
 
 
-def _of_records(records: Mapping[str, Sequence[Record]]) -> AnnotationSource:
-    """Photographs of a data set that have a mask, or of which something is known not to be there."""
+def _of_records(records: Mapping[str, Sequence[Record]]) -> list[AnnotatedPhotograph]:
+    """The photographs of a data set."""
     every = [(split, record) for split in records for record in records[split]]
-    kept = [(split, record) for split, record in every if record.masks or record.absent]
-    names = _names([record.image for _, record in kept])
     made = []
-    for name, (split, record) in zip(names, kept, strict=True):
+    for name, (split, record) in zip(_names([record.image for _, record in every]), every, strict=True):
         masks = tuple(AnnotatedMask(mask.structure, mask.path) for mask in record.masks)
         made.append(AnnotatedPhotograph(name, record.image, masks, split, record.absent))
-    notes = []
-    if lost := len(every) - len(kept):
-        notes.append(f"{lost} photograph(s) without masks, of which nothing is known to be absent, are left out")
-    return _checked(made, notes)
+    return made
 
 
-def _of_predictions(table: Path) -> AnnotationSource:
+def _of_predictions(table: Path) -> tuple[list[AnnotatedPhotograph], list[str]]:
     """What predict.py found; photographs that failed or had no prompt are left out."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -169,7 +201,7 @@ def _of_predictions(table: Path) -> AnnotationSource:
         raise DataError(f"{table} is no table of predict.py ({error!r}): run it again") from error
     raise_problems([f"{table}: the photograph {one.path} is not there" for one in made if not one.path.is_file()])
     lost = len({row["image"] for row in rows} - by_image.keys())
-    return _checked(made, [f"{lost} photograph(s) failed or had no prompt, and are left out"] * bool(lost))
+    return made, [f"{lost} photograph(s) failed or had no prompt, and are left out"] * bool(lost)
 
 
 def _named(images: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -185,21 +217,6 @@ def _predicted(image: Path, name: str, rows: Sequence[Mapping[str, str]], folder
     )
     there = {mask.structure for mask in masks}
     return AnnotatedPhotograph(name, image, masks, absent=tuple(sorted({row["label"] for row in rows} - there)))
-
-
-def _checked(made: Sequence[AnnotatedPhotograph], notes: list[str]) -> AnnotationSource:
-    """The source, in order of names. Raises DataError where there is nothing."""
-    source = AnnotationSource(sorted(made, key=lambda photograph: photograph.name), notes)
-    if not any(photograph.masks for photograph in made):
-        raise DataError("SOURCE lists no mask: there is nothing to export")
-    partly: Counter[str] = Counter()
-    for photograph in made:
-        known = {mask.structure for mask in photograph.masks}.union(photograph.absent)
-        partly.update(set(source.structures) - known)
-    if partly:
-        counts = ", ".join(f"{structure} in {count}" for structure, count in sorted(partly.items()))
-        notes.append(f"not annotated: {counts} photograph(s), which will look as if they had none")
-    return source
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

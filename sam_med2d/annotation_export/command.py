@@ -36,7 +36,7 @@ def export(form: ExportFormat, args: argparse.Namespace, options: Mapping[str, o
 
     Args:
         form: the format.
-        args: with source, split and out.
+        args: with source, split, structures and out.
         options: values of the format's flags.
 
     Returns:
@@ -47,7 +47,7 @@ def export(form: ExportFormat, args: argparse.Namespace, options: Mapping[str, o
         DataError: for files that cannot be used.
     """
     _check_out(args.out, form)
-    source = load_source(args.source, args.split)
+    source = load_source(args.source, args.split, args.structures)
     run = Export(source, args.out.parent if form.suffix else args.out, args.out, options)
     whole = atomic_path if form.suffix else atomic_folder
     with sigterm_as_ctrl_c(), REMARKS.collected(), whole(args.out) as target:

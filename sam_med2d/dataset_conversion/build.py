@@ -174,7 +174,7 @@ def build(
 
 def _stamp(sample: Sample, options: Options) -> str:
     """Digest of everything that a sample's files depend on: sources with their sizes and times, and the options."""
-    paths = [sample.image, *(source.path for source in sample.masks)]
+    paths = [sample.image, *sample.channels, *(source.path for source in sample.masks)]
     paths += [sample.field_of_view] if sample.field_of_view else []
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
     return digest(repr((sample, options, files)).encode())

@@ -13,6 +13,7 @@ import numpy as np
 from sam_med2d.data.image_io import COPY_AGAIN, is_plain, read_image, read_values
 from sam_med2d.data.mask_values import binary_mask
 from sam_med2d.dataset_conversion.samples import Sample
+from sam_med2d.dataset_conversion.slices import read_channels
 from sam_med2d.errors import DataError
 from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import resize_mask
@@ -108,7 +109,8 @@ def convert(sample: Sample, options: Options, out: Path) -> list[dict[str, Any]]
 
 def _read(sample: Sample, options: Options) -> tuple[LabelledImage, int, int]:
     """The photograph with its masks, cut to its part and its field of view, and the file's height and width."""
-    pixels = read_image(sample.image, advice=COPY_AGAIN, page=sample.page)
+    channels = sample.channels
+    pixels = read_channels(channels) if channels else read_image(sample.image, advice=COPY_AGAIN, page=sample.page)
     height, width = pixels.shape[:2]
     left, top, right, bottom = (round(f * n) for f, n in zip(sample.part, (width, height) * 2, strict=True))
     pixels = pixels[top:bottom, left:right]
@@ -119,7 +121,7 @@ def _read(sample: Sample, options: Options) -> tuple[LabelledImage, int, int]:
         top, left, bottom, right = top + crop[0], left + crop[1], top + crop[2], left + crop[3]
         pixels = _cut(pixels, crop)
         masks = [(structure, _cut(mask, crop)) for structure, mask in masks]
-    unchanged = pixels.shape[:2] == (height, width) and is_plain(sample.image)
+    unchanged = pixels.shape[:2] == (height, width) and not channels and is_plain(sample.image)
     return LabelledImage(sample.name, pixels, masks, (top, left, bottom, right), unchanged), height, width
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sam_med2d.data.record_checks import size_advice
-from sam_med2d.dataset_conversion.polygons import rasterize, snapped
+from sam_med2d.dataset_conversion.polygons import fill_contours, rasterize, snapped
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
@@ -43,14 +43,15 @@ def bitmap_of(mask: np.ndarray, left: int = 0, top: int = 0) -> Bitmap:
 class Drawing:
     """A mask of a photograph in an annotation file: a union of shapes.
 
-    Polygons are filled as pycocotools does, ellipses have the pixels whose middle lies inside. What lies outside of the
-    photograph is cut off, but for bitmaps.
+    Polygons are filled as pycocotools does, ellipses have the pixels whose middle lies inside, contours the pixels on
+    them and inside. What lies outside of the photograph is cut off, but for bitmaps.
 
     Attributes:
         where: the annotations, for messages.
         sizes: each (height, width) that a file gives the photograph.
         polygons: x0, y0, x1, y1, ... of each, in pixels.
         ellipses, bitmaps: the others.
+        contours: of each shape the outer contour and its holes, column0, row0, column1, ... of pixels.
     """
 
     where: str
@@ -58,6 +59,7 @@ class Drawing:
     polygons: tuple[tuple[float, ...], ...] = ()
     ellipses: tuple[Ellipse, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
+    contours: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         """The mask, bool [height, width]; as a `Decoder`. Raises DataError for a photograph of another size."""
@@ -77,6 +79,8 @@ class Drawing:
                 REMARKS.add(f"{kind} that hold no pixel are lost", f"{path}, {self.where}", f"{lost} of {len(filled)}")
         for bitmap in self.bitmaps:
             self._paint(mask, bitmap, path)
+        for rings in self.contours:
+            mask |= fill_contours([np.reshape(ring, (-1, 2)) for ring in rings], size)
         return mask
 
     def _paint(self, mask: np.ndarray, bitmap: Bitmap, path: Path) -> None:
@@ -102,6 +106,7 @@ def united(parts: Sequence[Drawing]) -> Drawing:
         tuple(polygon for part in parts for polygon in part.polygons),
         tuple(ellipse for part in parts for ellipse in part.ellipses),
         tuple(bitmap for part in parts for bitmap in part.bitmaps),
+        tuple(rings for part in parts for rings in part.contours),
     )
 
 

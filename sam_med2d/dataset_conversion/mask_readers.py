@@ -29,7 +29,10 @@ class White:
     noted: bool = False
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        values = sized(path, size, read_values(path))
+        return self.of(sized(path, size, read_values(path)), path)
+
+    def of(self, values: np.ndarray, path: Path) -> np.ndarray:
+        """The mask, bool [H, W], of the values of a file."""
         mask = binary_mask(values, path, share=self.share, any_white=True)
         if self.noted and self.share is None and (level := odd_white(values)):
             REMARKS.add(f"{level} on black is the structure, as white is", path, f"{np.count_nonzero(mask)} pixels")
@@ -58,7 +61,11 @@ class Values:
     coloured: bool = False
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        labels = self._labels(path, sized(path, size, read_values(path, indices=not self.coloured)))
+        return self.of(sized(path, size, read_values(path, indices=not self.coloured)), path)
+
+    def of(self, pixels: np.ndarray, path: Path) -> np.ndarray:
+        """The mask, bool [H, W], of the pixels of a file."""
+        labels = self._labels(path, pixels)
         known = within(labels, self.classes)
         if not known.all():
             seen = pixels_of(labels[~known], coloured=self.coloured)

@@ -1,4 +1,7 @@
-"""Polygons <-> masks, in COCO's frame: (0, 0) is the top-left corner of the first pixel, whose middle is (0.5, 0.5)."""
+"""Polygons <-> masks, in COCO's frame: (0, 0) is the top-left corner of the first pixel, whose middle is (0.5, 0.5).
+
+Contours are polygons of pixels, as OpenCV has them: the pixels on them belong to the mask.
+"""
 
 from collections.abc import Sequence
 
@@ -92,3 +95,75 @@ def joined(outer: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(
         [outer, *(part for hole in holes for part in (start, hole, hole[:1])), *[start][: len(holes)]]
     )
+
+
+def fill_contours(contours: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """The pixels on contours [n, 2] (column, row) and, by the even-odd rule, inside of them, bool [height, width]."""
+    mask = np.zeros(size, np.uint8)
+    if len(contours):
+        cv2.fillPoly(mask, [np.asarray(contour, np.int32) for contour in contours], 1)
+    return mask.astype(bool)
+
+
+def single_contours(mask: np.ndarray) -> list[np.ndarray]:
+    """One contour, int [n, 2], of each 8-connected component of a mask [H, W]; `fill_contours` of each gives it back.
+
+    A hole is joined to the outer contour by the shortest way there and back over pixels of the component.
+    """
+    contours, tree = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, parents = [contour[:, 0] for contour in contours], [] if tree is None else tree[0, :, 3].tolist()
+    holes: dict[int, list[np.ndarray]] = {i: [] for i, parent in enumerate(parents) if parent < 0}
+    for contour, parent in zip(contours, parents, strict=True):
+        if parent >= 0:
+            holes[parent].append(contour)
+    return [_turns(_with_holes(contours[i], inner, mask)) for i, inner in holes.items()]
+
+
+def _turns(points: np.ndarray) -> np.ndarray:
+    """A contour of neighbouring pixels without those on a straight line; one pixel stays."""
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)] if len(points) > 1 else points
+    turns = (points - np.roll(points, 1, axis=0) != np.roll(points, -1, axis=0) - points).any(axis=1)
+    return points[turns] if len(points) > 1 else points
+
+
+def _with_holes(outer: np.ndarray, holes: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """An outer contour, with the way to each hole and back where it begins on it."""
+    if not holes:
+        return outer
+    first, end = outer.min(axis=0), outer.max(axis=0) + 1
+    ways = _ways(outer - first, [hole[0] - first for hole in holes], mask[first[1] : end[1], first[0] : end[0]])
+    ways = [way + first for way in ways]
+    inserted: dict[int, list[np.ndarray]] = {}
+    for hole, way in zip(holes, ways, strict=True):
+        at = int(np.flatnonzero((outer == way[0]).all(axis=1))[0])
+        inserted.setdefault(at, []).extend((way, hole, hole[:1], way[::-1]))
+    parts, last = [], 0
+    for at in sorted(inserted):
+        parts += [outer[last : at + 1], *inserted[at]]
+        last = at
+    return np.concatenate([*parts, outer[last:]])
+
+
+def _ways(outer: np.ndarray, ends: Sequence[np.ndarray], mask: np.ndarray) -> list[np.ndarray]:
+    """The shortest way from the outer contour to each of these pixels over those of the mask, int [n, 2]."""
+    from scipy.sparse import csr_array  # no --help waits for it
+    from scipy.sparse.csgraph import breadth_first_order
+
+    rows, columns = np.nonzero(mask)
+    number = np.full((mask.shape[0] + 2, mask.shape[1] + 2), -1)
+    number[rows + 1, columns + 1] = np.arange(len(rows))
+    starts = number[outer[:, 1] + 1, outer[:, 0] + 1]
+    pairs = [(np.full(len(starts), len(rows)), starts)]  # one more node, from which all ways begin
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        other = number[rows + 1 + down, columns + 1 + right]
+        pairs.append((np.flatnonzero(other >= 0), other[other >= 0]))
+    first, second = map(np.concatenate, zip(*pairs, strict=True))
+    graph = csr_array((np.ones(len(first), np.int8), (first, second)), shape=(len(rows) + 1,) * 2)
+    _, before = breadth_first_order(graph, len(rows), directed=False)
+    found = []
+    for x, y in ends:
+        way = [number[y + 1, x + 1]]
+        while before[way[-1]] != len(rows):
+            way.append(before[way[-1]])
+        found.append(np.stack([columns[way[::-1]], rows[way[::-1]]], axis=1))
+    return found

@@ -38,6 +38,7 @@ class Sample:
         page: number of the photograph in a file with several, from 1.
         columns: what else is known of it, for index.csv: names and values.
         spacing: width and height of a pixel in mm.
+        channels: files of its red, green and blue, or one that `slices` reads; then image is the first of them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Sample:
     page: int | None = None
     columns: tuple[tuple[str, str], ...] = ()
     spacing: tuple[float, float] | None = None
+    channels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,5 +7,9 @@ from sam_med2d.dataset_conversion.formats.dicom import DICOM
 from sam_med2d.dataset_conversion.formats.folder import FOLDER
 from sam_med2d.dataset_conversion.formats.geojson import GEOJSON
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP
+from sam_med2d.dataset_conversion.formats.nnunet import NNUNET
+from sam_med2d.dataset_conversion.formats.yolo import YOLO
 
-FORMATS: dict[str, DataSet] = {form.name: form for form in (FOLDER, BINARY, LABELMAP, COCO, DICOM, GEOJSON)}
+FORMATS: dict[str, DataSet] = {
+    form.name: form for form in (FOLDER, BINARY, LABELMAP, COCO, DICOM, GEOJSON, NNUNET, YOLO)
+}

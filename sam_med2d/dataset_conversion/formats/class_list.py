@@ -135,6 +135,10 @@ class LabelNames:
                 )
             self._structures.setdefault(label.strip(), []).append(structure_name(structure))
 
+    def lists(self, label: str) -> bool:
+        """Whether the flag has this label."""
+        return label in self._structures
+
     def structures(self, label: str) -> list[str]:
         """What a label shows; nothing for those that are void. Raises DataError for a label without a letter."""
         self._used.add(label.strip())

@@ -78,6 +78,10 @@ class DrawnPhotographs:
         for label in labels:
             self._labels.structures(label)
 
+    def lists(self, label: str) -> bool:
+        """Whether --classes has a label."""
+        return self._labels.lists(label)
+
     def add(self, name: str, path: Path, split: str, file: Path) -> DrawnPhotograph:
         """The photograph of a file, known or new.
 
