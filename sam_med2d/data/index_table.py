@@ -39,13 +39,17 @@ class IndexTable:
     delimiter: str = ","  # between cells
 
     @classmethod
-    def read(cls, folder: Path) -> "IndexTable":
+    def read(cls, folder: Path, name: str = FILE) -> "IndexTable":
         """The table in a folder.
+
+        Args:
+            folder: from which its paths are read.
+            name: of its file.
 
         Raises:
             DataError: the file is no table in UTF-8; or its columns, or the rows that are named, can mean two things.
         """
-        path = folder / FILE
+        path = folder / name
         if not path.is_file():
             return cls(path, [], [])
         try:

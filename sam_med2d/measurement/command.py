@@ -15,12 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from sam_med2d.choices import CUP, DISC
+from sam_med2d.data.index_table import FILE
 from sam_med2d.data.mask_folder import records_in, with_masks
 from sam_med2d.data.record_checks import repeated_masks
 from sam_med2d.data.records import SPLITS, Record, has_map, load_index, structures_in
 from sam_med2d.errors import DataError, UsageError, raise_problems
+from sam_med2d.measurement.photograph_facts import Facts, facts_of
 from sam_med2d.measurement.photograph_measurement import (
-    FIRST,
     NOTES,
     Measurements,
     columns,
@@ -30,6 +31,8 @@ from sam_med2d.measurement.photograph_measurement import (
     measure,
     write_table,
 )
+from sam_med2d.measurement.retina_measurement import in_mm, measure_retina
+from sam_med2d.measurement.scale import Scales
 from sam_med2d.notes import REMARKS
 from sam_med2d.runtime.run_folder import make_folder
 from sam_med2d.visualization.overlays import write_picture
@@ -43,12 +46,12 @@ def measure_photographs(args: argparse.Namespace) -> None:
         UsageError: for flags that cannot work.
         DataError: lists every file that cannot be measured.
     """
-    if args.mm_per_pixel is not None and not (0 < args.mm_per_pixel < math.inf):
-        raise UsageError(f"--mm_per_pixel {args.mm_per_pixel}: give a positive number, such as 0.0065.")
+    scales = Scales(args.scale_csv, args.mm_per_pixel, args.scale_axial_length)
     records = find_records(args)
     raise_problems(repeated_masks(records))
-    out = make_folder(args.out or Path("workdir/measure") / args.data.resolve().name, "--out")
-    measured = _each(records, lambda record: _row(record, args), "measuring")
+    known = facts_of(records, args.data, scales)
+    out = make_folder(results_folder(args), "--out")
+    measured = _each(list(zip(records, known, strict=True)), lambda item: _row(*item, args), "measuring")
     raise_problems([problem for problem in measured if isinstance(problem, str)])
     rows = [row for row in measured if isinstance(row, dict)]
     write_table(out / "measurements.csv", rows)
@@ -59,14 +62,18 @@ def measure_photographs(args: argparse.Namespace) -> None:
     print(f"results: {out}/measurements.csv" + f", {out}/pictures/" * args.pictures)
 
 
-def find_records(args: argparse.Namespace) -> list[Record]:
-    """The photographs with the masks to measure, disc and cup under the names that are used here.
+def results_folder(args: argparse.Namespace) -> Path:
+    """Where the results go: --out, or a folder of the data's name."""
+    return args.out or Path("workdir/measure") / args.data.resolve().name
+
+
+def find_photographs(args: argparse.Namespace) -> list[Record]:
+    """The photographs of a data set or a folder, with the masks of its maps.
 
     Raises:
-        UsageError: for flags that cannot work.
-        DataError: for maps and names that cannot be used.
+        UsageError: there is none.
+        DataError: for maps that cannot be used.
     """
-    names = _names(args)
     if not args.data.is_dir():
         raise UsageError(f"DATA: {args.data} is no folder.")
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
@@ -76,9 +83,22 @@ def find_records(args: argparse.Namespace) -> list[Record]:
     elif args.masks:
         records = records_in(args.data)
     else:
-        raise UsageError(f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks.")
+        raise UsageError(
+            f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks, or --predict."
+        )
     if not records:
         raise UsageError(f"DATA: {args.data} has no photograph.")
+    return records
+
+
+def find_records(args: argparse.Namespace) -> list[Record]:
+    """The photographs with the masks to measure, disc and cup under the names that are used here.
+
+    Raises:
+        UsageError: for flags that cannot work.
+        DataError: for maps and names that cannot be used.
+    """
+    names, records = _names(args), find_photographs(args)
     if args.masks:
         records = _with_masks_of(args.masks, records)
     known = structures_in(records)
@@ -132,15 +152,33 @@ def _load(record: Record, args: argparse.Namespace) -> tuple[np.ndarray, dict[st
     return image, masks
 
 
-def _row(record: Record, args: argparse.Namespace) -> Measurements | str:
+def _row(record: Record, facts: Facts, args: argparse.Namespace) -> Measurements | str:
     """A photograph's line of the table, or what is wrong with its files."""
     try:
         image, masks = _load(record, args)
     except DataError as error:
         return str(error)
-    absent = () if args.masks else record.absent
-    row = measure(masks, find_field_of_view(image).mask(), absent=absent, mm_per_pixel=args.mm_per_pixel)
-    return {"image": str(record.image)} | row
+    field = find_field_of_view(image)
+    if not args.masks:
+        masks = {**dict.fromkeys(record.absent, np.zeros(image.shape[:2], bool)), **masks}
+    row = {"image": str(record.image)} | measure(masks, field.mask())
+    values, notes = measure_retina(masks, field, eye=facts.eye, fovea=facts.fovea)
+    row |= values
+    if facts.scale:
+        row |= {"mm_per_pixel": facts.scale.mm_per_pixel, "scale_source": facts.scale.source}
+        row |= in_mm(row, facts.scale.mm_per_pixel)
+    row[NOTES] = "; ".join(filter(None, [row[NOTES], *notes]))
+    _remark(record, row)
+    return row
+
+
+def _remark(record: Record, row: Measurements) -> None:
+    """Tell what many photographs may lack, and why."""
+    if row.get("disc_area_px") and math.isnan(row["disc_diameter_px"]):
+        kind = "a disc in parts or cut off: no zones and rims (--largest takes its largest part)"
+        REMARKS.add(kind, record.image, row[NOTES])
+    elif row.get("laterality") == "" and "rim_to_disc_nasal" in row:
+        REMARKS.add("which eye is unknown: no nasal and temporal rims", record.image, f"no laterality in {FILE}")
 
 
 def _draw(item: tuple[Record, Measurements, str], args: argparse.Namespace, out: Path) -> None:
@@ -163,7 +201,7 @@ def summary(rows: Sequence[Measurements]) -> str:
     """How many photographs have each value, its median and range: a few lines."""
     lines = [f"{len(rows)} photographs"]
     for name in columns(rows):
-        values = [row[name] for row in rows if name in row and name not in (FIRST[0], NOTES)]
+        values = [row[name] for row in rows if isinstance(row.get(name), int | float) and not math.isnan(row[name])]
         if values:
             median, low, high = (f"{v:.4g}" for v in (statistics.median(values), min(values), max(values)))
             lines.append(f"  {name:<28} {len(values):>5} values, median {median} ({low} to {high})")

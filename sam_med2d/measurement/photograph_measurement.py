@@ -19,6 +19,8 @@ from sam_med2d.data.records import Record
 from sam_med2d.errors import DataError
 from sam_med2d.evaluation.mask_pair import is_vessel
 from sam_med2d.evaluation.metrics import vertical_cup_to_disc_ratio
+from sam_med2d.measurement.retina_measurement import CIRCLE, RETINA_COLUMNS, RIMS, TREES
+from sam_med2d.measurement.zones import ZONES, DiscCircle
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.utils.masks import bounding_box, largest_component
@@ -27,6 +29,7 @@ VESSEL = "vessel"
 FIRST = ("image", "vertical_cdr", "area_cdr", "disc_vertical_px", "disc_horizontal_px")
 IN_MM = ("disc_vertical_mm", "disc_horizontal_mm")
 SECOND = ("disc_area_px", "cup_area_px", "fov_area_px", "vessel_fraction")
+OF_LESIONS = ("count", "area_px", "area_discs", "area_mm2", "fovea_px", "fovea_mm")  # the first three always
 NOTES = "notes"
 # Okabe and Ito's palette; the cup's lies on the bright disc, the others' on the red of the retina
 STRUCTURE_COLOURS = {DISC: "#56B4E9", CUP: "#0072B2", VESSEL: "#F0E442", "haemorrhage": "#CC79A7"}
@@ -144,9 +147,11 @@ def columns(rows: Sequence[Measurements]) -> list[str]:
     fixed = [*FIRST, *(name for name in IN_MM if name in present), *SECOND]
     rest = [name for name in present if name not in (*fixed, NOTES)]
     fractions = sorted(name for name in rest if name.endswith("_fraction"))
+    retina = [name for name in RETINA_COLUMNS if name in present]
     structures = sorted({name.removesuffix("_count") for name in rest if name.endswith("_count")})
-    counted = [f"{name}_{kind}" for name in structures for kind in ("count", "area_px", "area_discs")]
-    return list(dict.fromkeys([*fixed, *fractions, *counted, NOTES]))  # a structure "cup" has the cup's column
+    always = [f"{name}_{kind}" for name in structures for kind in OF_LESIONS]
+    counted = [name for name in always if name in present or name.endswith(OF_LESIONS[:3])]
+    return list(dict.fromkeys([*fixed, *fractions, *retina, *counted, NOTES]))  # a structure "cup" has the cup's column
 
 
 def write_table(path: Path, rows: Sequence[Measurements]) -> None:
@@ -191,7 +196,31 @@ def draw(image: np.ndarray, masks: Masks, row: Measurements) -> np.ndarray:
             rulers += [((left, y), (right, y), STRUCTURE_COLOURS[name])] if name == DISC else []
     outlines = [(masks[name], STRUCTURE_COLOURS.get(name, OTHER_COLOUR)) for name in names]
     entries = [(text, STRUCTURE_COLOURS.get(name, OTHER_COLOUR) if name else "#FFFFFF") for name, text in _lines(row)]
-    return overlays.draw_measurements(image, outlines, rulers, entries)
+    return overlays.draw_measurements(image, outlines, rulers, entries, _zone_circles(row))
+
+
+def _zone_circles(row: Measurements) -> list[tuple[float, float, float]]:
+    """The borders of zones B and C, where vessels were measured in them."""
+    disc = DiscCircle(*(row.get(column, math.nan) for column in CIRCLE))
+    if math.isnan(row.get("zone_b_visible", math.nan)):
+        return []
+    radii = dict.fromkeys(radius for zone in ZONES for radius in disc.radii(zone))
+    return [(disc.x + 0.5, disc.y + 0.5, radius) for radius in radii]
+
+
+def _retina_lines(row: Measurements) -> list[tuple[str, str]]:
+    """The values of vessels and rims in words, each with the structure that it is of."""
+    lines = [("", f"eye {row['laterality']} ({row['laterality_source']})")] if row.get("laterality") else []
+    for tree in TREES:
+        if f"{tree}_tortuosity" in row:
+            width, course = row[f"{tree}_width_mean_px"], row[f"{tree}_tortuosity"]
+            text = f"{tree}: mean width {width:.1f} px, tortuosity {course:.3f}"
+            lines.append((tree, f"{text}, dimension {row[f'{tree}_fractal_dimension']:.2f}"))
+    equivalents = [f"{name.upper()} {row[f'{name}_px']:.1f} px" for name in ("crae", "crve") if f"{name}_px" in row]
+    if equivalents:
+        lines.append(("", ", ".join(equivalents + [f"AVR {row['avr']:.2f}"] * ("avr" in row))))
+    rims = [f"{name[0].upper()} {row[f'rim_to_disc_{name}']:.2f}" for name in RIMS[:4] if f"rim_to_disc_{name}" in row]
+    return lines + ([(DISC, f"rim-to-disc ratio: {', '.join(rims)}")] if rims else [])
 
 
 def _lines(row: Measurements) -> list[tuple[str, str]]:
@@ -212,4 +241,4 @@ def _lines(row: Measurements) -> list[tuple[str, str]]:
             discs = row.get(f"{name}_area_discs")
             share = f", {discs:.3f} discs" if discs is not None else ""
             lines.append((name, f"{name}: {value}, {row[f'{name}_area_px']} px{share}"))
-    return lines + [("", note) for note in row[NOTES].split("; ") if note]
+    return lines + _retina_lines(row) + [("", note) for note in row[NOTES].split("; ") if note]

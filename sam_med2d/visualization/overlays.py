@@ -159,14 +159,16 @@ def draw_measurements(
     outlines: Sequence[tuple[np.ndarray, str]],
     rulers: Sequence[tuple[tuple[float, float], tuple[float, float], str]],
     entries: Sequence[tuple[str, str]],
+    circles: Sequence[tuple[float, float, float]] = (),
 ) -> np.ndarray:
-    """A photograph with outlines of masks and rulers, and lines of text beside it.
+    """A photograph with outlines of masks, rulers and circles, and lines of text beside it.
 
     Args:
         image: RGB uint8 [H, W, 3].
         outlines: mask, bool [H, W], and colour of each, "#RRGGBB".
         rulers: both ends, x and y in edges of the photograph's pixels, and colour of each.
         entries: text and colour of each line.
+        circles: x and y of the centre, as of rulers, and radius of each, in pixels.
 
     Returns:
         RGB uint8; the longer side of the photograph is MEASUREMENTS_SIDE.
@@ -181,6 +183,8 @@ def draw_measurements(
     for first, last, colour in rulers:
         ends = [tuple(round(v * scale) for v in end) for end in (first, last)]
         cv2.line(canvas, *ends, _rgb(colour), 1)
+    for x, y, radius in circles:
+        cv2.circle(canvas, (round(x * scale), round(y * scale)), round(radius * scale), _rgb("#FFFFFF"), 1, cv2.LINE_AA)
     line_height = 22
     margin = 24 + max((cv2.getTextSize(text, FONT, 0.45, 1)[0][0] for text, _ in entries), default=0) + 12
     sheet = np.zeros((max(height, line_height * len(entries) + 12), width + margin, 3), np.uint8)
