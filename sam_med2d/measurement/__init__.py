@@ -1,1 +1,1 @@
-"""Measurements of photographs by their masks: one photograph (photograph_measurement), all of a folder (command)."""
+"""Measurements of photographs by their masks: of one photograph, and of all of a folder (command)."""
