@@ -34,6 +34,11 @@ class Tree:
     """All files below some folders, by their paths relative to these.
 
     Symbolic links to folders are followed. Hidden files and what macOS and Windows leave behind are skipped.
+
+    Attributes:
+        folders: the source, and the folders its archives were unpacked to.
+        files: paths on the disk, by the relative ones.
+        scratch: a folder for photographs that are taken out of other files; None where there is none.
     """
 
     def __init__(self, *folders: Path) -> None:
@@ -45,6 +50,7 @@ class Tree:
             DataError: a folder cannot be read, or is a link to one that it lies in.
         """
         self.folders = folders
+        self.scratch: Path | None = None
         self.files = {name: path for folder in folders for name, path in sorted(_files(folder))}
 
     def match(self, pattern: str) -> list[Found]:

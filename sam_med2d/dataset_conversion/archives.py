@@ -38,6 +38,7 @@ MAX_MEMBERS = 500_000  # of a source
 MAX_HEADER = 16 << 20  # bytes that describe one member of a tar archive
 CHUNK = 1 << 20
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+SINGLE = (".json", ".xml", ".csv")  # files that may be given as a source
 BROKEN = (
     EOFError, IndexError, KeyError, NotImplementedError, OverflowError, RuntimeError, ValueError,
     lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -48,20 +49,21 @@ def unpacked(source: Path, scratch: Path) -> Tree:
     """Files of a folder, or of an archive; archives in it, and archives in those, are unpacked below `scratch`.
 
     A file's name in the tree begins with its archive's path without the suffix. An archive beside a folder of its
-    name is taken for unpacked; one that was wholly unpacked before, of the same size and time, is not again. A .json
-    stands for itself and the files in its folder.
+    name is taken for unpacked; one that was wholly unpacked before, of the same size and time, is not again. A file of
+    annotations (SINGLE) stands for itself and the photographs in its folder.
 
     Args:
-        source: a folder, an archive or a .json file.
+        source: a folder, an archive or a file of annotations.
         scratch: a folder for what is unpacked; made where it is missing.
 
     Raises:
         DataError: names an archive that cannot be unpacked, and its member.
     """
-    if source.suffix.lower() == ".json" and source.is_file():
+    if source.suffix.lower() in SINGLE and source.is_file():
         tree = Tree(source.parent)
-        tree.files = {name: path for name, path in tree.files.items() if path.suffix.lower() != ".json"}
+        tree.files = {name: path for name, path in tree.files.items() if path.suffix.lower() not in SINGLE}
         tree.files[source.name] = source
+        tree.scratch = scratch
         return tree
     budget = _Budget.of(scratch)
     if source.is_dir():
@@ -75,7 +77,9 @@ def unpacked(source: Path, scratch: Path) -> Tree:
         trees, folders = [Tree(folder) for folder in inner], folders + inner
     if deeper := [path for tree in trees for _, path in _archives(tree)]:
         raise DataError(f"{deeper[0]} is an archive in an archive in an archive: unpack it by hand")
-    return Tree(*folders)
+    tree = Tree(*folders)
+    tree.scratch = scratch
+    return tree
 
 
 def _archives(tree: Tree) -> list[tuple[str, Path]]:

@@ -53,11 +53,14 @@ def prepare(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace, data_set: DataSet, choice: Choice, unfinished: DatasetInProgress) -> str:
     """Make the data set in `unfinished`, and put it in its place; what was made, in lines for the user."""
     tree = unpacked(args.source, unfinished.scratch)
-    if args.link and any(folder.is_relative_to(unfinished.scratch) for folder in tree.folders):
-        raise UsageError("--link: photographs in archives cannot be linked to; unpack them first, or leave it out")
     if data_set.has_masks:  # all but that of DICOM
         tell_dicom(path for name, path in tree.files.items() if not is_picture(name))
     offer = find_samples(data_set, tree, choice, leave_out=args.leave_out)
+    if args.link and any(sample.image.is_relative_to(unfinished.scratch) for sample in offer.samples):
+        raise UsageError(
+            "--link: photographs in archives or in annotation files cannot be linked to; unpack them first, or leave "
+            "it out"
+        )
     division = split_samples(data_set, offer.samples, args)
     offer.notes += division.notes
     options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})

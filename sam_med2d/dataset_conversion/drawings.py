@@ -1,10 +1,12 @@
 """What people draw -> masks: polygons, ellipses and bitmaps, in COCO's frame (see polygons.py)."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from sam_med2d.data.record_checks import size_advice
@@ -32,6 +34,14 @@ class Bitmap(NamedTuple):
     height: int
     width: int
     runs: str
+
+
+def check_box(left: int, top: int, height: int, width: int, size: tuple[int, ...]) -> None:
+    """Raise ValueError for a box that is empty or leaves a photograph of size (height, width)."""
+    if min(left, top) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ValueError(
+            f"{width} x {height} pixels from ({left}, {top}) on leave the photograph of {size[1]} x {size[0]}"
+        )
 
 
 def bitmap_of(mask: np.ndarray, left: int = 0, top: int = 0) -> Bitmap:
@@ -85,13 +95,9 @@ class Drawing:
 
     def _paint(self, mask: np.ndarray, bitmap: Bitmap, path: Path) -> None:
         left, top, height, width, runs = bitmap
-        box = mask[max(top, 0) : top + height, max(left, 0) : left + width]
-        if min(left, top) < 0 or box.shape != (height, width):
-            raise DataError(
-                f"{path}, {self.where}: {width} x {height} pixels from ({left}, {top}) on leave the photograph of "
-                f"{mask.shape[1]} x {mask.shape[0]}"
-            )
         try:
+            check_box(left, top, height, width, mask.shape)
+            box = mask[top : top + height, left : left + width]
             box |= rle_to_mask({"size": (height, width), "counts": runs})
         except ValueError as error:
             raise DataError(f"{path}, {self.where}: {error}") from error
@@ -126,6 +132,41 @@ def fill_ellipse(ellipse: Ellipse, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def decoded_base64(text: Any) -> bytes:
+    """What base64 holds. Raises ValueError for what is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"no base64 ({error})") from error
+
+
+def decoded_picture(text: Any) -> np.ndarray:
+    """The values, [H, W] or [H, W, channels], of a picture in base64. Raises ValueError where there is none."""
+    content = np.frombuffer(decoded_base64(text), np.uint8)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
+    if values is None:
+        raise ValueError("no picture in base64")
+    return values
+
+
+def polygon_corners(points: object) -> tuple[float, ...]:
+    """Corners x0, y0, ... of a polygon, of a list of them or of points [x, y]. Raises ValueError where it is none."""
+    numbers = np.asarray(points, np.float64)
+    flat = numbers.ravel()
+    pairs = len(flat) % 2 == 0 if numbers.ndim == 1 else numbers.shape[1:] == (2,)
+    if not pairs or len(flat) < 6 or not np.isfinite(flat).all():
+        raise ValueError("a polygon is a list x, y, x, y, ... of three points or more")
+    return tuple(flat.tolist())
+
+
+def turned_ellipse(*numbers: float) -> Ellipse:
+    """An ellipse of these numbers. Raises ValueError where they make none."""
+    ellipse = Ellipse(*map(float, numbers))
+    if not (np.isfinite(ellipse).all() and min(ellipse.radius_x, ellipse.radius_y) > 0):
+        raise ValueError(f"an ellipse has finite numbers and radii above 0, not {', '.join(f'{n:g}' for n in ellipse)}")
+    return ellipse
+
+
 def box_corners(
     left: float, top: float, right: float, bottom: float, degrees: float = 0.0, about: tuple[float, float] | None = None
 ) -> tuple[float, ...]:
@@ -135,8 +176,13 @@ def box_corners(
         left, top, right, bottom: its sides in pixels, before it is turned.
         degrees: by which it is turned.
         about: the point that stays; default: its middle.
+
+    Raises:
+        ValueError: a number is not finite.
     """
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+    if not np.isfinite([*corners.ravel(), degrees]).all():
+        raise ValueError("a box has finite numbers")
     if degrees:
         turn, middle = np.deg2rad(degrees), corners.mean(axis=0) if about is None else np.array(about)
         matrix = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]

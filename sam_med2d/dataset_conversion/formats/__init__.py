@@ -3,13 +3,29 @@
 from sam_med2d.dataset_conversion.dataset_spec import DataSet
 from sam_med2d.dataset_conversion.formats.binary import BINARY
 from sam_med2d.dataset_conversion.formats.coco import COCO
+from sam_med2d.dataset_conversion.formats.cvat import CVAT
 from sam_med2d.dataset_conversion.formats.dicom import DICOM
 from sam_med2d.dataset_conversion.formats.folder import FOLDER
 from sam_med2d.dataset_conversion.formats.geojson import GEOJSON
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP
+from sam_med2d.dataset_conversion.formats.labelme import LABELME
+from sam_med2d.dataset_conversion.formats.labelstudio import LABELSTUDIO
 from sam_med2d.dataset_conversion.formats.nnunet import NNUNET
+from sam_med2d.dataset_conversion.formats.via import VIA
 from sam_med2d.dataset_conversion.formats.yolo import YOLO
 
-FORMATS: dict[str, DataSet] = {
-    form.name: form for form in (FOLDER, BINARY, LABELMAP, COCO, DICOM, GEOJSON, NNUNET, YOLO)
-}
+_ALL = (
+    FOLDER,
+    BINARY,
+    LABELMAP,
+    COCO,
+    LABELME,
+    CVAT,
+    LABELSTUDIO,
+    VIA,
+    DICOM,
+    GEOJSON,
+    NNUNET,
+    YOLO,
+)
+FORMATS: dict[str, DataSet] = {form.name: form for form in _ALL}

@@ -7,6 +7,8 @@ from sam_med2d.dataset_conversion.mask_readers import White
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource
 from sam_med2d.errors import DataError
 
+STRUCTURE = {"metavar": "NAME", "help": "what the masks show, or all regions of VIA (binary: needed)"}
+
 
 def find(tree: Tree, choice: Choice) -> FoundSamples:
     """One mask a photograph, or as many as --mask PATTERN finds."""
@@ -28,5 +30,5 @@ masks/eye_1.png (or masks/eye_1_mask.png)
 or as --images and --mask say; folders named train, val and test are the split""",
     find=find,
     may_be_soft=True,
-    flags={"--structure": {"metavar": "NAME", "help": "what the masks show (needed)"}, **FLAGS},
+    flags={"--structure": STRUCTURE, **FLAGS},
 )

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing
+from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing, polygon_corners
 from segment_anything.utils.rle import compress, run_lengths
 
 
@@ -51,11 +49,4 @@ def _outline(annotation: Mapping[str, Any]) -> tuple[tuple[tuple[float, ...], ..
         return (), ()
     if not isinstance(drawn, list):
         raise ValueError("its segmentation is neither polygons nor run lengths")
-    return tuple(_polygon(points) for points in (drawn if isinstance(drawn[0], list) else [drawn])), ()
-
-
-def _polygon(points: object) -> tuple[float, ...]:
-    numbers = np.asarray(points, np.float64)
-    if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2 or not np.isfinite(numbers).all():
-        raise ValueError("a polygon is a list x, y, x, y, ... of three points or more")
-    return tuple(numbers.tolist())
+    return tuple(polygon_corners(points) for points in (drawn if isinstance(drawn[0], list) else [drawn])), ()

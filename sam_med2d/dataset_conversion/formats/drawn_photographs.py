@@ -1,11 +1,14 @@
 """Photographs in which shapes were drawn, as the files of an annotation tool tell them one by one -> samples."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_io import size_of
+from sam_med2d.data.record_checks import size_advice
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples, natural
 from sam_med2d.dataset_conversion.drawings import Drawing, united
 from sam_med2d.dataset_conversion.formats.class_list import CLASSES, LabelNames
@@ -113,6 +116,36 @@ class DrawnPhotographs:
         """
         for structure in self._labels.structures(label):
             photograph.shapes.append(Shape(structure, file, drawing, group))
+
+    def has_size(self, path: Path, size: tuple[int, int], where: str) -> bool:
+        """Whether a photograph has the (height, width) that a file says; where it has another, that is a problem.
+
+        Args:
+            path: the photograph.
+            size: as the file says.
+            where: the file, and the place in it.
+        """
+        try:
+            height, width = size_of(path)
+        except DataError as error:
+            self.problems.append(str(error))
+            return False
+        if (height, width) != size:
+            self.problems.append(
+                f"{where}: drawn on {size[1]} x {size[0]} pixels, the photograph {path} has {width} x {height}: "
+                f"{size_advice(size, (height, width))}"
+            )
+        return (height, width) == size
+
+    @contextmanager
+    def shape(self, where: str) -> Iterator[None]:
+        """A shape that cannot be read inside becomes a problem; where: its file and number, for the message."""
+        try:
+            yield
+        except KeyError as error:
+            self.problems.append(f"{where}: it has no {error.args[0]}")
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            self.problems.append(f"{where}: {error}")
 
     def leave_out(self, kind: str, label: str, where: str) -> None:
         """Count a shape that encloses no area, such as a line; where: the first one is named."""

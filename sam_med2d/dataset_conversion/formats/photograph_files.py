@@ -17,6 +17,11 @@ IMAGE_ROOT = {
 }
 
 
+def below(file: str, written: str) -> str:
+    """A path in the source that is written in one of its files: ../photos/eye.png in a/eye.json is photos/eye.png."""
+    return posixpath.normpath(posixpath.join(file.rpartition("/")[0], written.replace("\\", "/")))
+
+
 class PhotographFiles:
     """The photographs of a source, or below --image_root, by the names that annotation files give them."""
 
@@ -52,8 +57,7 @@ class PhotographFiles:
         Raises:
             DataError: the name leaves the source where there is no --image_root, or another one is of the same file.
         """
-        name, folder = written.replace("\\", "/"), file.rpartition("/")[0]
-        beside = posixpath.normpath(posixpath.join(folder, name))
+        name, beside = written.replace("\\", "/"), below(file, written)
         outside = re.match("[.][.](/|$)|/", beside) or re.match("[A-Za-z]:", name)
         if "\0" in name or (outside and not self.root):
             raise DataError(
@@ -63,8 +67,7 @@ class PhotographFiles:
             return self.find_end(written, path)
         name = posixpath.normpath(name)
         hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
-        chosen = [hit for hit in self.by_name[beside.rpartition("/")[2]] if hit[0] == beside] or hits
-        return chosen[0][1] if len(chosen) == 1 else None
+        return self.tree.files.get(beside) or (hits[0][1] if len(hits) == 1 else None)
 
     def with_stem(self, stem: str, file: str) -> Path | None:
         """The photograph called so, without suffix: beside an annotation file, else the only one.
