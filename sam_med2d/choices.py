@@ -4,6 +4,7 @@ BOXES = ("component", "mask")  # what the box prompt covers: the mask's largest 
 BALANCES = ("none", "structure")  # how training masks are drawn
 ENCODER_MODES = ("adapter", "full", "none")  # what trains in the image encoder
 LOSSES = ("focal", "bce", "area")  # pixel losses beside the Dice loss
+DETAILS = ("none", "light", "pyramid")  # kinds of detail head
 SCHEDULES = ("cosine", "multistep", "none")  # of the learning rate
 METRICS = ("iou", "dice", "hd95", "nsd", "sensitivity", "specificity", "auc", "aupr", "cldice")
 METRICS += ("hd95_pooled", "nsd_length", "assd", "accuracy", "kappa", "boundary_iou", "vcdr")

@@ -61,7 +61,7 @@ def build_network(
     image_size: int,
     encoder_adapter: bool,
     structures: Sequence[str] = (),
-    detail: bool = False,
+    detail: str | None = None,
 ) -> Sam:
     """A model with random weights and the default preprocessing, in training mode, on the CPU.
 
@@ -70,14 +70,14 @@ def build_network(
         image_size: side S of the square input in pixels, a multiple of 16; of 32 with adapters (ValueError for others).
         encoder_adapter: an adapter in every block of the image encoder.
         structures: names that structure prompts can give.
-        detail: a DetailHead, which returns logits of S x S instead of S/4 x S/4.
+        detail: the kind of detail head, a key of HEADS, which returns logits of S x S instead of S/4 x S/4; None: none.
     """
-    from .modeling import DetailHead, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+    from .modeling import HEADS, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
     from .preprocessing import Preprocessing
 
     head = None
     if detail:
-        head = DetailHead(embedding_channels=EMBEDDING_DIM, num_mask_tokens=4, structures=len(structures))
+        head = HEADS[detail](embedding_channels=EMBEDDING_DIM, num_mask_tokens=4, structures=len(structures))
     model = Sam(
         ImageEncoderViT(
             image_size=image_size,
@@ -111,7 +111,7 @@ def build_sam(
     encoder_adapter: bool | None = None,
     adapter_start: str = "zero",
     structures: Sequence[str] | None = None,
-    detail: bool | None = None,
+    detail: str | None = None,
 ) -> Sam:
     """Build a model of `model_type`, with a checkpoint's weights if one is given, in evaluation mode.
 
@@ -126,7 +126,8 @@ def build_sam(
         adapter_start: "zero" makes adapters that the checkpoint lacks start without effect, "kaiming" leaves them
             random as in SAM-Med2D.
         structures: names that structure prompts can give, after the checkpoint's own; () for none at all.
-        detail: a DetailHead, which returns logits of S x S instead of S/4 x S/4.
+        detail: the kind of detail head, a key of HEADS, for logits of S x S instead of S/4 x S/4; "none" for none. A
+            checkpoint's head of another kind is left out.
 
     Returns:
         The model, on the CPU; `load_report` and `preprocessing` tell what was loaded.
@@ -149,12 +150,15 @@ def build_sam(
     if encoder_adapter is None:
         encoder_adapter = source is not None and source.has_adapters
     names = _structures(source, structures)
+    kind = (source.detail if source else None) if detail is None else None if detail == "none" else detail
+    if source and kind != source.detail:
+        source = source.without_detail()
     model = build_network(
         MODEL_SPECS[model_type],
         image_size=image_size,
         encoder_adapter=encoder_adapter,
         structures=names,
-        detail=bool(source and source.has_detail) if detail is None else detail,
+        detail=kind,
     )
     if source:
         _load(model, source, adapter_start)

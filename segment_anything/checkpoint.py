@@ -7,7 +7,7 @@ the wrappers and prefixes of other programs (see `checkpoint_layouts.take_out`).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ ADAPTER = ".Adapter."
 POSITIONS = "image_encoder.pos_embed"
 STRUCTURES = "prompt_encoder.structure_embeddings.weight"
 DETAIL = "mask_decoder.detail."
+PYRAMID = f"{DETAIL}pyramid."
 DETAIL_OF_STRUCTURES = f"{DETAIL}named.weight"
 # parts that a model or a file may do without, by what their tensors' names contain
 OPTIONAL = {
@@ -69,9 +70,16 @@ class Checkpoint:
         return any(ADAPTER in key for key in self.state)
 
     @property
-    def has_detail(self) -> bool:
-        """Whether its mask decoder has a detail head."""
-        return any(key.startswith(DETAIL) for key in self.state)
+    def detail(self) -> str | None:
+        """The kind of its mask decoder's detail head, "pyramid" or "light"; None for none."""
+        if not any(key.startswith(DETAIL) for key in self.state):
+            return None
+        return "pyramid" if any(key.startswith(PYRAMID) for key in self.state) else "light"
+
+    def without_detail(self) -> "Checkpoint":
+        """The same without its detail head."""
+        state = {key: value for key, value in self.state.items() if not key.startswith(DETAIL)}
+        return replace(self, state=state)
 
     @property
     def structures(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES, PIXEL_SCALES
-from .modeling.sam import PIXEL_MEAN, PIXEL_STD
+from .modeling.common import PIXEL_MEAN, PIXEL_STD
 from .utils.field_of_view import FieldOfView, find_field_of_view
 from .utils.masks import resize_mask
 from .utils.prompt_checks import Area, refuse_positions

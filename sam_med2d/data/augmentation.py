@@ -10,7 +10,7 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version otherwise
 import albumentations as A
 
-from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
+from segment_anything.modeling.common import PIXEL_MEAN, PIXEL_STD
 from segment_anything.preprocessing import Frame, Preprocessing
 
 MEAN, STD = (np.float32(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))

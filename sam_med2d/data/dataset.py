@@ -29,7 +29,7 @@ from segment_anything.utils.field_of_view import find_field_of_view
 from segment_anything.utils.masks import bounding_box, largest_component
 
 STRUCTURE_SHARE = 0.5  # of the masks, and of the structures known to be absent, that get a structure prompt in training
-TENSORS = ("image", "mask", "box", "image_index", "structure_label")
+TENSORS = ("image", "mask", "box", "image_index", "structure_label", "whole_structure")
 
 
 @dataclass(eq=False, repr=False)
@@ -43,6 +43,8 @@ class FundusDataset(Dataset):
         mask: bool [M, 1, S, S].
         box: float32 [M, 4], x0, y0, x1, y1, half-open, in model-frame pixels; zeros for a mask that vanished there.
         structure_label: int64 [M], the point label of a structure prompt; -1 for boxes and clicks.
+        whole_structure: int64 [M], the point label of the structure of which the target is all there is in the
+            photograph, however it is prompted for; -1 where it may be a part, or has no structure prompt.
         seeds: M integers from 0 to 2**63 - 1, for the clicks on each mask.
         chosen: int64 [M], indexes into `record.masks`; -1 for a structure that is not there.
         refs: M `MaskRef`, the masks' files.
@@ -144,6 +146,7 @@ class FundusDataset(Dataset):
             "chosen": np.array([target.masks[0] if target.masks else -1 for target in targets], np.int64),
             "refs": [target.ref for target in targets],
             "structure_label": torch.tensor([target.structure_label for target in targets], dtype=torch.int64),
+            "whole_structure": torch.tensor([self._whole(record, target) for target in targets], dtype=torch.int64),
             "seeds": [int(rng.integers(2**63)) for _ in targets],
         }
 
@@ -171,6 +174,12 @@ class FundusDataset(Dataset):
             absent = [str(rng.choice(known))]
         missing = [Target((), MaskRef(record.image, f"no {name}", name), self._label(name)) for name in absent]
         return [*clicked, *by_structure.values(), *missing]
+
+    def _whole(self, record: Record, target: "Target") -> int:
+        """The label of the structure that a target is the whole of, or -1."""
+        name = target.ref.structure
+        whole = name in self.structures and len(target.masks) == len(record.of(name))
+        return self._label(name) if whole else -1
 
     def _label(self, structure: str) -> int:
         return STRUCTURE + list(self.structures).index(structure)
@@ -217,6 +226,7 @@ class Batch:
         box: float32 [N, 4], x0, y0, x1, y1, half-open, in model-frame pixels.
         image_index: int64 [N], the image of each mask.
         structure_label: int64 [N], the point label of a structure prompt, -1 for boxes and clicks.
+        whole_structure: int64 [N], the point label of the structure that the mask is the whole of, else -1.
         refs: the N masks' files.
         seeds: N integers for the clicks on each mask.
         frames, records: one for each image.
@@ -230,6 +240,7 @@ class Batch:
     box: Tensor
     image_index: Tensor
     structure_label: Tensor
+    whole_structure: Tensor
     refs: list[MaskRef]
     seeds: list[int]
     frames: list[Frame]
@@ -259,6 +270,7 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         box=torch.cat([item["box"] for item in items]),
         image_index=torch.repeat_interleave(torch.arange(len(items)), counts),
         structure_label=torch.cat([item["structure_label"] for item in items]),
+        whole_structure=torch.cat([item["whole_structure"] for item in items]),
         refs=[ref for item in items for ref in item["refs"]],
         seeds=[seed for item in items for seed in item["seeds"]],
         frames=[item["frame"] for item in items],

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sam_med2d.export.onnx_image_encoder import OnnxImageEncoder
-from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD, Sam
+from segment_anything.modeling.common import PIXEL_MEAN, PIXEL_STD
+from segment_anything.modeling.sam import Sam
 from segment_anything.preprocessing import Preprocessing
 from segment_anything.utils.onnx import inner_frame
 
@@ -85,4 +86,8 @@ class OnnxEncoder(nn.Module):
     def forward(self, input_image: Tensor) -> tuple[Tensor, ...]:
         image = input_image if self.preprocess is None else self.preprocess(input_image)
         embedding = self.encoder(image)
-        return (embedding,) if self.detail is None else (embedding, self.detail.features(image, embedding))
+        if self.detail is None:
+            return (embedding,)
+        levels = self.detail.levels(image)
+        embedding = self.detail.enrich(embedding, levels)
+        return embedding, self.detail.features(levels, embedding)

@@ -17,6 +17,7 @@ from sam_med2d.runtime.model_loading import build_model, errors_as_usage
 from sam_med2d.runtime.reproducibility import prepare_training, record
 from sam_med2d.runtime.run_folder import make_run_folder, resume_command
 from sam_med2d.training.data_splits import data_folders
+from sam_med2d.training.pyramid_weights import start_pyramid
 from sam_med2d.training.step import select_trainable
 from sam_med2d.training.trainer import Interrupted, Trainer
 from segment_anything.checkpoint import read_checkpoint
@@ -98,6 +99,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     with errors_as_usage():
         select_trainable(model, args.train_encoder)
     model.preprocessing = model.preprocessing.overridden(mask_prompt="probability")
+    if args.detail == "pyramid" and (source is None or source.detail != "pyramid"):
+        start_pyramid(model, args.pyramid_weights)
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
     model.image_encoder.grad_checkpointing = args.grad_checkpointing
     if args.compile:

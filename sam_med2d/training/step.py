@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from sam_med2d.choices import ENCODER_MODES
 from sam_med2d.prompts.click_loop import ClickPolicy, click_rounds, random_mask_only
 from sam_med2d.prompts.simulation import Points, Randomness, box_points, first_points, jitter_boxes, pad_points, uniform
-from sam_med2d.training.losses import candidate_loss, presence_loss
+from sam_med2d.training.losses import candidate_loss, presence_loss, segmentation_losses
 from segment_anything.modeling import Sam
 from segment_anything.modeling.prompt_encoder import PADDING
 
@@ -120,6 +120,7 @@ def round_losses(
     click_policy: ClickPolicy,
     randomness: Randomness,
     structure_label: Tensor | None = None,
+    whole_structure: Tensor | None = None,
 ) -> Iterator[RoundLoss]:
     """Losses of a step's rounds, one after the other: see the head of this file.
 
@@ -135,10 +136,13 @@ def round_losses(
         click_policy: The rounds of this step, from `policy.draw`.
         randomness: One random stream, or one for each mask.
         structure_label: As in `random_openings`; None for a model without structures.
+        whole_structure: int64 [N], the point label of the structure that a mask is the whole of, else -1; given, the
+            detail head's features learn the structures directly, too (`dense_loss`), in the first round.
     """
     points = random_openings(mask[:, 0], box, randomness, structure_label)
     truth = mask.float()
     embedding, features = model.encode_all(image)
+    dense = None if whole_structure is None else dense_loss(model, features, truth, image_index, whole_structure)
     embedding = embedding.contiguous(memory_format=torch.channels_last)  # as the decoder's tokens lie, once for all
     for result in click_rounds(
         model, embedding, image_index, mask, points, click_policy, randomness, features=features
@@ -153,7 +157,29 @@ def round_losses(
         if structure_label is not None:
             parts["presence"] = presence_loss(result.presence, mask, structure_label)
             loss = loss + parts["presence"]
+        if dense is not None:
+            loss, parts["dense"], dense = loss + dense, dense, None
         yield RoundLoss(len(mask) * loss, {name: len(mask) * value.detach() for name, value in parts.items()})
+
+
+def dense_loss(model: Sam, features: Tensor, mask: Tensor, image_index: Tensor, structure: Tensor) -> Tensor:
+    """Cross entropy and Dice loss of the detail head's table of structures: a scalar, the mean over N masks.
+
+    It reaches the features at once, whatever prompt the step gives.
+
+    Args:
+        model: With a detail head and structures.
+        features: float [B, C, S, S], see `Sam.features`.
+        mask: {0, 1} float [N, 1, S, S], the truth.
+        image_index: int64 [N], the image of each mask, in order.
+        structure: int64 [N], the point label of the structure that a mask is the whole of; -1 for a mask left out.
+    """
+    chosen = structure >= 0
+    if not chosen.any():
+        return features.sum() * 0
+    logits = model.mask_decoder.detail.of_structures(features, image_index[chosen], structure[chosen])
+    pixel, dice = segmentation_losses(logits.float(), mask[chosen], kind="bce")
+    return (pixel + dice).sum() / len(mask)
 
 
 class NextRound(nn.Module):

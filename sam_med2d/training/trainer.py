@@ -43,6 +43,7 @@ from sam_med2d.training.validation import Validation, merge_shares
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint
 from segment_anything.checkpoint_pickles import DAMAGE
 from segment_anything.modeling import Sam
+from segment_anything.modeling.detail_head import PyramidDetailHead
 
 logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed
@@ -221,7 +222,13 @@ class Trainer:
             click_policy=click_policy,
             randomness=[torch.Generator().manual_seed(seed) for seed in batch.seeds],
             structure_label=batch.structure_label if self.model.prompt_encoder.structures else None,
+            whole_structure=batch.whole_structure if self._learns_densely() else None,
         )
+
+    def _learns_densely(self) -> bool:
+        """Whether the model has a pyramid, whose features learn the structures directly, too."""
+        detail = self.model.mask_decoder.detail
+        return isinstance(detail, PyramidDetailHead) and detail.named is not None
 
     def _backward(self, rounds: Iterator[RoundLoss], *, communicate: bool) -> dict[str, Tensor]:
         """Add the gradient of the next round's loss; with `communicate`, average over processes what was added."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
+PIXEL_STD = (58.395, 57.12, 57.375)
 FEW_ROWS, LARGE_WEIGHT = 128, 2**18  # where `linear` computes in blocks: at most so many tokens, at least such a weight
 BLOCKS = 8  # of the outputs
 

@@ -1,19 +1,24 @@
 """Logits at the photograph's own resolution: what the S/4 grid of SAM's decoder cannot hold.
 
-A light U-shaped stem looks at the input at full, half and quarter resolution, with the image embedding at its bottom,
-once for an image. Each prompt then weighs the features, as it weighs the decoder's upscaled embedding, and maps of
-where its clicks and its box lie.
+Convolutions look at the input from full resolution down, and with the image embedding up again, once for an image. Each
+prompt then weighs the features, as it weighs the decoder's upscaled embedding, and maps of where its clicks and its box
+lie.
 """
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .efficientnet import CHANNELS, EfficientNetLite0
 from .mask_decoder import MLP
 from .prompt_encoder import STRUCTURE
 from .prompt_maps import KINDS, PromptMaps, of_images, prompt_maps, under_box, under_clicks
 
-WIDTHS = (16, 48, 96)  # channels at S, S/2 and S/4
+WIDTHS = (16, 48, 96)  # channels of the light head at S, S/2 and S/4
+PYRAMID_WIDTHS = (16, 32, 48, 64, 96)  # of the pyramid's, at S to S/16
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -34,48 +39,48 @@ class DetailHead(nn.Module):
 
     The weights come from the decoder's tokens, from the features under the clicks and in the box, and, for a structure
     prompt, from a table: what a structure is, or what a click has hit, need not be learnt through the transformer
-    first. All start at zero: a new head changes nothing.
+    first. All start at zero: a new head changes nothing. The features are those of a subclass.
     """
 
-    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
-        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
+    def __init__(self, *, channels: int, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
+        """For features of `channels`, embeddings and tokens of C channels, mask tokens and structures of the model."""
         super().__init__()
-        full, half, quarter = WIDTHS
-        self.at_full = _block(3, full)
-        self.at_half = nn.Sequential(_block(full, half, stride=2), _block(half, half))
-        self.at_quarter = _block(half, quarter, stride=2)
-        self.embedding = nn.Conv2d(embedding_channels, quarter, kernel_size=1)
-        self.join_quarter = nn.Sequential(_block(quarter, quarter), _block(quarter, quarter))
-        self.to_half = nn.Conv2d(quarter, half, kernel_size=1)
-        self.join_half = _block(half, half)
-        self.to_full = nn.Conv2d(half, full, kernel_size=1)
-        self.join_full = _block(full, full)
         self.weights = nn.ModuleList(
-            MLP(embedding_channels, embedding_channels, full + KINDS, 3) for _ in range(num_mask_tokens)
+            MLP(embedding_channels, embedding_channels, channels + KINDS, 3) for _ in range(num_mask_tokens)
         )
-        self.under_prompts = MLP(3 * full, 4 * full, full, 2)
+        self.under_prompts = MLP(3 * channels, 4 * channels, channels, 2)
         for mlp in (*self.weights, self.under_prompts):
             nn.init.zeros_(mlp.layers[-1].weight)
             nn.init.zeros_(mlp.layers[-1].bias)
-        self.named = nn.Embedding(structures, full) if structures else None
+        self.named = nn.Embedding(structures, channels) if structures else None
         if structures:
             nn.init.zeros_(self.named.weight)
 
-    def features(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Look at images.
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Features of normalised images [B, 3, S, S] at several resolutions, from fine to coarse."""
+        raise NotImplementedError
+
+    def enrich(self, embedding: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """The embedding [B, C, S/16, S/16] that decoder and head see: with what `levels` add to it."""
+        return embedding
+
+    def features(self, levels: Sequence[Tensor], embedding: Tensor) -> Tensor:
+        """Features [B, channels, S, S] of images, from their `levels` and enriched embedding [B, C, S/16, S/16]."""
+        raise NotImplementedError
+
+    def of_structures(self, features: Tensor, image_index: Tensor, labels: Tensor) -> Tensor:
+        """Logits of structures by their table alone: what the head says without tokens, prompts and decoder.
 
         Args:
-            image: normalised, [B, 3, S, S].
-            embedding: their embeddings [B, C, S/16, S/16].
+            features: [B, channels, S, S].
+            image_index: int64 [N], the image of each structure, in order.
+            labels: int64 [N], the point labels of their structure prompts.
 
         Returns:
-            Features [B, 16, S, S].
+            [N, 1, S, S].
         """
-        full = self.at_full(image.to(self.at_full[0].weight.dtype))
-        half = self.at_half(full)
-        quarter = self.join_quarter(self.at_quarter(half) + _upsample(self.embedding(embedding), 4))
-        half = self.join_half(half + _upsample(self.to_half(quarter), 2))
-        return self.join_full(full + _upsample(self.to_full(half), 2))
+        weights = self.named(labels - STRUCTURE)[:, None]
+        return of_images(weights, features.flatten(2), image_index).unflatten(2, features.shape[-2:])
 
     def forward(
         self,
@@ -90,7 +95,7 @@ class DetailHead(nn.Module):
 
         Args:
             logits: [N, M, S/4, S/4].
-            features: [N or 1, 16, S, S]; with image_index [B, 16, S, S].
+            features: [N or 1, channels, S, S]; with image_index [B, channels, S, S].
             tokens: the decoder's mask tokens [N, 4, C].
             chosen: which of the four the M logits belong to.
             points: coords [N, P, 2] and labels [N, P] of all sparse prompts, as in `PromptEncoder.embed_points`.
@@ -101,7 +106,7 @@ class DetailHead(nn.Module):
         weights, of_maps = weights.split((features.shape[1], KINDS), dim=2)
         logits = F.interpolate(logits, features.shape[-2:], mode="bilinear", align_corners=False)
         if points is not None and points[0].shape[1]:
-            dtype = self.to_full.weight.dtype
+            dtype = self.under_prompts.layers[0].weight.dtype
             maps = PromptMaps(*(part.to(dtype) for part in prompt_maps(*points, features.shape[-1])))
             found = torch.cat(
                 (under_clicks(features, *points, image_index), under_box(features, maps, image_index)), dim=1
@@ -111,11 +116,96 @@ class DetailHead(nn.Module):
         return logits + of_images(weights, features.flatten(2), image_index).unflatten(2, features.shape[-2:])
 
     def _of_structure(self, labels: Tensor) -> Tensor | float:
-        """Weights [N, 1, 16] of the structure prompt among the labels [N, P], 0 where there is none."""
+        """Weights [N, 1, channels] of the structure prompt among the labels [N, P], 0 where there is none."""
         if self.named is None:
             return 0.0
         structure = (labels.long() - STRUCTURE).amax(dim=1)
         return (self.named(structure.clamp(min=0)) * (structure >= 0)[:, None])[:, None]
+
+
+class LightDetailHead(DetailHead):
+    """With features of a light U-shaped stem, which is trained from random weights."""
+
+    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
+        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
+        full, half, quarter = WIDTHS
+        super().__init__(
+            channels=full,
+            embedding_channels=embedding_channels,
+            num_mask_tokens=num_mask_tokens,
+            structures=structures,
+        )
+        self.at_full = _block(3, full)
+        self.at_half = nn.Sequential(_block(full, half, stride=2), _block(half, half))
+        self.at_quarter = _block(half, quarter, stride=2)
+        self.embedding = nn.Conv2d(embedding_channels, quarter, kernel_size=1)
+        self.join_quarter = nn.Sequential(_block(quarter, quarter), _block(quarter, quarter))
+        self.to_half = nn.Conv2d(quarter, half, kernel_size=1)
+        self.join_half = _block(half, half)
+        self.to_full = nn.Conv2d(half, full, kernel_size=1)
+        self.join_full = _block(full, full)
+
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Features at S, S/2 and S/4."""
+        full = self.at_full(image.to(self.at_full[0].weight.dtype))
+        half = self.at_half(full)
+        return [full, half, self.at_quarter(half)]
+
+    def features(self, levels: Sequence[Tensor], embedding: Tensor) -> Tensor:
+        """Features [B, 16, S, S]."""
+        full, half, quarter = levels
+        quarter = self.join_quarter(quarter + _upsample(self.embedding(embedding), 4))
+        half = self.join_half(half + _upsample(self.to_half(quarter), 2))
+        return self.join_full(full + _upsample(self.to_full(half), 2))
+
+
+class PyramidDetailHead(DetailHead):
+    """With features of a convolutional pyramid that was trained on ImageNet, and its coarse ones for the embedding."""
+
+    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
+        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
+        full, *widths = PYRAMID_WIDTHS
+        super().__init__(
+            channels=full,
+            embedding_channels=embedding_channels,
+            num_mask_tokens=num_mask_tokens,
+            structures=structures,
+        )
+        self.pyramid = EfficientNetLite0()
+        *fine, coarse = CHANNELS
+        self.to_embedding = nn.Conv2d(fine[-1] + coarse, embedding_channels, kernel_size=1)
+        nn.init.zeros_(self.to_embedding.weight)
+        nn.init.zeros_(self.to_embedding.bias)
+        self.embedding = nn.Conv2d(embedding_channels, widths[-1], kernel_size=1)
+        self.coarse = nn.Conv2d(coarse, widths[-1], kernel_size=1)
+        self.at_full = _block(3, full)
+        self.lateral = nn.ModuleList(nn.Conv2d(a, b, kernel_size=1) for a, b in zip(fine, widths, strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, kernel_size=1) for a, b in pairwise(PYRAMID_WIDTHS))
+        self.join = nn.ModuleList(_block(width, width) for width in PYRAMID_WIDTHS)
+
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Features at S, S/2, S/4, S/8, S/16 and S/32."""
+        image = image.to(self.at_full[0].weight.dtype).contiguous(memory_format=torch.channels_last)
+        return [self.at_full(image), *self.pyramid(image)]
+
+    def enrich(self, embedding: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """The image encoder's embedding [B, C, S/16, S/16] plus a projection, at first 0, of the coarse features."""
+        *_, fine, coarse = levels
+        return embedding + self.to_embedding(torch.cat((fine, _upsample(coarse, 2)), dim=1))
+
+    def features(self, levels: Sequence[Tensor], embedding: Tensor) -> Tensor:
+        """Features [B, 16, S, S]."""
+        full, *fine, coarse = levels
+        x = self.embedding(embedding) + _upsample(self.coarse(coarse), 2)
+        *joins, last = reversed(self.join)
+        for lateral, level, join, up in zip(
+            reversed(self.lateral), reversed(fine), joins, reversed(self.up), strict=True
+        ):
+            x = _upsample(up(join(x + lateral(level))), 2)
+        return last(full + x)
+
+
+HEADS = {"light": LightDetailHead, "pyramid": PyramidDetailHead}
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:

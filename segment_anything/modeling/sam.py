@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .common import PIXEL_MEAN, PIXEL_STD
 from .image_encoder import ImageEncoderViT
 from .mask_decoder import Decoded, MaskDecoder
 from .prompt_encoder import FOREGROUND, STRUCTURE, PromptEncoder
 
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 ABSENT_LOGIT = -20.0  # of all pixels of a structure that is not there
 
 
@@ -47,7 +46,7 @@ class Sam(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Embed normalised images [B, 3, S, S] (ValueError for another shape): [B, C, S/16, S/16]."""
-        return self.image_encoder(image)
+        return self._embed(image)[0]
 
     def features(self, image: Tensor, embedding: Tensor) -> Tensor | None:
         """What the detail head sees of images.
@@ -57,15 +56,23 @@ class Sam(nn.Module):
             embedding: their embeddings [B, C, S/16, S/16].
 
         Returns:
-            [B, 16, S, S]; None for weights without a detail head.
+            [B, channels, S, S]; None for weights without a detail head.
         """
         detail = self.mask_decoder.detail
-        return None if detail is None else detail.features(image, embedding)
+        return None if detail is None else detail.features(detail.levels(image), embedding)
 
     def encode_all(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """All that the decoder wants of normalised images [B, 3, S, S]: their embeddings and `features`."""
-        embedding = self.encode(image)
-        return embedding, self.features(image, embedding)
+        embedding, levels = self._embed(image)
+        return embedding, None if levels is None else self.mask_decoder.detail.features(levels, embedding)
+
+    def _embed(self, image: Tensor) -> tuple[Tensor, list[Tensor] | None]:
+        """The embeddings, and the detail head's levels, of which some may go into the embeddings."""
+        embedding, detail = self.image_encoder(image), self.mask_decoder.detail
+        if detail is None:
+            return embedding, None
+        levels = detail.levels(image)
+        return detail.enrich(embedding, levels), levels
 
     def decode(
         self,

@@ -44,7 +44,7 @@ ORIENTATION = 274  # of EXIF
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", detail=True)
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", detail="light")
 
 
 @pytest.fixture

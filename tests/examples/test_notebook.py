@@ -48,7 +48,7 @@ def check_outputs(notebook: nbformat.NotebookNode) -> str:
 
 @pytest.mark.slow
 def test_every_cell_runs_on_any_weights(tmp_path):
-    path = save_model(structured(detail=True, structures=("optic_disc", "vessel")), tmp_path / "tiny.safetensors")
+    path = save_model(structured(detail="light", structures=("optic_disc", "vessel")), tmp_path / "tiny.safetensors")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     weights_cell(notebook).source = TINY.format(path=str(path))
     text = check_outputs(execute(notebook))

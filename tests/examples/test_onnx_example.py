@@ -66,7 +66,7 @@ def pair(tmp_path_factory):
     """Encoder and decoder files of a tiny model with a detail head."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODEL_SPECS, "vit_t", TINY_SPEC)
-        return exported(tiny(detail=True), tmp_path_factory.mktemp("pair"))
+        return exported(tiny(detail="light"), tmp_path_factory.mktemp("pair"))
 
 
 def disc_photograph(height: int, width: int, seed: int = 0) -> np.ndarray:

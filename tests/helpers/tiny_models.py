@@ -47,7 +47,7 @@ def large_logits_model(mode: str = "fundus") -> Sam:
     """The tiny model with TILED_STRUCTURES, a detail head and larger logits: masks of all sizes, none withheld."""
     torch.manual_seed(1)
     model = build_network(
-        TINY_SPEC, image_size=64, encoder_adapter=False, structures=TILED_STRUCTURES, detail=True
+        TINY_SPEC, image_size=64, encoder_adapter=False, structures=TILED_STRUCTURES, detail="light"
     ).eval()
     for parameter in model.mask_decoder.output_hypernetworks_mlps.parameters():
         parameter.data.mul_(1.5)

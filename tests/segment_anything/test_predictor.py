@@ -377,7 +377,7 @@ def test_points_without_labels_are_refused(tiny_model):
 @torch.no_grad()
 def test_sam_forward_answers_as_predict_torch_does_with_all_that_the_weights_have():
     torch.manual_seed(0)
-    model = build_network(TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc"], detail=True)
+    model = build_network(TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc"], detail="light")
     for parameter in model.mask_decoder.detail.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     model.prompt_encoder.presence_thresholds["optic_disc"] = 1.0
@@ -451,7 +451,7 @@ def test_zoom_of_clicks_keeps_them_in_view(tiny_model):
 def test_a_structure_is_predicted_by_name_or_by_its_label():
     torch.manual_seed(0)
     model = build_network(
-        TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc", "vessel"], detail=True
+        TINY_SPEC, image_size=64, encoder_adapter=False, structures=["optic_disc", "vessel"], detail="light"
     )
     predictor = SamPredictor(model.eval())
     predictor.set_image(np.random.default_rng(3).integers(60, 200, (90, 100, 3), dtype=np.uint8))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
+from segment_anything.modeling.common import PIXEL_MEAN, PIXEL_STD
 from segment_anything.preprocessing import (
     MODES,
     OUTSIDE_LOGIT,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam_med2d.data.augmentation import Augmentation, zoom_window
-from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
+from segment_anything.modeling.common import PIXEL_MEAN, PIXEL_STD
 from segment_anything.preprocessing import Frame, Preprocessing, normalise
 
 SIZE = 64

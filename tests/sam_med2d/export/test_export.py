@@ -192,7 +192,7 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
 
 
 def test_a_detail_head_travels(tmp_path, tiny_type):
-    model = lively(structured(detail=True))
+    model = lively(structured(detail="light"))
     path = save_model(model, tmp_path / "w.safetensors")
     assert export("encoder", path, tmp_path / "e.onnx") == export("decoder", path, tmp_path / "d.onnx") == 0
     image = torch.randn(1, 3, SIZE, SIZE)

@@ -145,7 +145,7 @@ def test_refined_structures(folder, weights, flags):
 
 
 def test_tiles_of_weights_without_candidates(folder, tmp_path):
-    model = structured(detail=True)
+    model = structured(detail="light")
     torch.nn.init.normal_(model.mask_decoder.mask_tokens.weight, std=3)
     path = tmp_path / "single.safetensors"
     save_weights(path, model.state_dict(), model_metadata(model, "vit_t") | {"multimask": False})
@@ -160,7 +160,7 @@ def test_tiles_of_weights_without_candidates(folder, tmp_path):
 
 def test_clicks_answered_by_the_single_mask(folder, tmp_path):
     """--multimask False, with weights whose candidates answer otherwise."""
-    model = structured(detail=True)
+    model = structured(detail="light")
     torch.nn.init.normal_(model.mask_decoder.mask_tokens.weight, std=3)
     path = tmp_path / "both.safetensors"
     save_weights(path, model.state_dict(), model_metadata(model, "vit_t"))

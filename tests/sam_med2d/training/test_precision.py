@@ -53,7 +53,7 @@ def test_positions_are_as_exact_under_autocast(tiny_model):
 
 @pytest.mark.parametrize("detail", [False, True])
 def test_predictor_with_half_precision_weights(tiny_model, detail):
-    model = structured(detail=True) if detail else tiny_model
+    model = structured(detail="light") if detail else tiny_model
     predictor = SamPredictor(model.bfloat16())
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     box = np.array([10, 10, 40, 30])

@@ -90,7 +90,7 @@ def test_padding_and_names_draw_nothing():
 
 @torch.no_grad()
 def test_a_box_given_as_box_or_as_corners_is_the_same():
-    model = structured(detail=True)
+    model = structured(detail="light")
     for mlp in model.mask_decoder.detail.weights:
         torch.nn.init.normal_(mlp.layers[-1].weight)
     image = torch.randn(1, 3, 64, 64)
@@ -107,7 +107,7 @@ def test_a_box_given_as_box_or_as_corners_is_the_same():
 @pytest.mark.parametrize("images", [1, 3])
 def test_masks_share_the_features_of_their_image(images):
     """The masks of an image are given its features without a copy: same logits, same gradient."""
-    model = structured(detail=True)
+    model = structured(detail="light")
     for mlp in model.mask_decoder.detail.weights:
         torch.nn.init.normal_(mlp.layers[-1].weight)
     index = torch.tensor([0, 0, 2, 2, 2])[: 5 if images == 3 else 2]  # image 1 has no mask

@@ -39,7 +39,7 @@ def test_boxes_and_clicks_mean_what_they_meant_to_the_bit(detail):
 
 
 def test_a_new_detail_head_adds_nothing():
-    model = structured(detail=True)
+    model = structured(detail="light")
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         embedding = model.encode(image)
@@ -75,7 +75,7 @@ def test_labels_are_told_by_name():
 
 @pytest.fixture
 def saved(tmp_path, tiny_type):
-    model = structured(detail=True)
+    model = structured(detail="light")
     save_weights(tmp_path / "model.safetensors", model.state_dict(), model_metadata(model, "vit_t"))
     return tmp_path / "model.safetensors", model
 
@@ -108,7 +108,7 @@ def test_an_old_checkpoint_gets_new_parts(tmp_path, tiny_type):
     model = make_tiny_model()
     save_weights(tmp_path / "model.safetensors", model.state_dict(), model_metadata(model, "vit_t"))
     assert build_sam("vit_t", checkpoint=tmp_path / "model.safetensors").prompt_encoder.structures == ()
-    loaded = build_sam("vit_t", checkpoint=tmp_path / "model.safetensors", structures=["vessel"], detail=True)
+    loaded = build_sam("vit_t", checkpoint=tmp_path / "model.safetensors", structures=["vessel"], detail="light")
     assert any("structure_embeddings" in key for key in loaded.load_report.initialised)
     assert all(torch.equal(loaded.state_dict()[key], value) for key, value in model.state_dict().items())
 
@@ -229,7 +229,7 @@ def test_cross_entropy_equals_the_plain_formula():
 @torch.no_grad()
 @pytest.mark.parametrize("multimask", [True, False, None])
 def test_presence_is_what_the_head_says_and_the_masks_surest_place(multimask):
-    model = structured(detail=True)
+    model = structured(detail="light")
     last = model.mask_decoder.presence_head.layers[-1]
     last.weight.zero_()
     last.bias.fill_(0.5)
@@ -302,7 +302,7 @@ def learn(model, image, mask, asked, steps: int, lr: float = 2e-3) -> None:
 
 
 def test_every_new_weight_gets_a_gradient():
-    model = structured(detail=True).train()
+    model = structured(detail="light").train()
     image, mask = torch.randn(3, 3, 64, 64), torch.zeros(3, 1, 64, 64, dtype=torch.bool)
     mask[::2, :, 20:40, 20:40] = True
     asked = torch.tensor([4, 5, -1])
@@ -359,7 +359,7 @@ def test_detail_draws_what_the_coarse_grid_cannot():
 
 
 def test_predictions_by_name_for_structures_that_are_known(record):
-    model = structured(structures=("haemorrhage",), detail=True)
+    model = structured(structures=("haemorrhage",), detail="light")
     batch = collate([FundusDataset([record], Preprocessing(64), keep_truth=True)[0]])
     modes = [parse_mode("structure"), parse_mode("box"), parse_mode("2")]
     found = predict_batch(model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0)
