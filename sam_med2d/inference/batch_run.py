@@ -192,8 +192,11 @@ class BatchRun:
         pixels = None if task.pixels is None else task.pixels.to(device)
         task.fresh = task.embedding is None
         with self._autocast():
-            task.embedding = self.model.encode(pixels) if task.fresh else task.embedding.to(device)
-            task.detail = self.model.features(pixels, task.embedding)
+            if task.fresh:
+                task.embedding, task.detail = self.model.encode_all(pixels)
+            else:
+                task.embedding = task.embedding.to(device)
+                task.detail = self.model.features(pixels, task.embedding)
         task.pixels = None
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -20,7 +20,7 @@ STRUCTURES = ("optic_disc", "vessel", "drusen")
 SIZE = (73, 91)
 
 
-def write_weights(path: Path, *, detail: bool = False) -> Path:
+def write_weights(path: Path, *, detail: str | None = None) -> Path:
     """A tiny model that knows STRUCTURES and holds drusen to be absent everywhere."""
     torch.manual_seed(0)
     model = build_network(TINY_SPEC, image_size=64, encoder_adapter=False, structures=STRUCTURES, detail=detail)

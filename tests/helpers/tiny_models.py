@@ -16,7 +16,8 @@ TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1
 STRUCTURES = ("optic_cup", "optic_disc", "vessel")
 TILED_STRUCTURES = ("optic_disc", "vessel", "haemorrhage")
 # of the detail head, what starts at zero
-AT_ZERO = [f"detail.weights.{i}.layers.2." for i in range(4)] + ["detail.under_prompts.layers.1.", "detail.named."]
+AT_ZERO = [f"detail.weights.{i}.layers.2." for i in range(4)]
+AT_ZERO += ["detail.under_prompts.layers.1.", "detail.named.", "detail.to_embedding."]
 
 
 def make_tiny_model(*, encoder_adapter: bool = False, image_size: int = 64):
@@ -33,7 +34,7 @@ def tiny_vit_t() -> Iterator[None]:
         yield
 
 
-def structured(*, detail: bool = False, structures: tuple[str, ...] = STRUCTURES, image_size: int = 64):
+def structured(*, detail: str | None = None, structures: tuple[str, ...] = STRUCTURES, image_size: int = 64):
     """The tiny model with structures, a detail head or both; other weights are those of `make_tiny_model`."""
     torch.manual_seed(1)
     model = build_network(

@@ -20,7 +20,7 @@ from sam_med2d.export.onnx_parts import OnnxPart, decoder_part, encoder_part, sy
 from sam_med2d.export.quantization import large_products
 from segment_anything.build_sam import MODEL_SPECS
 from segment_anything.checkpoint import METADATA_KEY
-from segment_anything.modeling import Sam
+from segment_anything.modeling import HEADS, Sam
 from segment_anything.modeling.image_encoder import GridAttention
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing, inside_square
@@ -191,8 +191,9 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     torch.testing.assert_close(single[:, 0], candidates[torch.arange(4), iou.argmax(1)])
 
 
-def test_a_detail_head_travels(tmp_path, tiny_type):
-    model = lively(structured(detail="light"))
+@pytest.mark.parametrize("detail", HEADS)
+def test_a_detail_head_travels(tmp_path, tiny_type, detail):
+    model = lively(structured(detail=detail))
     path = save_model(model, tmp_path / "w.safetensors")
     assert export("encoder", path, tmp_path / "e.onnx") == export("decoder", path, tmp_path / "d.onnx") == 0
     image = torch.randn(1, 3, SIZE, SIZE)

@@ -17,6 +17,7 @@ from sam_med2d.training import checkpoints as training_state
 from sam_med2d.training import trainer
 from sam_med2d.training.command import make_model
 from sam_med2d.training.step import StepPolicy
+from segment_anything.modeling import HEADS
 from segment_anything.predictor import SamPredictor
 from tests.helpers.tiny_models import structured
 from tests.helpers.training_runs import (
@@ -51,9 +52,9 @@ def test_positions_are_as_exact_under_autocast(tiny_model):
         torch.testing.assert_close(tiny_model.prompt_encoder.get_dense_pe(), tiny_model.prompt_encoder.pe_layer.grid(4))
 
 
-@pytest.mark.parametrize("detail", [False, True])
+@pytest.mark.parametrize("detail", [None, *HEADS])
 def test_predictor_with_half_precision_weights(tiny_model, detail):
-    model = structured(detail="light") if detail else tiny_model
+    model = structured(detail=detail) if detail else tiny_model
     predictor = SamPredictor(model.bfloat16())
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     box = np.array([10, 10, 40, 30])

@@ -9,6 +9,7 @@ from sam_med2d.training.command import make_model
 from segment_anything import SamPredictor
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
+from segment_anything.modeling import HEADS
 from segment_anything.modeling.mask_decoder import LOWEST_LEVEL, mask_level
 from segment_anything.utils.onnx import SamOnnxModel
 from tests.helpers.tiny_models import make_tiny_model, prompts, structured
@@ -46,7 +47,7 @@ def test_the_level_of_a_sure_mask_is_zero_and_that_of_a_hopeless_one_is_bounded(
     torch.testing.assert_close(levels, torch.tensor(expected, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("detail", [False, True])
+@pytest.mark.parametrize("detail", [None, *HEADS])
 def test_logits_are_moved_by_the_level_and_nothing_else_is(detail):
     model = structured(detail=detail)
     half = decoded(model)

@@ -18,6 +18,7 @@ from sam_med2d.training.losses import presence_loss, segmentation_losses
 from sam_med2d.training.step import StepPolicy, random_openings, round_losses
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint, save_weights
+from segment_anything.modeling import HEADS
 from segment_anything.modeling.prompt_encoder import STRUCTURE
 from segment_anything.preprocessing import Preprocessing
 from tests.helpers.case_rows import case_row
@@ -26,7 +27,7 @@ from tests.helpers.tiny_models import STRUCTURES, make_tiny_model, prompts, stru
 # --- what changes and what does not -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("detail", [False, True])
+@pytest.mark.parametrize("detail", [None, *HEADS])
 def test_boxes_and_clicks_mean_what_they_meant_to_the_bit(detail):
     plain, more = make_tiny_model(), structured(detail=detail)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
@@ -38,8 +39,9 @@ def test_boxes_and_clicks_mean_what_they_meant_to_the_bit(detail):
     assert before.presence is None and after.presence.shape == (3,)
 
 
-def test_a_new_detail_head_adds_nothing():
-    model = structured(detail="light")
+@pytest.mark.parametrize("detail", HEADS)
+def test_a_new_detail_head_adds_nothing(detail):
+    model = structured(detail=detail)
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         embedding = model.encode(image)
@@ -343,7 +345,7 @@ def test_detail_draws_what_the_coarse_grid_cannot():
     mask[..., 16:48:3, 8:56] = True
     image = torch.where(mask, 1.0, -1.0).expand(1, 3, 64, 64) + 0.1 * torch.randn(1, 3, 64, 64)
     scores = {}
-    for detail in (False, True):
+    for detail in (None, "light"):
         model = structured(detail=detail).train()
         learn(model, image, mask, torch.tensor([4]), steps=40)
         with torch.no_grad():
@@ -355,7 +357,7 @@ def test_detail_draws_what_the_coarse_grid_cannot():
             ).logits
         predicted = torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear") > 0
         scores[detail] = float(2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()))
-    assert scores[True] > 0.95 and scores[False] < 0.8
+    assert scores["light"] > 0.95 and scores[None] < 0.8
 
 
 def test_predictions_by_name_for_structures_that_are_known(record):
