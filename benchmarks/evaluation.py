@@ -58,9 +58,9 @@ class EncodedSam(SharedSam):
         super().__init__(model)
         self.embedding = embedding
 
-    def encode(self, image: Tensor) -> Tensor:
-        """The embedding, whatever the image."""
-        return self.embedding
+    def encode_all(self, image: Tensor) -> tuple[Tensor, None]:
+        """The embedding, whatever the image, of a model without a detail head."""
+        return self.embedding, None
 
 
 @torch.no_grad()

@@ -226,13 +226,13 @@ class Batch:
         box: float32 [N, 4], x0, y0, x1, y1, half-open, in model-frame pixels.
         image_index: int64 [N], the image of each mask.
         structure_label: int64 [N], the point label of a structure prompt, -1 for boxes and clicks.
-        whole_structure: int64 [N], the point label of the structure that the mask is the whole of, else -1.
         refs: the N masks' files.
         seeds: N integers for the clicks on each mask.
         frames, records: one for each image.
         truth: N masks, uint8 {0, 1} [H, W] in their photograph's pixels, or None.
         inside: a field of view for each image, bool [H, W], or None.
         photographs: one for each image, RGB uint8 [H, W, 3], or None.
+        whole_structure: int64 [N], the point label of the structure that the mask is the whole of, else -1; or None.
     """
 
     image: Tensor
@@ -240,7 +240,6 @@ class Batch:
     box: Tensor
     image_index: Tensor
     structure_label: Tensor
-    whole_structure: Tensor
     refs: list[MaskRef]
     seeds: list[int]
     frames: list[Frame]
@@ -248,6 +247,7 @@ class Batch:
     truth: list[np.ndarray] | None
     inside: list[np.ndarray] | None = None
     photographs: list[np.ndarray] | None = None
+    whole_structure: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
@@ -258,7 +258,8 @@ class Batch:
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(self, **{name: change(getattr(self, name)) for name in TENSORS})
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:

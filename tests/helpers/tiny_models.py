@@ -9,7 +9,7 @@ import torch
 
 from segment_anything.build_sam import MODEL_SPECS, ModelSpec, build_network
 from segment_anything.checkpoint import model_metadata, save_weights
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.preprocessing import Preprocessing
 
 TINY_SPEC = ModelSpec(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=2)
@@ -66,6 +66,18 @@ def lively(model):
         elif any(part in name for part in AT_ZERO):
             torch.nn.init.normal_(parameter, std=0.05, generator=generator)
     return model
+
+
+def watch_encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch sizes that image encoders are given from now on, as they come."""
+    encoded, forward = [], ImageEncoderViT.forward
+
+    def watched(self: ImageEncoderViT, image: torch.Tensor) -> torch.Tensor:
+        encoded.append(len(image))
+        return forward(self, image)
+
+    monkeypatch.setattr(ImageEncoderViT, "forward", watched)
+    return encoded
 
 
 def save_model(model: Sam, path: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from sam_med2d.choices import METRICS
 from sam_med2d.evaluation import evaluator
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT
 from tests.helpers.evaluation_runs import cases, make_data, run, summary
 
 PROMPTS = ("box", "1", "3", "5")
@@ -24,8 +24,10 @@ def cut(path: Path) -> None:
 
 
 def test_one_row_a_mask_and_prompt_in_the_order_of_the_map(checkpoint, data, tmp_path, monkeypatch):
-    encoded, encode = [], Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
+    encoded, encode = [], ImageEncoderViT.forward
+    monkeypatch.setattr(
+        ImageEncoderViT, "forward", lambda self, image: (encoded.append(len(image)), encode(self, image))[1]
+    )
     monkeypatch.setattr(evaluator.Evaluator, "_contact_sheet", lambda self, _: np.zeros((4, 4, 3), np.uint8))
     assert run(checkpoint, data, "out", "--batch_size", "3") == 0
     assert encoded == [3, 3, 1]

@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 
 from sam_med2d.inference.embedding_cache import EmbeddingCache
-from segment_anything.modeling import HEADS, Sam
+from segment_anything.modeling import HEADS
 from tests.helpers.predicting import contents, rows_of, run, write_folder, write_weights
+from tests.helpers.tiny_models import watch_encodings
 
 SHAPE = (1, 256, 4, 4)
 ENTRY = 4 * 256 * 16
@@ -155,9 +156,7 @@ def test_two_processes_share_a_folder(tmp_path):
 def test_a_run_with_a_cache_encodes_nothing_twice(folder, tmp_path, monkeypatch, capsys, detail):
     """And writes the same; the detail head's features are derived again."""
     checkpoint = write_weights(tmp_path / "tiny.safetensors", detail=detail)
-    encoded = []
-    encode = Sam.encode_all
-    monkeypatch.setattr(Sam, "encode_all", lambda self, image: encoded.append(1) or encode(self, image))
+    encoded = watch_encodings(monkeypatch)
     words = ("--structures", "all", "--embedding_cache", tmp_path / "cache")
     assert run(folder, checkpoint, *words, out="first") == 0
     assert len(encoded) == 3 and "embeddings: 0 of 3 from" in capsys.readouterr().out

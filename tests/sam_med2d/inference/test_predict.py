@@ -20,7 +20,7 @@ from sam_med2d.errors import UsageError
 from sam_med2d.inference import batch_run as prediction_run
 from sam_med2d.inference.pipeline import Pipeline
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT
 from segment_anything.utils.rle import rle_to_mask
 from tests.helpers.input_forms import tiff
 from tests.helpers.photographs import photograph
@@ -59,8 +59,10 @@ def folder(tmp_path, tiny_type):
 def test_structures_of_a_folder(folder, weights, monkeypatch):
     """Masks are the predictor's, each photograph is encoded once, the absent structure is empty and said to be so."""
     encoded = []
-    encode = Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: encoded.append(len(image)) or encode(self, image))
+    encode = ImageEncoderViT.forward
+    monkeypatch.setattr(
+        ImageEncoderViT, "forward", lambda self, image: encoded.append(len(image)) or encode(self, image)
+    )
     assert run(folder, weights, "--structures", "all") == 0
     assert encoded == [1, 1, 1]
     out = folder.parent / "out"

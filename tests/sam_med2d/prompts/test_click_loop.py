@@ -193,8 +193,8 @@ def make_batch(keep: list[int] | None = None, dtype: torch.dtype = torch.float32
 
 @pytest.mark.parametrize("names", [["box"], ["5"], ["box", "1", "3", "5"]])
 def test_each_image_is_encoded_once_whatever_the_modes(tiny_model, calls, monkeypatch, names):
-    encoded, original = [], tiny_model.encode
-    monkeypatch.setattr(tiny_model, "encode", lambda image: (encoded.append(image), original(image))[1])
+    encoded, original = [], tiny_model.image_encoder.forward
+    monkeypatch.setattr(tiny_model.image_encoder, "forward", lambda image: (encoded.append(image), original(image))[1])
     batch, modes = make_batch(), [parse_mode(name) for name in names]
     predictions = predict_batch(tiny_model, batch, make_prompts(batch, point_num=1, seed=0), modes, seed=0)
     assert len(encoded) == 1 and torch.equal(encoded[0], batch.image)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.refinement.refine import NO_REFINEMENT, Refinement, refine
 from segment_anything.refinement.tiling import Tiles, window_pixels
@@ -38,7 +38,7 @@ def first_answers(model: Sam, image: np.ndarray, points: tuple[torch.Tensor, tor
 
 def watch_encoder(monkeypatch) -> tuple[list[int], list[int]]:
     """Batch sizes that the encoder sees, and how many earlier embeddings are still there each time."""
-    embeddings, sizes, alive, encode = [], [], [], Sam.encode
+    embeddings, sizes, alive, encode = [], [], [], ImageEncoderViT.forward
 
     def watched(self: Sam, pixels: torch.Tensor) -> torch.Tensor:
         alive.append(sum(earlier() is not None for earlier in embeddings))
@@ -47,7 +47,7 @@ def watch_encoder(monkeypatch) -> tuple[list[int], list[int]]:
         embeddings.append(weakref.ref(embedding))
         return embedding
 
-    monkeypatch.setattr(Sam, "encode", watched)
+    monkeypatch.setattr(ImageEncoderViT, "forward", watched)
     return sizes, alive
 
 

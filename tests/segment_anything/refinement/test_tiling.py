@@ -14,7 +14,7 @@ from sam_med2d.data.records import MaskRef, Record
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import masks_at_original_size
 from sam_med2d.prompts.prompt_file import make_prompts
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.predictor import SamPredictor
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
@@ -45,8 +45,10 @@ def predictor():
 
 def answer_with(model: Sam, monkeypatch, value: float) -> list[int]:
     """Let the model answer with this logit everywhere; returns the batch sizes that its encoder sees."""
-    encoded, encode = [], Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
+    encoded, encode = [], ImageEncoderViT.forward
+    monkeypatch.setattr(
+        ImageEncoderViT, "forward", lambda self, image: (encoded.append(len(image)), encode(self, image))[1]
+    )
 
     def decode_points(embedding: Tensor, coords: Tensor, labels: Tensor, masks=None, *, multimask=True, features=None):
         return Decoded(
@@ -145,8 +147,10 @@ def test_the_blend_is_the_weighted_mean_of_probabilities(monkeypatch):
 @pytest.mark.slow
 def test_several_structures_equal_one_by_one_and_share_the_encodings(monkeypatch):
     model, image = large_logits_model(), photograph()
-    encoded, encode = [], Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
+    encoded, encode = [], ImageEncoderViT.forward
+    monkeypatch.setattr(
+        ImageEncoderViT, "forward", lambda self, image: (encoded.append(len(image)), encode(self, image))[1]
+    )
     frame = model.preprocessing.frame(image)
     streams = [torch.Generator().manual_seed(i) for i in range(len(TILED_STRUCTURES))]
     whole = {name: torch.randn(64, 64, generator=s) for name, s in zip(TILED_STRUCTURES, streams, strict=True)}
@@ -172,7 +176,7 @@ def test_structures_left_to_the_whole_photograph_are_not_tiled(monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_windows(monkeypatch):
     """However many windows there are, the encodings of at most one earlier batch are still there."""
-    model, encoded, alive, encode = large_logits_model(), [], [], Sam.encode
+    model, encoded, alive, encode = large_logits_model(), [], [], ImageEncoderViT.forward
 
     def watched(self, image):
         alive.append(sum(earlier() is not None for earlier in encoded))
@@ -181,7 +185,7 @@ def test_memory_does_not_grow_with_the_number_of_windows(monkeypatch):
         assert len(embedding) <= 3
         return embedding
 
-    monkeypatch.setattr(Sam, "encode", watched)
+    monkeypatch.setattr(ImageEncoderViT, "forward", watched)
     for image in (photograph(), photograph(400, 500)):
         encoded.clear()
         frame = model.preprocessing.frame(image)
@@ -254,8 +258,10 @@ def test_zoom_in_batches_equals_one_by_one(mode, monkeypatch):
     corner = torch.rand(7, 1, 2, generator=generator) * 50
     points = torch.cat((corner, corner + 4), 1), torch.tensor([[2, 3]] * 7)
     first = torch.full((7, 16, 16), -1.0)
-    encoded, encode = [], Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
+    encoded, encode = [], ImageEncoderViT.forward
+    monkeypatch.setattr(
+        ImageEncoderViT, "forward", lambda self, image: (encoded.append(len(image)), encode(self, image))[1]
+    )
     answers = list(zoom_in(model, [image] * 7, [frame] * 7, points, first, at_once=3))
     assert encoded == [3, 3, 1] and [answer.index for answer in answers] == list(range(7))
     for i, answer in enumerate(answers):
