@@ -4,6 +4,8 @@ import importlib.util
 import logging
 from pathlib import Path
 
+from torch import Tensor
+
 from sam_med2d.errors import UsageError
 from segment_anything.checkpoint_pickles import unpickle_tensors
 from segment_anything.modeling import Sam
@@ -19,7 +21,7 @@ def start_pyramid(model: Sam, file: str | None) -> None:
 
     Args:
         model: with a `PyramidDetailHead`; changed in place.
-        file: the published state dict; "none" leaves the weights random; None looks for the installed package.
+        file: see `read_pyramid_weights`; "none" leaves the weights random.
 
     Raises:
         UsageError: no such file, or it holds other weights.
@@ -27,17 +29,31 @@ def start_pyramid(model: Sam, file: str | None) -> None:
     if file == "none":
         logger.info("the pyramid starts from random weights (--pyramid_weights none)")
         return
+    state = read_pyramid_weights(file)
+    if model.preprocessing.channel_order == "bgr":  # the network was trained on RGB
+        state["stem.conv.weight"] = state["stem.conv.weight"].flip(1)
+    model.mask_decoder.detail.pyramid.load_state_dict(state)
+    logger.info("the pyramid starts from weights trained on ImageNet")
+
+
+def read_pyramid_weights(file: str | None) -> dict[str, Tensor]:
+    """The state dict of an `EfficientNetLite0`.
+
+    Args:
+        file: the published state dict; None looks for that of the installed package.
+
+    Raises:
+        UsageError: no such file, or it holds other weights.
+    """
     path = Path(file) if file else _packaged()
+    if not path.is_file():
+        raise UsageError(f"--pyramid_weights {path}: no such file.")
     try:
-        state = converted_weights(unpickle_tensors(path))
+        return converted_weights(unpickle_tensors(path))
     except KeyError as error:
         raise UsageError(
             f"--pyramid_weights {path} is not EfficientNet-Lite0 of {PINNED}: it lacks {error}."
         ) from error
-    if model.preprocessing.channel_order == "bgr":  # the network was trained on RGB
-        state["stem.conv.weight"] = state["stem.conv.weight"].flip(1)
-    model.mask_decoder.detail.pyramid.load_state_dict(state)
-    logger.info(f"the pyramid starts from {path.name}, trained on ImageNet")
 
 
 def _packaged() -> Path:

@@ -59,7 +59,7 @@ def test_a_file_starts_the_pyramid(published, tmp_path):
 def test_other_files_are_refused(tmp_path):
     model = structured(detail="pyramid")
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(UsageError, match=r"--pyramid_weights .*w\.pth is not EfficientNet-Lite0 of .*_conv_stem"):
+    with pytest.raises(UsageError, match=r"--pyramid_weights .*w\.pth is not the file of .*_conv_stem"):
         start_pyramid(model, str(tmp_path / "w.pth"))
 
 

@@ -1,0 +1,127 @@
+"""What other networks reach by structure on the same photographs, the same frames and the same steps."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.unet import UNetSam
+from sam_med2d.data.augmentation import Augmentation
+from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
+from sam_med2d.data.records import Record, complete, load_folders, promptable, structures_in
+from sam_med2d.data.samplers import EpochBatches, structure_weights
+from sam_med2d.errors import UsageError
+from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
+from sam_med2d.evaluation.scoring import score_batch
+from sam_med2d.evaluation.summary import summarise
+from sam_med2d.runtime.cli import add_complete
+from sam_med2d.training.losses import segmentation_losses
+from sam_med2d.training.optimizer import WeightAverage, learning_rate_factor
+from sam_med2d.training.pyramid_weights import read_pyramid_weights
+
+BATCH, WARMUP, DECAY, CLIP = 8, 50, 0.99, 1.0
+SHOWN = 20  # steps between two lines
+
+
+def add_peers_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of "peers"."""
+    parser.add_argument("--data_path", nargs="+", required=True, help="folders with maps of train, val and test")
+    add_complete(parser)
+    parser.add_argument("--steps", type=int, default=697, help="of eight photographs")
+    parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (AdamW, cosine)")
+    parser.add_argument("--image_size", type=int, default=256, help="input side in pixels")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="photographs to score")
+    parser.add_argument("--pyramid_weights", metavar="FILE", help="as of train.py")
+    parser.add_argument("--weights", type=Path, help="file for the trained weights; one that exists is used as it is")
+
+
+def peers(args: argparse.Namespace) -> dict[str, float]:
+    """Train a U-Net on EfficientNet-Lite0 and score it by structure.
+
+    Returns:
+        {structure: mean Dice}, "all" of all masks, and "seconds" of its training.
+    """
+    train, scored = (_records(args, split) for split in ("train", args.split))
+    structures = sorted(structures_in(train))
+    torch.manual_seed(0)
+    model = UNetSam(structures, args.image_size)
+    seconds = 0.0
+    if args.weights and args.weights.exists():
+        model.unet.load_state_dict(torch.load(args.weights, weights_only=True))
+    else:
+        model.unet.encoder.load_state_dict(read_pyramid_weights(args.pyramid_weights))
+        seconds = _train(args, model, [record for record in train if record.masks])
+        if args.weights:
+            torch.save(model.unet.state_dict(), args.weights)
+    return _dice(model.eval(), scored, args.threads) | {"seconds": seconds}
+
+
+def _records(args: argparse.Namespace, split: str) -> list[Record]:
+    records = complete(load_folders(args.data_path, split), args.complete)
+    if not records:
+        raise UsageError(f"--data_path {' '.join(args.data_path)}: no photographs of {split}.")
+    return records
+
+
+def _train(args: argparse.Namespace, model: UNetSam, records: list[Record]) -> float:
+    """Train the U-Net in place, and leave it with its averaged weights: the seconds that it took."""
+    names = model.prompt_encoder.structures
+    options = {"structures": names, "every_absent": True, "drop_vanished": True}
+    dataset = FundusDataset(records, model.preprocessing, augmentation=Augmentation(model.preprocessing), **options)
+    weights = structure_weights([[mask.structure for mask in record.masks] for record in records])
+    batches = EpochBatches(len(records), BATCH, seed=0, weights=weights)
+    loader = make_loader(dataset, num_workers=1, batches=batches)
+    optimizer = torch.optim.AdamW(model.unet.parameters(), lr=args.lr)
+    average = WeightAverage(model.unet, DECAY)
+    model.train()
+    began, step, epoch = time.perf_counter(), 0, 0
+    while step < args.steps:
+        batches.set_position(epoch, skip=0)
+        for batch in loader:
+            rate = args.lr * learning_rate_factor(step, args.steps, warmup=WARMUP, schedule="cosine")
+            loss = _step(model, batch, optimizer, rate)
+            step += 1
+            average.update(step)
+            if step % SHOWN == 0:
+                print(f"step {step}: loss {loss:.3f}, {time.perf_counter() - began:.0f} s", flush=True)
+            if step == args.steps:
+                break
+        epoch += 1
+    model.unet.load_state_dict(model.unet.state_dict() | average.values)
+    return time.perf_counter() - began
+
+
+def _step(model: UNetSam, batch: Batch, optimizer: torch.optim.Optimizer, rate: float) -> float:
+    """An update at a learning rate, by cross entropy and Dice of each mask: the loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    names = model.prompt_encoder.structures
+    structure = torch.tensor([names.index(ref.structure) for ref in batch.refs])
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.unet(batch.image)
+    own: Tensor = logits.float()[batch.image_index, structure][:, None]
+    pixel, dice = segmentation_losses(own, batch.mask.float(), kind="bce")
+    loss = (pixel + dice).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP)
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def _dice(model: UNetSam, records: list[Record], workers: int) -> dict[str, float]:
+    """Mean Dice at the photographs' own size, of each structure and of all masks."""
+    names = model.prompt_encoder.structures
+    dataset = FundusDataset(
+        promptable(records, names), model.preprocessing, every_absent=True, structures=names, keep_truth=True
+    )
+    rows = []
+    for batch in make_loader(dataset, batch_size=BATCH, num_workers=workers - 1):
+        found = predict_batch(model, batch, {}, [parse_mode("structure")], seed=0)
+        rows += [row for own in score_batch(batch, found, ["dice"]) for row in own]
+    summary = summarise(rows, ["dice"])
+    scores = {name: modes["structure"]["dice"] for name, modes in summary["structures"].items()}
+    return scores | {"all": summary["overall"]["structure"]["dice"]}
