@@ -150,9 +150,7 @@ def build_sam(
     if encoder_adapter is None:
         encoder_adapter = source is not None and source.has_adapters
     names = _structures(source, structures)
-    kind = (source.detail if source else None) if detail is None else None if detail == "none" else detail
-    if source and kind != source.detail:
-        source = source.without_detail()
+    kind, source = _detail(source, detail)
     model = build_network(
         MODEL_SPECS[model_type],
         image_size=image_size,
@@ -173,6 +171,13 @@ def _structures(source: Checkpoint | None, wanted: Sequence[str] | None) -> tupl
     if wanted is None:
         return known
     return tuple(dict.fromkeys((*known, *wanted))) if wanted else ()
+
+
+def _detail(source: Checkpoint | None, wanted: str | None) -> tuple[str | None, Checkpoint | None]:
+    """The kind of detail head that the model gets, and the checkpoint without a head of another kind."""
+    known = source.detail if source else None
+    kind = known if wanted is None else None if wanted == "none" else wanted
+    return kind, source if source is None or kind == known else source.without_detail()
 
 
 def _load(model: Sam, source: Checkpoint, adapter_start: str) -> None:
