@@ -151,13 +151,8 @@ def build_sam(
         encoder_adapter = source is not None and source.has_adapters
     names = _structures(source, structures)
     kind, source = _detail(source, detail)
-    model = build_network(
-        MODEL_SPECS[model_type],
-        image_size=image_size,
-        encoder_adapter=encoder_adapter,
-        structures=names,
-        detail=kind,
-    )
+    architecture = {"image_size": image_size, "encoder_adapter": encoder_adapter, "structures": names, "detail": kind}
+    model = build_network(MODEL_SPECS[model_type], **architecture)
     if source:
         _load(model, source, adapter_start)
         model.prompt_encoder.presence_thresholds |= source.presence_thresholds(names)

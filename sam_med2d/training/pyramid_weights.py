@@ -51,9 +51,7 @@ def read_pyramid_weights(file: str | None) -> dict[str, Tensor]:
     try:
         return converted_weights(unpickle_tensors(path))
     except KeyError as error:
-        raise UsageError(
-            f"--pyramid_weights {path} is not EfficientNet-Lite0 of {PINNED}: it lacks {error}."
-        ) from error
+        raise UsageError(f"--pyramid_weights {path} is not the file of {PINNED}: it lacks {error}.") from error
 
 
 def _packaged() -> Path:
