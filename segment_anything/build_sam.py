@@ -172,7 +172,7 @@ def _detail(source: Checkpoint | None, wanted: str | None) -> tuple[str | None, 
     """The kind of detail head that the model gets, and the checkpoint without a head of another kind."""
     known = source.detail if source else None
     kind = known if wanted is None else None if wanted == "none" else wanted
-    return kind, source if source is None or kind == known else source.without_detail()
+    return kind, source.without_detail() if known and kind and kind != known else source
 
 
 def _load(model: Sam, source: Checkpoint, adapter_start: str) -> None:

@@ -70,6 +70,11 @@ class Checkpoint:
         return any(ADAPTER in key for key in self.state)
 
     @property
+    def has_detail(self) -> bool:
+        """Whether its mask decoder has a detail head."""
+        return self.detail is not None
+
+    @property
     def detail(self) -> str | None:
         """The kind of its mask decoder's detail head, "pyramid" or "light"; None for none."""
         if not any(key.startswith(DETAIL) for key in self.state):
@@ -79,7 +84,8 @@ class Checkpoint:
     def without_detail(self) -> "Checkpoint":
         """The same without its detail head."""
         state = {key: value for key, value in self.state.items() if not key.startswith(DETAIL)}
-        return replace(self, state=state)
+        notes = [self.note] * bool(self.note) + [f"its {self.detail} detail head left out"]
+        return replace(self, state=state, note=", ".join(notes))
 
     @property
     def structures(self) -> tuple[str, ...]:

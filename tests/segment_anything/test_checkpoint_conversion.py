@@ -67,7 +67,7 @@ HUB_TENSORS = 175
 
 def write_model(path: Path, *, image_size: int = 64, full: bool = False, base: Path | None = None) -> dict:
     """A checkpoint with metadata; full: with adapters, structures and detail head. Returns its tensors."""
-    extra = {"structures": STRUCTURES, "detail": True} if full else {}
+    extra = {"structures": STRUCTURES, "detail": "light"} if full else {}
     model = build_network(TINY_SPEC, image_size=image_size, encoder_adapter=full, **extra)
     generator = torch.Generator().manual_seed(image_size)
     for value in model.parameters():

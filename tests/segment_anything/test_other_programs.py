@@ -153,7 +153,7 @@ def test_the_processor_is_sams_own(tmp_path):
 )
 def test_what_a_program_does_otherwise_is_said(tmp_path, capsys, changes, warning):
     adapter, detail = changes.pop("adapters", False), changes.pop("detail", False)
-    model = structured(detail=True) if detail else make_tiny_model(encoder_adapter=adapter)
+    model = structured(detail="light") if detail else make_tiny_model(encoder_adapter=adapter)
     model.mask_decoder.mask_rule = changes.pop("mask_rule", "half")
     model.preprocessing = Preprocessing(64, **{"mode": "sam_med2d"} | changes)
     save_weights(tmp_path / "w.safetensors", model.state_dict(), model_metadata(model, "vit_t"))
@@ -200,7 +200,7 @@ def test_adapters_stay_in_a_raw_state_dict(tmp_path, capsys):
 
 
 def test_what_sam_does_not_have_is_refused(tmp_path, capsys):
-    cases = {"no image encoder of 32 channels": make_tiny_model(), "has a detail head": wide_model(detail=True)}
+    cases = {"no image encoder of 32 channels": make_tiny_model(), "has a detail head": wide_model(detail="light")}
     for message, model in cases.items():
         save_weights(tmp_path / "own.safetensors", model.state_dict(), {})
         assert convert(tmp_path / "own.safetensors", tmp_path / "sam.pth", "--to", "sam") == 2

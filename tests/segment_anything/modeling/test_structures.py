@@ -101,7 +101,7 @@ def test_structures_are_added_behind_those_of_the_checkpoint(saved):
 
 def test_both_can_be_left_out(saved):
     path, _ = saved
-    loaded = build_sam("vit_t", checkpoint=path, structures=(), detail=False)
+    loaded = build_sam("vit_t", checkpoint=path, structures=(), detail="none")
     assert loaded.state_dict().keys() == make_tiny_model().state_dict().keys()
     assert "the detail head" in loaded.load_report.summary() and "the structures" in loaded.load_report.summary()
 
