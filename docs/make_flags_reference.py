@@ -36,6 +36,7 @@ COMMANDS = {
     "scripts/export_onnx_encoder_model.py": ("scripts/export_onnx_encoder_model.py", "../how-to/deploy.md"),
     "scripts/export_onnx_model.py": ("scripts/export_onnx_model.py", "../how-to/deploy.md"),
     "examples/SAM-Med2D-onnxruntime/main.py": ("examples/SAM-Med2D-onnxruntime/main.py", "../how-to/deploy.md"),
+    "-m sam_med2d.doctor": ("sam_med2d/doctor.py", "../getting-started.md#is-everything-there"),
     "-m benchmarks": ("benchmarks/__main__.py", "../experiments/speed.md"),
 }
 HEAD = """\

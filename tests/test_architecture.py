@@ -21,7 +21,7 @@ LAYERS = (
     (f"{OURS}.prompts", f"{OURS}.dataset_conversion", f"{OURS}.dataset_checks"),
     (f"{OURS}.dicom_seg",),
     (f"{OURS}.evaluation", f"{OURS}.inference", f"{OURS}.annotation_export"),
-    (f"{OURS}.training", f"{OURS}.export", f"{OURS}.measurement"),
+    (f"{OURS}.training", f"{OURS}.export", f"{OURS}.measurement", f"{OURS}.doctor"),
     ("utils", "metrics"),  # SAM-Med2D's names, which its DataLoader imports
     ("app", "benchmarks", "scripts", "examples", "train", "test", "DataLoader"),
 )

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.make_flags_reference import COMMANDS
 from tests.helpers.paths import ROOT
 
 CODE = ("segment_anything", "sam_med2d", "app", "scripts", "benchmarks", "examples", "docs", "tests")
@@ -74,8 +75,8 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def script_of(words: list[str]) -> tuple[str, list[str]] | None:
     """(command of make_flags_reference.COMMANDS, its words); None where no script of ours is run."""
-    if words[:2] == ["-m", "benchmarks"]:
-        return "-m benchmarks", words[2:]
+    if words[:1] == ["-m"] and " ".join(words[:2]) in COMMANDS:
+        return " ".join(words[:2]), words[2:]
     for i, word in enumerate(words):
         if word.endswith(".py"):
             return word, words[i + 1 :]
