@@ -112,6 +112,8 @@ def _open_model(
     about = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
     if not about:
         raise ModelFileError(f"{path} does not say how it was made: export it with scripts/export_onnx_*.py.")
+    if about.get("plain"):
+        raise ModelFileError(f"{path} is in SAM's form, for other programs: export both files without --plain.")
     if about["format_version"] > FORMAT_VERSION:
         raise ModelFileError(f"{path} was made by a newer version: take this folder from there, too.")
     if about["part"] != part:

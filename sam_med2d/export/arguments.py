@@ -31,6 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     file = parser.add_argument_group("file")
     file.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
     file.add_argument("--opset", type=int, default=17, help=f"{OPSETS[0]} to {OPSETS[-1]}")
+    add_switch(file, "--plain", "SAM's own form, for other programs: RGB, stretched, no detail input, three outputs")
     add_switch(file, "--gelu_approximate", "GELU by tanh instead of erf, for runtimes where that is faster")
     add_switch(file, "--half", "write --output in float16 (inputs and outputs stay float32)")
     file.add_argument(
@@ -55,6 +56,9 @@ def check_flags(args: argparse.Namespace) -> None:
     """Refuse values of `add_flags` that cannot work, before anything is read; the UsageError names flag and value."""
     if args.opset not in OPSETS:
         raise UsageError(f"--opset {args.opset}: give {OPSETS[0]} to {OPSETS[-1]}.")
+    against = ("use_preprocess", "return_extra_metrics", "resize_longest_img_size", "photographs", "calibration")
+    if args.plain and (names := [f"--{name}" for name in against if getattr(args, name, None)]):
+        raise UsageError(f"--plain is SAM's own form, which goes without {' and '.join(names)}: leave one of them out.")
     if args.calibration and not args.quantize_out:
         raise UsageError("--calibration is for int8: add --quantize-out FILE.")
     if not (args.half or args.quantize_out) and (args.photographs or args.max_dice_loss is not None):

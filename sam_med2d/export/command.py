@@ -46,13 +46,30 @@ def export_encoder(args: argparse.Namespace) -> int:
         UsageError, CheckpointError: for what a user can mend; no file is left then.
     """
     batch = None if args.dynamic_batch else args.batch_size or 1
-    return _export(args, lambda model, _: encoder_part(model, batch=batch, use_preprocess=args.use_preprocess))
+    options = {"use_preprocess": args.use_preprocess, "plain": args.plain}
+    return _export(args, lambda model, _: encoder_part(model, batch=batch, **options))
 
 
 def export_decoder(args: argparse.Namespace) -> int:
     """Export the prompt encoder and the mask decoder, as `export_encoder` does."""
     options = {name: getattr(args, name) for name in DECODER_OPTIONS}
-    return _export(args, lambda model, multimask: decoder_part(model, multimask=multimask, **options))
+    return _export(args, lambda model, multimask: decoder_part(model, multimask=multimask, plain=args.plain, **options))
+
+
+def _warn(model: Sam, part: OnnxPart, *, plain: bool) -> None:
+    """Log what a program that runs the file can do wrong with it."""
+    rule, candidates = model.preprocessing, part.about.get("masks") == "candidates" and part.module.multimask
+    warnings = {
+        "these weights expect BGR: give the encoder each photograph with its channels reversed, image[..., ::-1], or "
+        "export with --plain, which takes RGB": rule.channel_order == "bgr" and not plain,
+        "three masks a prompt: X-AnyLabeling shows the first, whatever their predicted IoU; add --return-single-mask "
+        "for the best one": plain and bool(candidates),
+        "these weights were trained on photographs that are cropped to the field of view (fundus preprocessing); other "
+        "programs stretch them whole: crop them before": rule.mode == "fundus" and plain,
+    }
+    for text, applies in warnings.items():
+        if applies:
+            logger.warning(f"WARNING: {part.name}: {text}")
 
 
 def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], OnnxPart]) -> int:
@@ -60,6 +77,7 @@ def _export(args: argparse.Namespace, make_part: Callable[[Sam, bool], OnnxPart]
     check_flags(args)
     model, model_type, multimask = _load(args)
     part = make_part(model, multimask)
+    _warn(model, part, plain=args.plain)
     metadata = file_metadata(model, model_type, part, opset=args.opset, multimask=multimask, precision="fp32")
     part = part.with_expected_outputs()
     if not (args.half or args.quantize_out):

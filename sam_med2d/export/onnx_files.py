@@ -36,6 +36,7 @@ ONE_FILE_LIMIT = 2**31 - 2**20  # bytes; protocol buffers end at 2 GB
 SMALLEST_OUTSIDE = 1024  # bytes of a weight that goes to the second file
 PAGE = 4096  # bytes; weights that start at a multiple can be mapped into memory
 FORMAT_VERSION, FORMAT_WITH_SCALE = 1, 2  # the second for pixels in 0..1, which older programs would not heed
+FORMAT_PLAIN = 3  # for files in SAM's own form, which programs of ours do not take
 
 
 class ExportError(UsageError):
@@ -61,11 +62,11 @@ def file_metadata(model: Sam, model_type: str, part: OnnxPart, **more: Any) -> d
     Returns:
         Entries for `save`.
     """
-    about = model_metadata(model, model_type) | part.about | more
-    about |= {"part": part.name, "weights": digest(_weight_parts(model)), "image_size": model.image_size}
-    about.setdefault("precision", "fp32")
     version = FORMAT_VERSION if model.preprocessing.pixel_scale == "sam" else FORMAT_WITH_SCALE
-    return about | {"format_version": version, "detail": model.mask_decoder.detail is not None}
+    about = {"image_size": model.image_size, "detail": model.mask_decoder.detail is not None, "precision": "fp32"}
+    about = model_metadata(model, model_type) | about | part.about | more
+    about |= {"part": part.name, "weights": digest(_weight_parts(model))}
+    return about | {"format_version": FORMAT_PLAIN if part.about.get("plain") else version}
 
 
 def export(part: OnnxPart, path: Path, opset: int) -> None:

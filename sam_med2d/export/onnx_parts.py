@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam_med2d.export.onnx_modules import OnnxEncoder
+from sam_med2d.export.onnx_plain import PlainDecoder, PlainEncoder, enlargement, pack, plain_metadata
 from segment_anything.modeling import Sam
-from segment_anything.modeling.prompt_encoder import STRUCTURE
-from segment_anything.preprocessing import to_tensor
-from segment_anything.utils.onnx import LONGEST_SIDE, SamOnnxModel
+from segment_anything.modeling.prompt_encoder import BOX_TOP_LEFT, PADDING, STRUCTURE
+from segment_anything.preprocessing import Frame, normalise, to_tensor
+from segment_anything.utils.onnx import LONGEST_SIDE, STRETCH, SamOnnxModel
 
 Tensors = dict[str, Tensor]  # by the names of a file's inputs or outputs
 Check = tuple[Tensors, Tensors]  # inputs of a file, and the outputs that it must have
@@ -40,17 +41,20 @@ class OnnxPart:
         return replace(self, checks=lambda: iter(checks))
 
 
-def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False) -> OnnxPart:
+def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = False, plain: bool = False) -> OnnxPart:
     """`input_image` -> `image_embeddings`, and `detail_features` with a detail head.
 
     Args:
         model: whose encoder it is.
         batch: images at a time, None for any number.
         use_preprocess: the input is one photograph [H, W, 3], in pixels.
+        plain: in SAM's own form, see `PlainEncoder`; without `detail_features`.
 
     Returns:
         The part.
     """
+    if plain:
+        return _plain_encoder_part(model, batch)
     size = model.image_size
     outputs = ("image_embeddings",) if model.mask_decoder.detail is None else ("image_embeddings", "detail_features")
     if use_preprocess:
@@ -67,6 +71,35 @@ def encoder_part(model: Sam, *, batch: int | None = 1, use_preprocess: bool = Fa
         checks=lambda: _encoder_checks(model, outputs, batch, use_preprocess),
         about={"use_preprocess": use_preprocess},
     )
+
+
+def _plain_encoder_part(model: Sam, batch: int | None) -> OnnxPart:
+    side = enlargement(model) * model.image_size
+    names = ("input_image", "image_embeddings")
+    return OnnxPart(
+        name="encoder",
+        module=PlainEncoder(model).eval(),
+        example={"input_image": torch.zeros((batch or 2, 3, side, side), device=model.device)},
+        outputs=names[1:],
+        dynamic={name: {0: "batch"} for name in names} if batch is None else {},
+        checks=lambda: (_plain_encoder_check(model, count) for count in ((batch,) if batch else (1, 3))),
+        about={"use_preprocess": False} | plain_metadata(model),
+    )
+
+
+def _plain_encoder_check(model: Sam, count: int) -> Check:
+    """Pictures in SAM's form, and what the model says of the same pictures in its own form, by NumPy."""
+    rule, factor = model.preprocessing, enlargement(model)
+    side = factor * model.image_size
+    pictures = [synthetic_picture(side, side, seed) for seed in range(1, count + 1)]
+    small = [picture.reshape(side // factor, factor, side // factor, factor, 3).mean((1, 3)) for picture in pictures]
+    own = [normalise(p if rule.channel_order == "rgb" else p[..., ::-1], rule.pixel_scale) for p in small]
+    given, wanted = (
+        torch.stack([to_tensor(pixels.transpose(2, 0, 1), model.device) for pixels in form])
+        for form in ([normalise(picture) for picture in pictures], own)
+    )
+    found = list(_embedded(model, wanted, ("image_embeddings", "detail_features")).values())
+    return {"input_image": given}, {"image_embeddings": found[0] if found[1] is None else pack(*found)}
 
 
 def synthetic_picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -114,7 +147,12 @@ def _embedded(model: Sam, image: Tensor, outputs: tuple[str, ...]) -> Tensors:
 
 
 def decoder_part(
-    model: Sam, *, multimask: bool = True, resize_longest_img_size: bool = False, **options: bool
+    model: Sam,
+    *,
+    multimask: bool = True,
+    resize_longest_img_size: bool = False,
+    plain: bool = False,
+    **options: bool,
 ) -> OnnxPart:
     """Embeddings and prompts -> masks.
 
@@ -122,18 +160,20 @@ def decoder_part(
         model: whose prompt encoder and mask decoder they are.
         multimask: its candidates were trained.
         resize_longest_img_size: masks return by SAM's geometry.
+        plain: in SAM's own form, see `PlainDecoder`.
         options: others of SamOnnxModel.
 
     Returns:
         The part.
     """
     options |= {"multimask": multimask, "resize_logest_img_size": resize_longest_img_size}
-    module = SamOnnxModel(model, **options).eval()
+    module = (PlainDecoder if plain else SamOnnxModel)(model, **options).eval()
     extra = ("stability_scores", "areas") if module.return_extra_metrics else ()
     outputs = ("masks", "iou_predictions", *extra, "low_res_masks")
     encoded = encoded_inputs(model, images(model, 1, seed=0))
     example = {"image_embeddings": encoded.pop("image_embeddings")}
     example |= _prompts(model, prompts=2, points=3, seed=0) | encoded
+    example = _in_plain_form(model, example) if plain else example
     dynamic: dict[str, dict[int, str]] = {
         "image_embeddings": {0: "num_images"},
         "point_coords": {0: "num_prompts", 1: "num_points"},
@@ -146,6 +186,7 @@ def decoder_part(
     dynamic |= {name: {0: "num_prompts"} for name in outputs}
     dynamic["masks"] |= {2: "height", 3: "width"}
     about = {"masks": "single" if module.return_single_mask else "candidates", "geometry": module.mode}
+    about |= plain_metadata(model) if plain else {}
     return OnnxPart("decoder", module, example, outputs, dynamic, lambda: _decoder_checks(module), about)
 
 
@@ -198,7 +239,32 @@ def _decoder_checks(module: SamOnnxModel) -> Iterator[Check]:
         (one, {"prompts": 2, "points": 5, "given": 1.0, "original": (size, size // 2)}),
     ):
         inputs = images_ | _prompts(model, seed=2, **prompts)
-        yield inputs, _expected_outputs(module, **inputs)
+        plain = isinstance(module, PlainDecoder)
+        yield _plain_decoder_check(module, inputs) if plain else (inputs, _expected_outputs(module, **inputs))
+
+
+def _plain_decoder_check(module: PlainDecoder, inputs: Tensors) -> Check:
+    """Inputs in SAM's form, and the outputs for the same prompts in the model's own, with their padding point."""
+    own, model = dict(inputs), module.model
+    if not ((inputs["point_labels"] == PADDING) | (inputs["point_labels"] == BOX_TOP_LEFT)).any():
+        points = model.prompt_encoder.as_points((own["point_coords"], own["point_labels"]), None)
+        own |= dict(zip(("point_coords", "point_labels"), points, strict=True))
+    expected = _expected_outputs(module, **own)
+    low_res = F.interpolate(expected["low_res_masks"], scale_factor=float(module.factor))
+    return _in_plain_form(model, inputs), expected | {"low_res_masks": low_res}
+
+
+def _in_plain_form(model: Sam, inputs: Tensors) -> Tensors:
+    """Inputs of `SamOnnxModel` as those of `PlainDecoder`."""
+    given, factor = dict(inputs), enlargement(model)
+    if (features := given.pop("detail_features", None)) is not None:
+        given["image_embeddings"] = pack(given["image_embeddings"], features)
+    mask = given["mask_input"]
+    mask = mask.logit(1e-6) if model.preprocessing.mask_prompt == "probability" else mask
+    return given | {
+        "point_coords": factor * given["point_coords"],
+        "mask_input": F.interpolate(mask, scale_factor=float(factor)),
+    }
 
 
 @torch.no_grad()
@@ -227,6 +293,9 @@ def _expected_outputs(
     if module.mode == LONGEST_SIDE:
         scale = model.image_size / max(height, width)
         whole = model.postprocess_masks(logits, (int(height * scale + 0.5), int(width * scale + 0.5)), (height, width))
+    elif module.mode == STRETCH:
+        side = model.image_size
+        whole = Frame(side, (height, width), (0, 0, height, width), (0, 0, side, side)).logits_to_original(logits)
     else:
         whole = model.preprocessing.frame(np.full((height, width, 3), 200, np.uint8)).logits_to_original(logits)
     low_res = F.adaptive_avg_pool2d(logits, model.prompt_encoder.mask_size)

@@ -11,16 +11,19 @@ from torch.nn import functional as F
 from ..modeling.sam import Sam
 
 LONGEST_SIDE = "longest_side"  # SAM's own geometry: the longer side becomes S, padded right and bottom
+STRETCH = "stretch"  # the whole picture fills the frame, whatever its shape
 STABILITY_OFFSET = 1.0  # logits around the threshold between which a stable mask does not change
 
 
 def inner_frame(shape: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where a picture of shape (H, W), int64 [2], lies in the S x S frame: top, left, height, width.
 
-    The arithmetic of `Preprocessing.frame` on tensors; mode: "fundus", "sam_med2d" or LONGEST_SIDE.
+    The arithmetic of `Preprocessing.frame` on tensors; mode: "fundus", "sam_med2d", LONGEST_SIDE or STRETCH.
     """
     sides, full = shape.double(), torch.full_like(shape, size)
-    if mode == "sam_med2d":
+    if mode == STRETCH:
+        inner = full
+    elif mode == "sam_med2d":
         inner = torch.where((shape < size).all(), shape, full)
     elif mode == LONGEST_SIDE:
         inner = (sides * (size / sides.amax()) + 0.5).floor().long()

@@ -151,6 +151,13 @@ def test_pixels_in_0_to_1_are_read_from_the_file(tmp_path, tiny_type):
     assert predictor.about["format_version"] == 2, "so that programs that do not heed it refuse the file"
 
 
+def test_files_in_sams_own_form_are_refused(tmp_path, tiny_type):
+    weights = save_model(tiny(), tmp_path / "weights.safetensors")
+    assert export("encoder", weights, tmp_path / "plain.onnx", "--plain") == 0
+    with pytest.raises(ValueError, match="export both files without --plain"):
+        module("med2d_onnx").OnnxPredictor(tmp_path / "plain.onnx", tmp_path / "plain.onnx")
+
+
 @pytest.mark.slow
 def test_preprocessing_in_the_file_answers_alike(tmp_path, tiny_type):
     model = tiny()
