@@ -34,9 +34,11 @@ class Export:
     out: Path
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def each(self, work: Callable[[AnnotatedPhotograph], Result]) -> Iterator[Result]:
-        """What `work` gives for each photograph, in order, computed in threads: small, for all may wait at once."""
-        photographs = self.source.photographs
+    def each(
+        self, work: Callable[[AnnotatedPhotograph], Result], photographs: Sequence[AnnotatedPhotograph] | None = None
+    ) -> Iterator[Result]:
+        """What `work` gives for each photograph, or for these, in order, computed in threads: small, as all wait."""
+        photographs = self.source.photographs if photographs is None else photographs
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             yield from tqdm(pool.map(work, photographs), total=len(photographs), unit="image", leave=False)
 

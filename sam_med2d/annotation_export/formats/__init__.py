@@ -4,6 +4,7 @@ from sam_med2d.annotation_export.export_format import ExportFormat
 from sam_med2d.annotation_export.formats.coco import COCO
 from sam_med2d.annotation_export.formats.geojson import GEOJSON
 from sam_med2d.annotation_export.formats.nnunet import NNUNET
+from sam_med2d.annotation_export.formats.vascx import VASCX
 from sam_med2d.annotation_export.formats.yolo import YOLO
 
-EXPORTS: dict[str, ExportFormat] = {form.name: form for form in (COCO, GEOJSON, NNUNET, YOLO)}
+EXPORTS: dict[str, ExportFormat] = {form.name: form for form in (COCO, GEOJSON, NNUNET, VASCX, YOLO)}
