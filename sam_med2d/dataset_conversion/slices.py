@@ -13,7 +13,7 @@ from sam_med2d.data.brightness import to_8_bits
 from sam_med2d.data.image_formats import MAX_PIXELS
 from sam_med2d.data.image_io import read_values
 from sam_med2d.dataset_conversion.mask_readers import Values, White
-from sam_med2d.errors import DataError, UnreadableError
+from sam_med2d.errors import DataError, UnreadableError, ValuesError
 
 INSTALL = "pip install -r requirements-formats.txt"
 NIFTI, NRRD = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE), re.compile(r"\.nrrd$", re.IGNORECASE)
@@ -44,7 +44,12 @@ def read_slice(path: Path, axes: str = "xy") -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class SliceMask:
-    """A mask in a NIfTI or NRRD file; `reader` says what its values mean. As a `Decoder`."""
+    """A mask in a NIfTI or NRRD file, as a `Decoder`.
+
+    Attributes:
+        reader: what its values mean; White: one structure.
+        axes: as AXES says.
+    """
 
     reader: White | Values
     axes: str = "xy"
@@ -52,6 +57,12 @@ class SliceMask:
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         values = read_slice(path, self.axes)
         check_slice(path, values.shape[:2], size, self.axes)
+        if isinstance(self.reader, White) and self.reader.share is None:
+            found = np.unique(values)
+            if len(found) > 2 or found[0] < 0:
+                named = ",".join(f"{value:g}=NAME" for value in found[found != 0][:6])
+                raise ValuesError(f"{path} holds {len(found)} values: say what they mean with --classes {named}")
+            return values > 0
         return self.reader.of(values, path)
 
 
@@ -118,7 +129,7 @@ def nrrd_header(path: Path) -> dict[str, object]:
     try:
         header = dict(nrrd.read_header(str(path)))
         header["sizes"] = [int(side) for side in header["sizes"]]
-    except (nrrd.NRRDError, OSError, EOFError, ValueError, KeyError, UnicodeDecodeError, AttributeError) as error:
+    except (nrrd.NRRDError, OSError, EOFError, ValueError, KeyError, AttributeError, StopIteration) as error:
         raise UnreadableError(f"{path} cannot be read as NRRD ({error}): copy or export it again") from error
     if {"data file", "datafile"} & header.keys():
         raise DataError(f"{path} has its data in another file: save it as one file")
@@ -130,7 +141,7 @@ def nrrd_values(path: Path) -> np.ndarray:
     nrrd = needed("nrrd", path)
     try:
         return nrrd.read(str(path))[0]
-    except (nrrd.NRRDError, OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
+    except (nrrd.NRRDError, OSError, EOFError, zlib.error, ValueError, StopIteration) as error:
         raise UnreadableError(f"{path} cannot be read as NRRD ({error}): copy or export it again") from error
 
 

@@ -10,22 +10,12 @@ from sam_med2d.dataset_conversion.formats.geojson import GEOJSON
 from sam_med2d.dataset_conversion.formats.labelmap import LABELMAP
 from sam_med2d.dataset_conversion.formats.labelme import LABELME
 from sam_med2d.dataset_conversion.formats.labelstudio import LABELSTUDIO
+from sam_med2d.dataset_conversion.formats.nifti import NIFTI_SLICES
 from sam_med2d.dataset_conversion.formats.nnunet import NNUNET
+from sam_med2d.dataset_conversion.formats.nrrd import NRRD_SLICES
 from sam_med2d.dataset_conversion.formats.via import VIA
 from sam_med2d.dataset_conversion.formats.yolo import YOLO
 
-_ALL = (
-    FOLDER,
-    BINARY,
-    LABELMAP,
-    COCO,
-    LABELME,
-    CVAT,
-    LABELSTUDIO,
-    VIA,
-    DICOM,
-    GEOJSON,
-    NNUNET,
-    YOLO,
-)
-FORMATS: dict[str, DataSet] = {form.name: form for form in _ALL}
+_FOLDERS = (FOLDER, BINARY, LABELMAP, NIFTI_SLICES, NRRD_SLICES, NNUNET, DICOM)
+_TOOLS = (COCO, LABELME, CVAT, LABELSTUDIO, VIA, YOLO, GEOJSON)
+FORMATS: dict[str, DataSet] = {form.name: form for form in (*_FOLDERS, *_TOOLS)}

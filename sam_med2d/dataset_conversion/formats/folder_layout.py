@@ -20,6 +20,7 @@ VIEW_WORDS = {"fov", "field_of_view"}
 MASK_SUFFIXES = (".gif", ".pbm", ".pgm", ".pnm")
 SUFFIXES = "|".join(map(re.escape, (*picture_signs.SUFFIXES, *picture_signs.DICOM_SUFFIXES, *MASK_SUFFIXES)))
 PICTURE = re.compile(rf"({SUFFIXES})(\.gz)?$", re.IGNORECASE)
+ENDING = re.compile(rf"({SUFFIXES}|\.nii|(\.seg)?\.nrrd)(\.gz)?$", re.IGNORECASE)
 JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
 
 
@@ -46,7 +47,7 @@ def is_picture(name: str) -> bool:
 
 def stem_of(name: str) -> str:
     """A file's name without its suffix: im0001.ppm.gz -> im0001."""
-    return PICTURE.sub("", name)
+    return ENDING.sub("", name)
 
 
 def split_of(name: str) -> str:

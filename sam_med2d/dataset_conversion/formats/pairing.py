@@ -60,20 +60,22 @@ class Pairs:
     problems: list[str] = field(default_factory=list)
 
 
-def find_pairs(tree: Tree, choice: Choice, *, by_structure: bool) -> Pairs:
+def find_pairs(tree: Tree, choice: Choice, *, by_structure: bool, is_mask: Callable[[str], bool] = is_picture) -> Pairs:
     """Photographs and their masks, by the patterns given in --images and --mask, or by their names.
 
     Args:
         tree: the source.
         choice: holds the patterns.
         by_structure: whether each --mask names its structure.
+        is_mask: whether a file may be a mask, by its name; photographs are pictures.
 
     Raises:
         DataError: a pattern cannot work, or photographs are not told apart.
     """
     images, masks = choice.options.get("images"), choice.options.get("mask") or []
     names = [name for name in tree.files if is_picture(name)]
-    described = [mask for text in masks for mask in _described(tree, names, text, by_structure=by_structure)]
+    possible = [name for name in tree.files if is_mask(name)]
+    described = [mask for text in masks for mask in _described(tree, possible, text, by_structure=by_structure)]
     taken = {mask.name for mask in described}
     free = [name for name in names if name not in taken]
     if images:
@@ -82,7 +84,7 @@ def find_pairs(tree: Tree, choice: Choice, *, by_structure: bool) -> Pairs:
         photographs = locate_photographs(tree, free)
     if masks:
         return _pair(photographs, described, [], strict=bool(images))
-    found, problems = locate_masks(tree, names, photographs)
+    found, problems = locate_masks(tree, possible, photographs)
     return _pair(photographs, found, problems, strict=False)
 
 
