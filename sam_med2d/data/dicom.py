@@ -1,7 +1,8 @@
 """Photographs in DICOM files -> pixels as stored, with pydicom, which is optional; `image_formats` calls it.
 
 OpenCV decodes JPEG baseline, as everywhere; pydicom decodes the rest. What pydicom leaves to its callers is done here:
-tables of colours are applied, MONOCHROME1 is turned so that white is highest, and what is no photograph is refused.
+tables of colours and windows of grey are applied, MONOCHROME1 is turned so that white is highest, and what is no
+photograph is refused.
 Values of attributes reach no message, but for codes: they may name a person.
 """
 
@@ -20,6 +21,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 
+from sam_med2d.data.dicom_window import as_shown
 from sam_med2d.data.image_headers import choose_page, unreadable
 from sam_med2d.errors import DataError, UnreadableError
 
@@ -214,6 +216,8 @@ def decode_frame(
         bits = file.bits
         if file.colours == _PALETTE and not indices:
             values, bits = _coloured(path, file.data, values)
+        if file.colours in _GREY and not indices:
+            values, bits = as_shown(path, file.data, values, bits=bits, index=index)
         if file.colours == "MONOCHROME1":
             values = (2**bits - 1 - np.minimum(values, 2**bits - 1)).astype(values.dtype)
     return (values.astype(np.uint16) if bits < 8 else values), bits
