@@ -14,7 +14,7 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.evaluation.batch_prediction import POINTS, STRUCTURE, Mode, parse_mode
 from sam_med2d.evaluation.evaluator import Evaluator
 from sam_med2d.runtime.cli import setup_logging
-from sam_med2d.runtime.devices import compile_encoder, warn_of_emulation
+from sam_med2d.runtime.devices import compile_encoder, drop_slow_amp
 from sam_med2d.runtime.distributed import Processes, joined_processes
 from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.reproducibility import seed_everything
@@ -55,7 +55,7 @@ def _make_evaluator(args: argparse.Namespace, processes: Processes, device: torc
     for name in ("mirror", "tiles"):
         if getattr(args, name) and not by_structure:
             raise UsageError(f"--{name} answers the column structure: add it to --prompts, or leave --{name} out.")
-    warn_of_emulation(args.use_amp, device)
+    drop_slow_amp(args, device)
     seed_everything(args.seed)
     refuse_run_name(args.run_name)
     out = make_folder(Path(args.work_dir) / args.run_name, "--work_dir")

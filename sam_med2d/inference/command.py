@@ -20,7 +20,7 @@ from sam_med2d.inference.prompt_sources import (
 from sam_med2d.inference.result_files import FOLDERS, check_names
 from sam_med2d.inference.segmentation_files import check_sources
 from sam_med2d.runtime.cli import setup_logging
-from sam_med2d.runtime.devices import cpu_workers, warn_of_emulation
+from sam_med2d.runtime.devices import cpu_workers, drop_slow_amp
 from sam_med2d.runtime.distributed import Processes, joined_processes
 from sam_med2d.runtime.model_loading import load_model
 from sam_med2d.runtime.run_folder import make_folder
@@ -51,7 +51,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def _make_run(args: argparse.Namespace, processes: Processes, device: torch.device) -> BatchRun:
     """The run that the flags ask for."""
-    warn_of_emulation(args.use_amp, device)
+    drop_slow_amp(args, device)
     photographs = find_photographs(args.inputs, [args.out / folder for folder in FOLDERS])
     workers = max(1, cpu_workers(args.num_workers, here=processes.here))
     make_folder(args.out, "--out")

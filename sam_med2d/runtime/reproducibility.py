@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sam_med2d.errors import UsageError
-from sam_med2d.runtime.devices import warn_of_emulation
+from sam_med2d.runtime.devices import drop_slow_amp
 from sam_med2d.runtime.memory import keep_freed_memory
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "safetensors", "scipy")
@@ -62,10 +62,10 @@ def _git_version() -> str:
 
 
 def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
-    """Make a training repeatable to the bit and, on a CPU, keep its freed memory; warn of --use_amp that does not pay.
+    """Make a training repeatable to the bit and, on a CPU, keep its freed memory; see `drop_slow_amp`.
 
     Args:
-        args: with `seed` and `use_amp`.
+        args: with `seed` and `use_amp`, which may be turned off.
         device: where it computes.
 
     Raises:
@@ -75,4 +75,4 @@ def prepare_training(args: argparse.Namespace, device: torch.device) -> None:
     _compute_deterministically(device)
     if device.type == "cpu":
         keep_freed_memory()
-    warn_of_emulation(args.use_amp, device)
+    drop_slow_amp(args, device)

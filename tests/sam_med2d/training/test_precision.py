@@ -86,17 +86,29 @@ def test_a_gradient_that_is_no_number_is_refused():
         refuse(run, float("nan"), 1.0, [])
 
 
-@pytest.mark.parametrize(("use_amp", "native"), [(True, True), (True, False), (False, False)])
-def test_emulated_bfloat16_is_warned_of(monkeypatch, caplog, use_amp, native):
-    monkeypatch.setattr(devices, "_has_bfloat16", lambda: native)
-    devices.warn_of_emulation(use_amp, torch.device("cpu"))
-    assert ("--use_amp" in caplog.text) is (use_amp and not native)
+@pytest.mark.parametrize(("use_amp", "fast"), [(True, True), (True, False), (False, False)])
+def test_slow_bfloat16_is_left_out_and_that_is_said(monkeypatch, caplog, use_amp, fast):
+    monkeypatch.setattr(devices, "_has_fast_bfloat16", lambda: fast)
+    args = SimpleNamespace(use_amp=use_amp)
+    devices.drop_slow_amp(args, torch.device("cpu"))
+    assert args.use_amp is (use_amp and fast)
+    assert ("--use_amp: this processor" in caplog.text) is (use_amp and not fast)
+
+
+@pytest.mark.parametrize(
+    ("features", "fast"),
+    [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)],
+)
+def test_avx512_alone_is_slow_in_bfloat16(monkeypatch, features, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"} | features)
+    assert devices._has_fast_bfloat16() is fast
 
 
 @pytest.fixture
 def only_float16(monkeypatch):
     """As on a GPU without bfloat16."""
     monkeypatch.setattr(trainer, "autocast_dtype", lambda _: torch.float16)
+    monkeypatch.setattr(devices, "_has_fast_bfloat16", lambda: True)
 
 
 @pytest.mark.slow

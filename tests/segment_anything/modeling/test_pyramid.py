@@ -84,7 +84,10 @@ def test_a_checkpoint_keeps_its_kind_and_may_get_another(tmp_path, tiny_type):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     light, none = (build_sam("vit_t", checkpoint=path, detail=kind) for kind in ("light", "none"))
     assert light.mask_decoder.detail.weights[0].layers[2].weight.abs().max() == 0  # new: it changes nothing
-    assert none.mask_decoder.detail is None and "tensors of the detail head, the structures' detail dropped" in none.load_report.summary()
+    assert (
+        none.mask_decoder.detail is None
+        and "tensors of the detail head, the structures' detail dropped" in none.load_report.summary()
+    )
     assert "its pyramid detail head left out" in light.load_report.summary()
     assert torch.equal(light.image_encoder.pos_embed, model.image_encoder.pos_embed)
 
