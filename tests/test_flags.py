@@ -257,7 +257,7 @@ def test_the_default_flags_of_sam_med2d_are_announced(caplog):
     "argv",
     [
         "--structures --complete idrid=haemorrhage,hard_exudate other=vessel --point_list 1 3 --use_amp",
-        "--structures vessel optic_disc --data_path a 'b c' --ema 0.995 --detail False",
+        "--structures vessel optic_disc --data_path a 'b c' --ema 0.995 --detail none",
     ],
 )
 def test_the_command_that_goes_on_means_the_same_training(argv):
