@@ -16,6 +16,12 @@ from sam_med2d.errors import DataError
 from sam_med2d.visualization.tables import markdown_table
 
 Result = TypeVar("Result")
+# Keywords of add_argument of a flag that several formats have.
+POLYGONS = {
+    "action": "store_const",
+    "const": True,
+    "help": "outlines along the pixels' sides, not run lengths or masks",
+}
 
 
 @dataclass(frozen=True, slots=True)

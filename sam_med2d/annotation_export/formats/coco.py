@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_med2d.annotation_export.annotation_source import AnnotatedPhotograph
-from sam_med2d.annotation_export.export_format import Export, ExportFormat, Written
+from sam_med2d.annotation_export.export_format import POLYGONS, Export, ExportFormat, Written
 from sam_med2d.dataset_conversion.formats.coco_ids import own_ids
 from sam_med2d.dataset_conversion.polygons import outlines
 from sam_med2d.errors import UsageError
@@ -60,7 +60,5 @@ COCO = ExportFormat(
     title="a COCO file of all splits (run lengths, or polygons along the pixels' sides), exact",
     write=write,
     suffix=".json",
-    flags={
-        "--polygons": {"action": "store_const", "const": True, "help": "outlines along pixels' sides, not run lengths"}
-    },
+    flags={"--polygons": POLYGONS},
 )

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
-
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
 from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples
@@ -24,6 +22,7 @@ from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnP
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
+from segment_anything.utils.rle import rle_to_mask
 
 INSTALL = "install it with pip install -r requirements-formats.txt"
 NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -120,16 +119,11 @@ def _shape(kind: str, about: Mapping[str, str], size: tuple[int, int]) -> dict[s
     if kind == "mask":
         left, top, width, height = (int(about[key]) for key in ("left", "top", "width", "height"))
         check_box(left, top, height, width, size)
-        return {"bitmaps": (bitmap_of(_pixels(about["rle"], height, width), left, top),)}
+        runs = list(map(int, about["rle"].split(",")))  # along the rows
+        if sum(runs) != height * width:
+            raise ValueError(f"runs of {sum(runs)} pixels in a mask of {width} x {height}")
+        return {"bitmaps": (bitmap_of(rle_to_mask({"size": (width, height), "counts": runs}).T, left, top),)}
     raise ValueError("this kind of shape is not read")
-
-
-def _pixels(rle: str, height: int, width: int) -> np.ndarray:
-    """The mask [height, width] of runs along the rows, the first one of background."""
-    runs = [int(run) for run in rle.split(",")]
-    if min(runs) < 0 or sum(runs) != height * width:
-        raise ValueError(f"runs of {sum(runs)} pixels in a mask of {width} x {height}")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
 
 
 CVAT = DataSet(

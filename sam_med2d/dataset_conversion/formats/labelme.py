@@ -25,7 +25,13 @@ from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError, raise_problems
 
 LINES = ("line", "linestrip", "point", "points")  # shapes without an area
-CORNERS = ("polygon", "rectangle", "oriented_rectangle", "rotation")  # with corners; a rectangle may have two
+CORNERS = (
+    "polygon",
+    "rectangle",
+    "oriented_rectangle",
+    "rotation",
+    "quadrilateral",
+)  # with corners; a rectangle may have two
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}  # of photographs in the files
 
 

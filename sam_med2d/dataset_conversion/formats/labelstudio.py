@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
-from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
+from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples
 from sam_med2d.dataset_conversion.drawings import Drawing
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotographs
 from sam_med2d.dataset_conversion.formats.folder_layout import is_picture, split_of
@@ -48,7 +48,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             image, title = _photograph(drawn, task.get("data"), choice.options.get("image_key"), path)
             if (other := places.setdefault(image, where)) != where:
                 twice.append(f"{image} is annotated in {other} and {where} of {path}: keep one of them")
-            photograph = drawn.add(title, image, split_of(name), path)
+            split = SPLIT_WORDS.get(str(task["data"].get("split", "")).lower()) or split_of(name)
+            photograph = drawn.add(title, image, split, path)
             for number, region in regions_of(chosen):
                 _draw(drawn, photograph.path, region, f"{where}, region {number}", path, choice.threshold)
     raise_problems(twice)
