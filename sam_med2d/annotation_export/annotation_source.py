@@ -161,7 +161,7 @@ def _partly_annotated(source: AnnotationSource) -> list[str]:
         known = {mask.structure for mask in photograph.masks}.union(photograph.absent)
         partly.update(set(source.structures) - known)
     counts = ", ".join(f"{structure} in {count}" for structure, count in sorted(partly.items()))
-    return [f"not annotated: {counts} photograph(s), which will look as if they had none"] * bool(partly)
+    return [f"not annotated: {counts} photograph(s), which look as if they had none in most formats"] * bool(partly)
 
 
 def _split_of_map(path: Path, split: str | None) -> str:

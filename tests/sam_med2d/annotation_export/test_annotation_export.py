@@ -55,13 +55,13 @@ def test_what_was_not_annotated_is_counted(data):
     (data / "index.csv").unlink()
     image, masks = "images/eye_0.png", [f"masks/eye_0_{name}_000.png" for name in ("optic_disc", "vessel")]
     assert load_source(data).notes == [
-        "not annotated: hard_exudate in 1 photograph(s), which will look as if they had none"
+        "not annotated: hard_exudate in 1 photograph(s), which look as if they had none in most formats"
     ]
     content = json.loads((data / "image2label_train.json").read_text())
     (data / "image2label_train.json").write_text(json.dumps({image: [] for image in content} | {image: masks}))
     assert load_source(data).notes == [
         "1 photograph(s) without masks, of which nothing is known to be absent, are left out",
-        "not annotated: microaneurysm in 1 photograph(s), which will look as if they had none",
+        "not annotated: microaneurysm in 1 photograph(s), which look as if they had none in most formats",
     ]
 
 
