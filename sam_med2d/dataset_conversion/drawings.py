@@ -61,7 +61,7 @@ class Drawing:
         sizes: each (height, width) that a file gives the photograph.
         polygons: x0, y0, x1, y1, ... of each, in pixels.
         ellipses, bitmaps: the others.
-        contours: of each shape the outer contour and its holes, column0, row0, column1, ... of pixels.
+        contours: column0, row0, column1, ... of each, in pixels.
     """
 
     where: str
@@ -69,7 +69,7 @@ class Drawing:
     polygons: tuple[tuple[float, ...], ...] = ()
     ellipses: tuple[Ellipse, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
-    contours: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    contours: tuple[tuple[int, ...], ...] = ()
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         """The mask, bool [height, width]; as a `Decoder`. Raises DataError for a photograph of another size."""
@@ -89,8 +89,8 @@ class Drawing:
                 REMARKS.add(f"{kind} that hold no pixel are lost", f"{path}, {self.where}", f"{lost} of {len(filled)}")
         for bitmap in self.bitmaps:
             self._paint(mask, bitmap, path)
-        for rings in self.contours:
-            mask |= fill_contours([np.reshape(ring, (-1, 2)) for ring in rings], size)
+        for contour in self.contours:
+            mask |= fill_contours([np.reshape(contour, (-1, 2))], size)
         return mask
 
     def _paint(self, mask: np.ndarray, bitmap: Bitmap, path: Path) -> None:
@@ -112,7 +112,7 @@ def united(parts: Sequence[Drawing]) -> Drawing:
         tuple(polygon for part in parts for polygon in part.polygons),
         tuple(ellipse for part in parts for ellipse in part.ellipses),
         tuple(bitmap for part in parts for bitmap in part.bitmaps),
-        tuple(rings for part in parts for rings in part.contours),
+        tuple(contour for part in parts for contour in part.contours),
     )
 
 

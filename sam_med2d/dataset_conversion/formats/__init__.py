@@ -13,9 +13,10 @@ from sam_med2d.dataset_conversion.formats.labelstudio import LABELSTUDIO
 from sam_med2d.dataset_conversion.formats.nifti import NIFTI_SLICES
 from sam_med2d.dataset_conversion.formats.nnunet import NNUNET
 from sam_med2d.dataset_conversion.formats.nrrd import NRRD_SLICES
+from sam_med2d.dataset_conversion.formats.supervisely import SUPERVISELY
 from sam_med2d.dataset_conversion.formats.via import VIA
 from sam_med2d.dataset_conversion.formats.yolo import YOLO
 
 _FOLDERS = (FOLDER, BINARY, LABELMAP, NIFTI_SLICES, NRRD_SLICES, NNUNET, DICOM)
-_TOOLS = (COCO, LABELME, CVAT, LABELSTUDIO, VIA, YOLO, GEOJSON)
+_TOOLS = (COCO, LABELME, CVAT, LABELSTUDIO, VIA, YOLO, GEOJSON, SUPERVISELY)
 FORMATS: dict[str, DataSet] = {form.name: form for form in (*_FOLDERS, *_TOOLS)}

@@ -106,7 +106,7 @@ def _draw(
                 drawn.problems.append(f"{path}, line {number}: {error}")
                 continue
             counts["polygons"] += 1
-            drawn.draw(photograph, label, path, Drawing(f"line {number}", (size,), contours=((contour,),)))
+            drawn.draw(photograph, label, path, Drawing(f"line {number}", (size,), contours=(contour,)))
     counts["boxes"] += len(boxes)
     if boxes:
         drawn.problems.append(f"{path}: {len(boxes)} line(s) are boxes, which are no masks (first: line {boxes[0]})")
