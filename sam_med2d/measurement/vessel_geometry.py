@@ -20,6 +20,7 @@ SPREAD = 1 / 6  # mean squared distance of a skeleton's pixels from the middle o
 LEAST_PIXELS = 10  # of a segment that is measured
 LEAST_WIDTHS = 2  # length of a segment that is measured, in its widths
 STEP = 0.25  # pixels between the samples of a profile
+BRANCHING = 2  # distance from a branching, in its radii, from which on a vessel has its own width
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class CentreLine:
 
     Attributes:
         points: float [n, 2], x and y in pixels, where (0, 0) is the middle of the first one.
-        widths: float [n], in pixels; NaN within a branching and where no edge is found.
+        widths: float [n], in pixels; NaN near branchings and where no edge is found.
         curvature: float [n], 1 / radius in pixels.
         steps: float [n], length of the part that each point stands for, in pixels.
     """
@@ -71,13 +72,13 @@ def _line(pixels: np.ndarray, level: np.ndarray, skeleton: Skeleton) -> CentreLi
 
 
 def _widths(points: np.ndarray, normals: np.ndarray, level: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Widths across a line, [n]; NaN where it lies in the circle that a branching fills, and without an edge."""
+    """Widths across a line, [n]; NaN near branchings and without an edge."""
     nearest = points[:, ::-1].round().astype(int).clip(0, np.array(level.shape) - 1)
     reach = 2 * float(skeleton.depth[tuple(nearest.T)].max()) + 2
     widths = sum(_edge(points, side * normals, level, reach) for side in (1, -1))
     if len(skeleton.junctions):
         apart, which = KDTree(skeleton.junctions[:, ::-1]).query(points)
-        widths[apart < skeleton.depth[tuple(skeleton.junctions.T)][which]] = math.nan
+        widths[apart < BRANCHING * skeleton.depth[tuple(skeleton.junctions.T)][which]] = math.nan
     return widths
 
 

@@ -16,6 +16,7 @@ from sam_med2d.measurement.retinal_equivalents import ARTERY, VEIN, trunk_width
 from scripts import measure as script
 from segment_anything.utils.field_of_view import FieldOfView
 from tests.helpers.commands import run_command
+from tests.helpers.predicting import STRUCTURES, write_picture, write_weights
 from tests.helpers.shapes import ellipse, spokes
 
 SIDE = 600
@@ -204,6 +205,26 @@ def test_masks_of_a_map_and_of_a_folder_have_the_same_columns_and_values(tmp_pat
     of_folder = measured(data / "images", tmp_path / "folder", "--masks", str(data / "masks"))
     assert list(of_map[0]) == list(of_folder[0])
     assert [{**row, "image": ""} for row in of_map] == [{**row, "image": ""} for row in of_folder]
+
+
+def test_what_weights_predict_is_measured(tmp_path, tiny_type):
+    """As predict.py writes it; drusen are predicted absent, and no photograph of the map needs masks."""
+    weights, folder = write_weights(tmp_path / "tiny.safetensors"), tmp_path / "photographs"
+    for seed in range(2):
+        write_picture(folder / f"{seed}.png", seed=seed)
+    rows = measured(folder, tmp_path / "out", "--predict", str(weights))
+    masks = sorted((tmp_path / "out/predictions/masks").rglob("0_*.png"))
+    assert [path.stem for path in masks] == [f"0_{structure}_000" for structure in sorted(STRUCTURES)]
+    areas = {path.stem: int((cv2.imread(str(path), 0) > 0).sum()) for path in masks}
+    assert int(rows[0]["disc_area_px"]) == areas["0_optic_disc_000"] > 0 and rows[0]["drusen_count"] == "0"
+    of_folder = measured(folder, tmp_path / "again", "--masks", str(tmp_path / "out/predictions/masks"))
+    assert of_folder == rows
+
+
+def test_masks_are_given_or_predicted(tmp_path, capsys):
+    data = data_set(tmp_path / "data")
+    assert run_command(script, [str(data), "--predict", "--masks", str(data / "masks")]) == 2
+    assert "--masks and --predict: give one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,16 @@ def test_branches_in_zone_b_count_once():
             place = fork[0] + reach * math.cos(angle), fork[1] - reach * math.sin(angle)
             mask |= bar(SIDE, place, width=6, length=2 * reach, degrees=degrees)
         assert len(widths_in_zone_b(mask)) == count, at
+
+
+def test_a_branch_does_not_widen_its_trunk():
+    """Six vessels with a branch of 20 degrees, within zone B and beyond its middle: the widths are the trunks'."""
+    widths = [5, 5.5, 6, 6.5, 7, 7.5]
+    mask = spokes(SIDE, MIDDLE, widths, start=40, end=200)
+    for i, width in enumerate(widths):
+        degrees = 7 + 60 * i
+        angles = math.radians(degrees), math.radians(degrees + 20)
+        place = [105 * trig(angles[0]) + 40 * trig(angles[1]) for trig in (math.cos, math.sin)]
+        centre = MIDDLE[0] + place[0], MIDDLE[1] - place[1]
+        mask |= bar(SIDE, centre, width=0.8 * width, length=80, degrees=degrees + 20)
+    assert trunk_width(widths_in_zone_b(mask), ARTERY) == pytest.approx(trunk_width(widths, ARTERY), rel=0.02)
