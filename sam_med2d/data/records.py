@@ -201,13 +201,16 @@ def saved_name(mask: str) -> str:
     return str(Path(mask.replace("/", "__").removeprefix("..__")).with_suffix(".png"))
 
 
-def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -> list[Record]:
+def load_index(
+    folder: str | Path, split: str, *, without_masks: bool = False, masks_elsewhere: bool = False
+) -> list[Record]:
     """Records of a split, in the map's order. No photograph and no mask is opened (see `record_checks.load_checked`).
 
     Args:
         folder: the data set.
         split: "train", "val" or "test".
         without_masks: whether photographs without a mask are among them.
+        masks_elsewhere: whether the map may be of photographs alone, as `prepare_dataset.py dicom` writes it.
 
     Raises:
         DataError: the map is missing, has entries of another form, or lists no mask.
@@ -234,7 +237,7 @@ def load_index(folder: str | Path, split: str, *, without_masks: bool = False) -
     ]
     for table, lost in tables.lost().items():
         REMARKS.add("rows of photographs that are not there are not used", table, ", ".join(lost[:SHOWN]))
-    if not any(record.masks or record.absent for record in records):
+    if not masks_elsewhere and not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     return records if without_masks else promptable(records)
 

@@ -78,8 +78,9 @@ def find_photographs(args: argparse.Namespace) -> list[Record]:
         raise UsageError(f"DATA: {args.data} is no folder.")
     splits = [args.split] if args.split else [split for split in SPLITS if has_map(args.data, split)]
     if splits:
-        found = [record for split in splits for record in load_index(args.data, split, without_masks=True)]
-        records = [record for record in found if record.masks or record.absent]
+        about = {"without_masks": True, "masks_elsewhere": args.masks is not None}
+        found = [record for split in splits for record in load_index(args.data, split, **about)]
+        records = [record for record in found if args.masks or record.masks or record.absent]
     elif args.masks:
         records = records_in(args.data)
     else:

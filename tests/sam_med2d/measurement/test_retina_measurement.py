@@ -14,6 +14,7 @@ from sam_med2d.measurement.photograph_measurement import columns, measure
 from sam_med2d.measurement.retina_measurement import RETINA_COLUMNS, in_mm, measure_retina, mm_name
 from sam_med2d.measurement.retinal_equivalents import ARTERY, VEIN, trunk_width
 from scripts import measure as script
+from scripts import prepare_dataset
 from segment_anything.utils.field_of_view import FieldOfView
 from tests.helpers.commands import run_command
 from tests.helpers.predicting import STRUCTURES, write_picture, write_weights
@@ -186,6 +187,24 @@ def test_scales_eyes_and_foveas_of_index_csv(tmp_path):
     assert (second["laterality_source"], second["scale_source"]) == ("disc position", "")
     empty = [name for name in second if name.endswith(("_mm", "_mm2", "_per_mm"))]
     assert len(empty) > 10 and not any(second[name] for name in empty) and second["disc_fovea_px"] == ""
+
+
+def test_from_dicom_files_to_millimetres(tmp_path):
+    """What prepare_dataset.py writes of Pixel Spacing and laterality; its maps have photographs without masks."""
+    pytest.importorskip("pydicom", reason="pip install -r requirements-dicom.txt")
+    from tests.helpers.dicom_files import dataset, written
+
+    (tmp_path / "in").mkdir()
+    about = {"PatientID": "P1", "ImageLaterality": "L", "PixelSpacing": [0.011, 0.011]}
+    (tmp_path / "in/IM1").write_bytes(written(dataset(np.full((SIDE, SIDE, 3), 90, np.uint8), **about)))
+    words = ["dicom", str(tmp_path / "in"), str(tmp_path / "data"), "--num_workers", "1"]
+    assert run_command(prepare_dataset, words) == 0
+    (photograph,) = (tmp_path / "data/images").iterdir()
+    write(tmp_path / f"masks/{photograph.stem}_optic_disc_000.png", eye()["optic_disc"])
+    (row,) = measured(tmp_path / "data", tmp_path / "out", "--masks", str(tmp_path / "masks"))
+    assert float(row["disc_diameter_mm"]) == pytest.approx(80 * 0.011, abs=0.002)
+    assert (row["scale_source"], row["laterality"], row["laterality_source"]) == ("index.csv", "L", "index.csv")
+    assert row["notes"] == "laterality L in index.csv, but disc position says R"
 
 
 def test_a_scale_for_each_photograph(tmp_path, capsys):
