@@ -3,11 +3,14 @@
 import argparse
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
+from sam_med2d.data.image_io import size_of
 from sam_med2d.data.photographs import Photograph, find_photographs
-from sam_med2d.dataset_conversion.formats.coco_ids import ids_of_file, own_ids
+from sam_med2d.dataset_conversion.formats.coco_ids import CocoIds, ids_of_file, own_ids
+from sam_med2d.errors import DataError
 from sam_med2d.inference.batch_run import BatchRun
 from sam_med2d.inference.prompt_sources import (
     PhotographPrompts,
@@ -66,6 +69,7 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
     if args.dicom_seg:
         check_sources(photographs, labels, args.page)
     ids = ids_of_file(args.coco_gt, paths, labels) if args.coco_gt else own_ids(paths, labels)
+    _check_sizes(ids, args.page)
     file = args.boxes_csv or args.prompt_path
     content = digest(file.read_bytes()) if file else ""
     return BatchRun(
@@ -79,6 +83,13 @@ def _make_run(args: argparse.Namespace, processes: Processes, device: torch.devi
         workers=workers,
         multimask=loaded.multimask,
     )
+
+
+def _check_sizes(ids: CocoIds, page: int | None) -> None:
+    """Raise UsageError for a photograph that has another size in the file of --coco_gt."""
+    for path in ids.sizes:
+        with suppress(DataError):  # reported when its turn comes
+            ids.check_size(path, size_of(path, page=page))
 
 
 def _load_prompts(

@@ -21,6 +21,7 @@ from sam_med2d.visualization.overlays import Overlay, write_picture
 from sam_med2d.visualization.tables import write_csv
 from segment_anything.preprocessing import Frame
 from segment_anything.utils.atomic import atomic_path
+from segment_anything.utils.digest import digest
 from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
@@ -48,7 +49,7 @@ class ResultFiles:
         """Whether the photograph's results are there, of the file as it is now."""
         try:
             entry = self.store.read(DONE, photograph.name)
-            return entry["file"] == _identity(photograph) and not entry["failed"]
+            return entry["file"] == _identity(photograph) and not entry["failed"] and "digest" in entry
         except (OSError, ValueError, KeyError):
             return False
 
@@ -119,6 +120,7 @@ class ResultFiles:
     ) -> None:
         """Write down what is known of a photograph."""
         entry = {"file": _identity(photograph), "failed": failed, "size": size, "rows": rows, "rles": rles}
+        entry["digest"] = "" if failed else digest(photograph.path.read_bytes())
         self.store.write(DONE, photograph.name, entry)
 
     # --- all of them ----------------------------------------------------------------------------------------------
@@ -164,16 +166,22 @@ class ResultFiles:
                 height, width = entry["size"]
                 ids.check_size(photograph.path, (height, width))
                 name = _relative(photograph.path, self.out)
-                yield {"id": ids.images[photograph.path], "file_name": name, "width": width, "height": height}
+                yield {
+                    "id": ids.image(photograph.path, entry["digest"]),
+                    "file_name": name,
+                    "width": width,
+                    "height": height,
+                }
 
     def _annotations(self, photographs: Sequence[Photograph], ids: CocoIds) -> Iterator[dict[str, Any]]:
         """COCO's annotations."""
         for photograph, entry in self._entries(photographs):
+            number = ids.image(photograph.path, entry["digest"])
             for row, rle in zip(entry["rows"], entry["rles"], strict=True):
                 if rle and (area := area_from_rle(rle)):
                     about = {"area": area, "bbox": list(box_from_rle(rle)), "iscrowd": 0}
                     about |= {"score": row["predicted_iou"], "mask": row["mask"]}
-                    place = {"image_id": ids.images[photograph.path], "category_id": ids.categories[row["label"]]}
+                    place = {"image_id": number, "category_id": ids.categories[row["label"]]}
                     yield {**place, "segmentation": rle, **about}
 
 

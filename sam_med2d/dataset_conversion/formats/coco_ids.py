@@ -22,11 +22,23 @@ CATEGORY_BITS, IMAGE_BITS = 31, 53  # of other ids: programs keep categories in 
 
 @dataclass(frozen=True, slots=True)
 class CocoIds:
-    """Ids by what they stand for; sizes are those that a given file has of an image, (height, width)."""
+    """Ids by what they stand for.
 
-    images: Mapping[Path, int | str]
+    Attributes:
+        categories: of structures, or other labels.
+        names: what the ids of photographs are made of beside their content, unless a file gives them.
+        given: those that a file gives photographs.
+        sizes: (height, width) that it gives them.
+    """
+
     categories: Mapping[str, int | str]
+    names: Mapping[Path, str] = field(default_factory=dict)
+    given: Mapping[Path, int | str] = field(default_factory=dict)
     sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+
+    def image(self, path: Path, content: str) -> int | str:
+        """The id of a photograph, of which `content` is the digest of the file: two of one name are told apart."""
+        return self.given[path] if path in self.given else _hashed(f"{self.names[path]}\0{content}", 0, IMAGE_BITS)
 
     def listed_categories(self) -> list[dict[str, Any]]:
         """COCO's categories."""
@@ -42,10 +54,10 @@ class CocoIds:
 
 
 def own_ids(paths: Sequence[Path], names: Iterable[str]) -> CocoIds:
-    """Ids that depend on names alone: hashes of a file's name, with folders where two have one; STRUCTURE_IDS, hashes.
+    """Ids that depend on photographs and structures alone: hashes of file names and contents; STRUCTURE_IDS, hashes.
 
     Args:
-        paths: the photographs.
+        paths: the photographs; where two have one file name, it counts with the folders that tell them apart.
         names: the structures, or other labels.
 
     Returns:
@@ -54,11 +66,11 @@ def own_ids(paths: Sequence[Path], names: Iterable[str]) -> CocoIds:
     Raises:
         DataError: names what would get one id.
     """
-    names, images = sorted(names), [_image_id(ending) for ending in shortest_endings(paths)]
-    _check_apart(paths, images, "COCO image id: list each photograph once")
+    names, endings = sorted(names), shortest_endings(paths)
+    _check_apart(paths, endings, "COCO image id: list each photograph once")
     categories = [_category_id(structure_name(name)) for name in names]
     _check_apart(names, categories, "COCO category id: write one structure in one way")
-    return CocoIds(dict(zip(paths, images, strict=True)), dict(zip(names, categories, strict=True)))
+    return CocoIds(dict(zip(names, categories, strict=True)), dict(zip(paths, endings, strict=True)))
 
 
 def ids_of_file(file: Path, paths: Sequence[Path], names: Iterable[str]) -> CocoIds:
@@ -96,9 +108,9 @@ def ids_of_file(file: Path, paths: Sequence[Path], names: Iterable[str]) -> Coco
         )
     sizes = {path: (image.get("height"), image.get("width")) for path, (image,) in images.items()}
     return CocoIds(
-        {path: image["id"] for path, (image,) in images.items()},
         {name: number for name, (number,) in named.items()},
-        {path: size for path, size in sizes.items() if all(isinstance(side, int) for side in size)},
+        given={path: image["id"] for path, (image,) in images.items()},
+        sizes={path: size for path, size in sizes.items() if all(isinstance(side, int) for side in size)},
     )
 
 
@@ -130,10 +142,6 @@ def shortest_endings(paths: Sequence[Path]) -> list[str]:
     return endings
 
 
-def _image_id(ending: str) -> int:
-    return _hashed(ending, 0, IMAGE_BITS)
-
-
 def _category_id(name: str) -> int:
     known = STRUCTURE_IDS.index(name) + 1 if name in STRUCTURE_IDS else 0
     return known or _hashed(name, 1000, CATEGORY_BITS)
@@ -145,9 +153,9 @@ def _hashed(text: str, first: int, bits: int) -> int:
     return first + number % (2**bits - first)
 
 
-def _check_apart(items: Sequence[Hashable], ids: Sequence[int], what: str) -> None:
+def _check_apart(items: Sequence[Hashable], ids: Sequence[Hashable], what: str) -> None:
     """Raise DataError for two that have one id."""
-    groups: defaultdict[int, list[str]] = defaultdict(list)
+    groups: defaultdict[Hashable, list[str]] = defaultdict(list)
     for item, number in zip(items, ids, strict=True):
         groups[number].append(str(item))
     if same := [" and ".join(group) for group in groups.values() if len(group) > 1]:
