@@ -10,7 +10,8 @@ Takes about 30 ms for a photograph of 512 pixels and a core. Looks at all maps o
   two structures;
 - a photograph in two splits, also when it was resized, recompressed or brightened, and a patient in two splits
   (by index.csv with the columns image and patient or patient_or_image_id, else by the photographs' names);
-- rows of index.csv without a photograph, absent structures whose names are a slip, DICOM files that no map lists;
+- rows of index.csv without a photograph, headings and absent structures whose names are a slip, DICOM files that no
+  map lists;
 - masks that are inverted, flipped, turned, shifted (vessels by a pixel, too), outside the field of view, or where the
   photograph shows nothing of the kind (where this is uncertain, a warning; a fault where more than 2 % of the masks
   are concerned); optic cups outside their disc;

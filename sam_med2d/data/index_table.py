@@ -6,6 +6,7 @@ spreadsheets save them: with commas, semicolons or tabs, headings in any case, f
 """
 
 import csv
+import difflib
 import io
 import os
 import re
@@ -24,6 +25,7 @@ PATIENT = ("patient", "patient_or_image_id")
 KNOWN = (IMAGE, DATA_SET, ABSENT, *PATIENT)
 DELIMITERS = ",;\t"
 NOTHING = ("", "-", "none", "nan", "n/a", "na", "null")  # cells that name no structure
+ALIKE, COLUMNS_ALIKE = 0.75, 0.8  # of two names of structures, or headings, as difflib measures it: a slip
 
 Row = dict[str, str]  # by column; "" where a line ends early
 
@@ -98,6 +100,14 @@ class IndexTable:
         there = {*here, *self._moved.values(), *(number for name, number in self._names.items() if name in below)}
         return [f"line {self.lines[number]}: {self.rows[number][IMAGE]}" for number in sorted(rest - there)]
 
+    def slips(self) -> dict[str, str]:
+        """Columns that are not used, each with the known one that is not there and is probably meant."""
+        there = {PATIENT if name in PATIENT else name for name in self.columns}
+        missing = [name for name in KNOWN if (PATIENT if name in PATIENT else name) not in there]
+        unknown = [name for name in self.columns if name not in KNOWN]
+        near = [difflib.get_close_matches(name.lower(), missing, n=1, cutoff=COLUMNS_ALIKE) for name in unknown]
+        return {name: meant[0] for name, meant in zip(unknown, near, strict=True) if meant}
+
     @cached_property
     def _places(self) -> dict[str, int]:
         """Numbers of the rows by the absolute paths that they give."""
@@ -170,6 +180,11 @@ def listed_structures(cell: str, known: Collection[str] = ()) -> list[str]:
     return list(dict.fromkeys(spelled.get(_plain(name), name) for name in names if name.lower() not in NOTHING))
 
 
+def meant_structure(name: str, known: Collection[str]) -> str | None:
+    """The structure of `known` that a name, which is none of them, is a slip of, such as optic_disk; None for none."""
+    return None if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)), None)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.lower())
 
@@ -240,3 +255,7 @@ class IndexTables:
     def lost(self) -> dict[Path, list[str]]:
         """Rows of the tables that were read, by their files, whose photograph is not there."""
         return {table.path: lost for table in self._tables.values() if (lost := table.lost())}
+
+    def slips(self) -> dict[Path, dict[str, str]]:
+        """`IndexTable.slips` of the tables that were read, by their files."""
+        return {table.path: slips for table in self._tables.values() if (slips := table.slips())}

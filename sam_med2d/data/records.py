@@ -5,11 +5,11 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables, listed_structures
+from sam_med2d.data.index_table import ABSENT, DATA_SET, IndexTables, listed_structures, meant_structure
 from sam_med2d.data.moved_paths import find_moved, places_of, written
 from sam_med2d.errors import DataError, raise_problems
 from sam_med2d.notes import REMARKS
@@ -17,6 +17,7 @@ from sam_med2d.notes import REMARKS
 SPLITS = ("train", "val", "test")
 PREFIXES = ("image2label_", "label2image_")  # of maps
 SHOWN = 5  # rows in a note
+ABSENT_SLIP = "absent structures have names that no mask has, and nearly those of masks: correct them if they are slips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +236,24 @@ def load_index(
     records = [
         replace(one, absent=tuple(listed_structures(cell, drawn))) for one, cell in zip(records, told, strict=True)
     ]
-    for table, lost in tables.lost().items():
-        REMARKS.add("rows of photographs that are not there are not used", table, ", ".join(lost[:SHOWN]))
+    with REMARKS.collected():
+        _remark_on(tables, records, drawn)
     if not masks_elsewhere and not any(record.masks or record.absent for record in records):
         raise DataError(f"{path} lists no mask: see data_demo/README.md for the layout.")
     return records if without_masks else promptable(records)
+
+
+def _remark_on(tables: IndexTables, records: Sequence[Record], drawn: Collection[str]) -> None:
+    """Remark on what the tables of the records hold and is not used, or not as it is probably meant."""
+    for record in records:
+        for name in record.absent:
+            if meant := meant_structure(name, drawn):
+                REMARKS.add(ABSENT_SLIP, record.image, f"{name}, and masks show {meant}")
+    for table, slips in tables.slips().items():
+        seen = ", ".join(f"{name} (is {meant} meant?)" for name, meant in slips.items())
+        REMARKS.add("columns of unknown headings are not used: correct them if they are slips", table, seen)
+    for table, lost in tables.lost().items():
+        REMARKS.add("rows of photographs that are not there are not used", table, ", ".join(lost[:SHOWN]))
 
 
 def promptable(records: Sequence[Record], structures: Sequence[str] = ()) -> list[Record]:

@@ -39,6 +39,7 @@ MEANINGS = {
     "pixel_shift": "masks of vessels that lie a pixel or few beside them",
     "not_seen": "a mask where its photograph shows nothing of the kind",
     "index_row": "a row of index.csv without its photograph",
+    "index_column": "a heading of index.csv that seems to be a slip",
     "absent_name": "an absent structure whose name is no mask's, but nearly",
     "passed_over": "DICOM files that no map lists",
     "same_bytes": "a file in two splits",

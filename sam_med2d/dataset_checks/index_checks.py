@@ -1,21 +1,19 @@
 """What is wrong with index.csv, and files that no map lists."""
 
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sam_med2d.data.index_table import ABSENT, IMAGE, IndexTable, listed_structures
+from sam_med2d.data.index_table import ABSENT, IMAGE, IndexTable, listed_structures, meant_structure
 from sam_med2d.data.photographs import SUFFIXES
 from sam_med2d.dataset_checks.findings import Finding
 from sam_med2d.dataset_checks.map_checks import ListedPhotograph
 
 DICOM = (".dcm", ".dicom")
-ALIKE = 0.75  # of two names of structures, as difflib measures it: the same with a slip
 
 
 def find_index_faults(folder: Path, photographs: Sequence[ListedPhotograph]) -> Iterator[Finding]:
-    """Warnings of rows without a photograph, and of absent structures whose names are a slip.
+    """Warnings of rows without a photograph, and of headings and absent structures whose names are a slip.
 
     Raises:
         DataError: the file is no table, or can mean two things.
@@ -24,11 +22,14 @@ def find_index_faults(folder: Path, photographs: Sequence[ListedPhotograph]) -> 
     for row in table.lost():
         message = f"{table.path}, {row} is not there: correct the path, or remove the row"
         yield Finding("index_row", (row.partition(": ")[2], str(table.path)), message, warning=True)
+    for name, meant in table.slips().items():
+        message = f"{table.path} has the column {name}, which is not used: is {meant} meant?"
+        yield Finding("index_column", (str(table.path),), message, warning=True)
     known = {structure for photograph in photographs for _, structure in photograph.masks}
     for row in table.rows if known else ():
         for name in listed_structures(row.get(ABSENT, ""), known):
-            if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)):
-                message = f"{table.path}: {row[IMAGE]} lacks {name}, and masks show {near[0]}: is that meant?"
+            if near := meant_structure(name, known):
+                message = f"{table.path}: {row[IMAGE]} lacks {name}, and masks show {near}: is that meant?"
                 yield Finding("absent_name", (row[IMAGE], str(table.path)), message, warning=True)
 
 

@@ -77,7 +77,8 @@ def colours(mask: np.ndarray) -> np.ndarray:
 
 def probabilities(mask: np.ndarray) -> np.ndarray:
     """Soft floats of 0 to 1."""
-    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)
+    return soft / soft.max()
 
 
 def with_not_a_number(mask: np.ndarray) -> np.ndarray:

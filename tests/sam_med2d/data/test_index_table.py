@@ -9,6 +9,7 @@ import pytest
 from sam_med2d.data.index_table import ABSENT, DATA_SET, PATIENT, IndexTable, IndexTables, listed_structures
 from sam_med2d.data.records import load_index
 from sam_med2d.errors import DataError
+from sam_med2d.notes import REMARKS
 
 
 def write(folder: Path, text: str) -> Path:
@@ -144,6 +145,26 @@ def test_rows_whose_photograph_is_not_there_are_told(clinic, caplog):
     assert load_index(clinic, "train", without_masks=True)[1].absent == ("drusen",)
     assert "rows of photographs that are not there are not used" in caplog.text
     assert "line 2: images/gone.png, line 4: lost" in caplog.text
+
+
+def test_slips_in_headings_and_in_absent_structures_are_told(clinic, caplog):
+    wrong = []
+    for text, expected in (
+        ("image,absents\nhealthy.png,drusen\n", "absents (is absent meant?)"),
+        ("image,absent,Patients\nhealthy.png,drusen,4\n", "Patients (is patient meant?)"),
+        ("image,absent,data_set\nhealthy.png,drusen,a\n", "data_set (is dataset meant?)"),
+        ("image,absent,patient,patient_id\nhealthy.png,drusen,4,5\n", None),
+        ("image,absent,patient_age,images_seen\nhealthy.png,drusen,40,1\n", None),
+        ("image,absent\nhealthy.png,drusen\n", None),
+        ("image,absent\nhealthy.png,drusens\n", "drusens, and masks show drusen"),
+        ("image,absent\nhealthy.png,haemorrhage\n", None),
+    ):
+        (clinic / "index.csv").write_text(text)
+        caplog.clear()
+        REMARKS.forget()
+        load_index(clinic, "train", without_masks=True)
+        wrong += [] if (expected in caplog.text if expected else not caplog.text) else [(text, caplog.text)]
+    assert not wrong
 
 
 def test_a_row_may_give_the_path_from_the_current_folder(clinic, caplog, monkeypatch):
