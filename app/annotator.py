@@ -11,8 +11,8 @@ from sam_med2d.data.photographs import Photograph
 from sam_med2d.inference.photograph_prediction import Encoded, PromptPrediction, encode, predict_click_sequence
 from sam_med2d.inference.prompt_sources import Prompt
 from segment_anything.modeling import Sam
+from segment_anything.modeling.prompt_checks import Area
 from segment_anything.refinement.refine import Refinement
-from segment_anything.utils.prompt_checks import Area
 
 KEPT = 4  # photographs whose pixels and embeddings stay in memory
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from .modeling import Sam
 from .modeling.mask_decoder import Decoded
+from .modeling.prompt_checks import Area, refuse_labels, refuse_positions, shaped, window_within
 from .preprocessing import Frame, FrameTransform, to_tensor
 from .refinement.refine import Refinement, refine
 from .refinement.tiling import Tiles
-from .utils.prompt_checks import Area, refuse_labels, refuse_positions, shaped, window_within
 from .utils.transforms import ResizeLongestSide
 
 

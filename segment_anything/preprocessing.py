@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES, PIXEL_SCALES
 from .modeling.common import PIXEL_MEAN, PIXEL_STD
+from .modeling.prompt_checks import Area, refuse_positions
 from .utils.field_of_view import FieldOfView, find_field_of_view
 from .utils.masks import resize_mask
-from .utils.prompt_checks import Area, refuse_positions
 from .utils.transforms import ResizeLongestSide
 
 OUTSIDE_LOGIT = -20.0  # of pixels that the model never saw

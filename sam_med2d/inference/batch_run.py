@@ -29,10 +29,10 @@ from sam_med2d.runtime.devices import autocast_dtype
 from sam_med2d.runtime.distributed import Processes
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
+from segment_anything.modeling.prompt_checks import Area
 from segment_anything.preprocessing import Frame, to_tensor
 from segment_anything.refinement.refine import Refinement
 from segment_anything.refinement.tiling import Tiles
-from segment_anything.utils.prompt_checks import Area
 
 logger = logging.getLogger("predict")
 BINDING = ("page", "zoom", "tiles", "mirror", "multimask", "use_amp", "overlays", "dicom_seg")

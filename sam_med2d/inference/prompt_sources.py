@@ -17,8 +17,8 @@ from sam_med2d.data.records import structure_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.prompts.prompt_file import read_entries
 from segment_anything.checkpoint import listing
+from segment_anything.modeling.prompt_checks import Area, box_fault, point_fault
 from segment_anything.preprocessing import Frame
-from segment_anything.utils.prompt_checks import Area, box_fault, point_fault
 
 REQUIRED = ("image", "x0", "y0", "x1", "y1")
 OPTIONAL = ("label", "score")

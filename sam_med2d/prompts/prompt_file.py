@@ -19,8 +19,8 @@ from sam_med2d.errors import DataError, UnreadableError
 from sam_med2d.notes import REMARKS, Found
 from sam_med2d.prompts.simulation import first_points
 from segment_anything.checkpoint import listing
+from segment_anything.modeling.prompt_checks import SHARES, are_shares, box_fault
 from segment_anything.utils.atomic import atomic_path
-from segment_anything.utils.prompt_checks import SHARES, are_shares, box_fault
 
 # {mask's name: {"boxes": [[x0, y0, x1, y1]], "point_coords": [[x, y], ...], "point_labels": [1, ...]}}
 PromptEntries = dict[str, dict[str, list[Any]]]

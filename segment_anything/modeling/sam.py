@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from .common import PIXEL_MEAN, PIXEL_STD
 from .image_encoder import ImageEncoderViT
 from .mask_decoder import Decoded, MaskDecoder
+from .prompt_checks import Area, refuse_positions
 from .prompt_encoder import FOREGROUND, STRUCTURE, PromptEncoder
 
 ABSENT_LOGIT = -20.0  # of all pixels of a structure that is not there
@@ -240,13 +241,18 @@ class Sam(nn.Module):
         Args:
             batched_input: for each photograph `image` [3, h, w] (RGB, 0..255, longer side at most S), `original_size`
                 (H, W), and any of `point_coords` [N, P, 2] with `point_labels` [N, P], `boxes` [N, 4], `mask_inputs`
-                [N, 1, S/4, S/4], all in pixels of `image`.
+                [N, 1, S/4, S/4], all in pixels of `image`; boxes may overhang it by what training jitters.
             multimask_output: True for three candidates of each mask, False for one mask.
 
         Returns:
             For each photograph `masks` bool [N, M, H, W], `iou_predictions` [N, M] and `low_res_logits`
             [N, M, S/4, S/4], which `mask_inputs` takes.
+
+        Raises:
+            ValueError: a box or a point of a photograph cannot be meant, or points have no labels.
         """
+        for i, item in enumerate(batched_input):
+            _refuse_prompts(item, f"image {i}")
         embeddings, features = self.encode_all(torch.stack([self.preprocess(item["image"]) for item in batched_input]))
         return [
             self._forward_one(
@@ -263,6 +269,15 @@ class Sam(nn.Module):
         logits, iou = self.answer(embedding, **prompts, multimask=multimask, features=features)
         masks = self.postprocess_masks(logits, item["image"].shape[-2:], item["original_size"])
         return {"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": self.low_res(logits)}
+
+
+def _refuse_prompts(item: dict[str, Any], name: str) -> None:
+    """Refuse boxes and points of a photograph of `Sam.forward` that cannot be meant (ValueError)."""
+    area = Area.of(item["image"].shape[-2:], name).with_overhang()
+    names = {"boxes": "boxes", "points": "point_coords", "labels": "point_labels"}
+    given = {key: item[of].cpu().numpy() for key, of in names.items() if item.get(of) is not None}
+    if ("points" in given) == ("labels" in given):  # one without the other is refused where they are decoded
+        refuse_positions(area, **given)
 
 
 class SharedSam(Sam):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from segment_anything.modeling.prompt_checks import Area, box_fault, point_fault
 from segment_anything.predictor import SamPredictor
 from segment_anything.predictor_sammed import SammedPredictor
 from segment_anything.preprocessing import Preprocessing
-from segment_anything.utils.prompt_checks import Area, box_fault, point_fault
 from tests.helpers.tiny_models import make_tiny_model
 
 HEIGHT, WIDTH = 73, 91
@@ -162,3 +162,28 @@ def refusal(ask, **prompt) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def test_sam_forward_refuses_what_the_predictors_refuse():
+    """Boxes may overhang by what training jitters; what is padding or a structure prompt may lie anywhere."""
+    model, image = make_tiny_model(), torch.zeros(3, 48, 64)
+    wrong = []
+    for box, point, label, expected in (
+        ((10, 20, 5, 30), None, None, "box 10, 20, 5, 30"),
+        ((40, 30, 20, 15), None, None, "these look like x, y, width, height"),
+        ((0.1, 0.1, 0.5, 0.5), None, None, "shares of the photograph"),
+        ((10, 10, 80, 30), None, None, "lies outside image 1 by more than 10 (64 x 48 pixels)"),
+        ((-9, 10, 73, 57), None, None, None),
+        (None, (70, 20), 1, "point 70, 20 lies outside image 1"),
+        (None, (500, 500), -1, None),
+    ):
+        sound = {"image": image, "original_size": (48, 64)}
+        item = dict(sound, boxes=torch.tensor([box]).float()) if box else dict(sound)
+        if point:
+            item |= {"point_coords": torch.tensor([[point]]).float(), "point_labels": torch.tensor([[label]])}
+        try:
+            found = model([sound, item], True) and None
+        except ValueError as error:
+            found = str(error)
+        wrong += [] if found == expected or (found and expected and expected in found) else [(box, point, found)]
+    assert not wrong

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..modeling.prompt_encoder import PADDING, STRUCTURE
+from .prompt_encoder import PADDING, STRUCTURE
 
 SHARES = "these look like shares of the photograph, give pixels"
 LARGEST = 1e30  # from here on float32 might not hold what becomes of a number
