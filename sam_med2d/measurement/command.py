@@ -20,7 +20,7 @@ from sam_med2d.data.mask_folder import records_in, with_masks
 from sam_med2d.data.record_checks import repeated_masks
 from sam_med2d.data.records import SPLITS, Record, has_map, load_index, structures_in
 from sam_med2d.errors import DataError, UsageError, raise_problems
-from sam_med2d.measurement.photograph_facts import Facts, facts_of
+from sam_med2d.measurement.photograph_facts import Facts, check_fovea, facts_of
 from sam_med2d.measurement.photograph_measurement import (
     NOTES,
     Measurements,
@@ -157,6 +157,7 @@ def _row(record: Record, facts: Facts, args: argparse.Namespace) -> Measurements
     """A photograph's line of the table, or what is wrong with its files."""
     try:
         image, masks = _load(record, args)
+        check_fovea(facts.fovea, record.image, image.shape[:2])
     except DataError as error:
         return str(error)
     field = find_field_of_view(image)

@@ -56,3 +56,20 @@ def _fovea(about: Mapping[str, str]) -> tuple[float, float] | None:
     except ValueError:
         said = " and ".join(f"{column} {cell!r}" for column, cell in zip(FOVEA, cells, strict=True))
         raise DataError(f"{FILE}: {said} of {about['image']}: give two numbers, or leave both out") from None
+
+
+def check_fovea(fovea: tuple[float, float] | None, image: Path, size: tuple[int, int]) -> None:
+    """Refuse a fovea that is not in its photograph, as after a change of its size.
+
+    Args:
+        fovea: x and y in pixels, None where it is unknown.
+        image: the photograph.
+        size: its height and width.
+
+    Raises:
+        DataError: it lies outside.
+    """
+    height, width = size
+    if fovea and not (-0.5 <= fovea[0] < width - 0.5 and -0.5 <= fovea[1] < height - 0.5):
+        place = f"({fovea[0]:g}, {fovea[1]:g})"
+        raise DataError(f"{FILE}: fovea {place} of {image} lies outside its {width} x {height} pixels: give its pixels")

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from sam_med2d.data.records import load_index
 from sam_med2d.data.synthetic_fundus import synthetic_fundus
-from sam_med2d.measurement.photograph_measurement import columns, measure
+from sam_med2d.measurement.photograph_measurement import columns, load, measure
 from sam_med2d.measurement.retina_measurement import RETINA_COLUMNS, in_mm, measure_retina, mm_name
 from sam_med2d.measurement.retinal_equivalents import ARTERY, VEIN, trunk_width
 from scripts import measure as script
 from scripts import prepare_dataset
-from segment_anything.utils.field_of_view import FieldOfView
+from segment_anything.utils.field_of_view import FieldOfView, find_field_of_view
 from tests.helpers.commands import run_command
 from tests.helpers.predicting import STRUCTURES, write_picture, write_weights
 from tests.helpers.shapes import ellipse, spokes
@@ -252,12 +253,13 @@ def test_masks_are_given_or_predicted(tmp_path, capsys):
         ("image,laterality\nimages/a.png,rihgt\n", "laterality of"),
         ("image,pixel_spacing_x,pixel_spacing_y\nimages/a.png,x,0.01\n", "pixel_spacing_x of images/a.png is x"),
         ("image,fovea_x,fovea_y\nimages/a.png,10,\n", "fovea_x '10' and fovea_y '' of images/a.png: give two numbers"),
+        ("image,fovea_x,fovea_y\nimages/a.png,1200,90\n", "images/a.png lies outside its 600 x 600 pixels"),
     ],
 )
 def test_cells_that_cannot_be_meant_end_the_command(tmp_path, capsys, index, message):
     data = data_set(tmp_path / "data", index)
     assert run_command(script, [str(data), "--out", str(tmp_path / "out")]) == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert message in capsys.readouterr().err and not list((tmp_path / "out").glob("*"))
 
 
 def test_a_table_of_other_photographs_ends_the_command(tmp_path, capsys):
@@ -276,3 +278,15 @@ def test_the_picture_shows_the_zones(tmp_path):
     for radius in (80, 120):
         ring = picture[round(300.5 * scale) - 3 : round(300.5 * scale) + 4, round((380.5 - radius) * scale)]
         assert (ring > 120).all(-1).any(), radius  # the photograph is 90
+
+
+@pytest.mark.photographs
+def test_vessels_of_real_photographs_are_as_vessels_are(fundus):
+    """Calibres of 60 to 200 micrometres are 1 to 8 pixels here; trees are nearly straight, between lines and planes."""
+    records = [r for r in load_index(fundus, "val") if any(mask.structure == "vessel" for mask in r.masks)]
+    assert records
+    for record in records[:8]:
+        image, masks = load(record)
+        values, _ = measure_retina(masks, find_field_of_view(image))
+        assert 1 < values["vessel_width_mean_px"] < 8 and 1 < values["vessel_tortuosity"] < 1.1, record.image
+        assert 1.1 < values["vessel_fractal_dimension"] < 1.7, record.image
