@@ -10,6 +10,7 @@ from typing import Any
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples
 from sam_med2d.dataset_conversion.formats.coco_masks import annotated_masks
+from sam_med2d.dataset_conversion.formats.coco_tools import Tool, tool_of
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotographs
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of
 from sam_med2d.dataset_conversion.formats.json_content import read_json
@@ -29,9 +30,14 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     Crowds are drawn like others (many programs call every run-length encoding a crowd); annotations without outline
     are passed over if they have no area either. Raises DataError for files that are not COCO's.
     """
-    drawn = DrawnPhotographs(tree, choice)
+    drawn, written = DrawnPhotographs(tree, choice), defaultdict[Tool, list[Path]](list)
     for name, path, content in _files(tree):
+        if tool := tool_of(content):
+            written[tool].append(path)
         _add(drawn, content, name, path)
+    for tool, paths in written.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        drawn.notes.append(f"{paths[0]}{more}: COCO of {tool.name}{f'; {tool.advice}' if tool.advice else ''}")
     return drawn.samples()
 
 
@@ -54,7 +60,7 @@ def read_coco(path: Path) -> dict[str, Any] | None:
         Its images, annotations and categories, with the keys of NEEDED; None for another JSON file.
 
     Raises:
-        DataError: for what is neither, and for images of one id.
+        DataError: for what is neither, and for images or categories of one id.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
@@ -67,9 +73,10 @@ def read_coco(path: Path) -> dict[str, Any] | None:
             for key in keys:
                 if not isinstance(item.get(key), str if key.endswith("name") else int | str):
                     raise DataError(f"{path}: {part}[{i}] has no {key}, or not of its kind: {json.dumps(item)[:80]}")
-    ids = Counter(image["id"] for image in content["images"])
-    if twice := [str(number) for number, count in ids.items() if count > 1]:
-        raise DataError(f"{path}: several images have the id {', '.join(twice[:10])}")
+    for part in ("images", "categories"):
+        ids = Counter(item["id"] for item in content[part])
+        if twice := [str(number) for number, count in ids.items() if count > 1]:
+            raise DataError(f"{path}: several {part} have the id {', '.join(twice[:10])}")
     return content
 
 

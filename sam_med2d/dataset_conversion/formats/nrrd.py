@@ -99,7 +99,12 @@ def _segments(path: Path, header: Mapping[str, Any], axes: str) -> list[tuple[st
             ) from error
         if layer >= (header["sizes"][0] if layered else 1):
             raise DataError(f"{path}: segment {name!r} is on layer {layer}, which the file has not: save it again")
-        found.append((name, Segment(layer if layered else None, value, offset, backwards, axes)))
+        one = Segment(layer if layered else None, value, offset, backwards, axes)
+        if twin := next((other for other, segment in found if segment == one), None):
+            raise DataError(
+                f"{path}: the segments {twin!r} and {name!r} have the same label value {value}: save it again"
+            )
+        found.append((name, one))
     return found
 
 

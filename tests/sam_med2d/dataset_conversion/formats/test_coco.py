@@ -350,6 +350,7 @@ def test_what_is_no_outline_is_named(tmp_path, drawn):
         ({"images": [{"id": 1}]}, r"images\[0\] has no file_name"),
         ({"images": [{"id": 1, "file_name": 2}]}, r"images\[0\] has no file_name"),
         ({"images": [{"id": 1, "file_name": "a"}] * 2}, "several images have the id 1"),
+        ({"categories": [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}]}, "several categories have the id 2"),
         ({"categories": [{"id": 1, "name": "--"}]}, "'--' is no name of a structure"),
     ],
 )

@@ -194,6 +194,9 @@ def test_headers_that_cannot_be_meant(tmp_path):
     slicer_file(folder / "masks/eye.seg.nrrd", np.zeros((2, 60, 40, 1), np.uint8), [segment("disc", 1, 2)])
     with pytest.raises(DataError, match="segment 'disc' is on layer 2, which the file has not"):
         masks(NRRD_SLICES, folder)
+    slicer_file(folder / "masks/eye.seg.nrrd", np.zeros((60, 40, 1), np.uint8), [segment("a", 1), segment("b", 1)])
+    with pytest.raises(DataError, match="the segments 'a' and 'b' have the same label value 1"):
+        masks(NRRD_SLICES, folder)
     slicer_file(folder / "masks/eye.seg.nrrd", np.zeros((60, 40, 4), np.uint8), [segment("disc", 1)])
     with pytest.raises(DataError, match="is a volume"):
         masks(NRRD_SLICES, folder)
