@@ -197,10 +197,11 @@ def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
         A line for each thing that SamModel cannot hold; it goes into EXTRA_NAME, which `read_any` reads back.
     """
     theirs, extra = to_hub(checkpoint.state)
+    processor = hub_processor(checkpoint.preprocessing(checkpoint.image_size)[0])
     save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
     _write_json(folder / "config.json", hub_config(checkpoint.state))
     (folder / PROCESSOR_NAME).unlink(missing_ok=True)  # of other weights
-    if processor := hub_processor(checkpoint.preprocessing(checkpoint.image_size)[0]):
+    if processor:
         _write_json(folder / PROCESSOR_NAME, processor)
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         own = {key: value.detach().cpu().contiguous() for key, value in theirs.items()}

@@ -65,17 +65,9 @@ def _read(args: argparse.Namespace) -> Checkpoint:
 def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
     """Write the checkpoint as --to says; what was done."""
     if args.to == "huggingface":
-        lines = [f"note: SamModel cannot hold {what}" for what in save_hub(args.target, checkpoint)]
-        kept = [f"note: kept in {args.target / EXTRA_NAME}, which SamModel does not read"] * bool(lines)
-        if not (args.target / PROCESSOR_NAME).exists():
-            kept.append(f"note: no {PROCESSOR_NAME}: SamProcessor cannot give the colours that these weights expect")
-        _warn(checkpoint, "SamModel")
-        return "\n".join([*lines, *kept, f"{args.target}: for transformers' SamModel.from_pretrained"])
+        return _write_hub(args.target, checkpoint)
     if args.to == "sam":
-        state, lines = sam_state(checkpoint)
-        save_raw(args.target, state)
-        _warn(checkpoint, "another program", adapters=True)
-        return "\n".join([*lines, f"{args.target}: {len(state)} tensors, {args.target.stat().st_size / 1e6:.1f} MB"])
+        return _write_sam(args.target, checkpoint)
     state, metadata = checkpoint.state, checkpoint.metadata
     if args.to == "adapters":
         if not args.base:
@@ -87,10 +79,31 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
         metadata = metadata | {"preprocessing": rule.as_dict()}
     save_weights(args.target, _in_half(state) if args.half else state, metadata)
     adapters = "with adapters" if checkpoint.has_adapters else "without adapters"
-    size = f"{args.target.stat().st_size / 1e6:.1f} MB"
     whole = f" of {len(checkpoint.state)}; the rest is in {args.base}" if args.to == "adapters" else ""
     taken = f" ({checkpoint.note})" if checkpoint.note else ""
-    return f"{args.target}: {len(state)} tensors{whole}{taken}, {adapters}, {size}"
+    return f"{args.target}: {len(state)} tensors{whole}{taken}, {adapters}, {_megabytes(args.target)}"
+
+
+def _write_hub(folder: Path, checkpoint: Checkpoint) -> str:
+    """Write the folder of --to huggingface; what was done."""
+    lines = [f"note: SamModel cannot hold {what}" for what in save_hub(folder, checkpoint)]
+    lines += [f"note: kept in {folder / EXTRA_NAME}, which SamModel does not read"] * bool(lines)
+    if not (folder / PROCESSOR_NAME).exists():
+        lines.append(f"note: no {PROCESSOR_NAME}: SamProcessor cannot give the colours that these weights expect")
+    _warn(checkpoint, "SamModel")
+    return "\n".join([*lines, f"{folder}: for transformers' SamModel.from_pretrained"])
+
+
+def _write_sam(target: Path, checkpoint: Checkpoint) -> str:
+    """Write the file of --to sam; what was done."""
+    state, lines = sam_state(checkpoint)
+    save_raw(target, state)
+    _warn(checkpoint, "another program", adapters=True)
+    return "\n".join([*lines, f"{target}: {len(state)} tensors, {_megabytes(target)}"])
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 def _warn(checkpoint: Checkpoint, program: str, **places: bool) -> None:

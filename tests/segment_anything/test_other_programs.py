@@ -134,6 +134,8 @@ def test_masks_of_the_public_layout_are_the_same(transformers, tmp_path, capsys)
 def test_the_processor_is_sams_own(tmp_path):
     save_weights(tmp_path / "sam.safetensors", make_tiny_model().state_dict(), {})
     assert convert(tmp_path / "sam.safetensors", tmp_path / "hub", "--to", "huggingface") == 0
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config["mask_decoder_config"] == {"layer_norm_eps": 1e-5} and config["dtype"] == "float32"
     about = json.loads((tmp_path / "hub" / PROCESSOR_NAME).read_text())
     assert about["size"] == {"longest_edge": 64} and about["pad_size"] == {"height": 64, "width": 64}
     assert about["mask_size"] == {"longest_edge": 16}
