@@ -10,8 +10,10 @@ from sam_med2d.data.moved_paths import find_moved
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.data.records import load_index, read_map
 from sam_med2d.errors import DataError
-from scripts import check_dataset, export_annotations, make_demo_data
+from scripts import check_dataset, compare, export_annotations, make_demo_data, measure
 from tests.helpers.commands import run_command
+from tests.helpers.evaluation_runs import cases, large_logits_weights, run
+from tests.helpers.tiny_models import tiny_vit_t
 
 PLACES = (
     "C:\\Users\\me\\data_demo\\",
@@ -139,12 +141,22 @@ def test_links_to_photographs_are_found(data):
     assert len(find_moved([f"/x/{name}" for name in NAMES], data).found) == 4
 
 
+def results(weights: Path, name: str) -> None:
+    """What test.py and measure.py say of "set"."""
+    with tiny_vit_t():
+        assert run(weights, Path("set"), name, "--prompts", "box", "1") == 0
+    assert run_command(measure, ["set", "--out", "measured", "--pictures", "False"]) == 0
+    Path("measured/measurements.csv").rename(f"{name}.csv")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES[:2])
 def test_commands_and_loaders_read_such_maps(tmp_path, monkeypatch, capsys, place):
     monkeypatch.chdir(tmp_path)
     run_command(make_demo_data, ["--count", 3, "--size", 96, "--out", "set"])
     expected = {split: load_checked("set", split) for split in ("train", "val", "test")}
+    weights = large_logits_weights(tmp_path)
+    results(weights, "plain")
     for path in Path("set").glob("*.json"):
         content = json.loads(path.read_text())
         if path.name.startswith("image2label"):
@@ -156,5 +168,9 @@ def test_commands_and_loaders_read_such_maps(tmp_path, monkeypatch, capsys, plac
     assert run_command(check_dataset, ["set", "--num_workers", 1, "--out", "out"]) in (0, 1)
     assert "missing_file" not in capsys.readouterr().out
     assert run_command(export_annotations, ["set", "coco.json", "--format", "coco"]) == 0
+    results(weights, "moved")
+    assert run_command(compare, ["plain", "moved", "--out", "compared"]) == 0
+    assert cases(tmp_path / "plain") == cases(tmp_path / "moved")
+    assert Path("plain.csv").read_text() == Path("moved.csv").read_text()
     assert TestingDataset("set", 64)[0]["name"] == next(iter(expected["test"])).masks[0].path.name
     assert TrainingDataset("set", 64)[0]["image"].shape == (1, 3, 64, 64)
