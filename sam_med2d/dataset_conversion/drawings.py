@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sam_med2d.data.record_checks import size_advice
-from sam_med2d.dataset_conversion.polygons import fill_contours, rasterize, snapped
+from sam_med2d.dataset_conversion.polygons import add_polygon, fill_contours, snapped
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
@@ -78,15 +78,14 @@ class Drawing:
                 drawn = f"drawn on {width} x {height} pixels, the photograph has {size[1]} x {size[0]}"
                 raise DataError(f"{path}, {self.where}: {drawn}: {size_advice((height, width), size)}")
         mask = np.zeros(size, bool)
-        outlines = {
-            "polygons": [rasterize([snapped(np.reshape(polygon, (-1, 2)))], size) for polygon in self.polygons],
-            "ellipses": [fill_ellipse(ellipse, size) for ellipse in self.ellipses],
+        there = {
+            "polygons": [add_polygon(mask, snapped(np.reshape(polygon, (-1, 2)))) for polygon in self.polygons],
+            "ellipses": [add_ellipse(mask, ellipse) for ellipse in self.ellipses],
         }
-        for kind, filled in outlines.items():
-            for one in filled:
-                mask |= one
-            if lost := sum(not one.any() for one in filled):
-                REMARKS.add(f"{kind} that hold no pixel are lost", f"{path}, {self.where}", f"{lost} of {len(filled)}")
+        for kind, any_pixel in there.items():
+            if lost := any_pixel.count(False):
+                remark = f"{kind} that hold no pixel are lost"
+                REMARKS.add(remark, f"{path}, {self.where}", f"{lost} of {len(any_pixel)}")
         for bitmap in self.bitmaps:
             self._paint(mask, bitmap, path)
         for contour in self.contours:
@@ -116,20 +115,21 @@ def united(parts: Sequence[Drawing]) -> Drawing:
     )
 
 
-def fill_ellipse(ellipse: Ellipse, size: tuple[int, int]) -> np.ndarray:
-    """The pixels, bool [height, width], whose middle lies inside of an ellipse or on its outline."""
+def add_ellipse(mask: np.ndarray, ellipse: Ellipse) -> bool:
+    """Add to a mask, bool [H, W], the pixels whose middle lies inside of an ellipse; whether there is any."""
     x, y, radius_x, radius_y, degrees = ellipse
     turn, reach = np.deg2rad(degrees), max(radius_x, radius_y)
     rows, columns = (
-        np.arange(max(0, int(middle - reach) - 1), min(side, max(0, int(middle + reach) + 2)))
-        for middle, side in zip((y, x), size, strict=True)
+        slice(*np.clip([middle - reach - 1, middle + reach + 2], 0, side).astype(int))
+        for middle, side in zip((y, x), mask.shape, strict=True)
     )
-    right, down = columns + 0.5 - x, (rows + 0.5 - y)[:, None]
+    down, right = (np.arange(part.start, part.stop) + 0.5 for part in (rows, columns))
+    down, right = down[:, None] - y, right - x
     along = (right * np.cos(turn) + down * np.sin(turn)) / radius_x
     across = (down * np.cos(turn) - right * np.sin(turn)) / radius_y
-    mask = np.zeros(size, bool)
-    mask[np.ix_(rows, columns)] = along**2 + across**2 <= 1
-    return mask
+    inside = along**2 + across**2 <= 1
+    mask[rows, columns] |= inside
+    return bool(inside.any())
 
 
 def decoded_base64(text: Any) -> bytes:

@@ -18,7 +18,7 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarr
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
-        mask |= _one(np.asarray(polygon, np.float64), size)
+        add_polygon(mask, polygon)
     return mask
 
 
@@ -31,20 +31,36 @@ def snapped(polygon: np.ndarray) -> np.ndarray:
     return np.trunc(5 * np.asarray(polygon, np.float64) + 0.5) / 5
 
 
-def _one(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Each edge turns over all pixels below it, once in each column whose middle it crosses."""
-    height, width = size
+def add_polygon(mask: np.ndarray, polygon: np.ndarray) -> bool:
+    """Add the pixels of a polygon to a mask, as `rasterize` does.
+
+    Each edge turns over all pixels below it, once in each column whose middle it crosses.
+
+    Args:
+        mask: bool [H, W], is changed.
+        polygon: points x, y, float [n, 2].
+
+    Returns:
+        Whether the polygon has any pixel.
+    """
+    (height, width), points = mask.shape, np.asarray(polygon, np.float64)
     following = np.roll(points, -1, axis=0)
     forwards = points[:, :1] <= following[:, :1]
     x0, y0 = np.where(forwards, points, following).T
     x1, y1 = np.where(forwards, following, points).T
     first, end = (np.ceil(x - 0.5).clip(0, width).astype(int) for x in (x0, x1))
     edge = np.repeat(np.arange(len(points)), end - first)
+    if not len(edge):
+        return False
     column = np.arange(len(edge)) - np.repeat(np.cumsum(end - first) - (end - first), end - first) + first[edge]
     y = y0[edge] + (column + 0.5 - x0[edge]) * ((y1 - y0) / np.maximum(x1 - x0, 1e-12))[edge]
     row = np.ceil(y - 0.5).clip(0, height).astype(int)
-    turns = np.bincount(row * width + column, minlength=(height + 1) * width).reshape(height + 1, width)
-    return np.cumsum(turns[:height] & 1, axis=0, dtype=np.uint8) % 2 == 1
+    left, top, right, bottom = column.min(), row.min(), column.max() + 1, row.max()  # below, all is turned back
+    turns = np.bincount((row - top) * (right - left) + column - left, minlength=(bottom - top + 1) * (right - left))
+    odd = turns.reshape(-1, right - left)[:-1] & 1
+    inside = np.cumsum(odd, axis=0, dtype=np.uint8) % 2 == 1
+    mask[top:bottom, left:right] |= inside
+    return bool(inside.any())
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sam_med2d.dataset_conversion.archives import unpacked
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
+from sam_med2d.dataset_conversion.drawings import Ellipse, add_ellipse
 from sam_med2d.dataset_conversion.samples import Choice, Sample
 from tests.helpers.paths import ROOT
 
@@ -23,6 +24,13 @@ def ring_and_vessel() -> dict[str, np.ndarray]:
     vessel = np.zeros(SIZE, bool)
     vessel[5, 3:30] = vessel[5:40, 30] = vessel[47, 63] = vessel[0, 0] = True
     return {"Optic Disc": (distance < 150) & (distance > 30), "vessel": vessel}
+
+
+def fill_ellipse(ellipse: Ellipse, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """The mask of one ellipse."""
+    mask = np.zeros(size, bool)
+    add_ellipse(mask, ellipse)
+    return mask
 
 
 def photograph(path: Path, size: tuple[int, int] = SIZE) -> Path:

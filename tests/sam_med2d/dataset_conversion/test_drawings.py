@@ -12,11 +12,11 @@ from sam_med2d.dataset_conversion.drawings import (
     Ellipse,
     bitmap_of,
     box_corners,
-    fill_ellipse,
     united,
 )
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
+from tests.helpers.annotation_files import fill_ellipse
 
 SIZE = (40, 60)
 

@@ -8,12 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from sam_med2d.dataset_conversion.drawings import Ellipse, box_corners, fill_ellipse
+from sam_med2d.dataset_conversion.drawings import Ellipse, box_corners
 from sam_med2d.dataset_conversion.formats.cvat import CVAT
 from sam_med2d.dataset_conversion.polygons import rasterize, snapped
 from sam_med2d.errors import DataError
 from scripts import prepare_dataset
-from tests.helpers.annotation_files import SIZE, WRITTEN, check_masks, found, masks_of, photograph, ring_and_vessel
+from tests.helpers.annotation_files import (
+    SIZE,
+    WRITTEN,
+    check_masks,
+    fill_ellipse,
+    found,
+    masks_of,
+    photograph,
+    ring_and_vessel,
+)
 from tests.helpers.cases import check_all
 from tests.helpers.commands import run_command
 

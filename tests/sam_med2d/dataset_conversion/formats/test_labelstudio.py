@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 
 from sam_med2d.dataset_conversion.brush_rle import encode_mask
-from sam_med2d.dataset_conversion.drawings import Ellipse, box_corners, fill_ellipse
+from sam_med2d.dataset_conversion.drawings import Ellipse, box_corners
 from sam_med2d.dataset_conversion.formats.labelstudio import LABELSTUDIO
 from sam_med2d.dataset_conversion.polygons import rasterize, snapped
 from sam_med2d.errors import DataError
 from sam_med2d.notes import REMARKS
 from scripts import prepare_dataset
-from tests.helpers.annotation_files import SIZE, WRITTEN, check_masks, found, masks_of, photograph, ring_and_vessel
+from tests.helpers.annotation_files import (
+    SIZE,
+    WRITTEN,
+    check_masks,
+    fill_ellipse,
+    found,
+    masks_of,
+    photograph,
+    ring_and_vessel,
+)
 from tests.helpers.cases import check_all
 from tests.helpers.commands import run_command
 

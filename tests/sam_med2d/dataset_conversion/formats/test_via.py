@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_med2d.dataset_conversion.drawings import Ellipse, fill_ellipse
+from sam_med2d.dataset_conversion.drawings import Ellipse
 from sam_med2d.dataset_conversion.formats.via import VIA
 from sam_med2d.dataset_conversion.polygons import rasterize
 from sam_med2d.errors import DataError
 from scripts import prepare_dataset
-from tests.helpers.annotation_files import SIZE, check_masks, found, masks_of, photograph
+from tests.helpers.annotation_files import SIZE, check_masks, fill_ellipse, found, masks_of, photograph
 from tests.helpers.cases import check_all
 from tests.helpers.commands import run_command
 
