@@ -67,7 +67,9 @@ class DicomSources:
         """The file that a picture was made from, and the frame of one with several. Raises DataError."""
         if found := self._prepared.get(photograph.stem):
             return found
-        places = self._names.get(photograph.stem, ())
+        places = self._names.get(photograph.stem, [])
+        if len(places) > 1:  # a segmentation may have its photograph's name
+            places = [path for path in places if not other_kind(path)] or places
         if len(places) == 1:
             return places[0], None
         if places:

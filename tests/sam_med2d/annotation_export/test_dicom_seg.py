@@ -79,6 +79,8 @@ def test_pictures_are_of_the_dicom_files_of_their_names(clinic, tmp_path, capsys
     data = write_data_set(tmp_path / "data", {"a": tmp_path / "a.png", "IM1": tmp_path / "IM1.png"})
     words = ("--dicom", clinic, "--algorithm_type", "AUTOMATIC", "--algorithm_name", "U-Net", "--algorithm_version", 7)
     assert export(data, tmp_path / "seg", *words) == 0
+    (tmp_path / "seg").rename(clinic / "seg")  # whose files have the names of photographs
+    assert export(data, tmp_path / "seg", *words) == 0
     found = read(tmp_path / "seg/IM1.dcm")[1]
     assert found.PatientID == "ID of visit/IM1" and found.SegmentSequence[0].SegmentAlgorithmName == "U-Net"
     (clinic / "visit/a.dcm").write_bytes((clinic / "a.dcm").read_bytes())
