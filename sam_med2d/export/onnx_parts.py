@@ -99,7 +99,7 @@ def _plain_encoder_check(model: Sam, count: int) -> Check:
         for form in ([normalise(picture) for picture in pictures], own)
     )
     found = list(_embedded(model, wanted, ("image_embeddings", "detail_features")).values())
-    return {"input_image": given}, {"image_embeddings": found[0] if found[1] is None else pack(*found)}
+    return {"input_image": given}, {"image_embeddings": found[0] if found[1] is None else pack(*found, factor)}
 
 
 def synthetic_picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -258,7 +258,7 @@ def _in_plain_form(model: Sam, inputs: Tensors) -> Tensors:
     """Inputs of `SamOnnxModel` as those of `PlainDecoder`."""
     given, factor = dict(inputs), enlargement(model)
     if (features := given.pop("detail_features", None)) is not None:
-        given["image_embeddings"] = pack(given["image_embeddings"], features)
+        given["image_embeddings"] = pack(given["image_embeddings"], features, factor)
     mask = given["mask_input"]
     mask = mask.logit(1e-6) if model.preprocessing.mask_prompt == "probability" else mask
     return given | {

@@ -4,9 +4,10 @@ In: a photograph stretched to the square input, RGB, normalised by SAM's constan
 the padding point; an earlier answer's logits as a mask prompt. Out: masks, predicted IoU, low-resolution logits.
 
 The detail head sees the input, and its features have no place of their own in that form. They travel in the embedding:
-the input is ENLARGED times as large, so that the embedding, [B, 256, side/16, side/16], has room for both.
+the input is some times as large, so that the embedding, [B, C, side/16, side/16], has room for both.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -14,24 +15,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam_med2d.export.onnx_modules import OnnxEncoder
-from segment_anything.modeling.detail_head import WIDTHS
 from segment_anything.modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PADDING
 from segment_anything.modeling.sam import Sam
 from segment_anything.utils.onnx import STRETCH, SamOnnxModel
 
-ENLARGED = 5  # 25 S^2 numbers are enough for the S^2 of the embedding and the 16 S^2 of the features
-
 
 def enlargement(model: Sam) -> int:
-    """Side of the plain input over that of the model's: 1, and ENLARGED with a detail head."""
-    return 1 if model.mask_decoder.detail is None else ENLARGED
+    """Side of the plain input over that of the model's, S: 1, or what the features of a detail head need.
+
+    The embedding of a side of S has S^2 numbers, the features have as many a channel.
+    """
+    return math.isqrt(_channels(model)) + 1
 
 
-def pack(embedding: Tensor, features: Tensor) -> Tensor:
-    """Embedding [B, C, S/16, S/16] and features [B, 16, S, S] -> [B, C, side/16, side/16], filled up with zeros."""
-    side = ENLARGED * embedding.shape[3]
+def _channels(model: Sam) -> int:
+    """Of the features of the detail head, 0 without one."""
+    head = model.mask_decoder.detail
+    return 0 if head is None else head.under_prompts.layers[-1].out_features
+
+
+def pack(embedding: Tensor, features: Tensor, factor: int) -> Tensor:
+    """Put the features of a detail head into an embedding.
+
+    Args:
+        embedding: [B, C, S/16, S/16].
+        features: [B, channels, S, S].
+        factor: `enlargement` of the model.
+
+    Returns:
+        [B, C, side/16, side/16], both one after the other, filled up with zeros.
+    """
+    channels, side = embedding.shape[1], factor * embedding.shape[3]
     both = torch.cat((embedding.flatten(1), features.flatten(1)), 1)
-    return F.pad(both, (0, embedding.shape[1] * side**2 - both.shape[1])).reshape(-1, embedding.shape[1], side, side)
+    return F.pad(both, (0, channels * side**2 - both.shape[1])).reshape(-1, channels, side, side)
 
 
 def plain_metadata(model: Sam) -> dict[str, Any]:
@@ -75,7 +91,7 @@ class PlainEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, input_image: Tensor) -> Tensor:
         found = self.encoder(self.preprocess(input_image))
-        return found[0] if len(found) == 1 else pack(*found)
+        return found[0] if len(found) == 1 else pack(*found, self.preprocess.factor)
 
 
 class PlainDecoder(SamOnnxModel):
@@ -84,7 +100,7 @@ class PlainDecoder(SamOnnxModel):
     def __init__(self, model: Sam, **options: bool | None) -> None:
         """The options are those of `SamOnnxModel`."""
         super().__init__(model, **options)
-        self.mode, self.factor = STRETCH, enlargement(model)
+        self.mode, self.factor, self.channels = STRETCH, enlargement(model), _channels(model)
         self.probability = model.preprocessing.mask_prompt == "probability"
 
     @torch.no_grad()
@@ -127,10 +143,10 @@ class PlainDecoder(SamOnnxModel):
         """What `pack` put together."""
         if self.factor == 1:
             return packed, None
-        size, channels, grid = self.model.image_size, self.prompts.embed_dim, self.prompts.grid_size
-        flat, split = packed.flatten(1), channels * grid**2
-        features = flat[:, split : split + WIDTHS[0] * size**2]
-        return flat[:, :split].reshape(-1, channels, grid, grid), features.reshape(-1, WIDTHS[0], size, size)
+        size, width, grid = self.model.image_size, self.prompts.embed_dim, self.prompts.grid_size
+        flat, split = packed.flatten(1), width * grid**2
+        features = flat[:, split : split + self.channels * size**2]
+        return flat[:, :split].reshape(-1, width, grid, grid), features.reshape(-1, self.channels, size, size)
 
 
 def _padded(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ def module(name: str):
     return importlib.import_module(name)
 
 
-def tiny(*, detail: bool = False, mode: str = "fundus", order: str = "rgb", size: int = 64):
+def tiny(*, detail: str | None = None, mode: str = "fundus", order: str = "rgb", size: int = 64):
     model = lively(structured(detail=detail, image_size=size))
     model.preprocessing = replace(model.preprocessing, mode=mode, channel_order=order)
     model.prompt_encoder.presence_thresholds |= {"optic_disc": 1.0, "vessel": 0.0}
@@ -116,7 +116,7 @@ def test_field_of_view_of_real_photographs(fundus):
 
 @pytest.mark.parametrize("mode", ["fundus", pytest.param("sam_med2d", marks=pytest.mark.slow)])
 def test_the_predictor_answers_as_the_projects_own(tmp_path, tiny_type, mode):
-    model = tiny(mode=mode, detail=mode == "fundus", order="rgb" if mode == "fundus" else "bgr")
+    model = tiny(mode=mode, detail="light" if mode == "fundus" else None, order="rgb" if mode == "fundus" else "bgr")
     ours, theirs = SamPredictor(model), module("med2d_onnx").OnnxPredictor(*exported(model, tmp_path / "o"))
     photograph = disc_photograph(150, 190)
     for predictor in (ours, theirs):

@@ -13,15 +13,15 @@ import torch
 
 from sam_med2d.export.onnx_files import run_session, session
 from sam_med2d.export.onnx_parts import synthetic_picture
-from sam_med2d.export.onnx_plain import ENLARGED
 from segment_anything.checkpoint import METADATA_KEY
 from segment_anything.modeling import Sam
 from segment_anything.modeling.sam import PIXEL_MEAN, PIXEL_STD
 from segment_anything.preprocessing import Preprocessing
 from tests.helpers.exports import export
-from tests.helpers.tiny_models import large_logits_model, lively, make_tiny_model, save_model, tiny_vit_t
+from tests.helpers.tiny_models import large_logits_model, lively, make_tiny_model, save_model, structured, tiny_vit_t
 
 SIZE = 64
+ENLARGED = 5  # with a detail head
 BOX = [10.0, 12.0, 40.0, 50.0]
 CLICKS = [[20.0, 30.0], [50.0, 12.0]]
 
@@ -180,8 +180,9 @@ def test_an_answer_is_the_next_mask_prompt(exported):
     torch.testing.assert_close(found["iou_predictions"][0, 0], wanted.iou.amax(), atol=1e-4, rtol=0)
 
 
-def test_any_number_of_pictures(tmp_path, tiny_type):
-    weights = save_model(make_model("detail"), tmp_path / "weights.safetensors")
+@pytest.mark.parametrize("head", ["light", pytest.param("pyramid", marks=pytest.mark.slow)])
+def test_any_number_of_pictures(tmp_path, tiny_type, head):
+    weights = save_model(lively(structured(detail=head)), tmp_path / "weights.safetensors")
     assert export("encoder", weights, tmp_path / "e.onnx", "--plain", "--dynamic-batch") == 0
     file = session(tmp_path / "e.onnx")
     images = torch.randn(3, 3, ENLARGED * SIZE, ENLARGED * SIZE)
