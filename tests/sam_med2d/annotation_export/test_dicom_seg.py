@@ -85,6 +85,7 @@ def test_pictures_are_of_the_dicom_files_of_their_names(clinic, tmp_path, capsys
     assert found.PatientID == "ID of visit/IM1" and found.SegmentSequence[0].SegmentAlgorithmName == "U-Net"
     (clinic / "visit/a.dcm").write_bytes((clinic / "a.dcm").read_bytes())
     (clinic / "visit/IM1").unlink()
+    (clinic / "seg/IM1.dcm").unlink()
     assert export(data, tmp_path / "other", *words) == 2
     message = capsys.readouterr().err
     assert "a.png may be made from" in message and "give --dicom the right folder" in message
