@@ -62,7 +62,7 @@ def sam_state(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
     if checkpoint.has_detail:
         raise CheckpointError(
             f"{path} has a detail head, which SAM's code has no place for, and draws no masks without it: take ONNX "
-            "files exported with --plain instead of --to sam, or train with --detail False."
+            "files exported with --plain instead of --to sam, or train with --detail none."
         )
     state = {key: value for key, value in checkpoint.state.items() if not any(part in key for part in LEFT_OUT)}
     out = [what for part, what in LEFT_OUT.items() if any(part in key for key in checkpoint.state)]
