@@ -19,12 +19,15 @@ def write(export: Export, target: Path) -> Written:
     photographs = export.source.photographs
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
-    task = SubElement(SubElement(root, "meta"), "task")
-    for name, text in (("size", str(len(photographs))), ("mode", "annotation")):
-        SubElement(task, name).text = text
-    labels = SubElement(task, "labels")
+    splits = dict.fromkeys(SUBSETS[photograph.split] for photograph in photographs if photograph.split)
+    about = SubElement(SubElement(root, "meta"), "project" if splits else "task")  # a task has no subsets
+    labels = SubElement(about, "labels")
     for structure in export.source.structures:
         SubElement(SubElement(labels, "label"), "name").text = structure
+    if splits:
+        subsets = SubElement(about, "subsets")
+        for split in splits:
+            SubElement(subsets, "subset").text = split
     names = shortest_endings([photograph.path for photograph in photographs])
     for i, (name, photograph, shapes) in enumerate(zip(names, photographs, export.each(_shapes), strict=True)):
         height, width = photograph.size()

@@ -1,5 +1,6 @@
 """Files of CVAT written from our maps: read back bit by bit, and their masks decoded by CVAT's own sdk."""
 
+import shutil
 from xml.etree.ElementTree import parse
 
 import numpy as np
@@ -34,3 +35,16 @@ def test_masks_are_those_of_the_sdk(tmp_path):
             assert points == masks.encode_mask(mask)
             seen += 1
     assert seen == 11
+
+
+def test_datumaro_reads_them(tmp_path):
+    datumaro = pytest.importorskip("datumaro", reason="pip install datumaro")
+    data = small_data(tmp_path / "data")
+    written(data, tmp_path / "cvat/annotations.xml", "cvat")
+    shutil.copytree(data / "images", tmp_path / "cvat/images")
+    read = datumaro.Dataset.import_from(str(tmp_path / "cvat"), "cvat")
+    names = [label.name for label in read.categories()[datumaro.AnnotationType.label].items]
+    found = {(item.id, names[one.label]): one.image.astype(bool) for item in read for one in item.annotations}
+    expected = masks_in(data)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)

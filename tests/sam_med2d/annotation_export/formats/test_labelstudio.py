@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -48,3 +49,12 @@ def test_brushes_are_those_of_the_sdk(tmp_path):
             layer = np.reshape(brush.decode_rle(result["value"]["rle"]), [*SIZE, 4])[..., 3]
             [label] = result["value"]["brushlabels"]
             assert np.array_equal(layer > 0, masks_in(data)[f"eye_{number}", label])
+
+
+def test_the_sdk_accepts_predictions_with_the_interface_that_is_printed(tmp_path, capsys):
+    interface = pytest.importorskip("label_studio_sdk.label_interface", reason="pip install label-studio-sdk")
+    data = small_data(tmp_path / "data")
+    out = written(data, tmp_path / "tasks.json", "labelstudio", "--write_as", "predictions")
+    [config] = re.findall("<View>.*</View>", capsys.readouterr().out)
+    for task in json.loads(out.read_text()):
+        assert interface.LabelInterface(config).validate_prediction(task["predictions"][0], return_errors=True) == []

@@ -1,6 +1,7 @@
 """Files of CVAT: one that datumaro 1.13.12 wrote, masks of cvat-sdk, each kind of shape, and what cannot be used."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,10 @@ def test_entities_are_refused_and_nothing_is_written(tmp_path, capsys):
         message = capsys.readouterr().err
         assert "annotations.xml declares a document type or entities" in message and message.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_without_defusedxml(tmp_path, monkeypatch):
+    written(tmp_path / "annotations.xml")
+    monkeypatch.setitem(sys.modules, "defusedxml", None)
+    with pytest.raises(DataError, match=r"cvat needs defusedxml: install it with pip install -r requirements-formats"):
+        found(CVAT, tmp_path)
