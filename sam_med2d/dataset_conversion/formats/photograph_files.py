@@ -39,9 +39,6 @@ class PhotographFiles:
             raise DataError(f"--image_root {root}: there is no such folder")
         self.tree = tree
         self.named: dict[Path, list[str]] = {}  # what was found by a longest end, by which name
-        self.by_name: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for name, path in tree.files.items():
-            self.by_name[name.rpartition("/")[2]].append((name, path))
 
     def find(self, written: str, file: str, path: Path) -> Path | None:
         """A photograph, below the file's folder, else where its name fits once.
@@ -66,8 +63,8 @@ class PhotographFiles:
         if self.root:
             return self.find_end(written, path)
         name = posixpath.normpath(name)
-        hits = [hit for hit in self.by_name[name.rpartition("/")[2]] if hit[0] == name or hit[0].endswith(f"/{name}")]
-        return self.tree.files.get(beside) or (hits[0][1] if len(hits) == 1 else None)
+        hits = [hit for file, hit in self._by_name.get(name.rpartition("/")[2], []) if f"/{file}".endswith(f"/{name}")]
+        return self.tree.files.get(beside) or (hits[0] if len(hits) == 1 else None)
 
     def with_stem(self, stem: str, file: str) -> Path | None:
         """The photograph called so, without suffix: beside an annotation file, else the only one.
@@ -85,12 +82,20 @@ class PhotographFiles:
         return chosen[0][1] if len(chosen) == 1 else None
 
     @cached_property
+    def _by_name(self) -> dict[str, list[tuple[str, Path]]]:
+        """(path in the source, or below the root, and on the disk) of each file by its name."""
+        found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for name, path in (Tree(self.root) if self.root else self.tree).files.items():
+            found[name.rpartition("/")[2]].append((name, path))
+        return found
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[tuple[str, Path]]]:
         """(path without suffix, path) of each picture of the source, or below the root, by its stem."""
         found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for name, path in (Tree(self.root) if self.root else self.tree).files.items():
-            if is_picture(name):
-                found[stem_of(name.rpartition("/")[2])].append((stem_of(name), path))
+        for last, files in self._by_name.items():
+            if is_picture(last):
+                found[stem_of(last)] += [(stem_of(name), path) for name, path in files]
         return found
 
     def find_end(self, written: str, path: Path) -> Path | None:
@@ -120,8 +125,8 @@ class PhotographFiles:
         return found[0]
 
     def _ending(self, end: str) -> Sequence[Path]:
-        """Photographs whose path ends so, or the one below the root that is called so."""
-        if self.root:
-            return [self.root / end] if (self.root / end).is_file() else []
-        hits = self.by_name.get(end.rpartition("/")[2], [])
-        return [path for name, path in hits if is_picture(name) and (name == end or name.endswith(f"/{end}"))]
+        """Photographs whose path ends so; right below the root is one alone."""
+        if self.root and (self.root / end).is_file():
+            return [self.root / end]
+        hits = self._by_name.get(end.rpartition("/")[2], [])
+        return [path for name, path in hits if is_picture(name) and f"/{name}".endswith(f"/{end}")]

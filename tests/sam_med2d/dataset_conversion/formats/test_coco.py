@@ -300,6 +300,15 @@ def test_an_image_root_mends_paths_of_elsewhere(tmp_path, name):
     assert sample.image == tmp_path / "photos" / ("deep/eye.png" if "deep" in name else "eye.png")
 
 
+def test_an_image_root_is_searched_for_a_name_that_is_there_once(tmp_path):
+    picture(tmp_path / "photos/left/eye.png")
+    coco_file(tmp_path / "in/a.json", [SQUARE], image={"file_name": "/data/eye.png"})
+    [sample] = found(tmp_path / "in", image_root=tmp_path / "photos").samples
+    assert sample.image == tmp_path / "photos/left/eye.png"
+    picture(tmp_path / "photos/right/eye.png")
+    assert "or several are" in found(tmp_path / "in", image_root=tmp_path / "photos").problems[0]
+
+
 @pytest.mark.parametrize("name", ["../eye.png", "/etc/passwd", "deep/..", ".."])
 def test_an_image_root_is_not_left(tmp_path, name):
     picture(tmp_path / "eye.png")
