@@ -171,8 +171,10 @@ def _images(name: str, path: Path) -> list[_Image] | None:
 
 def _regions(regions: Any, path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Shape and attributes of each region; VIA 1 has them under numbers."""
-    for region in regions.values() if isinstance(regions, dict) else regions:
-        shape, attributes = (region.get(key) for key in ("shape_attributes", "region_attributes"))
+    listed = list(regions.values()) if isinstance(regions, dict) else regions
+    for region in listed if isinstance(listed, list) else [listed]:
+        about = region if isinstance(region, dict) else {}
+        shape, attributes = about.get("shape_attributes"), about.get("region_attributes")
         if not isinstance(shape, dict) or not isinstance(attributes, dict):
             raise DataError(f"{path}: a region without its two attributes: {json.dumps(region)[:80]}")
         yield shape, attributes

@@ -180,9 +180,11 @@ def test_files_that_cannot_be_used(tmp_path, capsys):
         found(VIA, tmp_path / "in")
     saved(tmp_path / "in/b.json", entry(region(**DISC), name="other.png"))
     assert "b.json: the image other.png is not there, or several are" in found(VIA, tmp_path / "in").problems[0]
-    saved(tmp_path / "in/b.json", entry({"shape_attributes": 1}))
-    with pytest.raises(DataError, match=r"b\.json: a region without its two attributes"):
-        found(VIA, tmp_path / "in")
+    broken = ([{"shape_attributes": 1}], {"0": None}, 5, None)
+    for listed in broken:
+        saved(tmp_path / "in/b.json", {"eye.png1": {"filename": "eye.png", "regions": listed}})
+        with pytest.raises(DataError, match=r"b\.json: a region without its two attributes"):
+            found(VIA, tmp_path / "in")
     (tmp_path / "in/b.json").write_text("[]")
     table(tmp_path / "in/b.csv")
     assert len(found(VIA, tmp_path / "in" / "a.json").samples) == 1
