@@ -36,6 +36,15 @@ class Bitmap(NamedTuple):
     runs: str
 
 
+def told_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """The (height, width) that a file tells as numbers or text; None where it tells none."""
+    try:
+        size = int(float(height)), int(float(width))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
+
+
 def check_box(left: int, top: int, height: int, width: int, size: tuple[int, ...]) -> None:
     """Raise ValueError for a box that is empty or leaves a photograph of size (height, width)."""
     if min(left, top) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:

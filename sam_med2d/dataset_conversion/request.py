@@ -77,6 +77,8 @@ def find_samples(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bo
         )
     if offer.problems and not leave_out:
         raise_problems(offer.problems, "put them back, or leave such files out with --leave_out")
+    if offer.problems and data_set.has_masks:
+        offer.samples = [sample for sample in offer.samples if sample.masks or sample.absent]
     names = Counter(sample.name.lower() for sample in offer.samples)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise DataError(f"several photographs have the name {', '.join(twice[:10])}: rename them")
@@ -134,13 +136,15 @@ def split_samples(data_set: DataSet, samples: Sequence[Sample], args: argparse.N
         known, by, notes = _units(data_set, samples, args)
         drawn = splits.divide(known, parsed, by=by, seed=args.seed)
         return Division(known, drawn, f"{shares} by {by}, seed {args.seed}", notes)
+    unknown = [sample.image for sample in samples if not sample.split]
+    notes = [f"nothing says the split of {len(unknown)} photograph(s): train (first: {unknown[0]})"] if unknown else []
     official = [split or "train" for split in official]
     if not args.val:
-        return Division([*samples], official, "official")
-    known, by, notes = _units(data_set, samples, args)
+        return Division([*samples], official, "official", notes)
+    known, by, told = _units(data_set, samples, args)
     moved = splits.carve(known, official, args.val / 100, by=by, seed=args.seed)
     how = f"official, {args.val:g} % of train moved to val by {by}, seed {args.seed}"
-    return Division([*samples], moved, how, notes)  # the official test part may divide patients that names tell
+    return Division([*samples], moved, how, notes + told)  # the official test part may divide patients that names tell
 
 
 def _units(

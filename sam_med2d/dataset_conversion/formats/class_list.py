@@ -1,6 +1,7 @@
 """What --classes says: the values or colours of each structure in a map of classes, or its labels in a tool's files."""
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,6 +128,7 @@ class LabelNames:
         self._flag = f"--classes {text}"
         self._structures: dict[str, list[str]] = {}
         self._used: set[str] = set()
+        self._labels: defaultdict[str, set[str]] = defaultdict(set)  # of structures, without those in the flag
         for item in filter(str.strip, (text or "").split(",")):
             label, equals, structure = item.rpartition("=")
             if not (equals and label.strip() and structure.strip()):
@@ -142,8 +144,15 @@ class LabelNames:
     def structures(self, label: str) -> list[str]:
         """What a label shows; nothing for those that are void. Raises DataError for a label without a letter."""
         self._used.add(label.strip())
-        names = self._structures.get(label.strip()) or [structure_name(label)]
+        if not (names := self._structures.get(label.strip())):
+            names = [structure_name(label)]
+            self._labels[names[0]].add(label.strip())
         return [name for name in dict.fromkeys(names) if name not in VOID]
+
+    def notes(self) -> list[str]:
+        """A sentence for each structure that several labels are, which --classes does not list."""
+        several = {name: sorted(labels) for name, labels in self._labels.items() if len(labels) > 1}
+        return [f"labels {', '.join(labels)} are all {name}: see --classes" for name, labels in several.items()]
 
     def check(self) -> None:
         """Raise DataError for a label in --classes that was never seen: it may be misspelt."""

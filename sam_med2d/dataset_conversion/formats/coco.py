@@ -91,6 +91,7 @@ def _add(drawn: DrawnPhotographs, content: Mapping[str, Any], name: str, path: P
     drawn.problems += [
         f"{path}: there are annotations of image {i}, which is not listed" for i in annotations if i not in ids
     ]
+    places: dict[Path, int | str] = {}
     for image in content["images"]:
         found = drawn.files.find(image["file_name"], name, path)
         if found is None:
@@ -98,6 +99,8 @@ def _add(drawn: DrawnPhotographs, content: Mapping[str, Any], name: str, path: P
                 f"{path}: the image {image['file_name']} is not there, or several are (see --image_root)"
             )
             continue
+        if (other := places.setdefault(found, image["id"])) != image["id"]:
+            raise DataError(f"{path}: the images {other} and {image['id']} are both {found}: keep one of them")
         photograph = drawn.add(image["file_name"], found, _split(image, name), path)
         for label, drawing in annotated_masks(image, annotations[image["id"]], labels, path, drawn.problems):
             drawn.draw(photograph, label, path, drawing)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing, polygon_corners
+from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing, polygon_corners, told_size
 from segment_anything.utils.rle import compress, run_lengths
 
 
@@ -16,8 +16,8 @@ def annotated_masks(
     problems: list[str],
 ) -> Iterator[tuple[str, Drawing]]:
     """Label and mask of each annotation of one image that has one."""
-    size = (image.get("height"), image.get("width"))
-    known = (size,) if all(isinstance(side, int) and side > 0 for side in size) else ()
+    size = told_size(image.get("height"), image.get("width"))
+    known = (size,) if size else ()
     for i, annotation in enumerate(annotations):
         where = f"image {image['file_name']}, annotation {annotation.get('id', f'number {i + 1}')}"
         try:

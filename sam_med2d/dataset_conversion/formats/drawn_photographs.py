@@ -12,7 +12,7 @@ from sam_med2d.data.record_checks import size_advice
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples, natural
 from sam_med2d.dataset_conversion.drawings import Drawing, united
 from sam_med2d.dataset_conversion.formats.class_list import CLASSES, LabelNames
-from sam_med2d.dataset_conversion.formats.folder_layout import stem_of
+from sam_med2d.dataset_conversion.formats.folder_layout import is_picture, split_of, stem_of
 from sam_med2d.dataset_conversion.formats.pairing import MISSING, PATIENT, apply_missing, file_name, patient_of
 from sam_med2d.dataset_conversion.formats.photograph_files import IMAGE_ROOT, PhotographFiles
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
@@ -91,13 +91,15 @@ class DrawnPhotographs:
         Args:
             name: in the annotation file.
             path: of the photograph.
-            split: "train", "val", "test" or "".
+            split: "train", "val", "test", or "": that of the folders in its name or that it lies in.
             file: the annotation file.
 
         Raises:
             DataError: another annotation file says that it is of another split.
         """
-        known = self.photographs.setdefault(path, DrawnPhotograph(name.replace("\\", "/"), path, split))
+        name = name.replace("\\", "/")
+        split = split or split_of(name) or split_of(self.files.place(path))
+        known = self.photographs.setdefault(path, DrawnPhotograph(name, path, split))
         if known.split != split:
             raise DataError(f"{path} is in two splits, {known.split or 'none'} and in {file} {split or 'none'}")
         return known
@@ -159,6 +161,11 @@ class DrawnPhotographs:
             DataError: a label in --classes occurs nowhere, or --patient cannot work.
         """
         self._labels.check()
+        self.notes += [*self._labels.notes(), *self._drawn_twice()]
+        if others := [p for name, p in self.files.tree.files.items() if is_picture(name) and p not in self.photographs]:
+            self.notes.append(
+                f"{len(others)} picture(s) of SOURCE have no annotations and are left out (first: {others[0]})"
+            )
         made = FoundSamples([], self.problems, self.notes)
         if self._no_area:
             counts = (
@@ -170,11 +177,25 @@ class DrawnPhotographs:
         for photograph in sorted(self.photographs.values(), key=lambda photograph: natural([photograph.name])):
             place = PurePosixPath(photograph.name)
             stem = stem_of(place.name)
-            words = [photograph.split, *place.parts[:-1]] if stems[stem.lower()] > 1 else []
+            folders = [part for part in place.parts[:-1] if part not in ("/", "..")]
+            words = [photograph.split, *folders] if stems[stem.lower()] > 1 else []
             title = file_name("_".join([*filter(None, words), stem]))
             about = {"split": photograph.split, "patient": patient(photograph.name, made.problems)}
             made.samples.append(Sample(title, photograph.path, _masks(photograph.shapes, each=each), **about))
         return apply_missing(made, self._choice)
+
+    def _drawn_twice(self) -> list[str]:
+        """A note on structures of a photograph that several annotation files draw, such as two persons."""
+        files: defaultdict[tuple[Path, str], dict[Path, None]] = defaultdict(dict)
+        for photograph in self.photographs.values():
+            for shape in photograph.shapes:
+                files[photograph.path, shape.structure][shape.file] = None
+        twice = [(key, found) for key, found in files.items() if len(found) > 1]
+        return [
+            f"{len(twice)} mask(s) unite what several files draw: if persons drew the same, give one of the files "
+            f"(first: {structure} of {path} in {' and '.join(map(str, found))})"
+            for (path, structure), found in twice[:1]
+        ]
 
 
 def _masks(shapes: Sequence[Shape], *, each: bool) -> tuple[MaskSource, ...]:

@@ -78,6 +78,8 @@ def _polygons(geometry: Mapping[str, Any]) -> Iterator[tuple[float, ...]]:
     if kind not in ("Polygon", "MultiPolygon"):
         raise ValueError(f"its geometry is {kind or 'missing'}: a Polygon or MultiPolygon is needed")
     for rings in [coordinates] if kind == "Polygon" else coordinates:
+        if not rings:
+            raise ValueError("its polygon has no ring")
         outer, *holes = map(_ring, rings)
         yield tuple(joined(outer, holes).ravel().tolist())
 

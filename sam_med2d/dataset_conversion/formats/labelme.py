@@ -15,6 +15,7 @@ from sam_med2d.dataset_conversion.drawings import (
     decoded_base64,
     decoded_picture,
     polygon_corners,
+    told_size,
     turned_ellipse,
 )
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotograph, DrawnPhotographs
@@ -77,7 +78,7 @@ def _photograph(drawn: DrawnPhotographs, tree: Tree, name: str, path: Path, cont
     written = content["imagePath"]
     beside = None if drawn.files.root else tree.files.get(below(name, written))
     if beside or not content.get("imageData"):
-        return beside or drawn.files.find_end(written, path)
+        return beside or drawn.files.find_end(below(name, written), path)
     try:
         data = decoded_base64(content["imageData"])
     except ValueError as error:
@@ -94,8 +95,8 @@ def _photograph(drawn: DrawnPhotographs, tree: Tree, name: str, path: Path, cont
 
 def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping[str, Any], path: Path) -> None:
     """Add a file's shapes."""
-    size = content.get("imageHeight"), content.get("imageWidth")
-    if all(isinstance(side, int) for side in size) and not drawn.has_size(photograph.path, size, str(path)):
+    size = told_size(content.get("imageHeight"), content.get("imageWidth"))
+    if size and not drawn.has_size(photograph.path, size, str(path)):
         return
     for i, shape in enumerate(content["shapes"]):
         about = shape if isinstance(shape, dict) else {}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
@@ -134,14 +134,15 @@ def _photograph(drawn: DrawnPhotographs, data: object, key: str | None, path: Pa
     short = UPLOADED.fullmatch(last)
     for name in (written, f"{folders}/{short[1]}" if short else written):
         if found := drawn.files.find_end(name, path):
-            return found, name.rpartition("/")[2]
+            return found, name.lstrip("/")
     raise ValueError(f"the image {written} is not there, or several are (see --image_root)")
 
 
 def _file_name(address: str) -> str:
     """The path in an address: of a URL, an uploaded file, a file in storage, or a local file ("?d=")."""
     parts = urlsplit(address.replace("\\", "/"))
-    return unquote(parse_qs(parts.query).get("d", [parts.path])[0])
+    local = parts.path.rstrip("/").endswith("local-files") and parts.query.startswith("d=")
+    return unquote(parts.query.removeprefix("d=") if local else parts.path)
 
 
 def _draw(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.dataset_conversion.brush_rle import decode_alpha
-from sam_med2d.dataset_conversion.drawings import bitmap_of, box_corners, polygon_corners, turned_ellipse
+from sam_med2d.dataset_conversion.drawings import bitmap_of, box_corners, polygon_corners, told_size, turned_ellipse
 from sam_med2d.notes import REMARKS
 
 TURNED = "turn it back in Label Studio, or export the photograph as it was seen"
@@ -83,7 +83,9 @@ def shape_of(region: Mapping[str, Any], size: tuple[int, int], share: float, *, 
 
 def check(region: Mapping[str, Any], size: tuple[int, int]) -> None:
     """Raise ValueError for a region of a photograph of another size, or that was seen turned."""
-    seen = region.get("original_height"), region.get("original_width")
+    seen = told_size(region.get("original_height"), region.get("original_width"))
+    if seen is None:
+        raise ValueError("it does not tell the photograph's original_width and original_height: export it again")
     if seen != size:
         raise ValueError(f"drawn on {seen[1]} x {seen[0]} pixels, the photograph has {size[1]} x {size[0]}")
     if region.get("image_rotation"):

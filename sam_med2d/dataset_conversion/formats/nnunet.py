@@ -34,6 +34,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         made.notes.append(f"{len(bare)} photograph(s) in imagesTs are left out: there is no labelsTs")
         images = {key: files for key, files in images.items() if key[0] != "Ts"}
     validated, patient = _first_fold(tree, folder), patient_of(choice)
+    if unknown := sorted(case for case in validated if ("Tr", case) not in images):
+        made.notes.append(f"{FOLDS} validates on {len(unknown)} case(s) that imagesTr has not (first: {unknown[0]})")
     for key in sorted(images, key=natural):
         part, case = key
         files = tuple(images[key][number] for number in sorted(images[key]))

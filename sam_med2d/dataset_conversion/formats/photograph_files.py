@@ -40,6 +40,16 @@ class PhotographFiles:
         self.tree = tree
         self.named: dict[Path, list[str]] = {}  # what was found by a longest end, by which name
 
+    def place(self, path: Path) -> str:
+        """A photograph's path in the source, or below the root; "" for one elsewhere."""
+        if self.root and path.is_relative_to(self.root):
+            return path.relative_to(self.root).as_posix()
+        return self._places.get(path, "")
+
+    @cached_property
+    def _places(self) -> dict[Path, str]:
+        return {path: name for name, path in self.tree.files.items()}
+
     def find(self, written: str, file: str, path: Path) -> Path | None:
         """A photograph, below the file's folder, else where its name fits once.
 
@@ -90,6 +100,11 @@ class PhotographFiles:
         return found
 
     @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """All pictures of the source, or below the root."""
+        return {name: path for files in self._by_name.values() for name, path in files if is_picture(name)}
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[tuple[str, Path]]]:
         """(path without suffix, path) of each picture of the source, or below the root, by its stem."""
         found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
@@ -116,6 +131,7 @@ class PhotographFiles:
         own = own[len(own) - next((i for i, part in enumerate(reversed(own)) if part == ".."), len(own)) :]
         ends = ("/".join(own[start:]) for start in range(len(own)))
         found = next((hits for end in ends if (hits := self._ending(end))), [])
+        found = [hit for hit in found if hit.is_relative_to(path.parent)] if len(found) > 1 else found
         if len(found) != 1:
             return None
         if self.named.setdefault(found[0], own) != own:

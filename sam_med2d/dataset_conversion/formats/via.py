@@ -67,7 +67,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             if photograph in places:
                 twice.append(f"{photograph} is annotated in {places[photograph]} and again in {path}: keep one of them")
             places[photograph] = path
-            drawn.add(photograph.name, photograph, split_of(name), path)
+            drawn.add(written, photograph, split_of(name), path)
             for i, (shape, attributes) in enumerate(image.regions):
                 _draw(drawn, photograph, shape, attributes, f"image {image.name}, region {i}", path, choice.options)
     raise_problems(twice)

@@ -4,7 +4,7 @@ Polygons are filled as ultralytics does: the pixels that they go through are in 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,6 @@ from sam_med2d.data.image_io import read_bytes, size_of
 from sam_med2d.dataset_conversion.dataset_spec import SPLIT_WORDS, DataSet, FoundSamples
 from sam_med2d.dataset_conversion.drawings import Drawing
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotograph, DrawnPhotographs
-from sam_med2d.dataset_conversion.formats.folder_layout import is_picture, split_of
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
 
@@ -43,7 +42,7 @@ class _Names:
             ends = ("/".join(place.parts[start:]) for start in range(len(place.parts)))
             if found := next((self.splits[end] for end in ends if end in self.splits), None):
                 return found
-        return "" if self.splits else split_of(name)
+        return ""
 
 
 def find(tree: Tree, choice: Choice) -> FoundSamples:
@@ -51,11 +50,13 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
 
     Raises DataError where there are no labels, or of boxes alone.
     """
-    drawn, names = DrawnPhotographs(tree, choice), _read_names(tree)
+    drawn = DrawnPhotographs(tree, choice)
+    names = _read_names(tree, drawn.files.pictures)
     drawn.notes += names.notes
     drawn.declare(names.classes.values())
-    labels = {name: path for name, path in tree.files.items() if name.endswith(".txt") and not OTHER_TEXTS.search(name)}
-    photographs = {path: name for name, path in tree.files.items() if is_picture(name)}
+    texts = {name: path for name, path in tree.files.items() if name.lower().endswith(".txt")}
+    labels = {name: path for name, path in texts.items() if not OTHER_TEXTS.search(name) or _holds_labels(path)}
+    photographs = {path: name for name, path in drawn.files.pictures.items()}
     counts = {"polygons": 0, "boxes": 0}
     for name, path in labels.items():
         found = _photograph(drawn, name)
@@ -75,6 +76,11 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             "segmentation, or let predict.py --boxes_csv draw masks in the boxes"
         )
     return drawn.samples()
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether a text, which may be called train.txt as the photograph train.jpg is, begins with a class and a box."""
+    return bool(re.match(rb"\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4}", read_bytes(path)))
 
 
 def _photograph(drawn: DrawnPhotographs, name: str) -> Path | None:
@@ -137,7 +143,7 @@ def _contour(words: list[str], size: tuple[int, int]) -> tuple[int, ...]:
 # --- data.yaml ----------------------------------------------------------------------------------------------------
 
 
-def _read_names(tree: Tree) -> _Names:
+def _read_names(tree: Tree, pictures: Collection[str]) -> _Names:
     """What data.yaml, or classes.txt, says. Raises DataError for two of them that differ."""
     found = [(path, content) for name, path in tree.files.items() if (content := _yaml(name, path)) is not None]
     names = _Names()
@@ -148,7 +154,7 @@ def _read_names(tree: Tree) -> _Names:
         if names.classes and names.classes != classes:
             raise DataError(f"{path} and {found[0][0]} name other classes: keep the one of these labels")
         names.classes = classes
-        _add_splits(names, content, path, tree)
+        _add_splits(names, content, path, tree, pictures)
     if not found:
         for name, path in tree.files.items():
             if name.rpartition("/")[2].lower() in ("classes.txt", "obj.names"):
@@ -169,22 +175,29 @@ def _yaml(name: str, path: Path) -> dict[str, Any] | None:
     return content if named else None
 
 
-def _add_splits(names: _Names, content: Mapping[str, Any], path: Path, tree: Tree) -> None:
+def _add_splits(names: _Names, content: Mapping[str, Any], path: Path, tree: Tree, pictures: Collection[str]) -> None:
     """The folders and lists of data.yaml; of one that is there twice the first split counts, which is noted."""
     for key in filter(SPLIT_WORDS.get, content):
         split, entries = SPLIT_WORDS[key], content[key]
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
-            for place in _places(str(entry), tree):
+            places = list(_places(str(entry), tree, pictures))
+            if not places:
+                names.notes.append(f"{path}: {key} is {entry}, which SOURCE has not")
+            for place in places:
                 first = names.splits.setdefault(place, split)
                 if first != split:
                     names.notes.append(f"{path}: {key} is the same as {first}: its photographs are {first}")
 
 
-def _places(entry: str, tree: Tree) -> Iterator[str]:
-    """A folder, or what a list names, without what leads to it from elsewhere."""
+def _places(entry: str, tree: Tree, pictures: Collection[str]) -> Iterator[str]:
+    """A folder of pictures that ends so, else the longest that the entry ends with, or what a list names."""
     place = _end(entry)
     if not place.endswith(".txt"):
-        yield place
+        folders = {PurePosixPath(name).parent for name in pictures}
+        if any(f"/{parent}".endswith(f"/{place}") for folder in folders for parent in (folder, *folder.parents)):
+            yield place
+        else:
+            yield from sorted((str(folder) for folder in folders if place.endswith(f"/{folder}")), key=len)[-1:]
         return
     for name, path in tree.files.items():
         if f"/{name}".endswith(f"/{place}"):
@@ -192,7 +205,7 @@ def _places(entry: str, tree: Tree) -> Iterator[str]:
                 written = _end(line.strip())
                 yield from (
                     name
-                    for name in tree.files
+                    for name in pictures
                     if f"/{written}".endswith(f"/{name}") or f"/{name}".endswith(f"/{written}")
                 )
 

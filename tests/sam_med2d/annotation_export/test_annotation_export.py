@@ -92,6 +92,10 @@ def test_photographs_of_one_name_are_told_apart(data):
 @pytest.mark.parametrize("form", EXPORTS.values(), ids=EXPORTS)
 def test_a_failed_export_leaves_nothing(data, tmp_path, form, capsys):
     """A mask that cannot be read stops it; what was there before stays."""
+    path = data / "image2label_test.json"
+    [(image, masks)] = json.loads(path.read_text()).items()
+    shutil.copy(data / "masks/eye_2_vessel_000.png", data / "masks/eye_2_artery_000.png")  # which vascx needs
+    path.write_text(json.dumps({image: [*masks, "masks/eye_2_artery_000.png"]}))
     (data / "masks/eye_2_vessel_000.png").write_bytes(b"")
     out = tmp_path / f"exported/out{form.suffix}"
     assert run_command(export_annotations, [data, out, "--format", form.name]) == 2

@@ -46,9 +46,9 @@ def test_tools(more, name):
 def test_the_tool_is_told_with_what_its_files_lack(tmp_path):
     cv2.imwrite(str(tmp_path / "eye.png"), np.full((40, 60, 3), 90, np.uint8))
     drawn = {"id": 1, "image_id": 0, "category_id": 0, "segmentation": [[1, 1, 9, 1, 9, 9]]}
-    content = {"images": [{"id": 0, "file_name": "eye.png"}], "categories": [{"id": 0, "name": "disc"}]}
+    content = {"images": [{"id": 0, "file_name": "eye.png"}]}
     content |= {"annotations": [drawn], "info": {"contributor": "Label Studio"}}
-    for name in ("a.json", "b.json"):
-        (tmp_path / name).write_text(json.dumps(content))
+    for name, label in (("a.json", "disc"), ("b.json", "cup")):
+        (tmp_path / name).write_text(json.dumps(content | {"categories": [{"id": 0, "name": label}]}))
     [note] = COCO.find(Tree(tmp_path), Choice()).notes
     assert note.startswith(f"{tmp_path}/a.json and 1 more: COCO of Label Studio; brushes and ellipses are not in them")

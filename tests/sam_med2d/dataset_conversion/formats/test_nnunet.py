@@ -133,3 +133,11 @@ def test_bad_input(tmp_path):
     (folder / "dataset.json").unlink()
     with pytest.raises(DataError, match="SOURCE has 0 files dataset.json, one is needed"):
         found(folder)
+
+
+def test_a_fold_of_other_cases_is_noted(tmp_path):
+    put(tmp_path / "in", "imagesTr/a_0000.png", "labelsTr/a.png")
+    (tmp_path / "in/splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["a_0000"]}]))
+    assert found(tmp_path / "in").notes == [
+        "splits_final.json validates on 1 case(s) that imagesTr has not (first: a_0000)"
+    ]

@@ -73,6 +73,41 @@ def test_layouts_and_their_splits(tmp_path):
     assert splits(found(tmp_path / "flat")) == {"a": ""}
 
 
+def test_a_split_is_not_lost_where_data_yaml_was_written_elsewhere(tmp_path):
+    parts = ("train", "val", "test")
+    files = {f"images/{part}/{part}1.jpg": "" for part in parts} | {
+        f"labels/{part}/{part}1.txt": SQUARE for part in parts
+    }
+    put(tmp_path, files)
+    expected = {f"{part}1": part for part in parts}
+    for lines in (
+        ["train: images/train", "val: images/val"],  # test is there, and not in the file
+        [f"{part}: /content/datasets/eyes/images/{part}" for part in parts],
+        [f"{part}: C:\\eyes\\images\\{part}" for part in parts],
+    ):
+        put(tmp_path, {"data.yaml": "\n".join([*lines, "names: [disc]"])})
+        assert splits(found(tmp_path)) == expected, lines
+    put(tmp_path, {"data.yaml": "train: images/train\nval: ../valid/images\nnames: [disc]"})
+    assert found(tmp_path).notes == [f"{tmp_path}/data.yaml: val is ../valid/images, which SOURCE has not"]
+
+
+def test_labels_of_photographs_called_test_or_in_capitals(tmp_path):
+    put(tmp_path, {"images/test.jpg": "", "images/b.jpg": "", "labels/test.txt": SQUARE, "labels/b.TXT": SQUARE})
+    put(tmp_path, {"data.yaml": "test: test.txt\nnames: [disc]", "test.txt": "images/test.jpg\n"})
+    offer = found(tmp_path, missing="absent")
+    assert [len(sample.masks) for sample in offer.samples] == [1, 1] and not offer.problems
+
+
+def test_photographs_below_the_root_without_labels_are_there(tmp_path):
+    put(tmp_path / "photos", {"a.jpg": "", "val/b.jpg": ""})
+    put(tmp_path / "in", {"a.txt": SQUARE, "classes.txt": "disc"})
+    offer = found(tmp_path / "in", missing="absent", image_root=tmp_path / "photos")
+    assert [(sample.name, sample.split, sample.absent) for sample in offer.samples] == [
+        ("a", "", ()),
+        ("b", "val", ("disc",)),
+    ]
+
+
 def test_photographs_without_labels_are_there(tmp_path):
     files = {"images/a.jpg": "", "images/b.jpg": "", "images/c.jpg": "", "labels/a.txt": SQUARE, "labels/b.txt": "\n"}
     put(tmp_path, files | {"data.yaml": "names: [disc]"})
