@@ -4,6 +4,7 @@ Flat areas tell. Between black and white, an edge that was smoothed, resized or 
 from pixel to pixel, whereas a class of a map has one value, or one colour, in a whole area.
 """
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -50,7 +51,7 @@ def binary_mask(values: np.ndarray, path: Path, *, share: float | None = None, a
     values = _plain(values)
     if share is None and values.ndim == 2 and values.max(initial=0) in WHITES and _is_two_valued(values):
         return values > 0
-    light = values if values.ndim == 2 else values.max(axis=2)
+    light = _largest(values)
     if share is not None:
         return light >= share * _white(light, path)
     if levels := classes_of(values, any_white=any_white):
@@ -130,8 +131,12 @@ def colour_codes(colours: np.ndarray) -> np.ndarray:
     """
     if colours.dtype.kind == "f":
         colours = np.rint(colours * (255 if colours.max(initial=0) <= 1 else 1))
-    eight = (colours >> 8 if colours.dtype == np.uint16 else colours).astype(np.int32)
-    return eight[..., 0] << 16 | eight[..., 1] << 8 | eight[..., 2]
+    eight = colours >> 8 if colours.dtype == np.uint16 else colours
+    codes, *others = (channel.astype(np.int32) for channel in np.moveaxis(eight, -1, 0))
+    for channel in others:
+        codes <<= 8
+        codes |= channel
+    return codes
 
 
 def _levels(values: np.ndarray) -> dict[str, int]:
@@ -159,11 +164,10 @@ def _has_meanings(values: np.ndarray) -> bool:
     """Whether there are flat areas between black and white, gentle slopes, no black or no white."""
     codes = values if values.ndim == 2 else colour_codes(values)
     levels, _ = _counted(codes)
-    eight = np.rint(values.clip(0) * (255 / values.max())).astype(np.uint8)
-    light = eight if eight.ndim == 2 else eight.max(axis=2)
+    eight = _in_eight_bits(values)
+    light = _largest(eight)
     place = _structure(eight, light)
-    away = cv2.absdiff(eight, np.full_like(eight, eight[place]))
-    away = away if away.ndim == 2 else away.max(axis=2)
+    away = _largest(cv2.absdiff(eight, np.full_like(eight, eight[place])))
     between = (light > EDGE) & (away > EDGE)
     if values.dtype.kind == "f" and len(levels) > FEW:  # probabilities, but for numbers in flat areas
         whole = levels[-1] > 1 and (levels == np.rint(levels)).all()
@@ -227,9 +231,17 @@ def _is_flat(values: np.ndarray, light: np.ndarray, between: np.ndarray, *, same
     return np.count_nonzero(between & equal & company) >= FLAT_SHARE * np.count_nonzero(between) + FLAT_PIXELS
 
 
+def _in_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Values as uint8, the highest one as 255."""
+    highest = values.max()
+    if values.dtype == np.uint8 and highest == 255:
+        return values
+    return np.rint(values.clip(0) * (255 / highest)).astype(np.uint8)
+
+
 def _largest(picture: np.ndarray) -> np.ndarray:
-    """Of all channels, [H, W]."""
-    return picture if picture.ndim == 2 else picture.max(axis=2)
+    """Of all channels, [H, W]; as `max(axis=2)`, and faster for millions of pixels."""
+    return picture if picture.ndim == 2 else functools.reduce(np.maximum, np.moveaxis(picture, 2, 0))
 
 
 def _is_soft(light: np.ndarray) -> bool:
