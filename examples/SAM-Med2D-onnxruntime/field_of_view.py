@@ -78,6 +78,11 @@ class FieldOfView:
         end[(row < first) | (row >= last)] = 0
         return (column >= begin[:, None].astype(np.int32)) & (column < end[:, None].astype(np.int32))
 
+    def resized(self, size: tuple[int, int]) -> "FieldOfView":
+        """That of the photograph resized to (height, width)."""
+        circle = None if self.radius is None else np.array([self.centre[0] - 0.5, self.centre[1] - 0.5, self.radius])
+        return _scaled(circle, self.box, self.size, size)
+
     def blackened(self, pixels: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
         """A copy of the pixels uint8 [h, w, 3] of such a part in which those outside are black."""
         return cv2.copyTo(np.ascontiguousarray(pixels), self.inside(window).view(np.uint8))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segment_anything.utils.field_of_view import find_field_of_view
+from segment_anything.utils.field_of_view import FieldOfView, find_field_of_view
 
 THUMBNAIL = 32
 # Least correlation of the two thumbnails of candidates. Of 440 photographs, copies of 60 % of the size and JPEG
@@ -53,12 +53,16 @@ class Similarity:
         return self.is_duplicate or (self.moved <= MOVED_EYE and bool((self.correlation >= SAME_EYE).all()))
 
 
-def thumbnails(image: np.ndarray) -> np.ndarray:
+def thumbnails(image: np.ndarray, view: FieldOfView | None = None) -> np.ndarray:
     """Thumbnails of a photograph's field of view and of the whole picture: float16 [2, THUMBNAIL ** 2], of length 1.
 
     The second is 0 where the field of view is a small part of the picture: the dark surround says nothing.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        view: its field of view; None where it is not known yet.
     """
-    top, left, bottom, right = find_field_of_view(image).box
+    top, left, bottom, right = (view or find_field_of_view(image)).box
     small_part = (bottom - top) * (right - left) < SMALL_PART * image.shape[0] * image.shape[1]
     whole = np.zeros(THUMBNAIL**2, np.float16) if small_part else _thumbnail(image)
     return np.stack([_thumbnail(image[top:bottom, left:right]), whole])

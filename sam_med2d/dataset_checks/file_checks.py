@@ -31,7 +31,7 @@ from sam_med2d.errors import (
 from sam_med2d.notes import REMARKS
 from segment_anything.preprocessing import Frame, Preprocessing
 from segment_anything.utils.digest import digest
-from segment_anything.utils.field_of_view import find_field_of_view
+from segment_anything.utils.field_of_view import FieldOfView
 
 KINDS = {
     MissingError: "missing_file",
@@ -109,10 +109,10 @@ def check_photograph(photograph: ListedPhotograph, image_size: int) -> Photograp
     facts = tuple(_measure(image, path, *mask, preprocessing, frame) for path, mask in masks.items())
     findings += [finding for mask in facts if (finding := _vanishing(mask, image_size))]
     findings += _equal_masks(masks)
-    findings += _bright_surround(photograph.image, image)
-    findings += check_placement(image, {str(path): mask for path, mask in masks.items()})
+    findings += _bright_surround(photograph.image, image, frame.view)
+    findings += check_placement(image, {str(path): mask for path, mask in masks.items()}, frame.view)
     own = digest(photograph.image.read_bytes())
-    return PhotographFacts(own, thumbnails(image), facts, findings)
+    return PhotographFacts(own, thumbnails(image, frame.view), facts, findings)
 
 
 def _read_masks(
@@ -153,10 +153,10 @@ def _as_read() -> list[Finding]:
     ]
 
 
-def _bright_surround(path: Path, image: np.ndarray) -> Iterator[Finding]:
+def _bright_surround(path: Path, image: np.ndarray, view: FieldOfView) -> Iterator[Finding]:
     """A warning for a photograph RGB uint8 [H, W, 3] with a white or grey surround or margin."""
     small = to_side(image, SURROUND_SIDE)
-    inside = find_field_of_view(small).mask().astype(np.uint8)
+    inside = view.resized(small.shape[:2]).mask().astype(np.uint8)
     far = cv2.dilate(inside, np.ones(2 * (2 * int(FAR * SURROUND_SIDE) + 1,), np.uint8)) == 0
     share = np.count_nonzero(small[far].mean(axis=1) > BRIGHT) / far.size
     if share > BRIGHT_SHARE:

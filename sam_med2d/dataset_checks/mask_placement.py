@@ -13,7 +13,7 @@ import numpy as np
 from sam_med2d.dataset_checks.alignment import PLACEABLE, SAME_PLACE, SEARCH_SIDE, Fit, Move
 from sam_med2d.dataset_checks.evidence import WORKING_SIDE, Evidence, to_side
 from sam_med2d.dataset_checks.findings import Finding
-from segment_anything.utils.field_of_view import find_field_of_view
+from segment_anything.utils.field_of_view import FieldOfView, find_field_of_view
 
 # An inverted mask fills most of the picture and of what surrounds the structure: the dark surround of the field of
 # view, or the picture's border where the field of view leaves hardly any. Sound masks of the train map and of lesion
@@ -36,19 +36,22 @@ PLACEMENT_KINDS = ("flipped", "shifted", "not_seen")
 Shares = dict[str, tuple[str, np.ndarray]]
 
 
-def check_placement(image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]]) -> list[Finding]:
+def check_placement(
+    image: np.ndarray, masks: dict[str, tuple[str, np.ndarray]], view: FieldOfView | None = None
+) -> list[Finding]:
     """Faults of the masks of one photograph.
 
     Args:
         image: RGB uint8 [H, W, 3].
         masks: {file name: (structure, uint8 {0, 1} [H, W])}.
+        view: its field of view; None where it is not known yet.
 
     Returns:
         Findings of the kinds "inverted", "outside_field_of_view", "cup_outside_disc", "flipped", "shifted" and
         "not_seen"; the last three may be warnings.
     """
     small = to_side(image, WORKING_SIDE)
-    inside = find_field_of_view(small).mask()
+    inside = (view or find_field_of_view(image)).resized(small.shape[:2]).mask()
     shares = {
         name: (structure, to_side(mask * np.uint8(255), WORKING_SIDE).astype(np.float32) / 255)
         for name, (structure, mask) in masks.items()
