@@ -43,7 +43,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         _check(root, path)
         drawn.declare(text for label in root.iterfind("meta//label/name") if (text := label.text or ""))
         for image in root.iterfind("image"):
-            _add(drawn, image, name, path)
+            _add(drawn, image, name=name, path=path)
     return drawn.samples()
 
 
@@ -76,7 +76,7 @@ def _check(root: Element, path: Path) -> None:
             raise DataError(f"{path}: several images have the {what} {', '.join(twice[:10])}")
 
 
-def _add(drawn: DrawnPhotographs, image: Element, name: str, path: Path) -> None:
+def _add(drawn: DrawnPhotographs, image: Element, *, name: str, path: Path) -> None:
     """Add what one image element says."""
     written, subset = image.get("name") or "", image.get("subset") or ""
     split = SPLIT_WORDS.get(subset.lower()) or split_of(f"{name.rpartition('/')[0]}/{written}")
@@ -91,10 +91,10 @@ def _add(drawn: DrawnPhotographs, image: Element, name: str, path: Path) -> None
         size = int(image.attrib["height"]), int(image.attrib["width"])
         if drawn.has_size(found, size, f"{path}, {where}"):
             for i, element in enumerate(image):
-                _draw(drawn, photograph, element, f"{where}, shape {i}", path)
+                _draw(drawn, photograph, element, where=f"{where}, shape {i}", path=path)
 
 
-def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, element: Element, where: str, path: Path) -> None:
+def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, element: Element, *, where: str, path: Path) -> None:
     about = element.attrib
     where += f" ({element.tag} of {about.get('label')})"
     with drawn.shape(f"{path}, {where}"):
@@ -103,7 +103,7 @@ def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, element: Element
             return
         drawing = Drawing(where, **_shape(element.tag, about, size_of(photograph.path)))
         group = about.get("group_id")
-        drawn.draw(photograph, about["label"], path, drawing, None if group in (None, "0") else group)
+        drawn.draw(photograph, about["label"], path, drawing, group=None if group in (None, "0") else group)
 
 
 def _shape(kind: str, about: Mapping[str, str], size: tuple[int, int]) -> dict[str, Any]:

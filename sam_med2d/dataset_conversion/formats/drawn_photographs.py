@@ -105,7 +105,7 @@ class DrawnPhotographs:
         return known
 
     def draw(
-        self, photograph: DrawnPhotograph, label: str, file: Path, drawing: Drawing, group: Hashable = None
+        self, photograph: DrawnPhotograph, label: str, file: Path, drawing: Drawing, *, group: Hashable = None
     ) -> None:
         """Add a shape, as what --classes says of its label.
 

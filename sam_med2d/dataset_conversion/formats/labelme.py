@@ -46,13 +46,13 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     files: dict[Path, Path] = {}
     twice = []
     for name, path, content in _files(tree):
-        if (image := _photograph(drawn, tree, name, path, content)) is None:
+        if (image := _photograph(drawn, tree, content, name=name, path=path)) is None:
             drawn.problems.append(f"{path}: the image {content['imagePath']} is not there, or several are")
             continue
         if (other := files.setdefault(image, path)) != path:
             twice.append(f"{image} is annotated in {other} and {path}: keep one of them")
         place = PurePosixPath(below(name, content["imagePath"]).lstrip("./"))
-        _draw(drawn, drawn.add(str(place), image, split_of(name), path), content, path)
+        _draw(drawn, drawn.add(str(place), image, split_of(name), path), content, path=path)
     raise_problems(twice)
     return drawn.samples()
 
@@ -73,7 +73,9 @@ def _files(tree: Tree) -> Iterator[tuple[str, Path, dict[str, Any]]]:
         raise DataError(f"no file of labelme (.json with shapes and imagePath). Found:\n  {tree.summary()}")
 
 
-def _photograph(drawn: DrawnPhotographs, tree: Tree, name: str, path: Path, content: Mapping[str, Any]) -> Path | None:
+def _photograph(
+    drawn: DrawnPhotographs, tree: Tree, content: Mapping[str, Any], *, name: str, path: Path
+) -> Path | None:
     """The file that imagePath names, else the picture in the file itself, else one of that name elsewhere."""
     written = content["imagePath"]
     beside = None if drawn.files.root else tree.files.get(below(name, written))
@@ -93,7 +95,7 @@ def _photograph(drawn: DrawnPhotographs, tree: Tree, name: str, path: Path, cont
     return image
 
 
-def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping[str, Any], path: Path) -> None:
+def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping[str, Any], *, path: Path) -> None:
     """Add a file's shapes."""
     size = told_size(content.get("imageHeight"), content.get("imageWidth"))
     if size and not drawn.has_size(photograph.path, size, str(path)):
@@ -109,7 +111,7 @@ def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping
                 drawn.leave_out(kind, label, f"{path}, {where}")
             else:
                 drawing = Drawing(where, **_shape(kind, about))
-                drawn.draw(photograph, label, path, drawing, about.get("group_id"))
+                drawn.draw(photograph, label, path, drawing, group=about.get("group_id"))
 
 
 def _shape(kind: str, shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,13 +45,20 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             chosen = _chosen(task, choice.options, passed)
             if chosen is None:
                 continue
-            image, title = _photograph(drawn, task.get("data"), choice.options.get("image_key"), path)
+            image, title = _photograph(drawn, task.get("data"), key=choice.options.get("image_key"), path=path)
             if (other := places.setdefault(image, where)) != where:
                 twice.append(f"{image} is annotated in {other} and {where} of {path}: keep one of them")
             split = SPLIT_WORDS.get(str(task["data"].get("split", "")).lower()) or split_of(name)
             photograph = drawn.add(title, image, split, path)
             for number, region in regions_of(chosen):
-                _draw(drawn, photograph.path, region, f"{where}, region {number}", path, choice.threshold)
+                _draw(
+                    drawn,
+                    photograph.path,
+                    region,
+                    where=f"{where}, region {number}",
+                    path=path,
+                    threshold=choice.threshold,
+                )
     raise_problems(twice)
     drawn.notes += [f"{count} {what}" for what, count in passed.items() if count]
     return drawn.samples()
@@ -121,7 +128,7 @@ def _names(annotation: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in (*every, annotation.get("model_version")) if name not in (None, "")]
 
 
-def _photograph(drawn: DrawnPhotographs, data: object, key: str | None, path: Path) -> tuple[Path, str]:
+def _photograph(drawn: DrawnPhotographs, data: object, *, key: str | None, path: Path) -> tuple[Path, str]:
     """The photograph that a task's data name, and its name there. Raises ValueError where it is not clear."""
     items = data.items() if isinstance(data, Mapping) else ()
     names = {name: _file_name(value) for name, value in items if isinstance(value, str) and key in (None, name)}
@@ -146,7 +153,7 @@ def _file_name(address: str) -> str:
 
 
 def _draw(
-    drawn: DrawnPhotographs, image: Path, region: Mapping[str, Any], where: str, path: Path, threshold: float | None
+    drawn: DrawnPhotographs, image: Path, region: Mapping[str, Any], *, where: str, path: Path, threshold: float | None
 ) -> None:
     """Add one region."""
     kind, labels = kind_of(region), labels_of(region)

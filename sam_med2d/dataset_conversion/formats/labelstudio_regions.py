@@ -60,7 +60,7 @@ def shape_of(region: Mapping[str, Any], size: tuple[int, int], share: float, *, 
     value = region["value"]
     if "rle" in value:
         check(region, size)
-        return {"bitmaps": (bitmap_of(_brush(value["rle"], size, share, file)),)}
+        return {"bitmaps": (bitmap_of(_brush(value["rle"], size, share=share, file=file)),)}
     scale = np.array([size[1], size[0]]) / 100
     if "points" in value and value.get("closed", True):
         check(region, size)
@@ -94,7 +94,7 @@ def check(region: Mapping[str, Any], size: tuple[int, int]) -> None:
         raise ValueError("drawn on a further photograph of a task with several: give each a task")
 
 
-def _brush(rle: Any, size: tuple[int, int], share: float, file: Path) -> np.ndarray:
+def _brush(rle: Any, size: tuple[int, int], *, share: float, file: Path) -> np.ndarray:
     """The mask, bool [height, width], of a brush."""
     alpha = decode_alpha(rle, size)
     strongest = int(alpha.max())

@@ -38,12 +38,15 @@ SHAPES = {
 }
 
 
+Region = tuple[Mapping[str, Any], Mapping[str, Any]]  # shape and attributes, as VIA 2 has them
+
+
 @dataclass(slots=True)
 class _Image:
-    """What a file says of one photograph. regions: shape and attributes of each, as VIA 2 has them."""
+    """What a file says of one photograph."""
 
     name: str
-    regions: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
 
 
 def find(tree: Tree, choice: Choice) -> FoundSamples:
@@ -68,8 +71,9 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
                 twice.append(f"{photograph} is annotated in {places[photograph]} and again in {path}: keep one of them")
             places[photograph] = path
             drawn.add(written, photograph, split_of(name), path)
-            for i, (shape, attributes) in enumerate(image.regions):
-                _draw(drawn, photograph, shape, attributes, f"image {image.name}, region {i}", path, choice.options)
+            for i, region in enumerate(image.regions):
+                where = f"image {image.name}, region {i}"
+                _draw(drawn, photograph, region, where=where, path=path, options=choice.options)
     raise_problems(twice)
     if not found:
         raise DataError(f"no file of VIA (.json or .csv with regions). Found:\n  {tree.summary()}")
@@ -79,14 +83,14 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
 def _draw(
     drawn: DrawnPhotographs,
     photograph: Path,
-    shape: Mapping[str, Any],
-    attributes: Mapping[str, Any],
+    region: Region,
+    *,
     where: str,
     path: Path,
     options: Mapping[str, Any],
 ) -> None:
     """Add one region."""
-    kind = shape.get("name")
+    (shape, attributes), kind = region, region[0].get("name")
     where += f" ({kind})"
     with drawn.shape(f"{path}, {where}"):
         if kind in NO_AREA:
@@ -169,7 +173,7 @@ def _images(name: str, path: Path) -> list[_Image] | None:
     return [_Image(str(entry["filename"]), list(_regions(entry["regions"], path))) for entry in entries]
 
 
-def _regions(regions: Any, path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _regions(regions: Any, path: Path) -> Iterator[Region]:
     """Shape and attributes of each region; VIA 1 has them under numbers."""
     listed = list(regions.values()) if isinstance(regions, dict) else regions
     for region in listed if isinstance(listed, list) else [listed]:
@@ -183,6 +187,10 @@ def _regions(regions: Any, path: Path) -> Iterator[tuple[Mapping[str, Any], Mapp
 def _of_csv(path: Path) -> list[_Image] | None:
     """Of the CSV of VIA 1 and 2; None for another table."""
     text = path.read_bytes().decode("utf-8-sig", errors="replace").lstrip("#")
+    if "VGG Image Annotator" in text[:200] and "spatial_coordinates" in text:
+        raise DataError(
+            f"{path} is a table of VIA 3, which has numbers for what regions show: save the project as JSON"
+        )
     rows = csv.DictReader(io.StringIO(text), restval="")
     if not set(COLUMNS) <= set(rows.fieldnames or ()):
         return None

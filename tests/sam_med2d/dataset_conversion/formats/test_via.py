@@ -193,3 +193,10 @@ def test_files_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / "in/b.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"no file of VIA \(\.json or \.csv with regions\)"):
         found(VIA, tmp_path / "in")
+    head = "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)\n# CSV_HEADER = "
+    columns = "metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata"
+    (tmp_path / "in/b.csv").write_text(
+        head + columns + '\n"1_a","[""eye.png""]",0,"[]","[2,1,2,3,4]","{""1"":""0""}"\n'
+    )
+    with pytest.raises(DataError, match=r"b\.csv is a table of VIA 3, .*: save the project as JSON"):
+        found(VIA, tmp_path / "in")
