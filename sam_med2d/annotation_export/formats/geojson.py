@@ -12,13 +12,15 @@ from sam_med2d.dataset_conversion.polygons import rings
 
 
 def write(export: Export, target: Path) -> Written:
-    """NAME.geojson for each photograph NAME."""
+    """NAME.geojson for each photograph NAME, in a folder of its split where it has one."""
+    for split in {photograph.split for photograph in export.source.photographs} - {""}:
+        (target / split).mkdir()
 
     def one(photograph: AnnotatedPhotograph) -> int:
         features = [_feature(mask, pixels) for mask, pixels in photograph.drawn()]
         content = {"type": "FeatureCollection", "features": features}
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        (target / f"{photograph.name}.geojson").write_text(text + "\n", encoding="utf-8")
+        (target / photograph.split / f"{photograph.name}.geojson").write_text(text + "\n", encoding="utf-8")
         return len(features)
 
     counts = list(export.each(one))
