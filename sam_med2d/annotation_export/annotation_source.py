@@ -54,6 +54,12 @@ class AnnotatedPhotograph:
     split: str = ""
     absent: tuple[str, ...] = ()
 
+    @property
+    def stem(self) -> str:
+        """For files that a tool finds by the photograph's name: its own stem, where `name` says no more."""
+        own = self.path.stem
+        return own if self.name == file_name(own) else self.name
+
     def size(self) -> tuple[int, int]:
         """Height and width in pixels, upright."""
         return size_of(self.path)

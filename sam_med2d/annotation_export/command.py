@@ -48,6 +48,8 @@ def export(form: ExportFormat, args: argparse.Namespace, options: Mapping[str, o
     """
     _check_out(args.out, form)
     source = load_source(args.source, args.split, args.structures)
+    if not form.has_splits and len(splits := sorted({one.split for one in source.photographs})) > 1:
+        source.notes.append(f"{form.name} does not hold the splits {', '.join(splits)}: export each with --split")
     run = Export(source, args.out.parent if form.suffix else args.out, args.out, options)
     whole = atomic_path if form.suffix else atomic_folder
     with sigterm_as_ctrl_c(), REMARKS.collected(), whole(args.out) as target:

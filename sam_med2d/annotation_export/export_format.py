@@ -93,6 +93,7 @@ class ExportFormat:
         write: writes an export to a temporary path, an empty file (with a suffix) or an empty folder.
         suffix: of OUT where it is a file; "" where it is a folder.
         flags: its own, {flag: keywords of add_argument}.
+        has_splits: whether its files say which photograph is of which split.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ExportFormat:
     write: Callable[[Export, Path], Written]
     suffix: str = ""
     flags: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_splits: bool = True
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -59,8 +59,8 @@ class SliceMask:
         check_slice(path, values.shape[:2], size, self.axes)
         if isinstance(self.reader, White) and self.reader.share is None:
             found = np.unique(values)
-            if len(found) > 2 or found[0] < 0:
-                named = ",".join(f"{value:g}=NAME" for value in found[found != 0][:6])
+            if len(found) > 2 or found[0] < 0 or (len(found) == 2 and found[0]):
+                named = ",".join(f"{value:g}=NAME" for value in found[np.isfinite(found) & (found != 0)][:6])
                 raise ValuesError(f"{path} holds {len(found)} values: say what they mean with --classes {named}")
             return values > 0
         return self.reader.of(values, path)

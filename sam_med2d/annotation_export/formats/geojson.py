@@ -20,7 +20,7 @@ def write(export: Export, target: Path) -> Written:
         features = [_feature(mask, pixels) for mask, pixels in photograph.drawn()]
         content = {"type": "FeatureCollection", "features": features}
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        (target / photograph.split / f"{photograph.name}.geojson").write_text(text + "\n", encoding="utf-8")
+        (target / photograph.split / f"{photograph.stem}.geojson").write_text(text + "\n", encoding="utf-8")
         return len(features)
 
     counts = list(export.each(one))
@@ -43,5 +43,7 @@ def _closed(ring: np.ndarray) -> list[list[int]]:
 
 
 GEOJSON = ExportFormat(
-    name="geojson", title="a GeoJSON file a photograph, as QuPath reads it (polygons with holes), exact", write=write
+    name="geojson",
+    title="a GeoJSON file a photograph, as QuPath reads it (polygons with holes), exact",
+    write=write,
 )

@@ -38,7 +38,7 @@ def write(export: Export, target: Path) -> Written:
         content = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": export.relative(photograph.path)}
         content |= {"imageData": None, "imageHeight": height, "imageWidth": width}
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        (target / f"{photograph.name}.json").write_text(text + "\n", encoding="utf-8")
+        (target / f"{photograph.stem}.json").write_text(text + "\n", encoding="utf-8")
         return len(shapes), scores
 
     written = Written({"files": 0, "shapes": 0})
@@ -74,5 +74,6 @@ LABELME = ExportFormat(
     name="labelme",
     title="a file of labelme a photograph (masks, exact; or polygons)",
     write=write,
+    has_splits=False,
     flags={"--polygons": POLYGONS},
 )

@@ -1,6 +1,7 @@
 """Tasks of Label Studio: each mask is a brush, exactly, in an annotation or as the prediction of a model."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ import numpy as np
 from sam_med2d.annotation_export.annotation_source import AnnotatedPhotograph
 from sam_med2d.annotation_export.export_format import Export, ExportFormat, Written
 from sam_med2d.dataset_conversion.brush_rle import encode_mask
+from sam_med2d.errors import DataError
 
 LOCAL = "/data/local-files/?d="
 ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
@@ -21,13 +23,13 @@ def write(export: Export, target: Path) -> Written:
     scored = any(mask.score is not None for one in export.source.photographs for mask in one.masks)
     part = export.options.get("write_as") or (PREDICTIONS if scored else ANNOTATIONS)
     version, prefix = export.options.get("model_version") or "SAM-Med2D", export.options.get("image_url") or LOCAL
-    tasks, regions = [], 0
+    folder, tasks, regions = _served(export), [], 0
     for photograph, results in export.each(lambda photograph: (photograph, _results(photograph))):
         made: dict[str, Any] = {"result": results}
         if part == PREDICTIONS:
             scores = [result["score"] for result in results if "score" in result]
             made |= {"model_version": version} | ({"score": float(np.mean(scores))} if scores else {})
-        data = {"image": prefix + quote(export.relative(photograph.path))}
+        data = {"image": prefix + quote(Path(os.path.relpath(photograph.path.absolute(), folder)).as_posix())}
         data |= {"split": photograph.split} if photograph.split else {}
         tasks.append({"data": data, part: [made]})
         regions += len(results)
@@ -41,9 +43,24 @@ def write(export: Export, target: Path) -> Written:
     if prefix == LOCAL:
         written.notes.append(
             "Label Studio finds the photographs where LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={export.folder.resolve()}, or say --image_url"
+            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}, or say --image_url"
         )
     return written
+
+
+def _served(export: Export) -> Path:
+    """The folder that addresses start from: OUT's, or, as none may lead out of it, the one that photographs share.
+
+    Raises DataError where there is none.
+    """
+    folder = Path(os.path.abspath(export.folder))
+    folders = {Path(os.path.abspath(photograph.path)).parent for photograph in export.source.photographs}
+    if all(one.is_relative_to(folder) for one in folders):
+        return folder
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        raise DataError(f"the photographs lie on several drives ({error}): export those of each alone") from error
 
 
 def _results(photograph: AnnotatedPhotograph) -> list[dict[str, Any]]:
@@ -72,7 +89,8 @@ LABELSTUDIO = ExportFormat(
         "--model_version": {"metavar": "NAME", "help": "of predictions; default: SAM-Med2D"},
         "--image_url": {
             "metavar": "PREFIX",
-            "help": f"before the photographs' paths from OUT's folder on; default: {LOCAL} (local files)",
+            "help": "before the photographs' paths from OUT's folder on, or from the one that they share elsewhere; "
+            f"default: {LOCAL} (local files)",
         },
     },
 )

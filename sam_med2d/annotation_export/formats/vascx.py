@@ -151,4 +151,5 @@ VASCX = ExportFormat(
     name="vascx",
     title="a folder for vascx calc-biomarkers: crops of 1024 x 1024 pixels, arteries 1, veins 2, both 3",
     write=write,
+    has_splits=False,
 )

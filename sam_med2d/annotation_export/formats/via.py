@@ -42,5 +42,6 @@ VIA = ExportFormat(
     name="via",
     title="a project of the VGG Image Annotator 2 (polygons along the pixels' sides), exact",
     write=write,
+    has_splits=False,
     suffix=".json",
 )

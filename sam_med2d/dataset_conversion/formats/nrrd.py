@@ -1,6 +1,7 @@
 """NRRD files of one slice: segmentations of 3D Slicer (.seg.nrrd), whose header names segments, and maps of labels."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ OFFSET = "Segmentation_ReferenceImageExtentOffset"  # of what Slicer cut off, in
 
 
 def find(tree: Tree, choice: Choice) -> FoundSamples:
-    """Segments by their names, or as --classes calls them; of other files as `nifti`.
+    """Segments by their names, or as --classes calls them, those of one structure united; of other files as `nifti`.
 
     Raises DataError where only some of the files have segments.
     """
@@ -37,12 +38,16 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     axes = str(choice.options.get("axes") or "xy")
 
     def sources(mask: PictureFile) -> Sequence[MaskSource]:
-        segments = _segments(mask.path, segmented[mask.path], axes)
-        return [MaskSource(name, mask.path, one) for label, one in segments for name in names.structures(label)]
+        parts: defaultdict[str, list[Segment]] = defaultdict(list)
+        for label, segment in _segments(mask.path, segmented[mask.path], axes):
+            for name in names.structures(label):
+                parts[name].append(segment)
+        return [MaskSource(name, mask.path, Segments(tuple(found))) for name, found in parts.items()]
 
     pairs = single(find_pairs(tree, choice, by_structure=False, is_mask=lambda name: bool(NRRD.search(name))))
     made = samples_of_pairs(pairs, choice, sources)
     names.check()
+    made.notes += names.notes()
     return made
 
 
@@ -81,6 +86,16 @@ class Segment:
             )
         part[:] = inside
         return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The union of segments of one file, as a `Decoder`."""
+
+    parts: tuple[Segment, ...]
+
+    def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        return np.logical_or.reduce([part(path, size) for part in self.parts])
 
 
 def _segments(path: Path, header: Mapping[str, Any], axes: str) -> list[tuple[str, Segment]]:

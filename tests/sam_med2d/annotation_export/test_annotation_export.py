@@ -11,7 +11,7 @@ from sam_med2d.annotation_export.annotation_source import load_source
 from sam_med2d.annotation_export.export_format import Written
 from sam_med2d.annotation_export.formats import EXPORTS
 from sam_med2d.errors import DataError
-from scripts import export_annotations
+from scripts import export_annotations, prepare_dataset
 from tests.helpers.commands import run_command
 from tests.helpers.round_trips import small_data, written
 
@@ -140,3 +140,18 @@ def test_bad_input(data, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("form", ["geojson", "labelme"])
+def test_files_are_called_as_their_photographs(data, tmp_path, form, capsys):
+    """A tool finds them by that name, whatever letters it has; that no split is in them is said."""
+    (data / "images/eye_2.png").rename(data / "images/Müller's eye #2 & 50%.png")
+    masks = [str(path) for path in (data / "masks").glob("eye_2_*")]
+    (data / "image2label_test.json").write_text(json.dumps({"images/Müller's eye #2 & 50%.png": masks[:1]}))
+    assert run_command(export_annotations, [data, tmp_path / "out", "--format", form]) == 0
+    names = {path.stem for path in (tmp_path / "out").rglob("*.*json")}
+    assert names == {"Müller's eye #2 & 50%", "eye_0", "eye_1"}
+    note = "note: labelme does not hold the splits test, train: export each with --split"
+    assert (note in capsys.readouterr().out) == (form == "labelme")
+    back = [form, tmp_path / "out", tmp_path / "back", "--image_root", data / "images", "--num_workers", 1]
+    assert run_command(prepare_dataset, back) == 0

@@ -20,6 +20,15 @@ def test_round_trip(tmp_path, capsys, flags):
     assert not lost(masks_in(data), masks_in(back)) and splits_in(back) == splits_in(data)
 
 
+def test_no_address_leads_out_of_the_folder_that_is_served(tmp_path, capsys):
+    data = small_data(tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    out = written(data, tmp_path / "elsewhere/tasks.json", "labelstudio")
+    images = [task["data"]["image"] for task in json.loads(out.read_text())]
+    assert images == [f"/data/local-files/?d=eye_{number}.png" for number in range(3)]
+    assert f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={data / 'images'}," in capsys.readouterr().out
+
+
 def test_predictions_have_their_model_and_score(tmp_path, capsys):
     data = small_data(tmp_path / "data")
     with (data / "predictions.csv").open("w", newline="") as file:

@@ -91,6 +91,13 @@ def test_a_file_for_each_structure(tmp_path):
         masks(NIFTI_SLICES, folder)
 
 
+@pytest.mark.parametrize(("values", "named"), [((1, 2), "1=NAME,2=NAME"), ((np.nan, 1), "1=NAME")])
+def test_two_values_without_a_black_one_are_refused(tmp_path, values, named):
+    by_nibabel(np.where(DISC, *values[::-1]).astype(np.float32), photograph(tmp_path) / "masks/eye_optic_disc.nii.gz")
+    with pytest.raises(DataError, match=rf"holds 2 values: say what they mean with --classes {named}$"):
+        masks(NIFTI_SLICES, tmp_path)
+
+
 def test_rows_before_columns(tmp_path):
     """What nibabel.Nifti1Image(mask) makes of an array [rows, columns]."""
     by_nibabel(LABELS.T, photograph(tmp_path) / "masks/eye.nii.gz")
@@ -153,6 +160,18 @@ def test_segments_by_their_names(tmp_path):
     assert named.keys() == {"optic_disc", "optic_cup"}
     with pytest.raises(DataError, match="there is no label Rim"):
         masks(NRRD_SLICES, tmp_path, classes="Rim=optic_disc")
+
+
+def test_segments_of_one_structure_are_one_mask(tmp_path):
+    path = photograph(tmp_path) / "masks/eye.seg.nrrd"
+    labels = (DISC & ~CUP).T[..., None] * np.uint8(3) + CUP.T[..., None]
+    slicer_file(path, labels, [segment("rim", 3), segment("Cup", 1)])
+    read = masks(NRRD_SLICES, tmp_path, classes="rim=optic_disc,Cup=optic_disc,Cup=optic_cup")
+    assert np.array_equal(read["optic_disc"], DISC) and np.array_equal(read["optic_cup"], CUP)
+    slicer_file(path, labels, [segment("Disc", 3), segment("disc", 1)])
+    offer = found(NRRD_SLICES, tmp_path)
+    assert [source.structure for source in offer.samples[0].masks] == ["disc"]
+    assert offer.notes == ["labels Disc, disc are all disc: see --classes"]
 
 
 def test_segments_that_overlap_lie_in_layers(tmp_path):
