@@ -21,6 +21,7 @@ from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
 
 BOX = 5  # numbers in a line of it
+FOUR_CORNERS = 8  # coordinates
 TOLERANCE = 0.01  # by which polygons may leave the photograph, as a share of it; ultralytics has the same
 OTHER_TEXTS = re.compile(
     r"(^|/)(classes|labels|obj|train|val|valid|test|readme[^/]*|requirements)(\.names)?\.txt$", re.I
@@ -57,7 +58,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
     texts = {name: path for name, path in tree.files.items() if name.lower().endswith(".txt")}
     labels = {name: path for name, path in texts.items() if not OTHER_TEXTS.search(name) or _holds_labels(path)}
     photographs = {path: name for name, path in drawn.files.pictures.items()}
-    counts = {"polygons": 0, "boxes": 0}
+    counts = {"polygons": 0, "four corners": 0, "boxes": 0}
     for name, path in labels.items():
         found = _photograph(drawn, name)
         if found is None:
@@ -75,6 +76,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             f"the labels hold {counts['boxes']} box(es) and no polygon: boxes are no masks. Train on labels of "
             "segmentation, or let predict.py --boxes_csv draw masks in the boxes"
         )
+    if counts["polygons"] == counts["four corners"]:
+        drawn.notes.append(f"all {counts['polygons']} polygons have four corners: are they turned boxes?")
     return drawn.samples()
 
 
@@ -112,6 +115,7 @@ def _draw(
                 drawn.problems.append(f"{path}, line {number}: {error}")
                 continue
             counts["polygons"] += 1
+            counts["four corners"] += len(words) == 1 + FOUR_CORNERS
             drawn.draw(photograph, label, path, Drawing(f"line {number}", (size,), contours=(contour,)))
     counts["boxes"] += len(boxes)
     if boxes:
@@ -154,6 +158,8 @@ def _read_names(tree: Tree, pictures: Collection[str]) -> _Names:
         if names.classes and names.classes != classes:
             raise DataError(f"{path} and {found[0][0]} name other classes: keep the one of these labels")
         names.classes = classes
+        if "kpt_shape" in content:
+            raise DataError(f"{path} is of pose labels (kpt_shape): points and boxes are no masks")
         _add_splits(names, content, path, tree, pictures)
     if not found:
         for name, path in tree.files.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segment_anything.utils.atomic import atomic_path, naming, write_text
+from segment_anything.utils.atomic import atomic_folder, atomic_path, naming, write_text
 from tests.helpers.endless_writers import BIG, kill_while, write_again_and_again, write_slowly
 from tests.helpers.paths import entries
 
@@ -82,3 +82,21 @@ def test_killed_at_any_moment_the_content_is_whole(tmp_path):
         kill_while(write_again_and_again, path, ready=path.exists, delay=chance.uniform(0, 0.05))
         content = path.read_bytes()
         assert len(content) == BIG and content == content[:1] * BIG
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with atomic_folder(tmp_path / "new/made") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner/file").write_text("text")
+        assert entries(tmp_path / "new") == {folder.name}
+    assert (tmp_path / "new/made/inner/file").read_text() == "text" and entries(tmp_path / "new") == {"made"}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "new/made").stat().st_mode & 0o777 == 0o777 & ~umask
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "other") as folder:
+        (folder / "file").write_text("half")
+        raise KeyboardInterrupt
+    (tmp_path / "empty").mkdir()
+    with atomic_folder(tmp_path / "empty") as folder:
+        (folder / "file").write_text("text")
+    assert entries(tmp_path) == {"new", "empty"} and entries(tmp_path / "empty") == {"file"}

@@ -67,7 +67,8 @@ def test_layouts_and_their_splits(tmp_path):
     put(tmp_path / "same", files | {"data.yaml": "train: images\nval: images\nnames: [disc]"})
     offer = found(tmp_path / "same")
     assert splits(offer) == dict.fromkeys("abc", "train")
-    assert offer.notes == [f"{tmp_path}/same/data.yaml: val is the same as train: its photographs are train"]
+    same = f"{tmp_path}/same/data.yaml: val is the same as train: its photographs are train"
+    assert offer.notes == [same, "all 3 polygons have four corners: are they turned boxes?"]
 
     put(tmp_path / "flat", {"a.jpg": "", "a.txt": SQUARE, "classes.txt": "disc\nvessel\n"})
     assert splits(found(tmp_path / "flat")) == {"a": ""}
@@ -155,11 +156,13 @@ def test_bad_input(tmp_path):
     put(tmp_path / "boxes", {"images/a.jpg": "", "labels/a.txt": "0 0.5 0.5 0.1 0.1\n", "data.yaml": "names: [disc]"})
     put(tmp_path / "none", {"images/a.jpg": "", "README.txt": "x"})
     put(tmp_path / "yaml", {"a.jpg": "", "a.txt": SQUARE, "data.yaml": "names: [disc\n"})
+    put(tmp_path / "pose", {"a.jpg": "", "a.txt": SQUARE, "data.yaml": "names: [disc]\nkpt_shape: [2, 3]"})
     put(tmp_path / "two", {"a.jpg": "", "a.txt": SQUARE, "x/data.yaml": "names: [a]", "y/data.yaml": "names: [b]"})
     for name, message in (
         ("boxes", r"the labels hold 1 box\(es\) and no polygon: boxes are no masks.*--boxes_csv"),
         ("none", "no YOLO labels"),
         ("yaml", r"data\.yaml cannot be read as YAML"),
+        ("pose", r"is of pose labels \(kpt_shape\)"),
         ("two", "name other classes"),
     ):
         with pytest.raises(DataError, match=message):
