@@ -13,7 +13,7 @@ from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
 
 SIZE = (40, 80)  # height, width
-SQUARE = "0 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5"  # columns 20 to 40, rows 10 to 20
+SQUARE = "0 0.25 0.25 0.375 0.25 0.5 0.25 0.5 0.5 0.25 0.5"  # columns 20 to 40, rows 10 to 20
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:
@@ -67,8 +67,7 @@ def test_layouts_and_their_splits(tmp_path):
     put(tmp_path / "same", files | {"data.yaml": "train: images\nval: images\nnames: [disc]"})
     offer = found(tmp_path / "same")
     assert splits(offer) == dict.fromkeys("abc", "train")
-    same = f"{tmp_path}/same/data.yaml: val is the same as train: its photographs are train"
-    assert offer.notes == [same, "all 3 polygons have four corners: are they turned boxes?"]
+    assert offer.notes == [f"{tmp_path}/same/data.yaml: val is the same as train: its photographs are train"]
 
     put(tmp_path / "flat", {"a.jpg": "", "a.txt": SQUARE, "classes.txt": "disc\nvessel\n"})
     assert splits(found(tmp_path / "flat")) == {"a": ""}
@@ -150,6 +149,13 @@ def test_what_is_no_polygon_is_named_and_counted(tmp_path):
         )
     ):
         assert text in problems[i]
+
+
+def test_turned_boxes_are_doubted(tmp_path):
+    put(tmp_path, {"a.jpg": "", "a.txt": "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n", "classes.txt": "disc"})
+    assert found(tmp_path).notes == ["all 1 polygons have four corners: are they turned boxes?"]
+    put(tmp_path, {"a.txt": f"0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n{SQUARE}"})
+    assert not found(tmp_path).notes
 
 
 def test_bad_input(tmp_path):
