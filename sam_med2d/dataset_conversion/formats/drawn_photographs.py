@@ -162,7 +162,8 @@ class DrawnPhotographs:
         """
         self._labels.check()
         self.notes += [*self._labels.notes(), *self._drawn_twice()]
-        if others := [p for name, p in self.files.tree.files.items() if is_picture(name) and p not in self.photographs]:
+        others = [path for path in self.files.tree.files.values() if path not in self.photographs]
+        if not self.files.root and (others := [path for path in others if is_picture(path.name)]):
             self.notes.append(
                 f"{len(others)} picture(s) of SOURCE have no annotations and are left out (first: {others[0]})"
             )

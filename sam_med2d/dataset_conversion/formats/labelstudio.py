@@ -118,7 +118,16 @@ def _chosen(task: Task, options: Mapping[str, Any], passed: Counter[str]) -> lis
         passed[WITHOUT] += 1
         passed[PREDICTED] += bool(task.get(PREDICTIONS)) and part != PREDICTIONS
         return None
-    return [result for one in left for result in one.get("result") or []]
+    return [result for one in left for result in _results(one, several=len(left) > 1)]
+
+
+def _results(annotation: Mapping[str, Any], *, several: bool) -> list[Any]:
+    """Those of one annotation; of several with ids of its own: a copy of another has the same."""
+    results = annotation.get("result") or []
+    if not several:
+        return results
+    named = [one for one in results if isinstance(one, Mapping) and one.get("id") is not None]
+    return [{**one, "id": f"{annotation.get('id')}/{one['id']}"} if one in named else one for one in results]
 
 
 def _names(annotation: Mapping[str, Any]) -> list[str]:

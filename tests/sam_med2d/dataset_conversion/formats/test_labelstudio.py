@@ -239,3 +239,14 @@ def test_exports_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / "in/a.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(DataError, match="no export of Label Studio"):
         found(LABELSTUDIO, tmp_path / "in")
+
+
+def test_a_copy_of_an_annotation_keeps_its_ids(tmp_path):
+    """The union has the shapes of both."""
+    photograph(tmp_path / "eye.png")
+    one, other = region(x=0, y=0, width=25, height=50), region(x=50, y=0, width=25, height=50)
+    both = task(annotation({**one, "id": "a"}), annotation({**other, "id": "a"}, number=2, by=2))
+    export(tmp_path / "a.json", both)
+    box = np.zeros(SIZE, bool)
+    box[:24, :16] = box[:24, 32:48] = True
+    check_masks(found(LABELSTUDIO, tmp_path, annotation="union").samples[0], {"box": box})
