@@ -151,7 +151,7 @@ def _listed(path: Path, split: str | None) -> tuple[list[AnnotatedPhotograph], l
     if not splits:
         raise UsageError(f"SOURCE: {path} has no map, such as image2label_train.json, and no {TABLE} of predict.py")
     if split and split not in splits:
-        raise UsageError(f"--split {split}: SOURCE has {', '.join(splits)}")
+        raise UsageError(f"--split {split}: {path} has no image2label_{split}.json: it has {', '.join(splits)}")
     parts = [split] if split else splits
     return _of_records({part: load_index(path, part, without_masks=True) for part in parts}), []
 

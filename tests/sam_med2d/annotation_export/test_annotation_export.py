@@ -128,7 +128,10 @@ def test_bad_input(data, tmp_path, capsys):
         ([data, tmp_path / "a", "--format", "geojson", "--polygons"], "--polygons is of no use for --format geojson"),
         ([both, tmp_path / "a", "--format", "geojson"], "has maps and a predictions.csv: give one of its maps"),
         ([alone, tmp_path / "a", "--format", "geojson", "--split", "test"], "predictions have no splits"),
-        ([data, tmp_path / "a", "--format", "geojson", "--split", "val"], "--split val: SOURCE has train, test"),
+        (
+            [data, tmp_path / "a", "--format", "geojson", "--split", "val"],
+            "has no image2label_val.json: it has train, test",
+        ),
         ([tmp_path / "full", tmp_path / "a", "--format", "geojson"], "has no map, such as image2label_train.json, and"),
         ([data / "index.csv", tmp_path / "a", "--format", "geojson"], "index.csv is no map"),
         ([data / "image2label_test.json", tmp_path / "a", "--format", "geojson"], "list different files"),
