@@ -136,6 +136,15 @@ def test_a_part_of_the_mask():
 # --- what the model sees ------------------------------------------------------------------------------------------
 
 
+def test_it_can_be_resized_with_its_photograph():
+    crop = np.full((300, 200, 3), 90, np.uint8)  # no rim is in view
+    for image, inside in [*((image, inside) for _, image, inside in eyes()), (crop, np.ones((300, 200), bool))]:
+        height, width = (round(0.6 * side) for side in inside.shape)
+        small = cv2.resize(np.uint8(255) * inside, (width, height), interpolation=cv2.INTER_AREA) >= 128
+        view = find_field_of_view(image).resized((height, width))
+        assert view.size == small.shape and iou(view.mask(), small) > 0.97
+
+
 def test_the_model_sees_black_outside():
     """Whatever the surround, in the whole frame and in a window of it, with any order of channels."""
     for name, image, inside in eyes():
