@@ -20,16 +20,16 @@ NIFTI, NRRD = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE), re.compile(r"\.nrrd$"
 AXES = {
     "choices": ("xy", "yx"),
     "help": "order of the first two axes of a file: columns and rows (default, as the formats have it), or rows and "
-    "columns, as NumPy arrays that were saved without transposing them",
+    "columns, as NumPy arrays that were saved without transposing them; needed for squares without orientation",
 }
 
 
-def read_slice(path: Path, axes: str = "xy") -> np.ndarray:
+def read_slice(path: Path, axes: str | None = "xy") -> np.ndarray:
     """The values of a NIfTI or NRRD file of one slice, as rows and columns; its orientation in space is not regarded.
 
     Args:
         path: the file.
-        axes: "xy" or "yx", as AXES says.
+        axes: "xy" or "yx", as AXES says; None: "xy", unless it is a square that no program for images has oriented.
 
     Returns:
         [H, W], or [H, W, 3] for colours.
@@ -37,9 +37,15 @@ def read_slice(path: Path, axes: str = "xy") -> np.ndarray:
     Raises:
         UnreadableError: the file cannot be read.
         DataError: the package that reads it is missing, or it is a volume.
+        ValuesError: it is such a square.
     """
-    values = _nifti(path) if NIFTI.search(path.name) else _nrrd(path)
-    return values.swapaxes(0, 1) if axes == "xy" else values
+    values, oriented = _nifti(path) if NIFTI.search(path.name) else _nrrd(path)
+    if axes is None and not oriented and values.shape[0] == values.shape[1]:
+        raise ValuesError(
+            f"{path} is a square without the orientation that programs for images write: say --axes xy if its first "
+            "axis is x, or --axes yx for a NumPy array [rows, columns] that was saved as it is"
+        )
+    return values if axes == "yx" else values.swapaxes(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,11 @@ class SliceMask:
 
     Attributes:
         reader: what its values mean; White: one structure.
-        axes: as AXES says.
+        axes: as of `read_slice`.
     """
 
     reader: White | Values
-    axes: str = "xy"
+    axes: str | None = "xy"
 
     def __call__(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         values = read_slice(path, self.axes)
@@ -66,11 +72,11 @@ class SliceMask:
         return self.reader.of(values, path)
 
 
-def check_slice(path: Path, shape: tuple[int, ...], size: tuple[int, int], axes: str) -> None:
+def check_slice(path: Path, shape: tuple[int, ...], size: tuple[int, int], axes: str | None) -> None:
     """Raise DataError for a slice of another shape [H, W] than its photograph's size (height, width)."""
     if tuple(shape) == tuple(size):
         return
-    other = "yx" if axes == "xy" else "xy"
+    other = "xy" if axes == "yx" else "yx"
     turned = f" If its first axis is {other[0]}, say --axes {other}" if tuple(shape) == tuple(size)[::-1] else ""
     raise DataError(
         f"{path} has {shape[1]} columns and {shape[0]} rows, its photograph {size[1]} and {size[0]}: draw on the same "
@@ -106,8 +112,8 @@ def two_axes(path: Path, shape: Sequence[int]) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _nifti(path: Path) -> np.ndarray:
-    """Values [x, y], or [x, y, 3]."""
+def _nifti(path: Path) -> tuple[np.ndarray, bool]:
+    """Values [x, y], or [x, y, 3]; whether x runs to the left and y to the back, as of pictures in such programs."""
     nibabel = needed("nibabel", path)
     faults = (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError, OverflowError)
     try:
@@ -119,8 +125,8 @@ def _nifti(path: Path) -> np.ndarray:
     except faults as error:
         raise UnreadableError(f"{path} cannot be read as NIfTI ({error}): copy or export it again") from error
     if values.dtype.names:
-        return np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
-    return values
+        values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
+    return values, image.affine[0, 0] < 0 and image.affine[1, 1] < 0
 
 
 def nrrd_header(path: Path) -> dict[str, object]:
@@ -145,10 +151,10 @@ def nrrd_values(path: Path) -> np.ndarray:
         raise UnreadableError(f"{path} cannot be read as NRRD ({error}): copy or export it again") from error
 
 
-def _nrrd(path: Path) -> np.ndarray:
-    """Values [x, y]."""
-    sides = two_axes(path, nrrd_header(path)["sizes"])
-    return nrrd_values(path).reshape(sides, order="A")
+def _nrrd(path: Path) -> tuple[np.ndarray, bool]:
+    """Values [x, y]; whether the header says how they lie in space."""
+    header = nrrd_header(path)
+    return nrrd_values(path).reshape(two_axes(path, header["sizes"]), order="A"), "space directions" in header
 
 
 def needed(name: str, path: Path) -> ModuleType:

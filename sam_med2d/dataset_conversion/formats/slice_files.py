@@ -24,7 +24,7 @@ def slices_of(tree: Tree, choice: Choice, is_mask: Callable[[str], bool]) -> Fou
     Raises:
         DataError: for files whose structure nothing says, and as `find_pairs`.
     """
-    axes, text = str(choice.options.get("axes") or "xy"), choice.options.get("classes")
+    axes, text = choice.options.get("axes"), choice.options.get("classes")
     pairs = find_pairs(tree, choice, by_structure=not text, is_mask=is_mask)
     if text:
         classes = parse_classes(str(text))

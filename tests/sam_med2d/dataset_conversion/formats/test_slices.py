@@ -107,6 +107,31 @@ def test_rows_before_columns(tmp_path):
     assert np.array_equal(masks(NIFTI_SLICES, tmp_path, axes="yx", **classes)["optic_disc"], DISC)
 
 
+def test_a_square_needs_an_orientation_or_the_flag(tmp_path):
+    """A program for images writes the one, a NumPy array may have been saved either way."""
+    folder, square = photograph(tmp_path), LABELS[:, :40]
+    cv2.imwrite(str(folder / "images/eye.png"), np.full((40, 40, 3), 90, np.uint8))
+    path = folder / "masks/eye.nii.gz"
+
+    def read(data_set: DataSet, **options: object) -> np.ndarray:
+        [source] = found(data_set, folder, classes="1-2=optic_disc", **options).samples[0].masks
+        return source.decode(source.path, (40, 40))
+
+    by_nibabel(square.T, path)
+    with pytest.raises(DataError, match="a square without the orientation .* say --axes xy .* or --axes yx"):
+        read(NIFTI_SLICES)
+    assert np.array_equal(read(NIFTI_SLICES, axes="yx"), DISC[:, :40])
+    by_simpleitk(square, path)
+    assert np.array_equal(read(NIFTI_SLICES), DISC[:, :40])
+    path.unlink()
+    by_pynrrd(square, folder / "masks/eye.nrrd")
+    with pytest.raises(DataError, match="a square without the orientation"):
+        read(NRRD_SLICES)
+    assert np.array_equal(read(NRRD_SLICES, axes="xy"), DISC[:, :40])
+    by_simpleitk(square, folder / "masks/eye.nrrd")
+    assert np.array_equal(read(NRRD_SLICES), DISC[:, :40])
+
+
 @pytest.mark.parametrize(("suffix", "data_set"), [(".nii.gz", NIFTI_SLICES), (".nrrd", NRRD_SLICES)])
 def test_volumes_are_refused(tmp_path, suffix, data_set):
     by_simpleitk(np.stack([LABELS] * 3), photograph(tmp_path) / f"masks/eye{suffix}")
