@@ -23,6 +23,9 @@ FILE = "index.csv"
 IMAGE, DATA_SET, ABSENT = "image", "dataset", "absent"
 PATIENT = ("patient", "patient_or_image_id")
 KNOWN = (IMAGE, DATA_SET, ABSENT, *PATIENT)
+MEASURED = ("laterality", "fovea_x", "fovea_y", "pixel_spacing_x", "pixel_spacing_y")  # what measure.py reads
+MEASURED += ("mm_per_pixel", "um_per_pixel", "axial_length")
+UNIQUE = (*KNOWN, *MEASURED)  # headings that are there once, in any case; rows of one photograph say the same in them
 DELIMITERS = ",;\t"
 NOTHING = ("", "-", "none", "nan", "n/a", "na", "null")  # cells that name no structure
 ALIKE, COLUMNS_ALIKE = 0.75, 0.8  # of two names of structures, or headings, as difflib measures it: a slip
@@ -35,7 +38,7 @@ class IndexTable:
     """A table as it is written: its columns and rows in order, none of either without a file."""
 
     path: Path  # its file
-    columns: list[str]  # headings; those that are known in lower case
+    columns: list[str]  # headings; those of UNIQUE in lower case
     rows: list[Row]  # cells without spaces around them
     lines: list[int] = field(default_factory=list)  # line of the file at which each row ends
     delimiter: str = ","  # between cells
@@ -74,14 +77,16 @@ class IndexTable:
             DataError: the row gives a name that two photographs have.
         """
         place = os.path.abspath(image)
-        number = self._places.get(place, self._here.get(place))
-        if number is None:
-            number = self._moved.get(place)
-        if number is None:
-            names = os.path.basename(place), os.path.splitext(os.path.basename(place))[0]
-            number = next((self._names[name] for name in names if name in self._names), None)
-        if number is None:
+        exact = (places.get(place) for places in (self._places, self._here, self._moved))
+        number = next((found for found in exact if found is not None), None)
+        name = os.path.basename(place)
+        named = [self._names[word] for word in (name, os.path.splitext(name)[0]) if word in self._names]
+        numbers = [found for found in (number, *named) if found is not None]
+        if not numbers:
             return {}
+        number = numbers[0]
+        if other := next((found for found in numbers if self._says(found) != self._says(number)), None):
+            raise DataError(f"{self._line(other)}: line {self.lines[number]} is of {place}, too: join them")
         if (first := self._found.setdefault(number, place)) != place:
             name = self.rows[number][IMAGE]
             raise DataError(f"{self._line(number)}: {name} may be {first} or {place}: write the path from here")
@@ -111,8 +116,11 @@ class IndexTable:
     @cached_property
     def _places(self) -> dict[str, int]:
         """Numbers of the rows by the absolute paths that they give."""
-        folder = os.path.abspath(self.path.parent)
-        return {os.path.normpath(os.path.join(folder, cell)): number for number, cell in self._cells()}
+        return {self._place(cell): number for number, cell in self._cells()}
+
+    def _place(self, cell: str) -> str:
+        """The absolute path that a cell gives from the table's folder."""
+        return os.path.abspath(self.path.parent / cell.replace("\\", "/"))
 
     @cached_property
     def _here(self) -> dict[str, int]:
@@ -135,6 +143,10 @@ class IndexTable:
         bare = (place for place in self._places if os.path.dirname(place) == os.path.abspath(self.path.parent))
         return {os.path.basename(place): self._places[place] for place in bare if not os.path.exists(place)}
 
+    def _says(self, number: int) -> list[str]:
+        """What a row says that rows of one photograph must agree on."""
+        return [self.rows[number].get(name, "") for name in UNIQUE[1:]]
+
     @cached_property
     def _found(self) -> dict[int, str]:
         """The photograph that each row was found for."""
@@ -145,19 +157,18 @@ class IndexTable:
 
     def _problems(self) -> list[str]:
         """A sentence for each column and row that can mean two things, or nothing."""
-        told = [name for name in KNOWN[1:] if name in self.columns]
+        told = [name for name in UNIQUE[1:] if name in self.columns]
         if IMAGE not in self.columns:
-            heads = ", ".join(self.columns)
-            return [f"{self.path} has no column image ({heads}): head the one of the photographs so"] if told else []
-        if twice := [name for name in KNOWN if self.columns.count(name) > 1]:
+            heads, used = ", ".join(self.columns), {*KNOWN} & {*told}
+            return [f"{self.path} has no column image ({heads}): head the one of the photographs so"] if used else []
+        if twice := [name for name in UNIQUE if self.columns.count(name) > 1]:
             return [f"{self.path} has the column {twice[0]} several times: join them"]
         problems, first = [], {}
         for number, row in enumerate(self.rows):
-            says = [row[name] for name in told]
-            other = first.setdefault(row[IMAGE], number)
-            if not row[IMAGE] and any(says):
+            other = first.setdefault(self._place(row[IMAGE]), number)
+            if not row[IMAGE] and any(self._says(number)):
                 problems.append(f"{self._line(number)}: it names no {IMAGE}: name the photograph, or remove the row")
-            elif row[IMAGE] and says != [self.rows[other][name] for name in told]:
+            elif row[IMAGE] and self._says(number) != self._says(other):
                 problems.append(f"{self._line(number)}: line {self.lines[other]} is of {row[IMAGE]}, too: join them")
         return problems
 
@@ -224,7 +235,7 @@ def _fit(heading: str, mark: str) -> tuple[bool, int]:
 def _heading(cell: str) -> str:
     """A heading; in lower case if it is known."""
     name = re.sub(r"\s+", "_", cell.strip().lower())
-    return name if name in KNOWN else cell.strip()
+    return name if name in UNIQUE else cell.strip()
 
 
 class IndexTables:

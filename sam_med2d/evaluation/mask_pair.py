@@ -16,7 +16,8 @@ from scipy.spatial import KDTree
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 CUT = 0.5**0.5  # length of a contour that cuts the corner of a pixel off
 # A structure with one of these words in its name, such as "blood_vessel" or "retinal_vein", gets clDice.
-VESSEL_WORDS = frozenset({"vessel", "vessels", "artery", "arteries", "vein", "veins"})
+VESSEL_WORDS = frozenset({"vessel", "vessels", "artery", "arteries", "arteriole", "arterioles"})
+VESSEL_WORDS |= {"vein", "veins", "venule", "venules"}
 
 
 @dataclass(frozen=True)

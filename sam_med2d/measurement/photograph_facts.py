@@ -41,7 +41,7 @@ def facts_of(records: Sequence[Record], folder: Path, scales: Scales) -> list[Fa
             facts.append(Facts(scales.of(record.image, about), eye, _fovea(about)))
         except DataError as error:
             problems.append(str(error))
-    raise_problems(problems)
+    raise_problems(list(dict.fromkeys(problems)))  # those of a table come with each photograph
     scales.tell_unused(len([known for known in facts if known.scale is None]), len(facts))
     return facts
 
@@ -55,7 +55,9 @@ def _fovea(about: Mapping[str, str]) -> tuple[float, float] | None:
         return float(cells[0]), float(cells[1])
     except ValueError:
         said = " and ".join(f"{column} {cell!r}" for column, cell in zip(FOVEA, cells, strict=True))
-        raise DataError(f"{FILE}: {said} of {about['image']}: give two numbers, or leave both out") from None
+        raise DataError(
+            f"{FILE}: {said} of {about['image']}: give two numbers, with decimal points, or leave both out"
+        ) from None
 
 
 def check_fovea(fovea: tuple[float, float] | None, image: Path, size: tuple[int, int]) -> None:

@@ -22,7 +22,8 @@ from sam_med2d.measurement.zones import ZONES, DiscCircle, find_disc
 from segment_anything.utils.field_of_view import FieldOfView
 
 FOVEA = "fovea"  # a structure; the centroid of its mask
-TREES = {"vessel": (), "artery": ("artery", "arteries"), "vein": ("vein", "veins")}  # words in names of structures
+TREES = {"vessel": (), "artery": ("artery", "arteries", "arteriole", "arterioles")}  # words in names of structures
+TREES |= {"vein": ("vein", "veins", "venule", "venules")}
 EQUIVALENTS = {"artery": ("crae_px", "arteries", ARTERY), "vein": ("crve_px", "veins", VEIN)}
 RIMS = ("inferior", "superior", "nasal", "temporal", "thinnest")
 WHOLE = 0.99  # share of a zone from which on it counts as seen

@@ -20,6 +20,7 @@ UNITS = {"mm_per_pixel": 1.0, "um_per_pixel": 0.001}  # columns of a table, in m
 SPACING = ("pixel_spacing_x", "pixel_spacing_y")  # of index.csv, in mm
 AXIAL_LENGTH = "axial_length"  # column, in mm
 EYES = (15.0, 40.0)  # axial lengths that an eye can have, mm
+PIXELS = (0.0005, 0.25)  # that a photograph of the retina can have, mm: others are of another unit, or of a screen
 UNEQUAL = 0.001  # difference of width and height of a pixel, from which on it is not square
 
 
@@ -60,13 +61,21 @@ class Scales:
     ) -> None:
         if mm_per_pixel is not None and not 0 < mm_per_pixel < math.inf:
             raise UsageError(f"--mm_per_pixel {mm_per_pixel}: give a positive number, such as 0.0065.")
+        if mm_per_pixel is not None and not _can_be(mm_per_pixel):
+            raise UsageError(f"--mm_per_pixel {mm_per_pixel:g}: give mm on the retina, {PIXELS[0]:g} to {PIXELS[1]:g}.")
         if table and mm_per_pixel is not None:
             raise UsageError("--scale_csv and --mm_per_pixel: give the scale once.")
         if axial_length is not None and not EYES[0] <= axial_length <= EYES[1]:
             raise UsageError(f"--scale_axial_length {axial_length}: give mm, from {EYES[0]:g} to {EYES[1]:g}.")
         self.mm_per_pixel, self.axial_length = mm_per_pixel, axial_length
         self.table = _read(table) if table else None
+        if axial_length is not None and not (self.table and AXIAL_LENGTH in self.table.columns):
+            raise UsageError(
+                f"--scale_axial_length {axial_length:g}: scales are corrected by the eyes' lengths: give them to "
+                f"--scale_csv, in a column {AXIAL_LENGTH}."
+            )
         self.found: set[str] = set()  # names of the table that photographs have
+        self.uncorrected = 0  # photographs that have a scale and no axial length
 
     def of(self, image: Path, about: Mapping[str, str]) -> Scale | None:
         """The scale of a photograph, None where it is unknown.
@@ -82,6 +91,7 @@ class Scales:
         self.found |= {row[IMAGE]} if row else set()
         found = self._told(row, about)
         if found is None or not row.get(AXIAL_LENGTH):
+            self.uncorrected += found is not None
             return found
         what = f"{self.table.path}: {AXIAL_LENGTH} of {row[IMAGE]}"
         if self.axial_length is None:
@@ -104,7 +114,9 @@ class Scales:
         """
         if self.table and not self.found:
             raise DataError(f"--scale_csv {self.table.path}: none of its rows is of a photograph: see column {IMAGE}")
-        if 0 < without < photographs:
+        if self.axial_length is not None and self.uncorrected:
+            print(f"note: {self.uncorrected} photographs have no {AXIAL_LENGTH}: their scale is taken as it is told")
+        if without and (self.table or without < photographs):
             print(f"note: {without} of {photographs} photographs have no scale: their cells in mm are empty")
         if self.table and (rest := len(self.table.rows) - len(self.found)):
             print(f"note: {rest} rows of {self.table.path} are of other photographs")
@@ -113,7 +125,11 @@ class Scales:
         """The scale as it is told, whatever the eye."""
         for column, unit in UNITS.items():
             if row.get(column):
-                return Scale(_number(row[column], f"{self.table.path}: {column} of {row[IMAGE]}") * unit, "--scale_csv")
+                what = f"{self.table.path}: {column} of {row[IMAGE]}"
+                if not _can_be(size := _number(row[column], what) * unit):
+                    low, high = (limit / unit for limit in PIXELS)
+                    raise DataError(f"{what} is {row[column]}: give the size on the retina, {low:g} to {high:g}")
+                return Scale(size, "--scale_csv")
         if self.mm_per_pixel is not None:
             return Scale(self.mm_per_pixel, "--mm_per_pixel")
         if not all(about.get(column) for column in SPACING):
@@ -121,6 +137,9 @@ class Scales:
         width, height = (_number(about[column], f"{FILE}: {column} of {about[IMAGE]}") for column in SPACING)
         if abs(width - height) > UNEQUAL * height:
             REMARKS.add("pixels that are not square: nothing in mm", about[IMAGE], f"{width:g} by {height:g} mm")
+            return None
+        if not _can_be(height):
+            REMARKS.add("pixels of a size that none on the retina has: nothing in mm", about[IMAGE], f"{height:g} mm")
             return None
         return Scale((width + height) / 2, FILE)
 
@@ -147,5 +166,11 @@ def _number(text: str, what: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise DataError(f"{what} is {text}: give a positive number")
+        advice = " with a decimal point" if "," in text else ""
+        raise DataError(f"{what} is {text}: give a positive number{advice}")
     return number
+
+
+def _can_be(mm_per_pixel: float) -> bool:
+    """Whether a pixel on the retina can have this size."""
+    return PIXELS[0] <= mm_per_pixel <= PIXELS[1]

@@ -4,6 +4,7 @@ Of a file's attributes only those are taken that are listed here. Patients are t
 in no output; names of files are made of such hashes. Photographs with text in the picture are refused.
 """
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -11,9 +12,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sam_med2d.data.dicom import INSTALL, DicomFile, is_readable, other_kind, read_dicom
 from sam_med2d.data.file_tree import Tree
-from sam_med2d.data.image_io import read_bytes
+from sam_med2d.data.image_io import read_bytes, read_image
 from sam_med2d.data.picture_signs import is_dicom_file
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.samples import Choice, Sample
@@ -34,7 +37,7 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         raise DataError(f"dicom needs pydicom: {INSTALL}")
     salt, made = read_salt(choice.options.get("salt_file")), FoundSamples([])
     others: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     copies = nameless = 0
     for path in filter(is_dicom_file, tree.files.values()):
         if kind := other_kind(path):
@@ -47,17 +50,28 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
         except DataError as error:
             made.problems.append(str(error))
             continue
-        copies += samples[0].name in seen
-        if samples[0].name not in seen:
-            made.samples += samples
-            nameless += len(samples) * (not _text(found.data, "PatientID"))
-        seen.add(samples[0].name)
+        if (first := seen.setdefault(samples[0].name, path)) != path:
+            if _show_the_same(first, path):
+                copies += 1
+            else:
+                made.problems.append(f"{path} shows another photograph than {first}, which has its SOP instance UID")
+            continue
+        made.samples += samples
+        nameless += len(samples) * (not _text(found.data, "PatientID"))
     made.samples.sort(key=lambda sample: sample.name)
     made.notes += [f"{count} DICOM file(s) of {kind} are no photographs: left out" for kind, count in others.items()]
     made.notes += [f"{copies} file(s) are copies of others, by their SOP instance UID: left out"] * bool(copies)
     if nameless:
         made.notes.append(f"{nameless} photograph(s) have no patient ID: those of one study count as one patient")
     return made
+
+
+def _show_the_same(first: Path, second: Path) -> bool:
+    """Whether two files have the same pixels, of their first frames; files that cannot be read are told later."""
+    try:
+        return np.array_equal(read_image(first, page=1), read_image(second, page=1))
+    except DataError:
+        return True
 
 
 def read_salt(file: str | None) -> bytes:
@@ -93,7 +107,8 @@ def samples_of(path: Path, file: DicomFile, salt: bytes, *, keep_ids: bool) -> l
     person, eye = _text(data, "PatientID"), laterality(data)
     who = ["id", _text(data, "IssuerOfPatientID"), person] if person else ["study", _text(data, "StudyInstanceUID")]
     patient = _hash(salt, *who)
-    number = int(_hash(salt, "image", _text(data, "SOPInstanceUID")), 16) % 10**8
+    which = _text(data, "SOPInstanceUID") or hashlib.sha256(path.read_bytes()).hexdigest()
+    number = int(_hash(salt, "image", which), 16) % 10**8
     columns = {"laterality": eye, "acquisition_date": _date(data)}
     columns |= {"manufacturer": _product(data, "Manufacturer"), "model": _product(data, "ManufacturerModelName")}
     name = f"{patient}_{eye or 'U'}_{number:08d}"
@@ -133,7 +148,7 @@ def laterality(data: Any) -> str:
 
 def _date(data: Any) -> str:
     """The day of the photograph; "" where it is unknown."""
-    days = (re.match(r"((?:19|20)\d\d)(\d\d)(\d\d)", _text(data, keyword)) for keyword in DATES)
+    days = (re.match(r"((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", _text(data, keyword)) for keyword in DATES)
     return next(("-".join(day.groups()) for day in days if day), "")
 
 

@@ -275,13 +275,13 @@ def test_predicted_masks_of_a_folder(tmp_path, capsys):
     write(masks / "a_OC_000.png", ellipse((200, 200), (20, 30)))
     write(masks / "b_OD_000.png", np.zeros((SIZE, SIZE), bool))
     flags = [str(photos), "--masks", str(masks), "--out", str(tmp_path), "--disc", "OD", "--cup", "OC"]
-    flags += ["--pictures", "False", "--mm_per_pixel", "0.5"]
+    flags += ["--pictures", "False", "--mm_per_pixel", "0.2"]
     assert run_command(script, [*flags, "--largest"]) == 0
     rows = table(tmp_path)
     assert (rows["a"]["vertical_cdr"], rows["a"]["disc_vertical_px"], rows["a"]["disc_vertical_mm"]) == (
         "0.5",
         "120",
-        "60",
+        "24",
     )
     assert (rows["b"]["disc_area_px"], rows["b"]["disc_vertical_px"], rows["b"]["notes"]) == (
         "0",

@@ -58,6 +58,17 @@ def test_all_values_of_an_eye():
     assert values["zone_b_visible"] == pytest.approx(1, abs=0.01) and 0.5 < values["zone_c_visible"] < 1
 
 
+def test_arterioles_and_venules_are_arteries_and_veins():
+    masks = eye()
+    other = {"arteriole": masks["artery"], "retinal_venules": masks["vein"]}
+    others = {name: mask for name, mask in masks.items() if name not in ("artery", "vein")} | other
+    values, _ = measure_retina(others, FIELD)
+    assert values["crae_px"] > 0 and values == measure_retina(masks, FIELD)[0]
+    assert "arteriole_fraction" in measure(others, FIELD.mask()) and "arteriole_count" not in measure(
+        others, FIELD.mask()
+    )
+
+
 def test_columns_depend_on_the_structures_alone():
     """What is found and what is not have the same columns, all of which the table knows."""
     masks = eye()
@@ -253,6 +264,8 @@ def test_masks_are_given_or_predicted(tmp_path, capsys):
         ("image,laterality\nimages/a.png,rihgt\n", "laterality of"),
         ("image,pixel_spacing_x,pixel_spacing_y\nimages/a.png,x,0.01\n", "pixel_spacing_x of images/a.png is x"),
         ("image,fovea_x,fovea_y\nimages/a.png,10,\n", "fovea_x '10' and fovea_y '' of images/a.png: give two numbers"),
+        ("image,laterality\nimages/a.png,R\nimages/a.png,L\n", "line 3: line 2 is of images/a.png, too: join them"),
+        ("image,Fovea_X,FOVEA Y\nimages/a.png,1200,90\n", "images/a.png lies outside its 600 x 600 pixels"),
         ("image,fovea_x,fovea_y\nimages/a.png,1200,90\n", "images/a.png lies outside its 600 x 600 pixels"),
     ],
 )

@@ -68,12 +68,58 @@ def test_the_axial_length_corrects_any_scale(tmp_path):
         ("photo,mm_per_pixel\na.png,1\n", "has the columns photo, mm_per_pixel: head them image and mm_per_pixel"),
         ("image,scale\na.png,1\n", "has the columns image, scale: head them image and mm_per_pixel, um_per_pixel or"),
         ("image,mm_per_pixel,um_per_pixel\na.png,1,1\n", "mm_per_pixel and um_per_pixel: leave one out"),
-        ("image,mm_per_pixel\na.png,1\na.png,2\n", "has several rows of a.png: leave one"),
+        ("image,mm_per_pixel\na.png,1\na.png,1\n", "has several rows of a.png: leave one"),
+        ("image,mm_per_pixel\na.png,1\na.png,2\n", "line 3: line 2 is of a.png, too: join them"),
+        ("image,mm_per_pixel\na.png,1\n./a.png,2\n", "line 3: line 2 is of ./a.png, too: join them"),
+        ("image,mm_per_pixel,MM per pixel\na.png,1,2\n", "has the column mm_per_pixel several times: join them"),
     ],
 )
 def test_tables_that_can_mean_two_things_are_refused(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         scales(tmp_path, text)
+
+
+def test_rows_that_find_the_same_photograph_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").touch()
+    for cells in ("a.png,0.01\na,0.02\n", "photos/a.png,0.01\na.png,0.02\n"):
+        with pytest.raises(DataError, match=r"line [23]: line [23] is of .*photos/a.png, too: join them"):
+            scales(tmp_path, f"image,mm_per_pixel\n{cells}").of(tmp_path / "photos/a.png", {})
+    assert scales(tmp_path, "image,mm_per_pixel\na.png,0.01\na,0.01\n").of(tmp_path / "photos/a.png", {})
+
+
+def test_headings_in_any_case(tmp_path):
+    text = "Image;MM per Pixel;Axial_Length\na.png;0.01;28\n"
+    found = scales(tmp_path, text, axial_length=24).of(tmp_path / "a.png", {})
+    assert found == Scale(pytest.approx(0.01 * 26.18 / 22.18), "--scale_csv, axial_length")
+
+
+def test_sizes_that_no_pixel_on_the_retina_has(tmp_path, caplog):
+    for head, cell, limits in (("mm", "6.5", "0.0005 to 0.25"), ("um", "0.0065", "0.5 to 250")):
+        with pytest.raises(DataError, match=f"{head}_per_pixel of a.png is {cell}: give the size on .*, {limits}"):
+            scales(tmp_path, f"image,{head}_per_pixel\na.png,{cell}\n").of(tmp_path / "a.png", {})
+    with pytest.raises(UsageError, match="--mm_per_pixel 6.5: give mm on the retina, 0.0005 to 0.25"):
+        Scales(mm_per_pixel=6.5)
+    REMARKS.forget()
+    assert Scales().of(tmp_path / "a.png", dict.fromkeys(SPACING, "1") | {"image": "a.png"}) is None
+    assert "a size that none on the retina has: nothing in mm: a.png (1 mm)" in caplog.text
+
+
+def test_what_a_scale_lacks_is_told(tmp_path, capsys):
+    with pytest.raises(UsageError, match="--scale_axial_length 24: .* in a column axial_length"):
+        Scales(mm_per_pixel=0.01, axial_length=24)
+    with pytest.raises(UsageError, match="--scale_axial_length 24: .* in a column axial_length"):
+        scales(tmp_path, "image,mm_per_pixel\na.png,0.01\n", axial_length=24)
+    found = scales(tmp_path, "image,mm_per_pixel,axial_length\na.png,0.01,28\nb.png,0.01,\n", axial_length=24)
+    assert found.of(tmp_path / "a.png", {}) and found.of(tmp_path / "b.png", {})
+    found.tell_unused(0, 2)
+    assert "note: 1 photographs have no axial_length: their scale is taken as it is told" in capsys.readouterr().out
+    found = scales(tmp_path, "image,axial_length\na.png,28\n", axial_length=24)
+    assert found.of(tmp_path / "a.png", {}) is None
+    found.tell_unused(1, 1)
+    assert "note: 1 of 1 photographs have no scale" in capsys.readouterr().out
+    with pytest.raises(DataError, match="mm_per_pixel of a.png is 0,01: give a positive number with a decimal point"):
+        scales(tmp_path, "image;mm_per_pixel\na.png;0,01\n").of(tmp_path / "a.png", {})
 
 
 @pytest.mark.parametrize("cell", ["0", "-1", "inf", "nan", "a", "0;01"])

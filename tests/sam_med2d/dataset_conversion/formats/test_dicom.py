@@ -1,11 +1,13 @@
 """`prepare_dataset.py dicom`: photographs, divided by patient, and no word of any person in what is written."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 from pydicom import uid
 from pydicom.datadict import DicomDictionary
@@ -142,6 +144,31 @@ def test_frames_copies_and_other_files(tmp_path, capsys):
     rows = table(tmp_path / "out")
     assert [row["frame"] for row in rows if "_f0" in row["image"]] == ["1", "2"] and len(rows) == 4
     assert len({row["patient"] for row in rows}) == 2
+
+
+def test_photographs_without_an_instance_uid_or_with_one_that_is_not_theirs(tmp_path, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, picture in (("a", PICTURE), ("b", PICTURE[::-1])):
+        data = pydicom.dcmread(io.BytesIO(written(dataset(np.ascontiguousarray(picture)))))
+        del data.SOPInstanceUID
+        data.save_as(source / name)
+    assert run("dicom", source, tmp_path / "out") == 0 and len(table(tmp_path / "out")) == 2
+    for name, picture in (("a", PICTURE), ("b", PICTURE[::-1])):
+        (source / name).write_bytes(written(dataset(np.ascontiguousarray(picture), SOPInstanceUID="1.2.3")))
+    assert run("dicom", source, tmp_path / "other") == 2
+    shown = f"{source / 'b'} shows another photograph than {source / 'a'}, which has its SOP instance UID"
+    assert shown in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_day_that_is_none_is_left_out(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, day in (("a", "20201350"), ("b", "20200102")):
+        (source / name).write_bytes(written(dataset(PICTURE, AcquisitionDateTime=day)))
+    assert run("dicom", source, tmp_path / "out") == 0
+    assert {row["acquisition_date"] for row in table(tmp_path / "out")} == {"", "2020-01-02"}
 
 
 def test_spacing_is_that_of_the_written_photograph(tmp_path):
