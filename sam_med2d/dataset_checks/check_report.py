@@ -123,7 +123,7 @@ def _share_text(balance: ClassBalance, structure: str, split: str) -> str:
 
 
 CHECKED = (
-    "maps and index.csv (entries, paths, rows, patients)",
+    "maps and index.csv (entries, paths, headings, rows, patients)",
     "photographs (readable, depth, pages, transparency, surround, masks among them)",
     "masks (readable, values, size, empty, equal, inverted, outside the field of view, cups outside discs)",
     "where vessels, discs, cups and lesions lie (shifted, by a pixel too, mirrored, turned, not seen)",
