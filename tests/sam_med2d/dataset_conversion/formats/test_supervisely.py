@@ -17,8 +17,12 @@ from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
 from sam_med2d.dataset_conversion.formats.supervisely import SUPERVISELY
 from sam_med2d.dataset_conversion.samples import Choice
 from sam_med2d.errors import DataError
+from segment_anything.utils.rle import rle_to_mask
+from tests.helpers.annotation_files import WRITTEN
 from tests.helpers.round_trips import SIZE, drawn, ellipse
 
+RING = "]65T17H8I4K01O001\\OC:?FD6<JD6=JB6>JA7`0"
+RING += "I_O7a0J^O5d0J\\O6e0JYO7g0IYO7h0IWO7i041O0O2O1O001O001N101O1O001O0O2O001Oof0"
 DISC = ellipse(18, 25, 10, 9)
 # writes a project, and the masks that the package itself makes of its objects
 WRITE = """
@@ -133,6 +137,15 @@ def test_what_is_no_project_is_refused(tmp_path):
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(DataError, match="it has no classes"):
         found(tmp_path)
+
+
+def test_a_file_of_the_package(tmp_path):
+    """Written once by supervisely 6.74.51, as the next test does; the ring is what the package fills."""
+    put(tmp_path, bitmap(DISC))
+    (tmp_path / "ds/ann/eye.png.json").write_bytes((WRITTEN / "supervisely.json").read_bytes())
+    expected = drawn(0) | {"ring": rle_to_mask({"size": SIZE, "counts": RING})}
+    read = masks(tmp_path)
+    assert read.keys() == expected.keys() and all(np.array_equal(read[name], mask) for name, mask in expected.items())
 
 
 @pytest.mark.slow
