@@ -53,6 +53,17 @@ def check_box(left: int, top: int, height: int, width: int, size: tuple[int, ...
         )
 
 
+def check_inside(corners: Sequence[float], size: tuple[int, int]) -> None:
+    """Raise ValueError for points x0, y0, ... that leave a photograph of (height, width) whose size no file tells."""
+    points = np.reshape(corners, (-1, 2))
+    if (points < -1).any() or (points > (size[1] + 1, size[0] + 1)).any():
+        x, y = points[np.abs(points - (size[1] / 2, size[0] / 2)).max(axis=1).argmax()]
+        raise ValueError(
+            f"({x:g}, {y:g}) lies outside of the photograph of {size[1]} x {size[0]} pixels: give the file that was "
+            "annotated"
+        )
+
+
 def bitmap_of(mask: np.ndarray, left: int = 0, top: int = 0) -> Bitmap:
     """A mask [H, W] whose first pixel lies at (left, top)."""
     return Bitmap(left, top, *mask.shape, mask_to_rle(mask)["counts"])

@@ -102,7 +102,8 @@ def _add(drawn: DrawnPhotographs, content: Mapping[str, Any], name: str, path: P
         if (other := places.setdefault(found, image["id"])) != image["id"]:
             raise DataError(f"{path}: the images {other} and {image['id']} are both {found}: keep one of them")
         photograph = drawn.add(image["file_name"], found, _split(image, name), path)
-        for label, drawing in annotated_masks(image, annotations[image["id"]], labels, path, drawn.problems):
+        about = {"photograph": found, "path": path, "problems": drawn.problems}
+        for label, drawing in annotated_masks(image, annotations[image["id"]], labels, **about):
             drawn.draw(photograph, label, path, drawing)
 
 

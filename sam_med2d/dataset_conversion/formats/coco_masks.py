@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing, polygon_corners, told_size
+from sam_med2d.data.image_io import size_of
+from sam_med2d.dataset_conversion.drawings import Bitmap, Drawing, check_inside, polygon_corners, told_size
 from segment_anything.utils.rle import compress, run_lengths
 
 
@@ -12,6 +13,8 @@ def annotated_masks(
     image: Mapping[str, Any],
     annotations: Sequence[Mapping[str, Any]],
     labels: Mapping[int, str],
+    *,
+    photograph: Path,
     path: Path,
     problems: list[str],
 ) -> Iterator[tuple[str, Drawing]]:
@@ -24,6 +27,8 @@ def annotated_masks(
             if annotation["category_id"] not in labels:
                 raise ValueError(f"there is no category {annotation['category_id']}")
             polygons, bitmaps = _outline(annotation)
+            for polygon in () if known else polygons:
+                check_inside(polygon, size_of(photograph))
         except (ValueError, TypeError, OverflowError) as error:
             problems.append(f"{path}, {where}: {error}")
             continue

@@ -1,5 +1,6 @@
 """Photographs in which shapes were drawn, as the files of an annotation tool tell them one by one -> samples."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sam_med2d.dataset_conversion.formats.photograph_files import IMAGE_ROOT, Ph
 from sam_med2d.dataset_conversion.samples import Choice, MaskSource, Sample
 from sam_med2d.errors import DataError
 
+ELSEWHERE = re.compile(r"^/|(^|/)([.][.]|[A-Za-z][\w+.-]*:)(/|$)")  # paths whose folders say nothing of the data
 FLAGS = {"--classes": CLASSES, "--image_root": IMAGE_ROOT, "--patient": PATIENT, "--missing": MISSING}
 
 
@@ -98,7 +100,7 @@ class DrawnPhotographs:
             DataError: another annotation file says that it is of another split.
         """
         name = name.replace("\\", "/")
-        split = split or split_of(name) or split_of(self.files.place(path))
+        split = split or split_of("" if ELSEWHERE.search(name) else name) or split_of(self.files.place(path))
         known = self.photographs.setdefault(path, DrawnPhotograph(name, path, split))
         if known.split != split:
             raise DataError(f"{path} is in two splits, {known.split or 'none'} and in {file} {split or 'none'}")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_io import size_of
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
-from sam_med2d.dataset_conversion.drawings import Drawing
+from sam_med2d.dataset_conversion.drawings import Drawing, check_inside
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotograph, DrawnPhotographs
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of, stem_of
 from sam_med2d.dataset_conversion.formats.json_content import read_json
@@ -58,6 +59,7 @@ def _features(path: Path) -> list[Any] | None:
 
 def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, features: list[Any], path: Path) -> None:
     """Add the features of one file."""
+    size = size_of(photograph.path)
     for i, feature in enumerate(features):
         where = f"feature {i + 1}"
         try:
@@ -66,6 +68,8 @@ def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, features: list[A
                 drawn.leave_out(geometry["type"], label, f"{path}, {where}")
                 continue
             polygons = tuple(_polygons(geometry))
+            for polygon in polygons:
+                check_inside(polygon, size)
         except (AttributeError, ValueError, TypeError, IndexError) as error:
             drawn.problems.append(f"{path}, {where}: {error}")
             continue

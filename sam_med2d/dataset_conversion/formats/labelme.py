@@ -1,17 +1,19 @@
 """Files of labelme, and of X-AnyLabeling: one JSON file for each photograph, beside it or with the photograph in it."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sam_med2d.data.file_tree import Tree
+from sam_med2d.data.image_io import size_of
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
 from sam_med2d.dataset_conversion.drawings import (
     Drawing,
     bitmap_of,
     box_corners,
+    check_inside,
     decoded_base64,
     decoded_picture,
     polygon_corners,
@@ -51,8 +53,8 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
             continue
         if (other := files.setdefault(image, path)) != path:
             twice.append(f"{image} is annotated in {other} and {path}: keep one of them")
-        place = PurePosixPath(below(name, content["imagePath"]).lstrip("./"))
-        _draw(drawn, drawn.add(str(place), image, split_of(name), path), content, path=path)
+        photograph = drawn.add(below(name, content["imagePath"]), image, split_of(name), path)
+        _draw(drawn, photograph, content, path=path)
     raise_problems(twice)
     return drawn.samples()
 
@@ -111,6 +113,8 @@ def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping
                 drawn.leave_out(kind, label, f"{path}, {where}")
             else:
                 drawing = Drawing(where, **_shape(kind, about))
+                for polygon in () if size else drawing.polygons:
+                    check_inside(polygon, size_of(photograph.path))
                 drawn.draw(photograph, label, path, drawing, group=about.get("group_id"))
 
 

@@ -150,7 +150,7 @@ def _photograph(drawn: DrawnPhotographs, data: object, *, key: str | None, path:
     short = UPLOADED.fullmatch(last)
     for name in (written, f"{folders}/{short[1]}" if short else written):
         if found := drawn.files.find_end(name, path):
-            return found, name.lstrip("/")
+            return found, name
     raise ValueError(f"the image {written} is not there, or several are (see --image_root)")
 
 

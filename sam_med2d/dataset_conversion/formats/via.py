@@ -14,7 +14,7 @@ import numpy as np
 from sam_med2d.data.file_tree import Tree
 from sam_med2d.data.image_io import size_of
 from sam_med2d.dataset_conversion.dataset_spec import DataSet, FoundSamples
-from sam_med2d.dataset_conversion.drawings import Drawing, box_corners, polygon_corners, turned_ellipse
+from sam_med2d.dataset_conversion.drawings import Drawing, box_corners, check_inside, polygon_corners, turned_ellipse
 from sam_med2d.dataset_conversion.formats.binary import STRUCTURE
 from sam_med2d.dataset_conversion.formats.drawn_photographs import FLAGS, DrawnPhotographs
 from sam_med2d.dataset_conversion.formats.folder_layout import split_of
@@ -111,7 +111,7 @@ def _shape(shape: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         radii = ("r", "r") if kind == "circle" else ("rx", "ry")
         numbers = (float(shape[key]) for key in ("cx", "cy", *radii))
         ellipse = turned_ellipse(*numbers, float(np.rad2deg(float(shape.get("theta") or 0))))
-        _check_inside(np.array([ellipse[:2]]), size)
+        check_inside(ellipse[:2], size)
         return {"ellipses": (ellipse,)}
     elif kind == "polygon":
         columns, rows = shape["all_points_x"], shape["all_points_y"]
@@ -120,18 +120,8 @@ def _shape(shape: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         corners = polygon_corners(np.transpose([columns, rows]))
     else:
         raise ValueError("this kind of region is not read")
-    _check_inside(np.reshape(corners, (-1, 2)), size)
+    check_inside(corners, size)
     return {"polygons": (corners,)}
-
-
-def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
-    """Raise ValueError for points x, y that leave a photograph of (height, width): VIA does not tell its size."""
-    if (points < -1).any() or (points > (size[1] + 1, size[0] + 1)).any():
-        x, y = points[np.abs(points - (size[1] / 2, size[0] / 2)).max(axis=1).argmax()]
-        raise ValueError(
-            f"({x:g}, {y:g}) lies outside of the photograph of {size[1]} x {size[0]} pixels: give the file that was "
-            "annotated"
-        )
 
 
 def _labels(attributes: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:

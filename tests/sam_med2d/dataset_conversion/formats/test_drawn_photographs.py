@@ -9,6 +9,7 @@ import pytest
 from sam_med2d.dataset_conversion.dataset_spec import FoundSamples
 from sam_med2d.dataset_conversion.formats.coco import COCO
 from sam_med2d.dataset_conversion.formats.cvat import CVAT
+from sam_med2d.dataset_conversion.formats.geojson import GEOJSON
 from sam_med2d.dataset_conversion.formats.labelme import LABELME
 from sam_med2d.dataset_conversion.formats.labelstudio import LABELSTUDIO
 from sam_med2d.dataset_conversion.formats.via import VIA
@@ -167,3 +168,27 @@ def test_what_is_left_out_and_what_has_no_split_is_told(tmp_path, capsys):
         "note: nothing says the split of 1 photograph(s): train (first: " in printed and "c.png has no mask" in printed
     )
     assert sorted(path.name for path in (tmp_path / "out").glob("image2label_*")) == ["image2label_train.json"]
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme", "geojson"])
+def test_shapes_that_leave_a_photograph_whose_size_no_file_tells(form, tmp_path):
+    """They were drawn in a larger copy of it."""
+    photograph(tmp_path / "in/eye.png", (18, 18))
+    if form == "geojson":
+        ring = [CORNERS[i : i + 2] for i in (0, 2, 4, 0)]
+        drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        (tmp_path / "in/eye.geojson").write_text(json.dumps({**drawn, "properties": {"classification": {"name": "x"}}}))
+        problems = found(GEOJSON, tmp_path / "in").problems
+    else:
+        problems = offered(form, tmp_path / "in", "eye.png", size=(None, None)).problems
+    assert "(20, 10) lies outside of the photograph of 18 x 18 pixels: give the file that was annotated" in problems[0]
+
+
+@pytest.mark.parametrize("name", ["C:\\Users\\Test\\eye.png", "/home/test/eye.png", "file:///home/test/eye.png"])
+def test_folders_on_another_machine_are_no_split(name, tmp_path):
+    photograph(tmp_path / "in/eye.png")
+    for form in ("via", "labelstudio", "labelme"):
+        for path in (tmp_path / "in").glob("*.json"):
+            path.unlink()
+        [sample] = offered(form, tmp_path / "in", name).samples
+        assert sample.split == "", form
