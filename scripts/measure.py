@@ -25,7 +25,6 @@ if __package__ in (None, ""):
 
 from sam_med2d.choices import CUP, DISC
 from sam_med2d.data.records import SPLITS
-from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_bool, make_parser, run_main
 from scripts import predict
 
@@ -53,26 +52,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Exit code 0, or that of predict.py where --predict did not predict all."""
-    from sam_med2d.measurement.command import measure_photographs  # takes a second to import
+    from sam_med2d.measurement.command import measure_photographs, words_of_prediction  # takes a second to import
 
-    if args.predict is not None and (code := predict_masks(args)):
+    if args.predict is not None and (code := predict.main(predict.parse_args(words_of_prediction(args)))):
         return code
     measure_photographs(args)
     return 0
-
-
-def predict_masks(args: argparse.Namespace) -> int:
-    """Have predict.py write the masks to predictions/ in --out, and measure those; its exit code."""
-    from sam_med2d.measurement.command import find_photographs, results_folder
-
-    if args.masks:
-        raise UsageError("--masks and --predict: give one, the masks or what predicts them.")
-    out = results_folder(args) / "predictions"
-    args.masks = out / "masks"
-    words = [str(record.image) for record in find_photographs(args)]
-    words += ["--structures", "all", "--out", str(out), "--overlays", "False"]
-    words += ["--sam_checkpoint", args.predict] if args.predict else []
-    return predict.main(predict.parse_args(words))
 
 
 if __name__ == "__main__":

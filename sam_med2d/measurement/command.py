@@ -67,6 +67,22 @@ def results_folder(args: argparse.Namespace) -> Path:
     return args.out or Path("workdir/measure") / args.data.resolve().name
 
 
+def words_of_prediction(args: argparse.Namespace) -> list[str]:
+    """The words of predict.py that --predict stands for; `args.masks` becomes the folder in --out that they write to.
+
+    Raises:
+        UsageError: --masks is given, too.
+        DataError: as of the photographs.
+    """
+    if args.masks:
+        raise UsageError("--masks and --predict: give one, the masks or what predicts them.")
+    out = results_folder(args) / "predictions"
+    args.masks = out / "masks"
+    words = [str(record.image) for record in find_photographs(args)]
+    words += ["--structures", "all", "--out", str(out), "--overlays", "False"]
+    return words + (["--sam_checkpoint", args.predict] if args.predict else [])
+
+
 def find_photographs(args: argparse.Namespace) -> list[Record]:
     """The photographs of a data set or a folder, with the masks of its maps.
 
