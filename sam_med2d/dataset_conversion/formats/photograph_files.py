@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
@@ -20,6 +21,11 @@ IMAGE_ROOT = {
 def below(file: str, written: str) -> str:
     """A path in the source that is written in one of its files: ../photos/eye.png in a/eye.json is photos/eye.png."""
     return posixpath.normpath(posixpath.join(file.rpartition("/")[0], written.replace("\\", "/")))
+
+
+def composed(text: str) -> str:
+    """With one sign for a letter and its accent: macOS writes two in names of files, and most programs one."""
+    return unicodedata.normalize("NFC", text)
 
 
 class PhotographFiles:
@@ -72,7 +78,7 @@ class PhotographFiles:
             )
         if self.root:
             return self.find_end(written, path)
-        name = posixpath.normpath(name)
+        name = composed(posixpath.normpath(name))
         hits = [hit for file, hit in self._by_name.get(name.rpartition("/")[2], []) if f"/{file}".endswith(f"/{name}")]
         return self.tree.files.get(beside) or (hits[0] if len(hits) == 1 else None)
 
@@ -86,6 +92,7 @@ class PhotographFiles:
         Returns:
             Its path, None where it is not there or several could be meant.
         """
+        stem, file = composed(stem), composed(file)
         hits = [hit for hit in self._by_stem.get(stem.rpartition("/")[2], []) if f"/{hit[0]}".endswith(f"/{stem}")]
         beside = f"{file.rpartition('/')[0]}/{stem}".lstrip("/")
         chosen = [hit for hit in hits if hit[0] == beside] or hits
@@ -96,7 +103,7 @@ class PhotographFiles:
         """(path in the source, or below the root, and on the disk) of each file by its name."""
         found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
         for name, path in (Tree(self.root) if self.root else self.tree).files.items():
-            found[name.rpartition("/")[2]].append((name, path))
+            found[composed(name.rpartition("/")[2])].append((composed(name), path))
         return found
 
     @cached_property
@@ -144,5 +151,6 @@ class PhotographFiles:
         """Photographs whose path ends so; right below the root is one alone."""
         if self.root and (self.root / end).is_file():
             return [self.root / end]
+        end = composed(end)
         hits = self._by_name.get(end.rpartition("/")[2], [])
         return [path for name, path in hits if is_picture(name) and f"/{name}".endswith(f"/{end}")]

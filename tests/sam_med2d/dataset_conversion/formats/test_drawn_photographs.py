@@ -1,6 +1,7 @@
 """What all tools' files have in common: splits of folders, photographs of one name, sizes, and what is said."""
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,15 @@ def test_folders_on_another_machine_are_no_split(name, tmp_path):
             path.unlink()
         [sample] = offered(form, tmp_path / "in", name).samples
         assert sample.split == "", form
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_with_accents_are_found_however_they_are_written(forms, tmp_path):
+    on_disk, written = (unicodedata.normalize(form, "Auge \u00e4.png") for form in forms)
+    path = photograph(tmp_path / "in" / on_disk)
+    for form in FORMS:
+        [sample] = offered(form, tmp_path / "in", f"photos/{written}" if form == "via" else written).samples
+        assert sample.image == path, form
+    drawn = {"type": "FeatureCollection", "features": []}
+    (tmp_path / "in" / f"{written[:-4]}.geojson").write_text(json.dumps(drawn))
+    assert [sample.image for sample in found(GEOJSON, tmp_path / "in").samples] == [path]
