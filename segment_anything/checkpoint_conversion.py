@@ -198,14 +198,15 @@ def save_hub(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """
     theirs, extra = to_hub(checkpoint.state)
     processor = hub_processor(checkpoint.preprocessing(checkpoint.image_size)[0])
-    save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
-    _write_json(folder / "config.json", hub_config(checkpoint.state))
-    (folder / PROCESSOR_NAME).unlink(missing_ok=True)  # of other weights
-    if processor:
-        _write_json(folder / PROCESSOR_NAME, processor)
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
         own = {key: value.detach().cpu().contiguous() for key, value in theirs.items()}
         save_file(own, temporary, metadata={"format": "pt"})  # which transformers asks for
+        for old in (WEIGHTS_NAME, PROCESSOR_NAME):  # of other weights, which the rest would not fit
+            (folder / old).unlink(missing_ok=True)
+        save_weights(folder / EXTRA_NAME, extra, checkpoint.metadata)
+        _write_json(folder / "config.json", hub_config(checkpoint.state))
+        if processor:
+            _write_json(folder / PROCESSOR_NAME, processor)
     return _not_held(extra, checkpoint.metadata)
 
 

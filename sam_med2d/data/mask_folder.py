@@ -58,7 +58,8 @@ class _Names:
         self.saved: dict[str, list[tuple[int, str]]] = {}
         self.stems: dict[str, list[int]] = {}
         for i, record in enumerate(records):
-            self.stems.setdefault(record.image.stem, []).append(i)
+            for name in {record.image.stem, record.image.name}:  # the latter where photographs differ in their suffix
+                self.stems.setdefault(name, []).append(i)
             for mask in record.masks:
                 self.saved.setdefault(saved_name(mask.name), []).append((i, mask.structure))
 
@@ -72,5 +73,6 @@ class _Names:
             beginnings = ("_".join(words[:count]) for count in range(len(words), 0, -1))
             if stem := next((stem for stem in beginnings if stem in self.stems), None):
                 owners = self.stems[stem]
-                return owners, structure_of(Path(os.path.abspath(spelling)), self.records[owners[0]].image)
+                place = Path(os.path.abspath(spelling))
+                return owners, structure_of(place, self.records[owners[0]].image.with_name(f"{stem}.png"))
         return [], ""

@@ -46,7 +46,7 @@ def measure_photographs(args: argparse.Namespace) -> None:
         UsageError: for flags that cannot work.
         DataError: lists every file that cannot be measured.
     """
-    scales = Scales(args.scale_csv, args.mm_per_pixel, args.scale_axial_length)
+    scales = _scales(args)
     records = find_records(args)
     raise_problems(repeated_masks(records))
     known = facts_of(records, args.data, scales)
@@ -60,6 +60,10 @@ def measure_photographs(args: argparse.Namespace) -> None:
         _each(list(drawn), lambda item: _draw(item, args, out / "pictures"), "drawing")
     print(summary(rows))
     print(f"results: {out}/measurements.csv" + f", {out}/pictures/" * args.pictures)
+
+
+def _scales(args: argparse.Namespace) -> Scales:
+    return Scales(args.scale_csv, args.mm_per_pixel, args.scale_axial_length)
 
 
 def results_folder(args: argparse.Namespace) -> Path:
@@ -76,6 +80,7 @@ def words_of_prediction(args: argparse.Namespace) -> list[str]:
     """
     if args.masks:
         raise UsageError("--masks and --predict: give one, the masks or what predicts them.")
+    _scales(args)  # whose flags are checked before anything is predicted
     out = results_folder(args) / "predictions"
     args.masks = out / "masks"
     words = [str(record.image) for record in find_photographs(args)]
@@ -104,7 +109,7 @@ def find_photographs(args: argparse.Namespace) -> list[Record]:
             f"DATA: {args.data} has no map, such as label2image_test.json: give the masks with --masks, or --predict."
         )
     if not records:
-        raise UsageError(f"DATA: {args.data} has no photograph.")
+        raise UsageError(f"DATA: {args.data} has no photograph: give the folder in which they lie themselves.")
     return records
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scripts import convert_checkpoint
+from segment_anything import checkpoint_conversion
 from segment_anything.build_sam import MODEL_SPECS, build_network, build_sam
 from segment_anything.checkpoint import (
     CheckpointError,
@@ -288,3 +289,22 @@ def test_the_pixel_scale_can_be_written_in(whole, tmp_path, capsys):
     assert read_checkpoint(tmp_path / "back.safetensors").metadata == before
     assert run(whole, tmp_path / "folder", "--to", "huggingface", "--pixel_scale", "unit") == 2
     assert "--pixel_scale goes with --to safetensors" in capsys.readouterr().err
+
+
+def test_what_is_left_of_an_interrupted_folder_is_no_mixture(tmp_path, monkeypatch):
+    """Of the earlier weights no part is left that would be read together with parts of the later ones."""
+
+    def to_hub_folder(name: str) -> int:
+        words = (tmp_path / name, tmp_path / "hf", "--to", "huggingface")
+        return run_command(convert_checkpoint, [str(word) for word in words])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    save_weights(tmp_path / "old.safetensors", make_tiny_model().state_dict(), {})
+    save_weights(tmp_path / "new.safetensors", make_tiny_model(encoder_adapter=True).state_dict(), {})
+    assert to_hub_folder("old.safetensors") == 0
+    monkeypatch.setattr(checkpoint_conversion, "_write_json", full)
+    assert to_hub_folder("new.safetensors") == 2
+    with pytest.raises(CheckpointError):
+        read_any(tmp_path / "hf")

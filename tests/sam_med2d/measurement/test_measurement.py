@@ -220,6 +220,18 @@ def test_results_of_two_prompts_are_not_mixed(tmp_path):
         with_masks(records, tmp_path / "run")
 
 
+def test_photographs_that_differ_in_their_suffix_have_masks_of_their_own(tmp_path):
+    """As predict.py names them."""
+    records = [Record(write(tmp_path / name, np.zeros((9, 9), bool)), (), "x") for name in ("a.jpg", "a.png")]
+    for name in ("a.jpg", "a.png"):
+        write(tmp_path / "masks" / name / f"{name}_optic_disc_000.png", np.ones((9, 9), bool))
+    found, rest = with_masks(records, tmp_path / "masks")
+    assert not rest
+    for record in found:
+        (mask,) = record.masks
+        assert mask.structure == "optic_disc" and mask.path.name.startswith(record.image.name)
+
+
 def test_photographs_of_one_name_cannot_be_told_apart(tmp_path):
     records = records_of(tmp_path, "a/eye7.jpg", "b/eye7.jpg")
     write(tmp_path / "masks" / "eye7_vessel_000.png", dots(1))

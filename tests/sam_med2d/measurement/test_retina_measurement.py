@@ -256,6 +256,9 @@ def test_masks_are_given_or_predicted(tmp_path, capsys):
     data = data_set(tmp_path / "data")
     assert run_command(script, [str(data), "--predict", "--masks", str(data / "masks")]) == 2
     assert "--masks and --predict: give one" in capsys.readouterr().err
+    flags = ["--predict", "--mm_per_pixel", "6.5", "--out", str(tmp_path / "out")]
+    assert run_command(script, [str(data), *flags]) == 2 and not (tmp_path / "out").exists()  # nothing is predicted
+    assert "--mm_per_pixel 6.5: give mm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
