@@ -107,7 +107,7 @@ def test_bad_input_of_the_export(data, tmp_path, capsys):
         ([data, tmp_path / "folder.json"], "is a folder: give the name of a file"),
         ([data, "/proc/coco.json"], "OUT: cannot write to /proc"),
         ([tmp_path / "nothing", data / "coco.json"], "has no map"),
-        ([data, data / "coco.json", "--split", "val"], "--split val: SOURCE has train, test"),
+        ([data, data / "coco.json", "--split", "val"], "has no image2label_val.json: it has train, test"),
     ):
         assert run_command(export_annotations, [*words, "--format", "coco"]) == 2
         assert message in capsys.readouterr().err
