@@ -87,9 +87,8 @@ def _draw(drawn: DrawnPhotographs, photograph: DrawnPhotograph, content: Mapping
                 continue
             drawing = _drawing(kind, one, where, size)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            drawn.problems.append(
-                f"{path}, {where}: {error!r}" if isinstance(error, KeyError) else f"{path}, {where}: {error}"
-            )
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            drawn.problems.append(f"{path}, {where}: {reason}")
             continue
         drawn.draw(photograph, label, path, drawing, group=one.get("instance"))
 
