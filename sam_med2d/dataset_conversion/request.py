@@ -79,6 +79,8 @@ def find_samples(data_set: DataSet, tree: Tree, choice: Choice, *, leave_out: bo
         raise_problems(offer.problems, "put them back, or leave such files out with --leave_out")
     if offer.problems and data_set.has_masks:
         offer.samples = [sample for sample in offer.samples if sample.masks or sample.absent]
+        if choice.options.get("missing") == "absent":
+            offer.notes.append("--missing absent: what was left out counts as absent, too, where nothing else shows it")
     names = Counter(sample.name.lower() for sample in offer.samples)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise DataError(f"several photographs have the name {', '.join(twice[:10])}: rename them")

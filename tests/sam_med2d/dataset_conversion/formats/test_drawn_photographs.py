@@ -205,3 +205,15 @@ def test_names_with_accents_are_found_however_they_are_written(forms, tmp_path):
     drawn = {"type": "FeatureCollection", "features": []}
     (tmp_path / "in" / f"{written[:-4]}.geojson").write_text(json.dumps(drawn))
     assert [sample.image for sample in found(GEOJSON, tmp_path / "in").samples] == [path]
+
+
+def test_what_is_left_out_counts_as_absent_and_that_is_said(tmp_path, capsys):
+    for name in ("a", "b"):
+        photograph(tmp_path / f"in/{name}.png")
+    via(tmp_path / "in/v.json", "a.png", "b.png")
+    content = json.loads((tmp_path / "in/v.json").read_text())
+    content["b.png"]["regions"][0]["shape_attributes"]["all_points_x"] = [1]
+    (tmp_path / "in/v.json").write_text(json.dumps(content))
+    words = ["via", tmp_path / "in", tmp_path / "out", "--num_workers", 1, "--leave_out", "--missing", "absent"]
+    assert run_command(prepare_dataset, words) == 0
+    assert "note: --missing absent: what was left out counts as absent, too" in capsys.readouterr().out
