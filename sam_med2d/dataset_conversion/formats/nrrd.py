@@ -39,7 +39,9 @@ def find(tree: Tree, choice: Choice) -> FoundSamples:
 
     def sources(mask: PictureFile) -> Sequence[MaskSource]:
         parts: defaultdict[str, list[Segment]] = defaultdict(list)
-        for label, segment in _segments(mask.path, segmented[mask.path], axes):
+        segments = _segments(mask.path, segmented[mask.path], axes)
+        _refuse_nameless(mask.path, [segment for _, segment in segments])
+        for label, segment in segments:
             for name in names.structures(label):
                 parts[name].append(segment)
         return [MaskSource(name, mask.path, Segments(tuple(found))) for name, found in parts.items()]
@@ -121,6 +123,19 @@ def _segments(path: Path, header: Mapping[str, Any], axes: str) -> list[tuple[st
             )
         found.append((name, one))
     return found
+
+
+def _refuse_nameless(path: Path, segments: Sequence[Segment]) -> None:
+    """Raise DataError for a value besides 0 that no segment has: what it means is not in the file."""
+    values = nrrd_values(path)
+    layers = {None: values} if segments[0].layer is None else dict(enumerate(values))
+    for layer, own in layers.items():
+        named = [0, *(segment.value for segment in segments if segment.layer == layer)]
+        if nameless := np.setdiff1d(own, named).tolist():
+            raise DataError(
+                f"{path}: no segment has the label value {nameless[0]}, which some pixels have: name it in the program "
+                "that wrote the file, or set these pixels to 0"
+            )
 
 
 def _place(path: Path, header: Mapping[str, Any], layered: bool) -> tuple[tuple[int, int], tuple[bool, bool]]:

@@ -241,6 +241,11 @@ def test_headers_that_cannot_be_meant(tmp_path):
     slicer_file(folder / "masks/eye.seg.nrrd", np.zeros((60, 40, 1), np.uint8), [segment("a", 1), segment("b", 1)])
     with pytest.raises(DataError, match="the segments 'a' and 'b' have the same label value 1"):
         masks(NRRD_SLICES, folder)
+    values = np.zeros((60, 40, 1), np.uint8)
+    values[3, 4] = 7
+    slicer_file(folder / "masks/eye.seg.nrrd", values, [segment("disc", 1)])
+    with pytest.raises(DataError, match="no segment has the label value 7, which some pixels have"):
+        masks(NRRD_SLICES, folder)
     slicer_file(folder / "masks/eye.seg.nrrd", np.zeros((60, 40, 4), np.uint8), [segment("disc", 1)])
     with pytest.raises(DataError, match="is a volume"):
         masks(NRRD_SLICES, folder)
