@@ -70,11 +70,6 @@ class Checkpoint:
         return any(ADAPTER in key for key in self.state)
 
     @property
-    def has_detail(self) -> bool:
-        """Whether its mask decoder has a detail head."""
-        return self.detail is not None
-
-    @property
     def detail(self) -> str | None:
         """The kind of its mask decoder's detail head, "pyramid" or "light"; None for none."""
         if not any(key.startswith(DETAIL) for key in self.state):

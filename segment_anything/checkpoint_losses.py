@@ -27,7 +27,7 @@ def losses(checkpoint: Checkpoint, program: str, *, adapters: bool = False) -> l
             checkpoint.has_adapters and not adapters
         ),
         f"{program} computes without the detail head: its masks are not those of these weights, and empty where they "
-        "were trained with one. ONNX files that are exported with --plain keep it.": checkpoint.has_detail,
+        "were trained with one. ONNX files that are exported with --plain keep it.": checkpoint.detail is not None,
         f"these weights expect BGR, and {program} gives RGB: reverse the channels of each photograph, "
         "image[..., ::-1].": rule.channel_order == "bgr",
         "these weights expect pixels in 0..1, (pixel - lowest) / (highest - lowest) of each photograph: make them so, "
@@ -59,7 +59,7 @@ def sam_state(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
             f"{path}: SAM's code has {known} and no image encoder of {width} channels (vit_t of other programs is "
             "MobileSAM's): take ONNX files exported with --plain instead of --to sam."
         )
-    if checkpoint.has_detail:
+    if checkpoint.detail is not None:
         raise CheckpointError(
             f"{path} has a detail head, which SAM's code has no place for, and draws no masks without it: take ONNX "
             "files exported with --plain instead of --to sam, or train with --detail none."
