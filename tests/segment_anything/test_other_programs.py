@@ -29,14 +29,10 @@ POINTS, LABELS = [[[100.0, 120.0], [30.0, 40.0]], [[60.0, 70.0], [190.0, 200.0]]
 
 
 @pytest.fixture
-def transformers(monkeypatch):
-    """The package, also beside a torchvision that does not import with this torch; skipped where it is missing."""
+def transformers():
+    """The package; skipped where it is missing."""
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers is not installed: HuggingFace folders are not tried (requirements-dev.txt)")
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        monkeypatch.setitem(sys.modules, "torchvision", None)
     import transformers
 
     transformers.logging.set_verbosity_error()
