@@ -254,6 +254,7 @@ def serve(app: FastAPI, port: int) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOSTS[0], port))
+            listener.listen()  # from here on a connection waits instead of being refused
         except OSError as error:
             raise UsageError(f"--port {port}: {error.strerror}; give another one, or 0 for a free one.") from error
         logger.info(f"open http://localhost:{listener.getsockname()[1]} (Ctrl-C ends)")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import struct
 import time
 import zlib
@@ -16,13 +17,14 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from app import server
 from app.annotations import Annotations
 from app.annotator import KEPT, Annotator
-from app.web import build
+from app.web import build, serve
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.record_checks import load_checked
 from sam_med2d.errors import DataError, UsageError
@@ -569,6 +571,18 @@ def start(folder: Path, weights: Path, out: Path, log: Path):
     raise AssertionError(log.read_text())
 
 
+def test_the_address_that_is_printed_can_be_reached(monkeypatch, caplog):
+    """Also while the server still starts."""
+    caplog.set_level("INFO")
+
+    def run(self: object, sockets: list[socket.socket]) -> None:
+        port = int(re.search(r"http://localhost:(\d+)", caplog.text)[1])
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
+    assert serve(FastAPI(), 0) == 0
+
+
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_path):
     """Killed while masks are written: the map can be read, its masks are whole, no confirmed one is missing."""
@@ -591,6 +605,7 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_pa
         writer = Thread(target=until_killed)
         writer.start()
         while not confirmed:
+            assert writer.is_alive(), "nothing was confirmed"
             time.sleep(0.01)
         time.sleep(0.05 * (turn + 1))
         process.kill()
