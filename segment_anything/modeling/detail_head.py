@@ -42,9 +42,13 @@ class DetailHead(nn.Module):
     first. All start at zero: a new head changes nothing. The features are those of a subclass.
     """
 
-    def __init__(self, *, channels: int, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
-        """For features of `channels`, embeddings and tokens of C channels, mask tokens and structures of the model."""
+    channels: int  # of the features
+
+    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
+        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
         super().__init__()
+        channels = self.channels
+        self._make_layers(embedding_channels)
         self.weights = nn.ModuleList(
             MLP(embedding_channels, embedding_channels, channels + KINDS, 3) for _ in range(num_mask_tokens)
         )
@@ -55,6 +59,10 @@ class DetailHead(nn.Module):
         self.named = nn.Embedding(structures, channels) if structures else None
         if structures:
             nn.init.zeros_(self.named.weight)
+
+    def _make_layers(self, embedding_channels: int) -> None:
+        """Make the layers of the features, for embeddings of so many channels."""
+        raise NotImplementedError
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """Features of normalised images [B, 3, S, S] at several resolutions, from fine to coarse."""
@@ -126,15 +134,10 @@ class DetailHead(nn.Module):
 class LightDetailHead(DetailHead):
     """With features of a light U-shaped stem, which is trained from random weights."""
 
-    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
-        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
+    channels = WIDTHS[0]
+
+    def _make_layers(self, embedding_channels: int) -> None:
         full, half, quarter = WIDTHS
-        super().__init__(
-            channels=full,
-            embedding_channels=embedding_channels,
-            num_mask_tokens=num_mask_tokens,
-            structures=structures,
-        )
         self.at_full = _block(3, full)
         self.at_half = nn.Sequential(_block(full, half, stride=2), _block(half, half))
         self.at_quarter = _block(half, quarter, stride=2)
@@ -162,15 +165,10 @@ class LightDetailHead(DetailHead):
 class PyramidDetailHead(DetailHead):
     """With features of a convolutional pyramid that was trained on ImageNet, and its coarse ones for the embedding."""
 
-    def __init__(self, *, embedding_channels: int, num_mask_tokens: int, structures: int = 0) -> None:
-        """For embeddings and tokens of C channels, the decoder's mask tokens, and the prompt encoder's structures."""
+    channels = PYRAMID_WIDTHS[0]
+
+    def _make_layers(self, embedding_channels: int) -> None:
         full, *widths = PYRAMID_WIDTHS
-        super().__init__(
-            channels=full,
-            embedding_channels=embedding_channels,
-            num_mask_tokens=num_mask_tokens,
-            structures=structures,
-        )
         self.pyramid = EfficientNetLite0()
         *fine, coarse = CHANNELS
         self.to_embedding = nn.Conv2d(fine[-1] + coarse, embedding_channels, kernel_size=1)

@@ -52,6 +52,13 @@ def test_a_new_detail_head_adds_nothing(detail):
     assert torch.equal(fine, torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False))
 
 
+def test_the_light_heads_parameters_keep_their_order():
+    """The optimizer's state of a run that is taken up again goes by it, and so do the last bits of a training."""
+    names = [name.split(".")[0] for name, _ in structured(detail="light").mask_decoder.detail.named_parameters()]
+    layers = ["at_full", "at_half", "at_quarter", "embedding", "join_quarter", "to_half", "join_half", "to_full"]
+    assert list(dict.fromkeys(names)) == [*layers, "join_full", "weights", "under_prompts", "named"]
+
+
 def test_a_structures_position_is_ignored_and_names_differ():
     model = structured()
     embedding = torch.randn(1, 256, 4, 4, generator=torch.Generator().manual_seed(0))
