@@ -31,7 +31,7 @@ def enlargement(model: Sam) -> int:
 def _channels(model: Sam) -> int:
     """Of the features of the detail head, 0 without one."""
     head = model.mask_decoder.detail
-    return 0 if head is None else head.under_prompts.layers[-1].out_features
+    return 0 if head is None else head.channels
 
 
 def pack(embedding: Tensor, features: Tensor, factor: int) -> Tensor:

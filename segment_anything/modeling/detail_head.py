@@ -5,6 +5,7 @@ prompt then weighs the features, as it weighs the decoder's upscaled embedding, 
 lie.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -34,7 +35,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class DetailHead(nn.Module):
+class DetailHead(nn.Module, ABC):
     """Adds to the decoder's logits, upsampled to S x S, a weighted sum of full-resolution features and prompt maps.
 
     The weights come from the decoder's tokens, from the features under the clicks and in the box, and, for a structure
@@ -60,21 +61,21 @@ class DetailHead(nn.Module):
         if structures:
             nn.init.zeros_(self.named.weight)
 
+    @abstractmethod
     def _make_layers(self, embedding_channels: int) -> None:
         """Make the layers of the features, for embeddings of so many channels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def levels(self, image: Tensor) -> list[Tensor]:
         """Features of normalised images [B, 3, S, S] at several resolutions, from fine to coarse."""
-        raise NotImplementedError
 
     def enrich(self, embedding: Tensor, levels: Sequence[Tensor]) -> Tensor:
         """The embedding [B, C, S/16, S/16] that decoder and head see: with what `levels` add to it."""
         return embedding
 
+    @abstractmethod
     def features(self, levels: Sequence[Tensor], embedding: Tensor) -> Tensor:
         """Features [B, channels, S, S] of images, from their `levels` and enriched embedding [B, C, S/16, S/16]."""
-        raise NotImplementedError
 
     def of_structures(self, features: Tensor, image_index: Tensor, labels: Tensor) -> Tensor:
         """Logits of structures by their table alone: what the head says without tokens, prompts and decoder.
