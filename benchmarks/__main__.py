@@ -69,6 +69,7 @@ from benchmarks.onnx import add_onnx_flags, onnx_files
 from benchmarks.peers import add_peers_flags, peers
 from benchmarks.reading import add_reading_flags, reading
 from benchmarks.training_step import add_train_flags, train
+from sam_med2d.runtime.cli import run_main
 
 # name of the sub-command: (function, its flags)
 BENCHMARKS = {
@@ -93,8 +94,14 @@ def main(argv: list[str] | None = None) -> None:
         add_flags(command)
     args = parser.parse_args(argv)
     args.given = sys.argv[1:] if argv is None else argv
+    if code := run_main(_run, args):
+        sys.exit(code)
+
+
+def _run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     print(json.dumps(BENCHMARKS[args.benchmark][0](args)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ from sam_med2d.errors import UsageError
 from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
 from sam_med2d.evaluation.scoring import score_batch
 from sam_med2d.evaluation.summary import summarise
-from sam_med2d.runtime.cli import add_complete
+from sam_med2d.runtime.cli import add_bool, add_complete
+from sam_med2d.runtime.devices import drop_slow_amp
 from sam_med2d.training.losses import segmentation_losses
 from sam_med2d.training.optimizer import WeightAverage, learning_rate_factor
 from sam_med2d.training.pyramid_weights import read_pyramid_weights
+from segment_anything.checkpoint import save_raw
+from segment_anything.checkpoint_pickles import unpickle_tensors
 
 BATCH, WARMUP, DECAY, CLIP = 8, 50, 0.99, 1.0
 SHOWN = 20  # steps between two lines
@@ -32,6 +35,7 @@ def add_peers_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=697, help="of eight photographs")
     parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (AdamW, cosine)")
     parser.add_argument("--image_size", type=int, default=256, help="input side in pixels")
+    add_bool(parser, "--use_amp", default=True, help="as of train.py")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="photographs to score")
     parser.add_argument("--pyramid_weights", metavar="FILE", help="as of train.py")
     parser.add_argument("--weights", type=Path, help="file for the trained weights; one that exists is used as it is")
@@ -43,18 +47,19 @@ def peers(args: argparse.Namespace) -> dict[str, float]:
     Returns:
         {structure: mean Dice}, "all" of all masks, and "seconds" of its training.
     """
+    drop_slow_amp(args, torch.device("cpu"))
     train, scored = (_records(args, split) for split in ("train", args.split))
     structures = sorted(structures_in(train))
     torch.manual_seed(0)
     model = UNetSam(structures, args.image_size)
     seconds = 0.0
     if args.weights and args.weights.exists():
-        model.unet.load_state_dict(torch.load(args.weights, weights_only=True))
+        model.unet.load_state_dict(unpickle_tensors(args.weights))
     else:
         model.unet.encoder.load_state_dict(read_pyramid_weights(args.pyramid_weights))
         seconds = _train(args, model, [record for record in train if record.masks])
         if args.weights:
-            torch.save(model.unet.state_dict(), args.weights)
+            save_raw(args.weights, model.unet.state_dict())
     return _dice(model.eval(), scored, args.threads) | {"seconds": seconds}
 
 
@@ -81,7 +86,7 @@ def _train(args: argparse.Namespace, model: UNetSam, records: list[Record]) -> f
         batches.set_position(epoch, skip=0)
         for batch in loader:
             rate = args.lr * learning_rate_factor(step, args.steps, warmup=WARMUP, schedule="cosine")
-            loss = _step(model, batch, optimizer, rate)
+            loss = _step(model, batch, optimizer, rate, use_amp=args.use_amp)
             step += 1
             average.update(step)
             if step % SHOWN == 0:
@@ -93,13 +98,13 @@ def _train(args: argparse.Namespace, model: UNetSam, records: list[Record]) -> f
     return time.perf_counter() - began
 
 
-def _step(model: UNetSam, batch: Batch, optimizer: torch.optim.Optimizer, rate: float) -> float:
+def _step(model: UNetSam, batch: Batch, optimizer: torch.optim.Optimizer, rate: float, *, use_amp: bool) -> float:
     """An update at a learning rate, by cross entropy and Dice of each mask: the loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     names = model.prompt_encoder.structures
     structure = torch.tensor([names.index(ref.structure) for ref in batch.refs])
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=use_amp):
         logits = model.unet(batch.image)
     own: Tensor = logits.float()[batch.image_index, structure][:, None]
     pixel, dice = segmentation_losses(own, batch.mask.float(), kind="bce")

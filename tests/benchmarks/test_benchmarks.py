@@ -16,6 +16,7 @@ from benchmarks.evaluation import COLUMNS, EncodedSam, evaluation_data, our_tabl
 from benchmarks.sides import OTHER, part_worker, same_command
 from sam_med2d.training.step import select_trainable
 from segment_anything.modeling import Sam
+from segment_anything.modeling.efficientnet import EfficientNetLite0
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import TINY_SPEC, make_tiny_model
 from utils import FocalDiceloss_IoULoss
@@ -198,3 +199,21 @@ def test_an_encoded_model_leaves_the_model_as_it_is():
     assert encoded.encode_all(torch.randn(1, 3, SIZE, SIZE))[0] is embedding
     assert encoded.mask_decoder is model.mask_decoder and encoded.preprocessing is model.preprocessing
     assert vars(model) == before and type(model).encode is Sam.encode
+
+
+@pytest.mark.slow
+def test_a_peer_learns_by_structure_and_its_weights_are_taken_up(tmp_path, monkeypatch, capsys):
+    """A few steps from random weights: what is learnt is not scored, and the file gives the same scores again."""
+    monkeypatch.setattr("benchmarks.peers.read_pyramid_weights", lambda _: EfficientNetLite0().state_dict())
+    words = ["peers", "--data_path", str(ROOT / "data_demo"), "--image_size=32", "--steps=2"]
+    words += [f"--weights={tmp_path / 'unet.pth'}", f"--threads={torch.get_num_threads()}"]
+    scores = []
+    for _ in range(2):
+        main(words)
+        scores.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert {"optic_disc", "optic_cup", "vessel", "all", "seconds"} <= scores[0].keys()
+    assert scores[0].pop("seconds") > 0 == scores[1].pop("seconds")
+    assert scores[0] == scores[1]
+    with pytest.raises(SystemExit) as exit_:
+        main([*words[:1], "--data_path", str(tmp_path / "nothing"), words[-1]])
+    assert exit_.value.code == 2 and "nothing" in capsys.readouterr().err
