@@ -91,7 +91,8 @@ class _Retina:
         self.masks, self.field, self.told, self.fovea = masks, field, eye, fovea
         self.inside, self.disc, self.trees = field.mask(), masks.get(DISC), _trees(masks)
         self.circle, reason = (None, "") if self.disc is None else find_disc(self.disc, self.inside)
-        self.eye = Laterality(eye, FILE) if eye else self._seen()
+        self.shown = self._seen()
+        self.eye = Laterality(eye, FILE) if eye else self.shown
         self.notes = [reason] if reason else []
 
     def _seen(self) -> Laterality:
@@ -106,9 +107,8 @@ class _Retina:
         if self.disc is None and not self.told:
             return {}
         values: Values = {"laterality": self.eye.eye, "laterality_source": self.eye.source}
-        shown = self._seen()
-        if self.told and shown.eye not in ("", self.told):
-            self.notes.append(f"laterality {self.told} in {FILE}, but {shown.source} says {shown.eye}")
+        if self.told and self.shown.eye not in ("", self.told):
+            self.notes.append(f"laterality {self.told} in {FILE}, but {self.shown.source} says {self.shown.eye}")
         if self.disc is not None:
             circle = self.circle or DiscCircle(math.nan, math.nan, math.nan)
             values |= zip(CIRCLE, (circle.x, circle.y, circle.diameter), strict=True)
