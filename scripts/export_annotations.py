@@ -18,20 +18,16 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sam_med2d.annotation_export.arguments import add_source
 from sam_med2d.annotation_export.formats import EXPORTS
-from sam_med2d.data.records import SPLITS
 from sam_med2d.runtime.cli import make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    text = "data set (a folder with JSON maps), one map, or a folder that predict.py wrote"
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=text)
-    parser.add_argument("out", type=Path, metavar="OUT", help="file or folder to make")
+    add_source(parser, out="file or folder to make")
     kinds = "; ".join(f"{form.name}: {form.title}" for form in EXPORTS.values())
     parser.add_argument("--format", required=True, choices=tuple(EXPORTS), help=kinds)
-    parser.add_argument("--split", choices=SPLITS, help="default: all that SOURCE has")
-    parser.add_argument("--structures", nargs="+", metavar="NAME", help="default: all that SOURCE has")
     own = parser.add_argument_group("flags of one format")
     for flag, settings in {flag: words for form in EXPORTS.values() for flag, words in form.flags.items()}.items():
         users = ", ".join(form.name for form in EXPORTS.values() if flag in form.flags)

@@ -17,18 +17,14 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sam_med2d.annotation_export.arguments import add_source
 from sam_med2d.choices import ALGORITHM_TYPES
-from sam_med2d.data.records import SPLITS
 from sam_med2d.runtime.cli import make_parser, run_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    text = "data set (a folder with JSON maps), one map, or a folder that predict.py wrote"
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=text)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
-    parser.add_argument("--split", choices=SPLITS, help="default: all that SOURCE has")
-    parser.add_argument("--structures", nargs="+", metavar="NAME", help="default: all that SOURCE has")
+    add_source(parser, out="folder to make")
     text = "folder of the DICOM files that the photographs were made from; default: they are DICOM files"
     parser.add_argument("--dicom", type=Path, metavar="DIR", help=text)
     parser.add_argument("--salt_file", metavar="FILE", help="as prepare_dataset.py dicom was given it")
