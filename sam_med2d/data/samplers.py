@@ -35,7 +35,8 @@ def step_stream(seed: int, step: int) -> torch.Generator:
 class EpochBatches(Sampler[list[Draw]]):
     """Shuffled batches; seed and epoch alone decide them, so that a run can go on in the middle of an epoch.
 
-    An epoch is `size` draws: each index once, or with `weights` so often as its share of their sum says.
+    An epoch is `draws` draws, or `size` of them: each index equally often, or with `weights` so often as its share of
+    their sum says.
     `processes` share each batch of `batch_size * processes` draws, so that they see together what one process
     with batches of that size sees. A last, shorter batch is divided as evenly as possible; where it has fewer
     draws than there are processes it is left out: another order brings other photographs to the end.
@@ -48,6 +49,7 @@ class EpochBatches(Sampler[list[Draw]]):
         *,
         seed: int,
         weights: np.ndarray | None = None,
+        draws: int = 0,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -57,17 +59,21 @@ class EpochBatches(Sampler[list[Draw]]):
             batch_size: of each process.
             seed: of the order.
             weights: how often each photograph is drawn, float [size], none negative.
+            draws: of an epoch; 0 for as many as there are photographs.
             rank: of this process among `processes`.
             processes: that share a batch.
 
         Raises:
             ValueError: the weights cannot be used, or there are fewer photographs than processes.
         """
-        if size < processes:
-            raise ValueError(f"{size} photographs cannot be divided among {processes} processes: start fewer.")
+        if min(size, draws or size) < processes:
+            raise ValueError(
+                f"{min(size, draws or size)} photographs cannot be divided among {processes} processes: start fewer."
+            )
         if weights is not None and not _usable(weights, size):
             raise ValueError(f"weights of {size} photographs must be {size} finite numbers from 0 up, not all 0.")
         self.size = size
+        self.draws = draws or size
         self.seed = seed
         self.weights = weights
         self.rank = rank
@@ -81,23 +87,24 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         """Batches of a whole epoch, the same for every process."""
-        full, rest = divmod(self.size, self._together)
+        full, rest = divmod(self.draws, self._together)
         return full + (rest >= self.processes)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         order = self._order()
         for batch in range(self.skip, len(self)):
             start = batch * self._together
-            places = np.arange(start, min(start + self._together, self.size))
+            places = np.arange(start, min(start + self._together, self.draws))
             mine = np.array_split(places, self.processes)[self.rank]
             yield [Draw(self.epoch, int(place), int(order[place])) for place in mine]
 
     def _order(self) -> np.ndarray:
-        """Index of each draw of the epoch: int [size]."""
+        """Index of each draw of the epoch: int [draws]."""
         rng = np.random.default_rng([self.seed, self.epoch, 0, ORDER])
         if self.weights is None:
-            return rng.permutation(self.size)
-        return rng.permutation(systematic_draws(self.weights, self.size, rng))
+            rounds = -(-self.draws // self.size)
+            return np.concatenate([rng.permutation(self.size) for _ in range(rounds)])[: self.draws]
+        return rng.permutation(systematic_draws(self.weights, self.draws, rng))
 
 
 def nested_share(size: int, share: float, seed: int) -> list[int]:

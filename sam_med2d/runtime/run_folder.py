@@ -94,7 +94,7 @@ def resume_command(
     words = [*launcher, script, "--resume", resume]
     for name, value in vars(args).items():
         written = name in getattr(args, "given", ()) or value != getattr(defaults, name)
-        if name not in ("resume", "given") and written:
+        if name not in ("resume", "given") and written and value is not None:
             words += [f"--{name}", *_words(value)]
     return shlex.join(words)
 

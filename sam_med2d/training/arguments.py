@@ -8,7 +8,16 @@ from sam_med2d.errors import UsageError
 
 HIGHEST = 10**9  # number that a flag may have
 LOWEST = {"mask_num": 1, "iter_point": 0, "epochs": 1, "batch_size": 1, "val_every": 1, "accumulate": 1}
-LOWEST |= {"warmup_steps": 0, "patience": 0, "save_every": 0, "keep": 0, "clip_grad": 0, "weight_decay": 0}
+LOWEST |= {
+    "pyramid_epochs": 0,
+    "epoch_photographs": 0,
+    "warmup_steps": 0,
+    "patience": 0,
+    "save_every": 0,
+    "keep": 0,
+    "clip_grad": 0,
+    "weight_decay": 0,
+}
 FINITE = ("lr", "weight_decay", "clip_grad", "ema")
 
 
@@ -26,8 +35,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UsageError(f"--metrics {' '.join(args.metrics)}: choose from {', '.join(METRICS)}, dice among them.")
     if args.train_encoder != "full" and not args.sam_checkpoint:
         raise UsageError(
-            f"--train_encoder {args.train_encoder} would keep a random image encoder frozen: give --sam_checkpoint, "
-            "or train all of it with --train_encoder full."
+            f"--train_encoder {args.train_encoder} would keep a random image encoder frozen: give "
+            "--sam_checkpoint FILE, or train all of it with --train_encoder full."
         )
 
 

@@ -20,8 +20,9 @@ from sam_med2d.training.data_splits import data_folders
 from sam_med2d.training.pyramid_weights import start_pyramid
 from sam_med2d.training.step import select_trainable
 from sam_med2d.training.trainer import Interrupted, Trainer
-from segment_anything.checkpoint import read_checkpoint
+from segment_anything.checkpoint import Checkpoint, read_checkpoint
 from segment_anything.modeling import Sam
+from segment_anything.modeling.detail_head import PyramidDetailHead
 from segment_anything.utils.atomic import write_text
 
 logger = logging.getLogger("train")
@@ -82,6 +83,9 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
         UsageError: for other flags that cannot work.
     """
     source = read_checkpoint(args.sam_checkpoint) if args.sam_checkpoint else None
+    _fill_from_checkpoint(args, source)
+    if args.recipe == "adapt":
+        logger.info(f"adapting {args.sam_checkpoint} (--sam_checkpoint none: train from random weights)")
     # a file that says nothing of its preprocessing keeps the channel order of its kind, and is trained on as fundus
     stated = source is not None and "preprocessing" in source.metadata
     model = build_model(
@@ -99,6 +103,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     with errors_as_usage():
         select_trainable(model, args.train_encoder)
     model.preprocessing = model.preprocessing.overridden(mask_prompt="probability")
+    if args.pyramid_epochs and not isinstance(model.mask_decoder.detail, PyramidDetailHead):
+        raise UsageError(f"--pyramid_epochs {args.pyramid_epochs}: the model has no pyramid: add --detail pyramid.")
     if args.detail == "pyramid" and (source is None or source.detail != "pyramid"):
         start_pyramid(model, args.pyramid_weights)
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
@@ -108,16 +114,33 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     return model.to(device)
 
 
+def _fill_from_checkpoint(args: argparse.Namespace, source: Checkpoint | None) -> None:
+    """Give the flags that describe the model, where they are None, the values of the checkpoint."""
+    if args.model_type is None:
+        args.model_type = source.metadata.get("model_type")
+    if args.model_type is None:
+        raise UsageError(f"{source.path} does not say its model type: give --model_type.")
+    if args.image_size is None:
+        args.image_size = source.metadata.get("preprocessing", {}).get("image_size", 256)
+
+
 def _structures_of(args: argparse.Namespace, known: Sequence[str]) -> list[str] | None:
     """The structures that --structures asks for; None leaves them to the checkpoint, which knows some.
+
+    An adaptation learns what its data have, too, unless the flag says otherwise.
 
     Raises:
         UsageError: for a name that neither the checkpoint nor the data have: nothing could train it.
     """
-    if args.structures is None:
+    adapts = args.structures is None and args.recipe == "adapt"
+    if args.structures is None and not adapts:
         return None
     records = load_folders(data_folders(args), "train")
     drawn = {mask.structure for record in records for mask in record.masks}
+    if adapts:
+        if new := sorted(drawn.difference(known)):
+            logger.info(f"new structure prompts, which the weights do not know yet: {', '.join(new)}")
+        return [*known, *new] if new else None
     possible = structures_in(complete(records, args.complete)).union(known)
     if unknown := [name for name in args.structures if name not in possible]:
         there = ", ".join(sorted(drawn))

@@ -60,7 +60,7 @@ def training_dataset(args: argparse.Namespace, records: Sequence[Record], model:
         records,
         model.preprocessing,
         mask_num=args.mask_num,
-        augmentation=Augmentation(model.preprocessing) if args.augment else None,
+        augmentation=None if args.augment == "none" else Augmentation(model.preprocessing, args.augment),
         box_of=args.box,
         drop_vanished=True,
         seed=args.seed,

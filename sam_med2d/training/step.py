@@ -162,6 +162,20 @@ def round_losses(
         yield RoundLoss(len(mask) * loss, {name: len(mask) * value.detach() for name, value in parts.items()})
 
 
+def pyramid_losses(
+    model: Sam, image: Tensor, mask: Tensor, image_index: Tensor, whole_structure: Tensor
+) -> Iterator[RoundLoss]:
+    """The one loss of a step without prompts: the pyramid alone learns the structures (`dense_loss`).
+
+    Args: as of `round_losses`; the model has a pyramid.
+    """
+    detail = model.mask_decoder.detail
+    features = detail.features(detail.levels(image), None)
+    loss = dense_loss(model, features, mask.float(), image_index, whole_structure)
+    parts = {"loss": loss, "dense": loss}
+    yield RoundLoss(len(mask) * loss, {name: len(mask) * value.detach() for name, value in parts.items()})
+
+
 def dense_loss(model: Sam, features: Tensor, mask: Tensor, image_index: Tensor, structure: Tensor) -> Tensor:
     """Cross entropy and Dice loss of the detail head's table of structures: a scalar, the mean over N masks.
 

@@ -38,8 +38,8 @@ from sam_med2d.training.optimizer import (
     make_optimizer,
 )
 from sam_med2d.training.run_log import RunLog
-from sam_med2d.training.step import NextRound, RoundLoss, StepPolicy, round_losses
-from sam_med2d.training.validation import Validation, merge_shares
+from sam_med2d.training.step import NextRound, RoundLoss, StepPolicy, pyramid_losses, round_losses
+from sam_med2d.training.validation import Validation, dice_columns, fallen, merge_shares, structure_dice
 from segment_anything.checkpoint import CheckpointError, model_metadata, read_checkpoint
 from segment_anything.checkpoint_pickles import DAMAGE
 from segment_anything.modeling import Sam
@@ -48,9 +48,9 @@ from segment_anything.modeling.detail_head import PyramidDetailHead
 logger = logging.getLogger("train")
 # flags that may differ between a run and its continuation: they do not change what is computed
 FREE_ON_RESUME = {"resume", "work_dir", "run_name", "device", "num_workers", "save_every", "keep", "patience"}
-FREE_ON_RESUME |= {"save_pth", "tensorboard", "grad_checkpointing", "data_path"}  # a digest knows the data
+FREE_ON_RESUME |= {"save_pth", "tensorboard", "grad_checkpointing", "data_path", "given"}  # a digest knows the data
 # where a run stands: attributes of the trainer that a checkpoint keeps
-POSITION = ("epoch", "epoch_step", "step", "since_best", "seconds", "best", "loss_sums", "history")
+POSITION = ("epoch", "epoch_step", "step", "since_best", "seconds", "best", "loss_sums", "history", "start")
 
 
 class Interrupted(Exception):
@@ -73,6 +73,7 @@ class Trainer:
         best: Best mean validation Dice, -1 without one.
         loss_sums: Sums of the losses over the present epoch's steps.
         history: An entry of each epoch.
+        start: With --keep_start the Dice of each structure that the run began with.
 
     Raises:
         UsageError, DataError: For flags that do not go together and for data that cannot be trained with.
@@ -108,6 +109,7 @@ class Trainer:
         self.best = -1.0
         self.loss_sums: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
+        self.start: dict[str, float] = {}
         self.log: RunLog | None = None
         self.stop = StopSignals()
 
@@ -118,7 +120,9 @@ class Trainer:
         weights = structure_weights(structures) if args.balance == "structure" else None
         place = {"rank": self.processes.rank, "processes": self.processes.count}
         try:
-            self.batches = EpochBatches(len(records), args.batch_size, seed=args.seed, weights=weights, **place)
+            self.batches = EpochBatches(
+                len(records), args.batch_size, seed=args.seed, weights=weights, draws=args.epoch_photographs, **place
+            )
         except ValueError as error:
             raise UsageError(f"--data_path {args.data_path}: {error}") from error
         self.workers = cpu_workers(args.num_workers, here=self.processes.here)
@@ -155,6 +159,8 @@ class Trainer:
             self.log = RunLog(self.folder, tensorboard=self.args.tensorboard, resumed_at=self.step or None)
         with self.stop:
             try:
+                if self.args.keep_start and self.validation and not self.step:
+                    self._validate_start()
                 while self.epoch < self.args.epochs and not self._out_of_patience():
                     self._train_epoch()
                     self._finish_epoch()
@@ -200,18 +206,26 @@ class Trainer:
         moved = [batch.to(self.device) for batch in micro_batches]
         steps = [self._round_losses(batch, click_policy) for batch in moved]
         losses = []
-        for _ in range(self.policy.rounds):
+        rounds_here = 1 if self._without_prompts else self.policy.rounds
+        for _ in range(rounds_here):
             parts = [self._backward(rounds, communicate=rounds is steps[-1]) for rounds in steps]
             means, stop = self._update(parts, moved)
             losses.append(means["loss"])
             for name, value in means.items():
-                self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value / self.policy.rounds
+                self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value / rounds_here
         self.step += 1
         self.epoch_step += 1
         self.average.update(self.step)
         return mean(losses), stop
 
+    @property
+    def _without_prompts(self) -> bool:
+        """Whether the epoch is one of --pyramid_epochs."""
+        return self.epoch < self.args.pyramid_epochs
+
     def _round_losses(self, batch: Batch, click_policy: ClickPolicy) -> Iterator[RoundLoss]:
+        if self._without_prompts:
+            return pyramid_losses(self.model, batch.image, batch.mask, batch.image_index, batch.whole_structure)
         return round_losses(
             self.model,
             batch.image,
@@ -287,11 +301,10 @@ class Trainer:
         if self.validation is None:
             links.append("best")
         elif epoch % self.args.val_every == 0 or epoch == self.args.epochs:
-            prompts = self.validate(epoch)["overall"]
-            entry |= {f"val_dice_{prompt}": means["dice"] for prompt, means in prompts.items()}
-            entry["val_dice"] = mean([means["dice"] for means in prompts.values()])
+            found = self.validate(epoch)
+            entry |= dice_columns(found)
             self.since_best += 1
-            if entry["val_dice"] > self.best:
+            if entry["val_dice"] > self.best and not fallen(self.start, structure_dice(found)):
                 self.best, self.since_best = entry["val_dice"], 0
                 links.append("best")
         self.epoch, self.epoch_step, self.loss_sums = epoch, 0, {}
@@ -300,6 +313,14 @@ class Trainer:
         if self.log:
             self.log.add(self.history)
         self.save(links)
+
+    def _validate_start(self) -> None:
+        """Validate the weights that the run starts from, and save them as the best so far."""
+        found = self.validate(0)
+        columns = dice_columns(found)
+        self.start, self.best = structure_dice(found), columns["val_dice"]
+        logger.info("start  " + "  ".join(f"{name} {value:.4g}" for name, value in columns.items()))
+        self.save(["last", "best"])
 
     def validate(self, epoch: int) -> dict[str, Any]:
         """Mean scores of the averaged weights (`summarise`), from which the presence thresholds are chosen.

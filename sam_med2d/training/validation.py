@@ -1,7 +1,10 @@
 """Validation during training: the same masks, prompts and pictured cases each time, shared among processes."""
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from sam_med2d.evaluation.batch_prediction import Prediction, parse_mode, predic
 from sam_med2d.evaluation.case_row import CaseRow
 from sam_med2d.evaluation.metrics import SOFT
 from sam_med2d.evaluation.scoring import draw_predictions, score_batch
+from sam_med2d.evaluation.summary import mean
 from sam_med2d.prompts.prompt_file import PromptEntries, make_prompts
 from segment_anything.modeling import Sam
 from segment_anything.preprocessing import Preprocessing
@@ -20,6 +24,9 @@ from segment_anything.refinement.refine import Refinement
 VALIDATION_PROMPTS = ("box", "1", "3", "5")
 PICTURED_PROMPTS = ("box", "3")
 PICTURED_CASES = 8
+TOLERANCE = 0.005  # of Dice, that a structure may lose against the start with --keep_start
+
+logger = logging.getLogger("train")
 
 Tiles = dict[int, list[np.ndarray]]
 
@@ -116,3 +123,24 @@ def merge_shares(shares: Sequence[tuple[list[CaseRow], Tiles]]) -> tuple[list[Ca
     rows = [row for own, _ in shares for row in own]
     tiles = {number: pair for _, own in shares for number, pair in own.items()}
     return rows, [tile for number in sorted(tiles) for tile in tiles[number]]
+
+
+def dice_columns(found: Mapping[str, Any]) -> dict[str, float]:
+    """Mean Dice of each prompt, as val_dice_<prompt>, and val_dice, their mean, of a summary (`summarise`)."""
+    prompts = {name: means["dice"] for name, means in found["overall"].items()}
+    return {f"val_dice_{name}": value for name, value in prompts.items()} | {"val_dice": mean(list(prompts.values()))}
+
+
+def structure_dice(found: Mapping[str, Any]) -> dict[str, float]:
+    """Dice of each structure by its structure prompt, else by a box, of a summary (`summarise`); none without masks."""
+    means = {name: prompts.get("structure", prompts["box"])["dice"] for name, prompts in found["structures"].items()}
+    return {name: value for name, value in means.items() if not math.isnan(value)}
+
+
+def fallen(start: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+    """The structures whose Dice is lower than at the start by more than TOLERANCE; they are logged."""
+    names = [name for name, dice in start.items() if now[name] < dice - TOLERANCE]
+    if names:
+        changes = ", ".join(f"{name} {start[name]:.3f} -> {now[name]:.3f}" for name in names)
+        logger.info(f"not best: worse than the start ({changes})")
+    return names

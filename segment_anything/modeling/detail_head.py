@@ -176,6 +176,8 @@ class PyramidDetailHead(DetailHead):
         nn.init.zeros_(self.to_embedding.weight)
         nn.init.zeros_(self.to_embedding.bias)
         self.embedding = nn.Conv2d(embedding_channels, widths[-1], kernel_size=1)
+        nn.init.zeros_(self.embedding.weight)
+        nn.init.zeros_(self.embedding.bias)
         self.coarse = nn.Conv2d(coarse, widths[-1], kernel_size=1)
         self.at_full = _block(3, full)
         self.lateral = nn.ModuleList(nn.Conv2d(a, b, kernel_size=1) for a, b in zip(fine, widths, strict=True))
@@ -192,10 +194,11 @@ class PyramidDetailHead(DetailHead):
         *_, fine, coarse = levels
         return embedding + self.to_embedding(torch.cat((fine, _upsample(coarse, 2)), dim=1))
 
-    def features(self, levels: Sequence[Tensor], embedding: Tensor) -> Tensor:
-        """Features [B, 16, S, S]."""
+    def features(self, levels: Sequence[Tensor], embedding: Tensor | None) -> Tensor:
+        """Features [B, 16, S, S]; without an embedding what the pyramid alone sees."""
         full, *fine, coarse = levels
-        x = self.embedding(embedding) + _upsample(self.coarse(coarse), 2)
+        x = _upsample(self.coarse(coarse), 2)
+        x = x if embedding is None else x + self.embedding(embedding)
         *joins, last = reversed(self.join)
         for lateral, level, join, up in zip(
             reversed(self.lateral), reversed(fine), joins, reversed(self.up), strict=True

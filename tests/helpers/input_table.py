@@ -73,8 +73,9 @@ class Trial:
             (folder / f"image2label_{split}.json").write_text(json.dumps(pairs))
 
     def train(self) -> int:
-        words = f"--data_path {self.folder} --model_type vit_t --encoder_adapter False --train_encoder full --epochs 1"
-        words += f" --image_size 64 --iter_point 0 --num_workers 0 --work_dir {self.folder}/out --device cpu"
+        words = f"--data_path {self.folder} --sam_checkpoint none --model_type vit_t --encoder_adapter False --epochs 1"
+        words += f" --train_encoder full --image_size 64 --iter_point 0 --num_workers 0 --work_dir {self.folder}/out"
+        words += " --device cpu"
         return cli.run_main(train.main, train.parse_args(words.split()))
 
     def test(self) -> int:

@@ -36,8 +36,9 @@ def load_test_script() -> ModuleType:
 
 def train_words(work_dir: Path, *more: str) -> list[str]:
     """A command line of a short run on the demo photographs; the run is called "tiny", and later words win."""
-    flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
-    flags += f" --epochs 2 --batch_size 4 --iter_point 3 --num_workers 0 --work_dir {work_dir} --run_name tiny"
+    flags = "--data_path data_demo --sam_checkpoint none --model_type vit_t --train_encoder full --image_size 64"
+    flags += " --encoder_adapter False --epochs 2 --batch_size 4 --iter_point 3 --num_workers 0"
+    flags += f" --work_dir {work_dir} --run_name tiny"
     return [*flags.split(), *more]
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_med2d.data.augmentation import Augmentation, zoom_window
+from sam_med2d.data.augmentation import Augmentation, cut_strip, zoom_window
 from segment_anything.modeling.common import PIXEL_MEAN, PIXEL_STD
-from segment_anything.preprocessing import Frame, Preprocessing, normalise
+from segment_anything.preprocessing import Frame, Preprocessing, inside_square, normalise
 
 SIZE = 64
 MODES = [("fundus", "rgb"), ("fundus", "bgr"), ("sam_med2d", "rgb"), ("sam_med2d", "bgr")]
@@ -211,6 +211,43 @@ def test_a_window_is_square_inside_the_used_part_and_shows_the_pixel(height, wid
     assert y1 - y0 == x1 - x0
     assert 0.2 * min(height, width) - 1 < y1 - y0 < 0.9 * min(height, width) + 1
     assert window.inner == (0, 0, SIZE, SIZE) and window.original == frame.original
+
+
+@given(st.integers(20, 300), st.integers(20, 300), st.integers(0, 10**6), st.data())
+def test_a_strip_reaches_three_sides_and_shows_the_pixel(height, width, seed, data):
+    frame = Frame(SIZE, (height + 20, width + 20), (5, 7, 5 + height, 7 + width), (0, 0, SIZE, SIZE))
+    mask = np.zeros(frame.original, np.uint8)
+    y, x = 5 + data.draw(st.integers(0, height - 1)), 7 + data.draw(st.integers(0, width - 1))
+    mask[y, x] = 1
+    strip = cut_strip(frame, mask, np.random.default_rng(seed))
+    y0, x0, y1, x1 = strip.crop
+    assert 5 <= y0 <= y < y1 <= 5 + height and 7 <= x0 <= x < x1 <= 7 + width
+    assert sum(a != b for a, b in zip(strip.crop, frame.crop, strict=True)) == 1
+    assert min((y1 - y0) / height, (x1 - x0) / width) > 0.35
+    assert strip.inner == inside_square(SIZE, y1 - y0, x1 - x0)
+
+
+def test_the_strong_augmentation_shows_strips_and_parts_of_photographs_without_a_mask():
+    preprocessing = Preprocessing(SIZE)
+    frame = preprocessing.frame(np.full((200, 200, 3), (200, 120, 60), np.uint8))
+    standard, strong = Augmentation(preprocessing), Augmentation(preprocessing, "strong")
+    frames = [strong.zoom(frame, [], np.random.default_rng(seed)) for seed in range(200)]
+    strips = [found for found in frames if len(set(found.crop_size)) == 2]
+    assert 10 < len(strips) < 45 and 70 < sum(found is not frame for found in frames) - len(strips) < 110
+    assert all(standard.zoom(frame, [], np.random.default_rng(seed)) is frame for seed in range(20))
+
+
+def test_the_strong_augmentation_changes_colours_more_and_keeps_the_surround_black():
+    image = Preprocessing(SIZE).image(eye(200), Preprocessing(SIZE).frame(eye(200)))
+    changes = []
+    for strength in ("standard", "strong"):
+        augment = Augmentation(Preprocessing(SIZE), strength)
+        runs = [augment(image, np.ones((1, SIZE, SIZE), np.uint8), np.random.default_rng(i))[0] for i in range(40)]
+        changes.append(np.mean([np.abs(run.mean((1, 2)) - image.mean((1, 2))).mean() for run in runs]))
+        corners = np.array([run[:, :3, :3] for run in runs])
+        surround = image[:, 0, 0]
+        assert np.mean(np.abs(corners - surround[:, None, None]).max((1, 2, 3)) < 1e-3) > 0.8
+    assert changes[1] > 1.3 * changes[0]
 
 
 def test_a_mask_outside_the_used_part_gives_no_window():

@@ -37,6 +37,14 @@ def test_one_process_sees_every_index_once(size, batch_size, seed, epoch):
     assert all(len(batch) == batch_size for batch in batches[:-1]) and 0 < len(batches[-1]) <= batch_size
 
 
+@given(SIZES, BATCHES, st.integers(1, 200))
+def test_an_epoch_of_so_many_draws_sees_every_index_equally_often(size, batch_size, count):
+    draws = joined(batches_of(size, batch_size, draws=count))
+    assert len(draws) == count == len(set(draw.place for draw in draws))
+    times = [sum(draw.index == i for draw in draws) for i in range(size)]
+    assert max(times) - min(times) <= 1
+
+
 @given(SIZES, BATCHES, PROCESSES, st.booleans())
 def test_processes_see_together_what_one_sees(size, batch_size, processes, weighted):
     """P processes of batch B: each batch of theirs is, in this order, one batch of B * P."""

@@ -122,8 +122,10 @@ def test_a_photograph_lost_in_validation_keeps_what_was_learnt(trained, tmp_path
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_process_group_saves_and_names_the_command(tmp_path, number):
     """As Ctrl-C does in a terminal: loader processes get the signal too."""
-    flags = "--data_path data_demo --model_type vit_t --train_encoder full --encoder_adapter False --image_size 64"
-    flags += f" --epochs 500 --iter_point 1 --num_workers 1 --work_dir {tmp_path} --run_name tiny"
+    flags = "--data_path data_demo --sam_checkpoint none --model_type vit_t --train_encoder full --image_size 64"
+    flags += (
+        f" --encoder_adapter False --epochs 500 --iter_point 1 --num_workers 1 --work_dir {tmp_path} --run_name tiny"
+    )
     command = [sys.executable, "train.py", *flags.split()]
     history = tmp_path / "models/tiny/history.csv"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -16,7 +16,15 @@ from sam_med2d.evaluation.metrics import score
 from sam_med2d.evaluation.scoring import draw_predictions, masks_at_original_size
 from sam_med2d.evaluation.summary import summarise
 from sam_med2d.prompts.prompt_file import make_prompts
-from sam_med2d.training.validation import VALIDATION_PROMPTS, Validation, choose_cases, merge_shares
+from sam_med2d.training.validation import (
+    VALIDATION_PROMPTS,
+    Validation,
+    choose_cases,
+    dice_columns,
+    fallen,
+    merge_shares,
+    structure_dice,
+)
 from sam_med2d.visualization import overlays
 from sam_med2d.visualization.labels import prompt_heading
 from tests.helpers.tiny_models import make_tiny_model
@@ -55,6 +63,22 @@ def test_probabilities_count_inside_the_field_of_view_as_in_a_test(model):
     batch = next(iter(made.loader))
     assert len(batch.inside) == 1 and batch.inside[0].shape == batch.truth[0].shape
     assert next(iter(validation(model, RECORDS[:1]).loader)).inside is None
+
+
+def test_a_structure_below_its_start_is_named(caplog):
+    start = {"optic_disc": 0.9, "vessel": 0.6}
+    assert fallen(start, {"optic_disc": 0.896, "vessel": 0.7}) == []
+    with caplog.at_level("INFO", logger="train"):
+        assert fallen(start, {"optic_disc": 0.99, "vessel": 0.59}) == ["vessel"]
+    assert "vessel 0.600 -> 0.590" in caplog.text
+
+
+def test_the_dice_of_a_structure_is_that_of_its_prompt():
+    means = {"vessel": {"box": {"dice": 0.5}, "structure": {"dice": 0.7}}, "optic_cup": {"box": {"dice": 0.4}}}
+    means["soft_exudate"] = {"box": {"dice": float("nan")}}
+    assert structure_dice({"structures": means}) == {"vessel": 0.7, "optic_cup": 0.4}
+    columns = dice_columns({"overall": {"box": {"dice": 0.5}, "3": {"dice": 0.7}}})
+    assert columns == {"val_dice_box": 0.5, "val_dice_3": 0.7, "val_dice": pytest.approx(0.6)}
 
 
 def by_mask(rows):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from sam_med2d.runtime.model_loading import UsageError
 from sam_med2d.training.pyramid_weights import start_pyramid
-from sam_med2d.training.step import StepPolicy, dense_loss, round_losses
+from sam_med2d.training.step import StepPolicy, dense_loss, pyramid_losses, round_losses
 from segment_anything.build_sam import build_sam
 from segment_anything.checkpoint import model_metadata, read_checkpoint, save_weights
 from segment_anything.modeling.efficientnet import CHANNELS, EfficientNetLite0, converted_weights
@@ -108,6 +108,19 @@ def test_dense_loss_is_of_whole_structures_alone():
         first = dense_loss(model, features, mask, index, torch.tensor([STRUCTURE + 1, -1, -1]))
         torch.testing.assert_close(3 * first, expected)
         assert loss > first and dense_loss(model, features, mask, index, torch.tensor([-1, -1, -1])) == 0
+
+
+def test_without_prompts_the_pyramid_alone_learns():
+    model = structured(detail="pyramid").train()
+    mask = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    mask[:, :, 10:40, 10:40] = True
+    whole = torch.tensor([STRUCTURE + 1, STRUCTURE])
+    (loss,) = pyramid_losses(model, image(), mask, torch.tensor([0, 1]), whole)
+    loss.total.backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert learning and all(name.startswith("mask_decoder.detail.") for name in learning)
+    assert model.mask_decoder.detail.named.weight.grad[:2].abs().amin() > 0
+    torch.testing.assert_close(loss.total.detach(), 2 * loss.parts["dense"] / 2)
 
 
 def test_a_step_teaches_the_features_directly():
