@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 import train
 from sam_med2d.errors import DataError
@@ -159,3 +160,44 @@ def test_same_seed_same_weights(trained, tmp_path):
         for folder in (trained, tmp_path / "same", tmp_path / "other")
     )
     assert a == b and a != c
+
+
+def test_the_start_stays_best_where_training_makes_a_structure_worse(tmp_path, capsys, monkeypatch):
+    start = finished_run(tmp_path / "start", "--structures", "--epochs", "1") / "models/tiny/best"
+    vessels = iter((0.7, 0.6, 0.8))  # at the start and after each epoch, while the mean over prompts rises
+
+    def found(self, epoch):
+        means = {"structure": {"dice": next(vessels)}, "box": {"dice": 0.5}}
+        return {"overall": {"box": {"dice": 0.5 + epoch / 10}}, "structures": {"vessel": means}}
+
+    monkeypatch.setattr(trainer.Trainer, "validate", found)
+    for epochs, best_step in (("1", 0), ("2", 4)):
+        vessels = iter((0.7, 0.6, 0.8))
+        folder = tmp_path / epochs
+        flags = ["--sam_checkpoint", str(start), "--keep_start", "--epochs", epochs]
+        assert train.main(train_args(folder, *flags)) == 0
+        assert (folder / "models/tiny/best").resolve().name == f"step-{best_step:07d}"
+        assert "not best: worse than the start (vessel 0.700 -> 0.600)" in capsys.readouterr().out
+    best = read_checkpoint(tmp_path / "1/models/tiny/best").state
+    assert all(torch.equal(value, best[name]) for name, value in read_checkpoint(start).state.items())
+
+
+def test_an_adaptation_learns_new_structures_of_its_data(tmp_path, capsys):
+    start = finished_run(tmp_path / "start", "--structures", "optic_disc", "--epochs", "1") / "models/tiny/best"
+    words = f"--recipe adapt --sam_checkpoint {start} --data_path data_demo --epochs 1 --epoch_photographs 4"
+    args = train.parse_args([*words.split(), "--num_workers", "0", "--work_dir", str(tmp_path), "--run_name", "tiny"])
+    assert train.main(args) == 0
+    output = capsys.readouterr().out
+    new = "haemorrhage", "hard_exudate", "microaneurysm", "optic_cup", "vessel"
+    assert f"new structure prompts, which the weights do not know yet: {', '.join(new)}" in output
+    assert args.model_type == "vit_t" and args.image_size == 64
+    assert read_checkpoint(tmp_path / "models/tiny/best").structures == ("optic_disc", *new)
+
+
+@pytest.mark.slow
+def test_a_run_stopped_between_epochs_without_and_with_prompts_goes_on(tmp_path, monkeypatch):
+    flags = ["--structures", "--detail", "pyramid", "--pyramid_weights", "none", "--pyramid_epochs", "1"]
+    whole = finished_run(tmp_path / "whole", *flags)
+    for step in (1, 2, 3):
+        stop_and_go_on(tmp_path / str(step), monkeypatch, step, *flags)
+        assert_same_run(whole, tmp_path / str(step))
