@@ -16,7 +16,7 @@ from sam_med2d.choices import METRICS, REGIONS
 from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_bool, add_complete, add_device, make_parser, parse_and_note_given, run_main
 from sam_med2d.runtime.model_flags import add_encoder_adapter, add_mask_rule, add_model_flags, add_multimask
-from segment_anything.choices import LARGE
+from segment_anything.choices import LARGE, TILE_SHARE
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,8 +64,9 @@ def _add_refinement_flags(parser: argparse.ArgumentParser) -> None:
     add_bool(windows, "--zoom", default=False, help="refine each column: repeat the prompt in a window around it")
     text = "refine the column structure: blend with windows all over the photograph"
     add_bool(windows, "--tiles", default=False, help=text)
-    text = "side of a window in pixels of the photograph; default: the image size"
-    windows.add_argument("--tile_side", type=int, help=text)
+    text = "side of a window in shares of the field of view's longer side"
+    windows.add_argument("--tile_share", type=float, default=TILE_SHARE, help=text)
+    windows.add_argument("--tile_side", type=int, help="the same in pixels of the photograph, instead of --tile_share")
     windows.add_argument("--tile_overlap", type=float, default=0.25, help="least share of a side that neighbours share")
     shares = " ".join(f"{name}={share:g}" for name, share in LARGE.items())
     windows.add_argument(

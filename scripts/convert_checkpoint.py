@@ -30,7 +30,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sam_med2d.runtime.cli import make_parser, run_main
+from sam_med2d.runtime.cli import add_bool, make_parser, run_main
 from segment_anything.choices import MASK_RULES, PIXEL_SCALES
 
 TARGETS = ("safetensors", "huggingface", "sam", "adapters")
@@ -50,8 +50,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
-    parser.add_argument("--half", action="store_true", help="store numbers in 16 bits: half the size, for passing on")
+    parser.add_argument("--half", action="store_true", default=None, help="store numbers in 16 bits: half the size, for passing on")
     parser.add_argument("--mask_rule", choices=MASK_RULES, help="where masks begin from now on, see train.py --help")
+    text = "what answers by default from now on: the best of the three candidate masks, or with False the single mask"
+    add_bool(parser, "--multimask", default=None, help=text)
     text = "what the weights expect from now on: unit for MedSAM's, whose pixels are 0..1 of each picture"
     parser.add_argument("--pixel_scale", choices=PIXEL_SCALES, help=text)
     return parser.parse_args(argv)

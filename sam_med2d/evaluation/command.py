@@ -124,9 +124,11 @@ def select_modes(args: argparse.Namespace) -> list[Mode]:
 def _read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[str]) -> Tiles | None:
     """What the flags say of tiles; None without --tiles. Raises UsageError for values that cannot work."""
     if not args.tiles:
-        if without := sorted({"tile_side", "tile_overlap", "tile_whole"} & args.given):
+        if without := sorted({"tile_share", "tile_side", "tile_overlap", "tile_whole"} & args.given):
             raise UsageError(f"--{', --'.join(without)}: add --tiles True, or leave it out.")
         return None
+    if {"tile_share", "tile_side"} <= args.given:
+        raise UsageError(f"--tile_share {args.tile_share} and --tile_side {args.tile_side}: give one of them.")
     values: dict[str, float] = {}
     for word in args.tile_whole:
         name, _, share = word.rpartition("=")
@@ -139,10 +141,10 @@ def _read_tiles(args: argparse.Namespace, image_size: int, structures: Sequence[
         known = ", ".join(structures) or "none"
         raise UsageError(f"--tile_whole {min(unknown)}: no structure of these weights ({known}).")
     try:
-        tiles = Tiles(args.tile_side, args.tile_overlap, whole, values)
-        tiles.side_for(image_size)
+        tiles = Tiles(args.tile_share, args.tile_side, args.tile_overlap, whole, values)
+        tiles.check_side(image_size)
     except ValueError as error:
-        raise UsageError(f"--tile_side, --tile_overlap, --tile_whole: {error}") from error
+        raise UsageError(f"--tile_share, --tile_side, --tile_overlap, --tile_whole: {error}") from error
     return tiles
 
 

@@ -293,7 +293,7 @@ class Evaluator:
             "failed": self.readable.failures(),
             "fps": running.images / self.seconds,
             "fps_covers": self._fps_covers(),
-            "windows": self.refinement.describe(self.model.image_size),
+            "windows": self.refinement.describe(),
             "preprocessing": self.model.preprocessing.as_dict(),
             "settings": self.settings,
             "nsd_tolerance": self.args.nsd_tolerance,
@@ -355,7 +355,7 @@ def _run_settings(
     data = ((item.data_set, item.image.name, [mask.name for mask in item.masks]) for item in records)
     return {
         **{f"--{name}": getattr(args, name) for name in BINDING_FLAGS},
-        **{f"--{name}": value for name, value in refinement.as_dict(model.image_size).items()},
+        **{f"--{name}": value for name, value in refinement.as_dict().items()},
         "--prompts": [mode.name for mode in modes],
         "--prompt_path": digest(args.prompt_path.read_bytes()) if args.prompt_path else None,
         "preprocessing": model.preprocessing.as_dict(),

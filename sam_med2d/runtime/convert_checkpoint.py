@@ -37,8 +37,8 @@ def convert(args: argparse.Namespace) -> str:
     if args.to not in ("huggingface", "sam") and args.target.suffix != ".safetensors":
         pth = " (--to sam writes a .pth for other programs)" * (args.target.suffix in (".pth", ".pt"))
         raise CheckpointError(f"OUT {args.target} must end in .safetensors{pth}.")
-    for flag in ("half", "mask_rule", "pixel_scale"):
-        if getattr(args, flag) and args.to != "safetensors":
+    for flag in ("half", "mask_rule", "multimask", "pixel_scale"):
+        if getattr(args, flag) is not None and args.to != "safetensors":
             raise CheckpointError(f"--{flag} goes with --to safetensors, not with --to {args.to}.")
     if args.to == "huggingface" and (args.target.suffix == ".safetensors" or args.target.is_file()):
         raise CheckpointError(f"OUT {args.target}: --to huggingface writes a folder.")
@@ -73,7 +73,8 @@ def _write(args: argparse.Namespace, checkpoint: Checkpoint) -> str:
         if not args.base:
             raise CheckpointError("--to adapters: give the weights that IN was trained from with --base.")
         state, metadata = split(checkpoint, read_any(args.base, flag="--base"))
-    metadata = metadata | ({"mask_rule": args.mask_rule} if args.mask_rule else {})
+    chosen = {name: getattr(args, name) for name in ("mask_rule", "multimask")}
+    metadata = metadata | {name: value for name, value in chosen.items() if value is not None}
     if args.pixel_scale:
         rule = checkpoint.preprocessing(checkpoint.image_size)[0].overridden(pixel_scale=args.pixel_scale)
         metadata = metadata | {"preprocessing": rule.as_dict()}

@@ -16,14 +16,12 @@ class MaskPrediction:
     """Candidate masks of one prompt, small until `logits` or `mask` is called, so that many of them fit into memory.
 
     Attributes:
-        candidates: logits [M, s, s] of the M candidate masks, s = S/4, or S with a detail head.
+        candidates: logits [M, s, s] of the M candidate masks, s = S/4, or the frame's S with a detail head or tiles.
         candidate_iou: predicted IoU [M] of the candidates.
         points: the prompt as labelled points of the photograph's model frame: coords [P, 2] (x, y) and labels [P].
-        frame: where the logits lie: the photograph's model frame, a window's, or, beside `blended`, a frame of the
-            photograph that is as fine as its tiles.
+        frame: where the logits lie: the photograph's model frame, a window's, or one as fine as the photograph's tiles.
         presence: probability that the structure is in the photograph; NaN for weights that know no structures.
         absent: whether a structure was predicted absent, so that the mask is empty, whatever the logits say.
-        blended: logits [H, W] at the photograph's size that take the candidates' place, of a structure from tiles.
     """
 
     candidates: Tensor
@@ -32,7 +30,6 @@ class MaskPrediction:
     frame: Frame
     presence: float = math.nan
     absent: bool = False
-    blended: Tensor | None = None
 
     @property
     def low_res(self) -> Tensor:
@@ -50,8 +47,6 @@ class MaskPrediction:
 
     def logits(self) -> Tensor:
         """Logits float32 [H, W] of the best candidate at the photograph's size, also of what is predicted absent."""
-        if self.blended is not None:
-            return self.blended
         return self.frame.logits_to_original(self.low_res[None, None])[0, 0]
 
     def mask(self, threshold: float = Sam.mask_threshold) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..modeling.prompt_encoder import PADDING, STRUCTURE
 from ..preprocessing import Frame
 from .mask_prediction import MaskPrediction
 from .mirroring import mirrored
-from .tiling import AT_ONCE, Tiles, blend_tiles, tiled_frame, window_pixels
+from .tiling import AT_ONCE, Tiles, blend_tiles, window_pixels
 from .zoom import zoom_in
 
 
@@ -62,17 +62,17 @@ class Refinement:
         """Whether windows of a photograph are encoded."""
         return self.zoom or self.tiles is not None
 
-    def as_dict(self, image_size: int) -> dict[str, Any]:
-        """What decides the masks of a model of this S, for JSON; tiles as `Tiles.as_dict` has them, or None."""
-        tiles = self.tiles and self.tiles.as_dict(image_size)
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the masks, for JSON; tiles as `Tiles.as_dict` has them, or None."""
+        tiles = self.tiles and self.tiles.as_dict()
         return {"mirror": self.mirror, "zoom": self.zoom, "tiles": tiles, "multimask": self.multimask}
 
-    def describe(self, image_size: int) -> str:
-        """Sentences for a report on a model of this S; none where nothing is refined."""
+    def describe(self) -> str:
+        """Sentences for a report; none where nothing is refined."""
         sentences = {
             "mirror": "Mirrored: structures are the mean over the photograph and its three mirror images.",
             "zoom": "Zoom: each prompt was repeated in a window around it.",
-            "tiles": self.tiles and self.tiles.describe(image_size),
+            "tiles": self.tiles and self.tiles.describe(),
         }
         return " ".join(sentences[name] for name in ("mirror", "zoom", "tiles") if name in self.active)
 
@@ -117,7 +117,7 @@ def refine(
     if refinement.mirror or refinement.tiles:
         for image, structures in prompts.structures(rows).items():
             prompts.refine_structures(image, structures, predictions)
-    rows = [row for row in rows if refinement.zoom and predictions[row].blended is None]
+    rows = [row for row in rows if refinement.zoom and predictions[row].frame == prompts.frame_of(row)]
     yield from prompts.zoomed(rows, predictions) if rows else predictions
 
 
@@ -131,6 +131,10 @@ class _Prompts:
     frames: Sequence[Frame]
     points: tuple[Tensor, Tensor]
     images: Sequence[int]
+
+    def frame_of(self, row: int) -> Frame:
+        """The model frame of the photograph of a prompt."""
+        return self.frames[self.images[row]]
 
     def first_predictions(self, decoded: Decoded) -> list[MaskPrediction]:
         """The first predictions one by one; their predicted IoU and presence come to the CPU together."""
@@ -171,15 +175,14 @@ class _Prompts:
         whole = {name: predictions[rows[0]].low_res for name, rows in structures.items()}
         if settings.mirror:
             whole = mirrored(model, window_pixels(model, [photograph], [frame]), whole, multimask=multimask)
-        blended: Mapping[str, Tensor] = {}
+        found = {name: (logits, frame) for name, logits in whole.items()}
         if settings.tiles:
             how = {"mirror": settings.mirror, "multimask": multimask, "at_once": settings.windows_at_once}
-            blended = blend_tiles(model, photograph, frame, whole, settings.tiles, **how)
-            fine = tiled_frame(frame, settings.tiles.side_for(model.image_size))
+            blended, fine = blend_tiles(model, photograph, frame, whole, settings.tiles, **how)
+            found |= {name: (logits, fine) for name, logits in blended.items()}
         for name, row in ((name, row) for name, rows in structures.items() for row in rows):
-            prediction = replace(predictions[row].best(), candidates=whole[name][None])
-            tiled = {"blended": blended[name], "frame": fine} if name in blended else {}
-            predictions[row] = replace(prediction, **tiled)
+            logits, own = found[name]
+            predictions[row] = replace(predictions[row].best(), candidates=logits[None], frame=own)
 
     def zoomed(self, rows: Sequence[int], predictions: Sequence[MaskPrediction]) -> Iterator[MaskPrediction]:
         """All predictions in order; those of the rows come from a window where there is one."""

@@ -1,6 +1,7 @@
 """Tiles: overlapping windows all over a photograph, whose probabilities are blended without a seam.
 
-Windows go through the encoder a few at a time, so that memory does not grow with their number.
+The photograph is brought once to the scale at which a window is the model's input, so that what follows costs the same
+whatever size it has. Windows go through the encoder a few at a time: memory does not grow with their number.
 """
 
 import math
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..choices import LARGE
+from ..choices import LARGE, TILE_SHARE
 from ..modeling import Sam
 from ..preprocessing import OUTSIDE_LOGIT, Frame, to_tensor, window_frame
+from ..utils.upsampling import upsample
 from .mirroring import MIRRORS
 
 AT_ONCE = 8  # windows that go through the encoder together
@@ -28,7 +29,9 @@ class Tiles:
     """How structure prompts are predicted from windows all over a photograph.
 
     Attributes:
-        side: of the square windows, in pixels of the photograph; None for the model's S, so that nothing is enlarged.
+        share: side of the square windows, in shares of the longer side of the field of view: an eye looks the same
+            whatever pixels the camera has.
+        side: the same in pixels of the photograph, in the place of `share`; None for the latter.
         overlap: share of their side that neighbouring windows have in common at least.
         whole: weight of the whole photograph's prediction in the blend, 0 to 1; the windows have the rest.
         shares: the same of single structures, by their names, where 1 means no windows at all.
@@ -37,12 +40,15 @@ class Tiles:
         ValueError: for values out of range.
     """
 
+    share: float = TILE_SHARE
     side: int | None = None
     overlap: float = 0.25
     whole: float = 0.5
     shares: Mapping[str, float] = field(default_factory=lambda: LARGE)
 
     def __post_init__(self) -> None:
+        if not 0.1 <= self.share <= 1:
+            raise ValueError(f"share={self.share}: give a share from 0.1 to 1.")
         if self.side is not None and self.side < 1:
             raise ValueError(f"side={self.side}: give 1 or more pixels.")
         if not 0 <= self.overlap <= 0.9:
@@ -55,27 +61,31 @@ class Tiles:
         """Weight of the whole photograph's prediction for a structure."""
         return self.shares.get(structure, self.whole)
 
-    def side_for(self, image_size: int) -> int:
-        """Side of the windows in pixels for a model of this S; ValueError: enlarged more than MOST_ENLARGED times."""
-        side = self.side or image_size
-        if side * MOST_ENLARGED < image_size:
+    def check_side(self, image_size: int) -> None:
+        """Raise ValueError where windows of `side` would be enlarged too much for a model of this `image_size` S."""
+        if self.side is not None and self.side * MOST_ENLARGED < image_size:
             raise ValueError(
-                f"side={side}: windows would be enlarged more than {MOST_ENLARGED} times: give "
+                f"side={self.side}: windows would be enlarged more than {MOST_ENLARGED} times: give "
                 f"{math.ceil(image_size / MOST_ENLARGED)} or more pixels."
             )
-        return side
 
-    def as_dict(self, image_size: int) -> dict[str, Any]:
-        """The values for JSON, with the side that a model of this `image_size` S gets."""
-        values = {"side": self.side_for(image_size), "overlap": self.overlap, "whole": self.whole}
-        return values | {"shares": dict(sorted(self.shares.items()))}
+    def side_in(self, frame: Frame) -> float:
+        """Side of the windows of a photograph, in its pixels; a share is at least a quarter of the model's S."""
+        self.check_side(frame.image_size)
+        return self.side or max(self.share * max(frame.crop_size), frame.image_size / MOST_ENLARGED)
 
-    def describe(self, image_size: int) -> str:
-        """One sentence for a report, for a model of this `image_size` S."""
-        single = "".join(f", {share:g} for {name}" for name, share in self.as_dict(image_size)["shares"].items())
+    def as_dict(self) -> dict[str, Any]:
+        """The values for JSON; of `share` and `side` the one that counts."""
+        scale = {"share": self.share} if self.side is None else {"side": self.side}
+        return scale | {"overlap": self.overlap, "whole": self.whole, "shares": dict(sorted(self.shares.items()))}
+
+    def describe(self) -> str:
+        """One sentence for a report."""
+        single = "".join(f", {share:g} for {name}" for name, share in sorted(self.shares.items()))
+        side = f"{100 * self.share:g} % of the field of view" if self.side is None else f"{self.side} pixels"
         return (
-            f"Tiles: structures were predicted in windows of {self.side_for(image_size)} pixels that overlap by at "
-            f"least {100 * self.overlap:g} %; weight of the whole photograph's prediction {self.whole:g}{single}."
+            f"Tiles: structures were predicted in windows of {side} that overlap by at least {100 * self.overlap:g} %; "
+            f"weight of the whole photograph's prediction {self.whole:g}{single}."
         )
 
 
@@ -126,35 +136,37 @@ def weights(firsts: Sequence[int], length: int, side: int) -> Tensor:
     return torch.stack([rise / total[first : first + side] for first in firsts]).float()
 
 
-class _Tile(NamedTuple):
-    """A window, its first row and column in the used part of the photograph, and its weights along both axes."""
+class _Window(NamedTuple):
+    """A window of S x S pixels in a larger frame: its first row and column, and its weights [S] along both axes."""
 
-    frame: Frame
     row: int
     column: int
     down: Tensor
     across: Tensor
 
 
-def tiles_of(frame: Frame, side: int, overlap: float) -> list[_Tile]:
-    """The windows of the part of a photograph that `frame` uses: one, the frame itself, where it is small enough.
+def windows_of(frame: Frame, side: int, overlap: float) -> list[_Window]:
+    """Windows of `side` pixels of a larger frame that cover the part in which the photograph lies.
 
-    Their side is in pixels; `overlap` is the share of it that neighbours have in common at least.
+    Args:
+        frame: its image size is not less than the side.
+        side: of the windows in pixels of the frame.
+        overlap: share of the side that neighbours have in common at least.
     """
-    (top, left, _, _), (height, width) = frame.crop, frame.crop_size
-    rows, columns = (starts(length, side, overlap) for length in (height, width))
-    down, across = weights(rows, height, side), weights(columns, width, side)
-    if len(rows) == len(columns) == 1:
-        return [_Tile(frame, 0, 0, down[0], across[0])]
-    found = []
-    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
-        y, x = top + row, left + column
-        part = window_frame(frame, (y, x, y + min(side, height), x + min(side, width)))
-        found.append(_Tile(part, row, column, down[i], across[j]))
-    return found
+    top, left, height, width = frame.inner
+    down, across = (_along(frame, *axis, side, overlap) for axis in ((top, height), (left, width)))
+    return [_Window(row, column, own, other) for (row, own), (column, other) in product(down, across)]
 
 
-def tiled_frame(frame: Frame, side: int) -> Frame:
+def _along(frame: Frame, first: int, length: int, side: int, overlap: float) -> list[tuple[int, Tensor]]:
+    """The first pixels and weights [side] of windows along an axis; one in the middle where the photograph is less."""
+    if length < side:
+        return [((frame.image_size - side) // 2, torch.ones(side))]
+    firsts = starts(length, side, overlap)
+    return [(first + start, own) for start, own in zip(firsts, weights(firsts, length, side), strict=True)]
+
+
+def tiled_frame(frame: Frame, side: float) -> Frame:
     """A frame of the same part of the photograph that is as fine as windows of this side, its S a multiple of 4.
 
     Args:
@@ -176,7 +188,7 @@ def blend_tiles(
     mirror: bool = False,
     multimask: bool = True,
     at_once: int = AT_ONCE,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Frame]:
     """Predict structures in windows, and average their probabilities with those of the whole photograph.
 
     Args:
@@ -191,39 +203,46 @@ def blend_tiles(
         at_once: windows that go through the encoder together.
 
     Returns:
-        {structure: logits float32 [H, W]}, without structures whose whole photograph has the weight 1, and without any
-        where there is only one window.
+        {structure: logits float32 [F, F]}, without structures whose whole photograph has the weight 1, and without any
+        where one window would hold the photograph; and the frame, of image size F, in which they lie.
     """
+    fine, size = tiled_frame(frame, tiles.side_in(frame)), model.image_size
     names = [name for name in whole if tiles.share_of(name) < 1]
-    windows = tiles_of(frame, tiles.side_for(model.image_size), tiles.overlap)
-    if not names or len(windows) == 1:
-        return {}
-    sums = torch.zeros(len(names), *frame.crop_size, device=model.device)
+    if not names or fine.image_size <= size:
+        return {}, fine
+    pixels = window_pixels(model, [photograph], [fine])[0]
+    windows = windows_of(fine, size, tiles.overlap)
+    sums = torch.zeros(len(names), *pixels.shape[1:], device=model.device)
     views = ((), *MIRRORS) if mirror else ((),)
     for first in range(0, len(windows), at_once):
         own = windows[first : first + at_once]
-        pixels = window_pixels(model, [photograph] * len(own), [tile.frame for tile in own])
+        parts = torch.stack([pixels[:, w.row : w.row + size, w.column : w.column + size] for w in own])
         for axes in views:
-            embedding, features = model.encode_all(pixels.flip(axes))
+            embedding, features = model.encode_all(parts.flip(axes))
             for name, total in zip(names, sums, strict=True):
                 points = model.prompt_encoder.structure_points([name] * len(own))
                 decoded = model.decode_points(embedding, *points, multimask=multimask, features=features)
-                for tile, logits in zip(own, decoded.best().flip(axes), strict=True):
-                    _add(total, tile, logits[None], 1 / len(views))
+                _add(total, own, decoded.best().flip(axes), 1 / len(views))
     pairs = zip(names, sums, strict=True)
-    return {name: _join(frame, whole[name], total, tiles.share_of(name)) for name, total in pairs}
+    return {name: _join(frame, fine, whole[name], total, tiles.share_of(name)) for name, total in pairs}, fine
 
 
-def _add(total: Tensor, tile: _Tile, logits: Tensor, share: float) -> None:
-    """Add a share of a window's weighted probabilities, of logits [1, 1, s, s], to those of the used part [h, w]."""
-    down, across = share * tile.down.to(total.device), tile.across.to(total.device)
-    part = total[tile.row : tile.row + len(down), tile.column : tile.column + len(across)]
-    part += tile.frame.logits_to_crop(logits)[0, 0].sigmoid() * down[:, None] * across
+def _add(total: Tensor, windows: Sequence[_Window], logits: Tensor, share: float) -> None:
+    """Add a share of the weighted probabilities of windows, of logits [n, 1, s, s], to those of the frame [F, F]."""
+    size = len(windows[0].down)
+    for window, probability in zip(windows, upsample(logits.float(), size)[:, 0].sigmoid(), strict=True):
+        down, across = share * window.down.to(total.device), window.across.to(total.device)
+        part = total[window.row : window.row + size, window.column : window.column + size]
+        part += probability * down[:, None] * across
 
 
-def _join(frame: Frame, whole: Tensor, windows: Tensor, share: float) -> Tensor:
-    """Logits [H, W] of the mean of the whole photograph's probabilities, logits [s, s], and the windows' [h, w]."""
-    probability = share * frame.logits_to_crop(whole[None, None].float())[0, 0].sigmoid() + (1 - share) * windows
+def _join(frame: Frame, fine: Frame, whole: Tensor, windows: Tensor, share: float) -> Tensor:
+    """Logits [F, F] of the mean of the whole photograph's probabilities, logits [s, s], and the windows' [F, F]."""
+    top, left, height, width = fine.inner
+    inside = slice(top, top + height), slice(left, left + width)
+    coarse = replace(frame, crop=(0, 0, height, width)).logits_to_crop(whole[None, None].float())[0, 0]
+    probability = share * coarse.sigmoid() + (1 - share) * windows[inside]
     lowest, highest = math.exp(OUTSIDE_LOGIT), 1 - 2**-24
-    logits = torch.logit(probability.clamp(lowest, highest))
-    return F.pad(logits, frame.margins, value=OUTSIDE_LOGIT)
+    logits = torch.full_like(windows, OUTSIDE_LOGIT)
+    logits[inside] = torch.logit(probability.clamp(lowest, highest))
+    return logits

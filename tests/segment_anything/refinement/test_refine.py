@@ -59,7 +59,7 @@ def test_without_refinement_the_first_answers_stay(model, image, monkeypatch):
     assert not sizes and len(found) == 3
     for i, one in enumerate(found):
         best = int(decoded.iou[i].argmax())
-        assert torch.equal(one.low_res, decoded.logits[i, best]) and one.frame == frame and one.blended is None
+        assert torch.equal(one.low_res, decoded.logits[i, best]) and one.frame == frame
         assert one.predicted_iou == float(decoded.iou[i, best])
         assert one.presence == pytest.approx(float(decoded.presence[i].sigmoid())) and not one.absent
         full = frame.logits_to_original(decoded.logits[i, best][None, None])[0, 0]
@@ -82,7 +82,7 @@ def test_predictions_come_in_order_whatever_refines_them(model, image):
     decoded, frame = first_answers(model, image, points), model.preprocessing.frame(image)
     settings = Refinement(mirror=True, tiles=Tiles(), zoom=True)
     found = list(refine(model, settings, [image], [frame], decoded, points))
-    assert [one.blended is not None for one in found] == [True, False, True, True]
+    assert [one.frame.image_size > 64 for one in found] == [True, False, True, True]
     assert torch.equal(found[0].logits(), found[3].logits()) and not torch.equal(found[0].logits(), found[2].logits())
     assert found[0].predicted_iou == float(decoded.iou[0].max())  # the whole photograph's
     for i, one in enumerate(found):
@@ -114,10 +114,10 @@ def test_what_is_predicted_absent_has_logits_but_no_mask(model, image, monkeypat
     windows = sum(sizes)
     assert [one.absent for one in refined] == [True, False]
     assert not refined[0].mask().any() and refined[0].mask().shape == image.shape[:2] and refined[1].mask().any()
-    assert refined[0].blended is not None and (refined[0].logits() > 0).any()
+    assert refined[0].frame != frame and (refined[0].logits() > 0).any()
     sizes.clear()
     skipped = list(refine(model, settings, [image], [frame], decoded, points, skip_absent=True))
-    assert skipped[0].blended is None and torch.equal(skipped[0].candidates, decoded.logits[0])
+    assert skipped[0].frame == frame and torch.equal(skipped[0].candidates, decoded.logits[0])
     assert (skipped[1].mask() == refined[1].mask()).mean() > 0.999 and sum(sizes) == windows
     sizes.clear()
     one = points[0][:1], points[1][:1]
@@ -154,9 +154,9 @@ def test_settings_of_another_kind_are_refused(wrong):
 
 
 def test_settings_tell_what_they_are():
-    assert NO_REFINEMENT.active == () and NO_REFINEMENT.describe(256) == ""
-    assert NO_REFINEMENT.as_dict(256) == {"mirror": False, "zoom": False, "tiles": None, "multimask": True}
+    assert NO_REFINEMENT.active == () and NO_REFINEMENT.describe() == ""
+    assert NO_REFINEMENT.as_dict() == {"mirror": False, "zoom": False, "tiles": None, "multimask": True}
     settings = Refinement(mirror=True, zoom=True, tiles=Tiles(side=100), multimask=False)
-    assert settings.active == ("mirror", "tiles", "zoom") and settings.as_dict(256)["tiles"]["side"] == 100
-    text = settings.describe(256)
+    assert settings.active == ("mirror", "tiles", "zoom") and settings.as_dict()["tiles"]["side"] == 100
+    text = settings.describe()
     assert text.startswith("Mirrored: ") and "Zoom: " in text and "windows of 100 pixels" in text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sam_med2d.data.dataset import FundusDataset, collate
 from sam_med2d.data.records import MaskRef, Record
@@ -20,7 +21,15 @@ from segment_anything.predictor import SamPredictor
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, Preprocessing, window_around
 from segment_anything.refinement.mirroring import mirrored
 from segment_anything.refinement.refine import Refinement
-from segment_anything.refinement.tiling import Tiles, blend_tiles, starts, tiles_of, weights, window_pixels
+from segment_anything.refinement.tiling import (
+    Tiles,
+    blend_tiles,
+    starts,
+    tiled_frame,
+    weights,
+    window_pixels,
+    windows_of,
+)
 from segment_anything.refinement.zoom import prompt_places, zoom_in
 from tests.helpers.cases import check_all
 from tests.helpers.tiny_models import TILED_STRUCTURES, large_logits_model
@@ -86,29 +95,36 @@ def test_weights_sum_to_one_and_fade_at_inner_borders(length, side):
         assert float(own.diff(dim=1).abs().max()) < 12 / side  # no jump
 
 
-def test_weights_of_tiles_sum_to_one_everywhere_inside():
-    frame = Preprocessing(64).frame(photograph())
-    total = np.zeros(frame.original)
-    for tile in tiles_of(frame, 64, 0.25):
-        y, x, bottom, right = tile.frame.crop
-        assert frame.crop[0] <= y < bottom <= frame.crop[2] and frame.crop[1] <= x < right <= frame.crop[3]
-        assert (bottom - y, right - x) == (64, 64) and tile.frame.inner == (0, 0, 64, 64)
-        total[y:bottom, x:right] += (tile.down[:, None] * tile.across).numpy()
-    top, left, bottom, right = frame.crop
-    np.testing.assert_allclose(total[top:bottom, left:right], 1, atol=1e-5)
-    assert total.sum() == pytest.approx((bottom - top) * (right - left), rel=1e-5)
-
-
-def test_a_small_photograph_has_one_window():
-    frame = Preprocessing(64).frame(photograph(60, 64, 2))
-    (only,) = tiles_of(frame, 64, 0.25)
-    assert only.frame == frame and (only.down == 1).all() and (only.across == 1).all()
+@pytest.mark.parametrize("size", [(170, 230), (60, 230), (150, 150)])
+def test_weights_of_windows_sum_to_one_everywhere_inside(size):
+    fine = tiled_frame(Preprocessing(64).frame(photograph(*size)), 64)
+    total = np.zeros((fine.image_size, fine.image_size))
+    for window in windows_of(fine, 64, 0.25):
+        assert 0 <= window.row <= fine.image_size - 64 and 0 <= window.column <= fine.image_size - 64
+        weight = (window.down[:, None] * window.across).numpy()
+        total[window.row : window.row + 64, window.column : window.column + 64] += weight
+    top, left, height, width = fine.inner
+    np.testing.assert_allclose(total[top : top + height, left : left + width], 1, atol=1e-5)
 
 
 def test_a_photograph_less_high_than_a_window_is_centred_in_it():
-    frame = Frame(64, (44, 230), (2, 2, 42, 228), (0, 0, 64, 64))
-    own = tiles_of(frame, 64, 0.25)
-    assert len(own) > 3 and all(tile.frame.inner == (12, 0, 40, 64) for tile in own)
+    fine = Frame(256, (44, 230), (2, 2, 42, 228), (105, 0, 46, 256))
+    own = windows_of(fine, 64, 0.25)
+    assert len(own) > 3 and {window.row for window in own} == {96} and all((window.down == 1).all() for window in own)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 8])
+def test_windows_are_a_share_of_the_field_of_view(factor):
+    """The scale is the same whatever pixels the photograph has."""
+    image = cv2.resize(photograph(), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    frame = Preprocessing(64).frame(image)
+    assert tiled_frame(frame, Tiles().side_in(frame)).image_size == 128
+    assert tiled_frame(frame, Tiles(share=0.25).side_in(frame)).image_size == 256
+
+
+def test_a_small_photograph_is_not_enlarged_more_than_four_times():
+    frame = Frame(64, (20, 20), (0, 0, 20, 20), (0, 0, 64, 64))
+    assert Tiles(share=0.1).side_in(frame) == 16
 
 
 # --- blending -----------------------------------------------------------------------------------------------------
@@ -118,30 +134,45 @@ def test_a_constant_model_blends_to_its_plain_answer(monkeypatch):
     model, image = large_logits_model(), photograph()
     answer_with(model, monkeypatch, 1.7)
     frame, whole = model.preprocessing.frame(image), torch.full((16, 16), 1.7)
-    blended = blend_tiles(model, image, frame, {"vessel": whole}, EVERYTHING)["vessel"]
+    blended, fine = blend_tiles(model, image, frame, {"vessel": whole}, EVERYTHING)
     plain = frame.logits_to_original(whole[None, None])[0, 0]
-    torch.testing.assert_close(blended, plain, atol=1e-5, rtol=0)
-    assert (blended[0] == OUTSIDE_LOGIT).all()
+    found = fine.logits_to_original(blended["vessel"][None, None])[0, 0]
+    top, left, bottom, right = frame.crop
+    inside = np.s_[top + 2 : bottom - 2, left + 2 : right - 2]  # the border is blended with what lies outside
+    torch.testing.assert_close(found[inside], plain[inside], atol=1e-5, rtol=0)
+    assert (found[0] == OUTSIDE_LOGIT).all()
 
 
-def test_the_blend_is_the_weighted_mean_of_probabilities(monkeypatch):
+def test_the_blend_is_the_weighted_mean_of_probabilities():
     """Against one window after another, written out."""
     model, image = large_logits_model(), photograph()
     frame, whole = model.preprocessing.frame(image), torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
-    blended = blend_tiles(model, image, frame, {"vessel": whole}, Tiles(whole=0.3, shares={}))["vessel"]
-    expected = np.zeros(frame.original)
-    for tile in tiles_of(frame, 64, 0.25):
-        y, x, bottom, right = tile.frame.crop
-        alone = SamPredictor(model)
-        alone.features = model.encode(pixels := torch.from_numpy(model.preprocessing.image(image, tile.frame))[None])
-        alone.detail, alone.frame = model.features(pixels, alone.features), tile.frame
-        logits, iou, _ = alone.predict(np.zeros((1, 2)), np.array([5]), return_logits=True)
-        weight = (tile.down[:, None] * tile.across).numpy()
-        expected[y:bottom, x:right] += weight / (1 + np.exp(-logits[iou.argmax(), y:bottom, x:right]))
-    expected = 0.3 * frame.logits_to_original(whole[None, None])[0, 0].sigmoid().numpy() + 0.7 * expected
-    top, left, bottom, right = frame.crop
-    inside = np.s_[top:bottom, left:right]
-    np.testing.assert_allclose(blended.sigmoid().numpy()[inside], expected[inside], atol=1e-5)
+    blended, fine = blend_tiles(model, image, frame, {"vessel": whole}, Tiles(whole=0.3, shares={}))
+    pixels = torch.from_numpy(model.preprocessing.image(image, fine))
+    expected = np.zeros(pixels.shape[1:])
+    for window in windows_of(fine, 64, 0.25):
+        place = np.s_[window.row : window.row + 64, window.column : window.column + 64]
+        part = pixels[(slice(None), *place)][None]
+        with torch.no_grad():
+            embedding, features = model.encode_all(part)
+            decoded = model.decode_points(
+                embedding, *model.prompt_encoder.structure_points(["vessel"]), features=features
+            )
+        logits = F.interpolate(decoded.best(), (64, 64), mode="bilinear", align_corners=False)[0, 0]
+        expected[place] += (window.down[:, None] * window.across * logits.sigmoid()).numpy()
+    top, left, height, width = fine.inner
+    inside = np.s_[top : top + height, left : left + width]
+    only, _ = blend_tiles(model, image, frame, {"vessel": whole}, Tiles(whole=0.0, shares={}))
+    np.testing.assert_allclose(only["vessel"].sigmoid().numpy()[inside], expected[inside], atol=1e-5)
+    mixed = 0.7 * expected[inside] + 0.3 * _at(frame, fine, whole)
+    np.testing.assert_allclose(blended["vessel"].sigmoid().numpy()[inside], mixed, atol=1e-5)
+
+
+def _at(frame: Frame, fine: Frame, logits: Tensor) -> np.ndarray:
+    """Probabilities of logits of the model frame at the pixels of the photograph's part in a finer frame."""
+    top, left, height, width = frame.inner
+    part = logits[top : top + height, left : left + width][None, None]
+    return F.interpolate(part, fine.inner[2:], mode="bilinear", align_corners=False)[0, 0].sigmoid().numpy()
 
 
 @pytest.mark.slow
@@ -154,11 +185,11 @@ def test_several_structures_equal_one_by_one_and_share_the_encodings(monkeypatch
     frame = model.preprocessing.frame(image)
     streams = [torch.Generator().manual_seed(i) for i in range(len(TILED_STRUCTURES))]
     whole = {name: torch.randn(64, 64, generator=s) for name, s in zip(TILED_STRUCTURES, streams, strict=True)}
-    together = blend_tiles(model, image, frame, whole, EVERYTHING, at_once=4)
-    count = len(tiles_of(frame, 64, 0.25))
+    together, fine = blend_tiles(model, image, frame, whole, EVERYTHING, at_once=4)
+    count = len(windows_of(fine, 64, 0.25))
     assert sum(encoded) == count and max(encoded) == 4
     for name in TILED_STRUCTURES:
-        alone = blend_tiles(model, image, frame, {name: whole[name]}, EVERYTHING, at_once=5)
+        alone, _ = blend_tiles(model, image, frame, {name: whole[name]}, EVERYTHING, at_once=5)
         torch.testing.assert_close(together[name], alone[name], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(together["vessel"], together["haemorrhage"], atol=0.1)
 
@@ -167,10 +198,10 @@ def test_structures_left_to_the_whole_photograph_are_not_tiled(monkeypatch):
     model, image = large_logits_model(), photograph()
     encoded = answer_with(model, monkeypatch, 0.0)
     frame, whole = model.preprocessing.frame(image), {name: torch.zeros(16, 16) for name in TILED_STRUCTURES}
-    assert blend_tiles(model, image, frame, whole, Tiles()).keys() == {"vessel", "haemorrhage"}
+    assert blend_tiles(model, image, frame, whole, Tiles())[0].keys() == {"vessel", "haemorrhage"}
     encoded.clear()
-    assert blend_tiles(model, image, frame, {"optic_disc": whole["optic_disc"]}, Tiles()) == {} and not encoded
-    assert blend_tiles(model, image, frame, whole, Tiles(side=230)) == {} and not encoded
+    assert blend_tiles(model, image, frame, {"optic_disc": whole["optic_disc"]}, Tiles())[0] == {} and not encoded
+    assert blend_tiles(model, image, frame, whole, Tiles(side=230))[0] == {} and not encoded
 
 
 @pytest.mark.slow
@@ -189,21 +220,24 @@ def test_memory_does_not_grow_with_the_number_of_windows(monkeypatch):
     for image in (photograph(), photograph(400, 500)):
         encoded.clear()
         frame = model.preprocessing.frame(image)
-        blended = blend_tiles(model, image, frame, {"vessel": torch.zeros(16, 16)}, EVERYTHING, at_once=3)
-        assert blended["vessel"].shape == image.shape[:2]
+        small = Tiles(side=64, shares={})
+        blended, fine = blend_tiles(model, image, frame, {"vessel": torch.zeros(16, 16)}, small, at_once=3)
+        assert blended["vessel"].shape == (fine.image_size, fine.image_size)
     assert len(encoded) > 20 and max(alive) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"side": 0}, {"overlap": 0.95}, {"whole": 1.2}, {"shares": {"vessel": -1}}])
+@pytest.mark.parametrize(
+    "wrong", [{"share": 0.05}, {"side": 0}, {"overlap": 0.95}, {"whole": 1.2}, {"shares": {"vessel": -1}}]
+)
 def test_tiles_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="give"):
         Tiles(**wrong)
 
 
 def test_windows_are_not_enlarged_too_much():
-    assert Tiles().side_for(256) == 256 and Tiles(side=64).side_for(256) == 64
+    Tiles(side=64).check_side(256)
     with pytest.raises(ValueError, match="more than 4 times: give 64 or more"):
-        Tiles(side=63).side_for(256)
+        Tiles(side=63).check_side(256)
 
 
 # --- structure prompts in the predictor ---------------------------------------------------------------------------
@@ -366,7 +400,7 @@ def test_the_evaluation_answers_as_the_predictor(predictor, tmp_path, mirror):
         answers = masks_at_original_size(batch, i, found[i])
         assert (answers != expected).mean() < 1e-3 and 0 < expected[0].mean() < 1
         assert found[i][0].predicted_iou == pytest.approx(iou.max(), abs=1e-4)
-        assert (found[i][1].blended is None) == (ref.structure == "optic_disc")
+        assert (found[i][1].frame.image_size == 64) == (ref.structure == "optic_disc")
     assert found[3][1] is found[0][1]  # one prompt for all masks of a structure
 
 
