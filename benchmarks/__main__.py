@@ -50,6 +50,12 @@ trains a plain U-Net on EfficientNet-Lite0, one output for each structure, on th
 and scores it by structure on those of --split, as test.py does. Expect 20 minutes for 697 steps, a line for each 20 of
 them, and as the last line one JSON object {structure: mean Dice, ..., "all", "seconds"}.
 
+    python -m benchmarks adaptation --data_path FOLDER ... --data_set NAME --start WEIGHTS
+
+adapts weights that were trained without a data set with 3, 10 and 30 of its training photographs, three times each, and
+scores its test photographs by structure. Expect minutes for each adaptation, a line for each, and as the last line one
+JSON object {"start", "3", "10", "30", "others"}.
+
     python -m benchmarks onnx
 
 times exported files in onnxruntime: see benchmarks/onnx.py.
@@ -61,6 +67,7 @@ import sys
 
 import torch
 
+from benchmarks.adaptation import adaptation, add_adaptation_flags
 from benchmarks.dataset_conversion import add_prepare_flags, prepare
 from benchmarks.decoder import add_decoder_flags, decoder
 from benchmarks.encoder import add_encoder_flags, encoder
@@ -79,6 +86,7 @@ BENCHMARKS = {
     "evaluate": (evaluate, add_evaluate_flags),
     "reading": (reading, add_reading_flags),
     "peers": (peers, add_peers_flags),
+    "adaptation": (adaptation, add_adaptation_flags),
     "prepare": (prepare, add_prepare_flags),
     "onnx": (onnx_files, add_onnx_flags),
 }

@@ -7,15 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.structure_scores import structure_scores
 from benchmarks.unet import UNetSam
 from sam_med2d.data.augmentation import Augmentation
 from sam_med2d.data.dataset import Batch, FundusDataset, make_loader
-from sam_med2d.data.records import Record, complete, load_folders, promptable, structures_in
+from sam_med2d.data.records import Record, complete, load_folders, structures_in
 from sam_med2d.data.samplers import EpochBatches, structure_weights
 from sam_med2d.errors import UsageError
-from sam_med2d.evaluation.batch_prediction import parse_mode, predict_batch
-from sam_med2d.evaluation.scoring import score_batch
-from sam_med2d.evaluation.summary import summarise
 from sam_med2d.runtime.cli import add_bool, add_complete
 from sam_med2d.runtime.devices import drop_slow_amp
 from sam_med2d.training.losses import segmentation_losses
@@ -60,7 +58,7 @@ def peers(args: argparse.Namespace) -> dict[str, float]:
         seconds = _train(args, model, [record for record in train if record.masks])
         if args.weights:
             save_raw(args.weights, model.unet.state_dict())
-    return _dice(model.eval(), scored, args.threads) | {"seconds": seconds}
+    return structure_scores(model.eval(), scored, args.threads) | {"seconds": seconds}
 
 
 def _records(args: argparse.Namespace, split: str) -> list[Record]:
@@ -114,19 +112,3 @@ def _step(model: UNetSam, batch: Batch, optimizer: torch.optim.Optimizer, rate: 
     torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP)
     optimizer.step()
     return loss.item()
-
-
-@torch.no_grad()
-def _dice(model: UNetSam, records: list[Record], workers: int) -> dict[str, float]:
-    """Mean Dice at the photographs' own size, of each structure and of all masks."""
-    names = model.prompt_encoder.structures
-    dataset = FundusDataset(
-        promptable(records, names), model.preprocessing, every_absent=True, structures=names, keep_truth=True
-    )
-    rows = []
-    for batch in make_loader(dataset, batch_size=BATCH, num_workers=workers - 1):
-        found = predict_batch(model, batch, {}, [parse_mode("structure")], seed=0)
-        rows += [row for own in score_batch(batch, found, ["dice"]) for row in own]
-    summary = summarise(rows, ["dice"])
-    scores = {name: modes["structure"]["dice"] for name, modes in summary["structures"].items()}
-    return scores | {"all": summary["overall"]["structure"]["dice"]}

@@ -50,7 +50,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--to", choices=TARGETS, default="safetensors", help="what to write")
     parser.add_argument("--base", type=Path, metavar="FILE", help="weights that IN was trained from, such as SAM's")
-    parser.add_argument("--half", action="store_true", default=None, help="store numbers in 16 bits: half the size, for passing on")
+    parser.add_argument(
+        "--half", action="store_true", default=None, help="store numbers in 16 bits: half the size, for passing on"
+    )
     parser.add_argument("--mask_rule", choices=MASK_RULES, help="where masks begin from now on, see train.py --help")
     text = "what answers by default from now on: the best of the three candidate masks, or with False the single mask"
     add_bool(parser, "--multimask", default=None, help=text)

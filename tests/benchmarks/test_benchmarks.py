@@ -14,6 +14,7 @@ from benchmarks import reference_training as oracle
 from benchmarks.__main__ import main
 from benchmarks.evaluation import COLUMNS, EncodedSam, evaluation_data, our_table, published_table
 from benchmarks.sides import OTHER, part_worker, same_command
+from sam_med2d.runtime.model_flags import SHIPPED_WEIGHTS
 from sam_med2d.training.step import select_trainable
 from segment_anything.modeling import Sam
 from segment_anything.modeling.efficientnet import EfficientNetLite0
@@ -217,3 +218,18 @@ def test_a_peer_learns_by_structure_and_its_weights_are_taken_up(tmp_path, monke
     with pytest.raises(SystemExit) as exit_:
         main([*words[:1], "--data_path", str(tmp_path / "nothing"), words[-1]])
     assert exit_.value.code == 2 and "nothing" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_weights_are_adapted_with_photographs_of_a_data_set(capsys, tmp_path):
+    """With the shipped weights at a small size: what is learnt is not scored."""
+    words = ["adaptation", "--data_path", str(ROOT / "data_demo"), "--start", str(SHIPPED_WEIGHTS), "--seeds=1"]
+    words += ["--photographs", "2", f"--threads={torch.get_num_threads()}", "--data_set"]
+    flags = "--image_size 64 --epochs 1 --epoch_photographs 2 --batch_size 2 --iter_point 0 --num_workers 0"
+    main([*words, "data_demo", "--train_flags", flags])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found.keys() == {"start", "2", "others"} and len(found["2"]) == 1
+    assert {"optic_disc", "optic_cup", "vessel", "all"} <= found["start"].keys() == found["2"][0].keys()
+    with pytest.raises(SystemExit) as exit_:
+        main([*words, "nothing"])
+    assert exit_.value.code == 2 and "--data_set nothing" in capsys.readouterr().err
