@@ -42,7 +42,7 @@ def _strong() -> list[A.BasicTransform]:
     return [
         A.HorizontalFlip(p=0.5),
         A.VerticalFlip(p=0.5),
-        A.Affine(scale=(0.55, 1.35), rotate=(-45, 45), translate_percent=(-0.1, 0.1), keep_ratio=True, p=0.8),
+        A.Affine(scale=(0.7, 1.35), rotate=(-45, 45), translate_percent=(-0.1, 0.1), keep_ratio=True, p=0.8),
         A.OneOf([A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 2.0)), A.Downscale(scale_range=(0.4, 0.8))], p=0.25),
         A.OneOf([A.Illumination(mode=mode, intensity_range=(0.1, 0.2)) for mode in ("linear", "gaussian")], p=0.6),
         A.MultiplicativeNoise(multiplier=(0.65, 1.35), per_channel=False, p=0.8),  # exposure

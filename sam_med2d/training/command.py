@@ -107,6 +107,8 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
         raise UsageError(f"--pyramid_epochs {args.pyramid_epochs}: the model has no pyramid: add --detail pyramid.")
     if args.detail == "pyramid" and (source is None or source.detail != "pyramid"):
         start_pyramid(model, args.pyramid_weights)
+        if source and source.detail:  # its logits were half of a sum
+            model.mask_decoder.silence()
     logger.info(f"preprocessing of this training: {model.preprocessing.as_dict()}")
     model.image_encoder.grad_checkpointing = args.grad_checkpointing
     if args.compile:

@@ -19,6 +19,7 @@ from .prompt_encoder import STRUCTURE
 from .prompt_maps import KINDS, PromptMaps, of_images, prompt_maps, under_box, under_clicks
 
 WIDTHS = (16, 48, 96)  # channels of the light head at S, S/2 and S/4
+BACKGROUND, SPREAD = -0.6, 0.25  # mean and deviation of a pyramid's first weights of structures: logits of about -3
 PYRAMID_WIDTHS = (16, 32, 48, 64, 96)  # of the pyramid's, at S to S/16
 
 
@@ -59,7 +60,11 @@ class DetailHead(nn.Module, ABC):
             nn.init.zeros_(mlp.layers[-1].bias)
         self.named = nn.Embedding(structures, channels) if structures else None
         if structures:
-            nn.init.zeros_(self.named.weight)
+            self._start_table()
+
+    def _start_table(self) -> None:
+        """Set the first weights of the table of structures: it changes nothing."""
+        nn.init.zeros_(self.named.weight)
 
     @abstractmethod
     def _make_layers(self, embedding_channels: int) -> None:
@@ -183,6 +188,14 @@ class PyramidDetailHead(DetailHead):
         self.lateral = nn.ModuleList(nn.Conv2d(a, b, kernel_size=1) for a, b in zip(fine, widths, strict=True))
         self.up = nn.ModuleList(nn.Conv2d(b, a, kernel_size=1) for a, b in pairwise(PYRAMID_WIDTHS))
         self.join = nn.ModuleList(_block(width, width) for width in PYRAMID_WIDTHS)
+
+    def _start_table(self) -> None:
+        """Set the first weights of the table of structures: nothing is there, and the channels differ.
+
+        The features learn by this table (`dense_loss`). From zeros all channels would first learn the same, that most
+        pixels are background, and stay alike.
+        """
+        nn.init.normal_(self.named.weight, BACKGROUND, SPREAD)
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """Features at S, S/2, S/4, S/8, S/16 and S/32."""

@@ -105,6 +105,13 @@ class MaskDecoder(nn.Module):
         self.detail = detail
         self.mask_rule = "half"
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start the logits anew, from zero, where they were learnt together with a detail head that is gone."""
+        for mlp in self.output_hypernetworks_mlps:
+            nn.init.zeros_(mlp.layers[-1].weight)
+            nn.init.zeros_(mlp.layers[-1].bias)
+
     def forward(
         self,
         *,

@@ -140,3 +140,25 @@ def test_a_step_teaches_the_features_directly():
     first.total.backward()
     assert model.mask_decoder.detail.named.weight.grad[:2].abs().amin(1).min() >= 0
     assert len(STRUCTURES) == 3 and model.mask_decoder.detail.named.weight.grad[2].abs().max() == 0
+
+
+def test_the_table_of_a_pyramid_starts_with_background_and_channels_that_differ():
+    table = structured(detail="pyramid").mask_decoder.detail.named.weight
+    assert table.mean() < -0.4 and table.std(dim=1).min() > 0.1
+    assert structured(detail="light").mask_decoder.detail.named.weight.abs().max() == 0
+
+
+def test_a_silent_decoder_leaves_the_logits_to_the_pyramid():
+    model = lively(structured(detail="pyramid")).eval()
+    for mlp in (*model.mask_decoder.detail.weights, model.mask_decoder.detail.under_prompts):
+        torch.nn.init.zeros_(mlp.layers[-1].weight)
+        torch.nn.init.zeros_(mlp.layers[-1].bias)
+    points = model.prompt_encoder.structure_points(STRUCTURES[:1])
+    with torch.no_grad():
+        embedding, features = model.encode_all(image(1))
+        heard = model.decode_points(embedding, *points, multimask=None, features=features).logits
+        model.mask_decoder.silence()
+        silent = model.decode_points(embedding, *points, multimask=None, features=features).logits
+        dense = model.mask_decoder.detail.of_structures(features, torch.tensor([0]), points[1][:, 0])
+    torch.testing.assert_close(silent, dense.expand_as(silent))
+    assert not torch.allclose(heard, silent, atol=1e-3)
