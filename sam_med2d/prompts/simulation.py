@@ -43,7 +43,8 @@ def sample_points(region: Tensor, count: int, randomness: Randomness) -> tuple[T
     n, _, width = region.shape
     cumulative = region.flatten(1).cumsum(1, dtype=torch.int32)
     total = cumulative[:, -1:]
-    rank = (uniform(n, count, randomness).to(region.device, torch.float64) * total).int()
+    exact = "cpu" if region.device.type == "mps" else region.device  # Apple's GPUs have no float64
+    rank = (uniform(n, count, randomness).to(exact, torch.float64) * total.to(exact)).int().to(region.device)
     index = torch.searchsorted(cumulative, rank, right=True)
     found = total[:, 0] > 0
     index = torch.where(found[:, None], index, 0)

@@ -15,6 +15,7 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.notes import REMARKS
 from segment_anything.errors import CheckpointError
 
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # read as PyTorch is imported: Apple's GPUs lack operations
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -39,7 +40,9 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_device(group: argparse._ActionsContainer) -> None:
     """Add the flag --device, which `devices.resolve_device` reads."""
-    group.add_argument("--device", help="where PyTorch computes: cpu, cuda, cuda:0, ...; default: the best one present")
+    group.add_argument(
+        "--device", help="where PyTorch computes: cpu, cuda, cuda:0, mps, ...; default: the best one present"
+    )
 
 
 def _parse_bool(text: str) -> bool:

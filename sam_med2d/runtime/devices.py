@@ -14,7 +14,8 @@ from segment_anything.modeling import Sam
 def resolve_device(name: str | None) -> torch.device:
     """The device of --device, such as "cuda:0", or for None the best one present; UsageError where it does not work."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        return torch.device(next(kind for kind, there in present.items() if there))
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -257,7 +257,8 @@ class Trainer:
         """Update the weights with the mean gradient over the masks of all processes; the mean losses, and a stop."""
         count = sum(len(batch.refs) for batch in batches)
         sums = [sum(part[name] for part in parts) for name in parts[0]]
-        mine = torch.tensor([*sums, count, self.stop.requested], dtype=torch.float64, device=self.device)
+        place = self.device if self.processes.count > 1 else "cpu"
+        mine = torch.tensor([*sums, count, self.stop.requested], dtype=torch.float64, device=place)
         *losses, masks, stop = self.processes.total(mine).tolist()
         means = {name: value / masks for name, value in zip(parts[0], losses, strict=True)}
         self.scaler.unscale_(self.optimizer)
