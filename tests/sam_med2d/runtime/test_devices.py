@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sam_med2d.prompts.simulation import sample_points
+from sam_med2d.runtime import cli
 from sam_med2d.runtime.devices import resolve_device
 
 
@@ -20,6 +21,7 @@ def test_the_best_device_that_is_present_computes(monkeypatch, cuda, mps, expect
 
 
 def test_operations_that_apple_gpus_lack_may_fall_back():
+    assert cli.BOOLEANS  # its import sets the variable
     assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] in ("0", "1")
 
 
