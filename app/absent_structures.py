@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.stamps import stamp_of
 from sam_med2d.data.index_table import ABSENT, DATA_SET, IMAGE, IndexTable, IndexTables, listed_structures
 from sam_med2d.data.photographs import Photograph
 from sam_med2d.errors import DataError
@@ -21,14 +22,20 @@ class AbsentStructures:
 
     def __init__(self, out: Path, photographs: Sequence[Photograph], keys: Sequence[str]) -> None:
         self.out, self.keys = out, keys
-        table, tables = IndexTable.read(out), IndexTables()
+        self.photographs = photographs
+        self._read()
+
+    def _read(self) -> None:
+        """Read the table."""
+        table, tables = IndexTable.read(self.out), IndexTables()
         if table.path.is_file() and IMAGE not in table.columns:
             raise DataError(f"{table.path} is no table of photographs (column {IMAGE}): rename or mend it")
         self.path, self.rows, self.delimiter = table.path, table.rows, table.delimiter
         self.columns = list(dict.fromkeys((*(table.columns or (IMAGE, DATA_SET)), ABSENT)))
-        self.own = [table.find(photograph.path) or None for photograph in photographs]
+        self.own = [table.find(photograph.path) or None for photograph in self.photographs]
         # another table may say it, too
-        self.told = [tables.find(photograph.path, out, (DATA_SET, ABSENT)) for photograph in photographs]
+        self.told = [tables.find(photograph.path, self.out, (DATA_SET, ABSENT)) for photograph in self.photographs]
+        self._seen = stamp_of(self.path)
 
     def of(self, number: int) -> list[str]:
         """Structures that are known to be absent from a photograph, given by its `number`."""
@@ -42,6 +49,8 @@ class AbsentStructures:
             structure: its name.
             absent: whether it is known to be absent.
         """
+        if stamp_of(self.path) != self._seen:  # another program has written it since
+            self._read()
         names = [name for name in self.of(number) if name != structure] + [structure] * absent
         if names == self.of(number):
             return
@@ -51,3 +60,4 @@ class AbsentStructures:
         rows = [changed if row is own else row for row in self.rows] + [changed] * (own is None)
         write_csv(self.path, self.columns, rows, delimiter=self.delimiter)
         self.rows, self.own[number], self.told[number] = rows, changed, changed
+        self._seen = stamp_of(self.path)

@@ -5,12 +5,15 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from app.absent_structures import AbsentStructures
+from app.stamps import Stamp, stamp_of
 from sam_med2d.data.image_io import read_mask
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.data.records import map_path, read_map, resolve, structure_of
@@ -18,6 +21,8 @@ from sam_med2d.errors import DataError, UsageError
 from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
 
+HISTORY = ".history"  # folder of the files that were replaced
+MOST_LOST = 0.1  # share of a saved mask's pixels that goes without a question
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure
 
 
@@ -42,9 +47,10 @@ class Annotations:
         self, out: Path, split: str, photographs: Sequence[Photograph], structures: Iterable[str] = ()
     ) -> None:
         self.out, self.split, self.photographs = out, split, photographs
-        self.map: dict[str, list[str]] = read_map(self._path()) if self._path().is_file() else {}
-        own = self._keys()
-        self.keys = [own.get(os.path.realpath(p.path)) or _written(p.path, out) for p in photographs]
+        self.map: dict[str, list[str]] = {}
+        self.keys: list[str] = []
+        self._seen: Stamp | None = None  # of the map
+        self._read_map()
         self.absent_structures = AbsentStructures(out, photographs, self.keys)
         found = (structure for number in range(len(photographs)) for structure in self.masks(number))
         self.structures = list(dict.fromkeys((*structures, *found)))
@@ -54,6 +60,7 @@ class Annotations:
 
     def masks(self, number: int) -> dict[str, Path]:
         """{structure: file} of a photograph's masks, by its number; DataError where a structure has several."""
+        self._read_map()
         found: dict[str, Path] = {}
         for written in self.map.get(self.keys[number], ()):
             path, photograph = resolve(written, self.out), self.photographs[number]
@@ -107,7 +114,8 @@ class Annotations:
     def write(self, number: int, structure: str, mask: np.ndarray) -> Path:
         """Save a mask: first its file, then the map, each whole or not at all.
 
-        It replaces the photograph's own mask of that structure, and no other file: not one of another photograph or
+        A file that it replaces is kept in the folder .history, with the time in its name. It replaces the photograph's
+        own mask of that structure, and no other file: not one of another photograph or
         split, nor one that is no PNG or no mask of this size, which is left and no longer listed.
 
         Args:
@@ -128,12 +136,37 @@ class Annotations:
         path = known if known and _is_mask(known, mask.shape) else free
         if not self._is_inside(path):
             raise DataError(f"{path} lies outside {self.out}: the app does not write there; copy the data set first")
+        if path.exists():
+            self._keep(path)
         write_picture(path, mask.astype(np.uint8) * 255)
         if path != known:
             others = [name for name in self.map.get(self.keys[number], ()) if resolve(name, self.out) != known]
             self._write_map(number, [*others, _written(path, self.out)])
         self.absent_structures.change(number, structure, absent=False)
         return path
+
+    def lost(self, number: int, structure: str, mask: np.ndarray) -> tuple[int, int]:
+        """How many pixels a save would take from the saved mask, and how many that has; 0 without one of this size.
+
+        Args:
+            number: of the photograph.
+            structure: its name.
+            mask: bool [H, W].
+        """
+        path = self.masks(number).get(structure)
+        old = read_mask(path) > 0 if path and _is_mask(path, mask.shape) else np.zeros_like(mask)
+        return int((old & ~mask).sum()), int(old.sum())
+
+    def _keep(self, path: Path) -> None:
+        """Keep a file that is going to be replaced in the folder of replaced files, with the time in its name."""
+        folder = self.out / HISTORY
+        folder.mkdir(exist_ok=True)
+        name = f"{path.stem}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+        place = _first_free(folder / f"{name}{f'-{i}' * bool(i)}{path.suffix}" for i in itertools.count())
+        try:
+            os.link(path, place)  # the new file is another one, and takes the name alone
+        except OSError:  # a file system without links
+            shutil.copy2(path, place)
 
     def remove(self, number: int, structure: str) -> None:
         """Take a mask out of the map. Its file is set aside as <name>.old (.old1, .old2 ...), not deleted.
@@ -176,6 +209,17 @@ class Annotations:
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.out))
 
     # --- names and the map ------------------------------------------------------------------------------------
+
+    def _read_map(self) -> None:
+        """Read the map where it was never read, or another program has written it since."""
+        path = self._path()
+        seen = stamp_of(path)
+        if self.keys and seen == self._seen:
+            return
+        self.map = read_map(path) if seen else {}
+        own = self._keys()
+        self.keys[:] = [own.get(os.path.realpath(p.path)) or _written(p.path, self.out) for p in self.photographs]
+        self._seen = seen
 
     def _keys(self) -> dict[str, str]:
         """Photographs of the map -> its names for them. Raises DataError where a photograph has two."""
@@ -225,7 +269,7 @@ class Annotations:
                 raise DataError(f"{path} cannot list a photograph without a mask: turn it into {other}")
             content = {mask: image for image, masks in images.items() for mask in masks}
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        self.map = images
+        self._read_map()
 
 
 def _written(photograph: Path, out: Path) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from filelock import FileLock, Timeout
 
-from app.annotations import Annotations
+from app.annotations import HISTORY, Annotations
 from app.annotator import Annotator
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.errors import UsageError
@@ -25,7 +25,8 @@ def annotate(args: argparse.Namespace) -> int:
         from app.web import build, serve
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install -r requirements-app.txt") from error
-    photographs = find_photographs(args.inputs, [args.out / "masks"])  # those of an earlier start are none
+    masks = [args.out / "masks", args.out / HISTORY]  # of an earlier start
+    photographs = find_photographs(args.inputs, masks)
     lock = FileLock(make_folder(args.out, "--out") / ".annotating.lock")
     try:
         with lock.acquire(timeout=0):

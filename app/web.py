@@ -20,8 +20,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app.annotations import Annotations
-from app.annotator import Annotator
+from app.annotations import HISTORY, MOST_LOST, Annotations
+from app.annotator import Annotator, Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
@@ -64,8 +64,9 @@ class PromptRequest(BaseModel):
 
 
 class Mask(BaseModel):
-    """An uncompressed RLE."""
+    """An uncompressed RLE; `confirmed` where a save may take much of the saved mask."""
 
+    confirmed: bool = False
     size: tuple[int, int]
     counts: list[Annotated[int, Field(ge=0, le=2**31)]]
 
@@ -81,6 +82,7 @@ def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.middleware("http")(_guard)
+    app.exception_handler(Dropped)(lambda *_: JSONResponse({"detail": "A newer prompt came."}, 409))
     for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
         app.exception_handler(kind)(_teller(status))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -163,12 +165,15 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
     @app.put("/api/photographs/{number}/masks/{structure}")
     def write(number: int, structure: str, mask: Mask, request: Request, response: Response) -> dict[str, str]:
         """Save a mask of the photograph's size; once this has answered, it is on the disk."""
-        height, width = annotator.image(_existing(number, annotator)).shape[:2]
+        annotator.check(_existing(number, annotator))
+        height, width = size_of(annotator.photographs[number].path)
         if mask.size != (height, width):
             raise HTTPException(422, f"The mask has size {list(mask.size)}, the photograph {[height, width]}.")
-        pixels = rle_to_mask(mask.model_dump())
+        pixels = rle_to_mask(mask.model_dump(include={"size", "counts"}))
         with lock:
             _check_version(request, annotations.version(number, _listed(structure, annotations)), structure)
+            if pixels.any() and not mask.confirmed:
+                _check_loss(*annotations.lost(number, structure, pixels), structure)
             file = annotations.write(number, structure, pixels)
             response.headers["ETag"] = annotations.version(number, structure)
         return {"file": str(file)}
@@ -210,6 +215,13 @@ def _same_project(key: str) -> Callable[[str | None], None]:
             raise HTTPException(409, "The server was started anew with other photographs: load this page again.")
 
     return check
+
+
+def _check_loss(lost: int, saved: int, structure: str) -> None:
+    """Refuse a save that takes a large part of the saved mask, until it is confirmed."""
+    if lost > MOST_LOST * saved:
+        told = f"This takes {lost} of the {saved} pixels of the saved mask of {structure}."
+        raise HTTPException(428, f"{told} Send it as confirmed if that is meant; the old file is kept in {HISTORY}.")
 
 
 def _check_version(request: Request, version: str, structure: str) -> None:

@@ -4,7 +4,8 @@
 export function listenToKeys(mouse, actions, choose) {
   const { view } = mouse;
   document.addEventListener("keydown", (event) => {
-    const { key, target } = event, control = event.ctrlKey || event.metaKey;
+    const { target } = event, key = event.key.length === 1 ? event.key.toLowerCase() : event.key; // Caps Lock is harmless
+    const control = event.ctrlKey || event.metaKey;
     const slides = target.matches("input[type=range]") && key.startsWith("Arrow");
     if (mouse.gesture || slides || event.altKey || (control && !"zs".includes(key))) {
       return;

@@ -4,7 +4,9 @@ import { listenToKeys } from "./keyboard.js";
 import { isBegun, listPhotographs, listStructures } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Mouse } from "./mouse.js";
+import { asSent, beginsAnother, isTaking, noPrompt } from "./prompt.js";
 import { changeAbsent, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { attempt, tell } from "./status.js";
 import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
 
 const STEPS = 50; // that can be undone
@@ -15,8 +17,10 @@ let project = { photographs: [], structures: [] };
 let number = 0, structure = 0, image = null;
 let saved = new Map(); // structure -> layer of its saved mask
 let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
+let base = null, answer = null; // the mask before the prompt, and what the prompt adds to it or takes from it
 let prompt = noPrompt(), predicted = prompt; // the prompt now, and the one that the mask was predicted from
 let steps = [], requests = 0;
+let answering = null; // the prediction that is awaited; its mask is not saved yet
 let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
 let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
@@ -41,14 +45,9 @@ const mouse = new Mouse(view, {
   isBrush: () => $("brush").checked,
   beginStroke,
   stroke,
-  box: (box) => predict({ ...prompt, box }),
-  click: (click) => predict({ ...prompt, clicks: [...prompt.clicks, click] }),
+  box: (box) => predict(() => ({ box })),
+  click,
 });
-
-// As the server takes it, beside the structure.
-function noPrompt() {
-  return { structure_prompt: false, box: null, clicks: [] };
-}
 
 const current = () => project.structures[structure];
 const radius = () => Number($("radius").value);
@@ -56,26 +55,61 @@ const colourOf = (name) => project.structures.find((one) => one.name === name).c
 
 // --- the server ---------------------------------------------------------------------------------------------------
 
-// Run what talks to the server; an error is told, and nothing is lost.
-async function attempt(action) {
-  try {
-    return await action();
-  } catch (error) {
-    tell(error instanceof TypeError ? `The server does not answer (${error.message}): is it running?` : error.message, true);
-    return undefined;
+// The prompt is changed; with `begins` it begins anew, and the mask that is shown stays.
+async function predict(change, begins = false) {
+  remember();
+  if (begins) {
+    accept();
+  }
+  prompt = { ...prompt, ...change(prompt) };
+  if (!(await awaitPrediction())) {
+    undo();
   }
 }
 
-function tell(text, error = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("error", error);
+// Until the mask is here it counts as not saved.
+async function awaitPrediction() {
+  const own = showPrediction();
+  answering = own;
+  const fits = await own;
+  answering = answering === own ? null : answering;
+  showButtons();
+  return fits;
 }
 
-async function predict(next) {
-  remember();
-  prompt = next;
-  if (!(await showPrediction())) {
-    undo();
+async function click(next) {
+  const turn = shown;
+  while (answering && base) { // whether it lies in the answer must be known
+    await answering;
+  }
+  if (turn === shown) {
+    predict(({ clicks }) => ({ clicks: [...clicks, next] }), beginsAnother(next, prompt, base, answer));
+  }
+}
+
+// The next prompt adds to the mask that is shown, and leaves it as it is.
+function accept() {
+  [base, answer] = [mask, null];
+  prompt = predicted = noPrompt();
+}
+
+function acceptAndGoOn() {
+  if (mask && !answering) {
+    remember();
+    accept();
+    tell(`${current().name}: the next prompt adds to the mask`);
+    showButtons();
+  }
+}
+
+// Take all pixels away; a mask on the disk stays until this is saved.
+function empty() {
+  if (mask) {
+    remember();
+    requests++;
+    accept();
+    base = new Mask(image.width, image.height);
+    draw(base);
   }
 }
 
@@ -85,27 +119,34 @@ async function showPrediction() {
   const turn = ++requests, begin = performance.now();
   tell("…");
   const refinement = Object.fromEntries(REFINEMENTS.map((name) => [name, $(name).checked]));
-  const own = prompt;
-  const answer = await attempt(() => predictMask(number, { structure: current().name, ...own, ...refinement }));
-  if (turn !== requests || !answer) {
+  const own = prompt, takes = isTaking(own, base), sent = { ...asSent(own, base), ...refinement };
+  const told = await attempt(() => predictMask(number, { structure: current().name, ...sent }));
+  if (turn !== requests || !told) {
     return turn !== requests;
   }
   predicted = own;
-  draw(Mask.fromRle(answer.mask));
-  const presence = answer.presence === null ? "" : `, present with ${Math.round(100 * answer.presence)} %`;
-  const found = answer.absent ? "predicted absent" : `predicted IoU ${answer.predicted_iou.toFixed(2)}`;
+  answer = Mask.fromRle(told.mask);
+  draw(base ? base.combined(answer, takes) : answer);
+  const presence = told.presence === null ? "" : `, present with ${Math.round(100 * told.presence)} %`;
+  const found = told.absent ? "predicted absent" : `predicted IoU ${told.predicted_iou.toFixed(2)}`;
   tell(`${current().name}: ${found}${presence} (${Math.round(performance.now() - begin)} ms)`);
   return true;
 }
 
 function save() {
-  if (!mask || !isDirty()) {
+  if (!isDirty()) {
     return;
   }
-  const [name, now, rle] = [current().name, mask, mask.toRle()];
   saving = saving.then(async () => {
+    while (answering) { // the mask of the last prompt is meant
+      await answering;
+    }
+    const [name, now] = [current().name, mask];
+    if (!now || now === kept) {
+      return;
+    }
     tell("saving …");
-    const file = await attempt(() => writeMask(number, name, rle));
+    const file = await attempt(() => writeMask(number, name, now.toRle()));
     if (file) {
       saved.set(name, now.toCanvas(current().colour));
       kept = now;
@@ -152,7 +193,7 @@ function absent() {
 
 // --- what is being drawn ------------------------------------------------------------------------------------------
 
-const isDirty = () => mask !== kept;
+const isDirty = () => mask !== kept || answering !== null;
 
 function draw(next) {
   mask = next;
@@ -161,7 +202,7 @@ function draw(next) {
 }
 
 function remember() {
-  steps.push({ prompt, mask, predicted });
+  steps.push({ prompt, mask, predicted, base, answer });
   steps = steps.slice(-STEPS);
 }
 
@@ -171,14 +212,14 @@ function takeBack() {
     undo();
     tell("");
     if (prompt !== predicted) {
-      showPrediction();
+      awaitPrediction();
     }
   }
 }
 
 function undo() {
   requests++;
-  ({ prompt, predicted } = steps.at(-1));
+  ({ prompt, predicted, base, answer } = steps.at(-1));
   draw(steps.pop().mask);
 }
 
@@ -188,7 +229,7 @@ function startOver() {
   ready = false;
   tell("");
   prompt = predicted = noPrompt();
-  [steps, kept] = [[], null];
+  [steps, kept, base, answer, answering] = [[], null, null, null, null];
   draw(null);
   showLists();
 }
@@ -242,7 +283,7 @@ async function showSaved() {
       saved.set(name, values.toCanvas(colourOf(name)));
     }
     if (name === own) {
-      [kept, ready] = [values, true];
+      [kept, base, ready] = [values, values, true];
       draw(values);
     }
   }
@@ -273,7 +314,8 @@ function showLists() {
 function showButtons() {
   $("structure_prompt").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
-  $("save").disabled = !mask || !isDirty();
+  $("save").disabled = !isDirty();
+  $("accept").disabled = $("empty").disabled = !mask || answering !== null;
   $("remove").disabled = !isListed(current().name);
   $("absent").disabled = isListed(current().name) || !ready;
   $("absent").setAttribute("aria-pressed", String(isAbsent(current().name)));
@@ -287,6 +329,7 @@ function beginStroke() {
   requests++;
   tell("");
   draw(mask ? mask.copy() : new Mask(image.width, image.height));
+  accept();
 }
 
 function stroke(from, to, value) {
@@ -306,7 +349,9 @@ function widen(by) {
 // --- buttons and keys ---------------------------------------------------------------------------------------------
 
 const ACTIONS = {
-  structure_prompt: () => !$("structure_prompt").disabled && predict({ ...prompt, structure_prompt: true }),
+  structure_prompt: () => !$("structure_prompt").disabled && predict(() => ({ structure_prompt: true })),
+  accept: acceptAndGoOn,
+  empty,
   undo: takeBack,
   clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
   save,
@@ -324,6 +369,8 @@ listenToKeys(mouse, {
   n: ACTIONS.structure_prompt,
   z: ACTIONS.undo,
   s: ACTIONS.save,
+  c: ACTIONS.accept,
+  x: ACTIONS.empty,
   a: ACTIONS.absent,
   Delete: ACTIONS.remove,
   Escape: ACTIONS.clear,

@@ -42,6 +42,17 @@ export class Mask {
     return new Mask(this.width, this.height, this.values.slice());
   }
 
+  // With the pixels of another mask of its size, or, where `takes`, without them.
+  combined(other, takes) {
+    const found = this.copy();
+    for (let i = 0; i < found.values.length; i++) {
+      if (other.values[i]) {
+        found.values[i] = takes ? 0 : 1;
+      }
+    }
+    return found;
+  }
+
   isEmpty() {
     return !this.values.includes(1);
   }

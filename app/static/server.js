@@ -48,6 +48,12 @@ async function change(method, number, name, body = undefined) {
   try {
     response = await send(path, method, body, version ? { "If-Match": version } : { "If-None-Match": "*" });
   } catch (error) {
+    if (error.status === 428 && confirm(`${error.message.split(" Send")[0]} Save it all the same?`)) {
+      return change(method, number, name, { ...body, confirmed: true });
+    }
+    if (error.status === 428) {
+      return null;
+    }
     if (error.status !== 412) {
       throw error;
     }

@@ -23,7 +23,7 @@ from PIL import Image
 
 from app import server
 from app.annotations import Annotations
-from app.annotator import KEPT, Annotator
+from app.annotator import KEPT, Annotator, Dropped
 from app.web import build, serve
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.record_checks import load_checked
@@ -75,8 +75,10 @@ def some_mask(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.random.default_rng(seed).random(size) < 0.3
 
 
-def put(client: TestClient, number: int, structure: str, mask: np.ndarray) -> httpx2.Response:
-    return client.put(place(number, structure), json=mask_to_rle(mask, compressed=False))
+def put(
+    client: TestClient, number: int, structure: str, mask: np.ndarray, *, confirmed: bool = True
+) -> httpx2.Response:
+    return client.put(place(number, structure), json=mask_to_rle(mask, compressed=False) | {"confirmed": confirmed})
 
 
 def place(number: int, structure: str) -> str:
@@ -85,6 +87,84 @@ def place(number: int, structure: str) -> str:
 
 def ask(client: TestClient, number: int, structure: str = "optic_disc", **question: object) -> httpx2.Response:
     return client.post(f"/api/photographs/{number}/answer", json={"structure": structure, **question})
+
+
+# --- nothing is lost ---------------------------------------------------------------------------------------------
+
+
+def test_a_save_that_takes_much_of_a_mask_is_refused_until_it_is_confirmed(client, tmp_path):
+    mask = np.zeros(SIZE, bool)
+    mask[10:40, 10:40] = True
+    assert put(client, 0, "vessel", mask, confirmed=False).status_code == 200
+    little, much = mask.copy(), mask.copy()
+    little[10:12, 10:40], much[10:20, 10:40] = False, False
+    refused = put(client, 0, "vessel", much, confirmed=False)
+    assert refused.status_code == 428
+    assert "takes 300 of the 900 pixels of the saved mask of vessel" in refused.json()["detail"]
+    assert (rle_to_mask(client.get(place(0, "vessel")).json()) == mask).all()
+    assert put(client, 0, "vessel", little, confirmed=False).status_code == 200
+    assert put(client, 0, "vessel", much).status_code == 200
+    kept = sorted((tmp_path / "out/.history").iterdir())
+    assert [(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) > 0).sum() for file in kept] == [900, 840]
+    assert all("_vessel_000.20" in file.name for file in kept)
+
+
+def test_entries_that_other_programs_add_to_map_and_table_stay(client, tmp_path):
+    assert put(client, 0, "vessel", some_mask()).status_code == 200
+    path = tmp_path / "out/image2label_train.json"
+    added = json.loads(path.read_text()) | {"other/eye.png": ["masks/other_vessel_000.png"]}
+    path.write_text(json.dumps(added))
+    response = put(client, 1, "vessel", some_mask(size=(74, 91)))
+    assert response.status_code == 200, response.json()
+    assert client.put("/api/photographs/0/absent/optic_cup").status_code == 204
+    found = json.loads(path.read_text())
+    assert found["other/eye.png"] == ["masks/other_vessel_000.png"] and len(found) == 3
+    table = tmp_path / "out/index.csv"
+    table.write_text(table.read_text() + "other/eye.png,other,haemorrhage\n")
+    assert client.put("/api/photographs/1/absent/optic_cup").status_code == 204
+    assert "other/eye.png,other,haemorrhage" in table.read_text() and table.read_text().count("optic_cup") == 2
+
+
+def test_a_photograph_that_changed_since_it_was_opened_takes_no_prompt_and_no_mask(client, folder):
+    files = [Path(photograph.path) for photograph in find_photographs([str(folder)])]
+    assert client.get("/api/photographs/0/image").status_code == 200
+    old = files[0].read_bytes()
+    write_picture(files[0], photograph(40, 50))
+    for response in (ask(client, 0, box=[5, 5, 30, 30]), put(client, 0, "vessel", some_mask())):
+        assert response.status_code == 409
+        assert "has changed on the disk since it was opened" in response.json()["detail"]
+    assert client.get("/api/photographs/0/image").status_code == 200  # opened again
+    assert ask(client, 0, box=[5, 5, 30, 30]).json()["mask"]["size"] == [40, 50]
+    assert put(client, 0, "vessel", some_mask(size=(40, 50))).status_code == 200
+    files[0].unlink()
+    response = put(client, 0, "vessel", some_mask(size=(40, 50)))
+    assert response.status_code == 409 and "is gone" in response.json()["detail"]
+    files[0].write_bytes(old)
+
+
+def test_pictures_never_wait_for_a_prediction_and_old_prompts_are_dropped(model, folder):
+    annotator = Annotator(model, find_photographs([str(folder)]), multimask=False, max_pixels=10**6)
+    prompt, outcomes = Prompt("optic_disc", box=(20, 15, 60, 50)), []
+
+    def predict() -> None:
+        try:
+            outcomes.append(annotator.predict(0, prompt, Refinement()))
+        except Dropped:
+            outcomes.append(None)
+
+    with annotator._predicting:  # as during a long prediction
+        waiting = Thread(target=predict)
+        waiting.start()
+        while annotator._last < 1:
+            time.sleep(0.01)
+        newest = Thread(target=predict)
+        newest.start()
+        while annotator._last < 2:
+            time.sleep(0.01)
+        assert annotator.image(0).shape[:2] == SIZE
+    waiting.join()
+    newest.join()
+    assert sum(outcome is None for outcome in outcomes) == 1
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -284,7 +364,8 @@ def test_masks_that_are_removed_are_all_kept(client, tmp_path):
 
 def test_a_mask_that_a_page_has_not_shown_is_not_replaced(client):
     def put_from_page(seed: int, headers: dict[str, str]) -> httpx2.Response:
-        return client.put(place(0, "vessel"), json=mask_to_rle(some_mask(seed), compressed=False), headers=headers)
+        body = mask_to_rle(some_mask(seed), compressed=False) | {"confirmed": True}
+        return client.put(place(0, "vessel"), json=body, headers=headers)
 
     new = {"If-None-Match": "*"}
     first = put_from_page(1, new)

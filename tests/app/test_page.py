@@ -45,6 +45,44 @@ def test_the_page_reads_and_writes_masks_as_python_does():
 
 
 @with_node
+def test_a_prompt_adds_to_the_mask_before_it_or_takes_from_it():
+    code = f"""
+        import {{ Mask }} from "{(STATIC / "mask.js").as_uri()}";
+        import {{ asSent, beginsAnother, isTaking, noPrompt }} from "{(STATIC / "prompt.js").as_uri()}";
+        const base = new Mask(4, 1, Uint8Array.from([1, 1, 0, 0]));
+        const answer = new Mask(4, 1, Uint8Array.from([0, 1, 1, 0]));
+        const on = {{ x: 0, y: 0, foreground: true }}, beside = {{ x: 0, y: 0, foreground: false }};
+        const adds = {{ ...noPrompt(), clicks: [on] }}, takes = {{ ...noPrompt(), clicks: [beside] }};
+        console.log(JSON.stringify({{
+          added: [...base.combined(answer, false).values],
+          taken: [...base.combined(answer, true).values],
+          kept: [...base.values],
+          taking: [isTaking(adds, base), isTaking(takes, base), isTaking(takes, null), isTaking(noPrompt(), base)],
+          boxed: isTaking({{ ...takes, box: [0, 0, 1, 1] }}, base),
+          sent: [asSent(takes, base).clicks[0].foreground, asSent(takes, null).clicks[0].foreground],
+          begins: [
+            beginsAnother(beside, adds, base, answer), // on the mask before the prompt
+            beginsAnother({{ ...beside, x: 1 }}, adds, base, answer), // in its answer
+            beginsAnother({{ ...beside, x: 3 }}, adds, base, answer), // elsewhere
+            beginsAnother(beside, takes, base, answer),
+            beginsAnother(on, takes, base, answer),
+            beginsAnother(on, adds, base, answer),
+            beginsAnother(beside, adds, null, answer),
+          ],
+        }}));
+    """
+    assert node(code) == {
+        "added": [1, 1, 1, 0],
+        "taken": [1, 0, 0, 0],
+        "kept": [1, 1, 0, 0],
+        "taking": [False, True, False, False],
+        "boxed": False,
+        "sent": [True, False],
+        "begins": [True, False, False, False, True, False, False],
+    }
+
+
+@with_node
 def test_the_mouse_gives_clicks_boxes_and_strokes():
     """On a photograph of 50 x 40 pixels at the screen's scale: a drag is a box of whole pixels inside it."""
     code = f"""

@@ -1,0 +1,17 @@
+// The line that says what has happened.
+
+export function tell(text, error = false) {
+  const line = document.getElementById("status");
+  line.textContent = text;
+  line.classList.toggle("error", error);
+}
+
+// Run what talks to the server; an error is told, and nothing is lost.
+export async function attempt(action) {
+  try {
+    return await action();
+  } catch (error) {
+    tell(error instanceof TypeError ? `The server does not answer (${error.message}): is it running?` : error.message, true);
+    return undefined;
+  }
+}
