@@ -116,13 +116,13 @@ def test_entries_that_other_programs_add_to_map_and_table_stay(client, tmp_path)
     path.write_text(json.dumps(added))
     response = put(client, 1, "vessel", some_mask(size=(74, 91)))
     assert response.status_code == 200, response.json()
-    assert client.put("/api/photographs/0/absent/optic_cup").status_code == 204
+    assert client.put("/api/photographs/0/absent/optic_disc").status_code == 204
     found = json.loads(path.read_text())
     assert found["other/eye.png"] == ["masks/other_vessel_000.png"] and len(found) == 3
     table = tmp_path / "out/index.csv"
     table.write_text(table.read_text() + "other/eye.png,other,haemorrhage\n")
-    assert client.put("/api/photographs/1/absent/optic_cup").status_code == 204
-    assert "other/eye.png,other,haemorrhage" in table.read_text() and table.read_text().count("optic_cup") == 2
+    assert client.put("/api/photographs/1/absent/optic_disc").status_code == 204
+    assert "other/eye.png,other,haemorrhage" in table.read_text() and table.read_text().count("optic_disc") == 2
 
 
 def test_a_photograph_that_changed_since_it_was_opened_takes_no_prompt_and_no_mask(client, folder):
