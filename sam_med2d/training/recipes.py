@@ -16,7 +16,7 @@ ADAPT: dict[str, Any] = {
     "model_type": None,  # None: as the checkpoint says
     "image_size": None,
     "encoder_adapter": None,
-    "train_encoder": "full",
+    "train_encoder": "none",
     "augment": "strong",
     "keep_start": True,
     "balance": "structure",
