@@ -133,11 +133,11 @@ def zoom_window(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Fra
     The window lies in the part of the photograph that `frame` uses. A mask outside that part changes nothing.
     """
     height, width = frame.crop_size
-    pixel = _random_pixel(frame, mask, rng)
-    if pixel is None:
+    pixels = _pixels_inside(frame, mask)
+    if not len(pixels):
         return frame
     side = max(1, round(min(height, width) * np.exp(rng.uniform(*np.log(ZOOM_SIDES)))))
-    corner = pixel - np.floor(side * rng.uniform(MARGIN, 1 - MARGIN, 2)).astype(int)
+    corner = rng.choice(pixels) - np.floor(side * rng.uniform(MARGIN, 1 - MARGIN, 2)).astype(int)
     y, x = (frame.crop[:2] + np.clip(corner, 0, (height - side, width - side))).tolist()
     return replace(frame, crop=(y, x, y + side, x + side), inner=(0, 0, frame.image_size, frame.image_size))
 
@@ -147,12 +147,12 @@ def cut_strip(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame
 
     A mask outside the part that `frame` uses, uint8 {0, 1} [H, W], changes nothing.
     """
-    pixel = _random_pixel(frame, mask, rng)
-    if pixel is None:
+    pixels = _pixels_inside(frame, mask)
+    if not len(pixels):
         return frame
     axis = int(rng.integers(2))
     length = frame.crop_size[axis]
-    place = int(pixel[axis])
+    place = int(rng.choice(pixels)[axis])
     kept = max(round(length * rng.uniform(*CUT_SIDES)), min(place, length - 1 - place) + 1)
     crop = np.array(frame.crop)
     if place < kept:
@@ -162,8 +162,7 @@ def cut_strip(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> Frame
     return window_frame(frame, tuple(crop.tolist()))
 
 
-def _random_pixel(frame: Frame, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """(row, column), from the corner of the part that `frame` uses, of a pixel of the mask there; None without one."""
+def _pixels_inside(frame: Frame, mask: np.ndarray) -> np.ndarray:
+    """Pixels of the mask in the part that `frame` uses: rows and columns from its corner, int [n, 2]."""
     top, left, bottom, right = frame.crop
-    inside = np.flatnonzero(mask[top:bottom, left:right])
-    return np.array(divmod(int(rng.choice(inside)), right - left)) if len(inside) else None
+    return np.argwhere(mask[top:bottom, left:right])
