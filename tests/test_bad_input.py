@@ -389,6 +389,8 @@ FLAGS = [
     ("train", "--run_name ..", ["--run_name '..'", "a folder of its own"]),
     ("train", "--run_name /tmp/elsewhere", ["--run_name '/tmp/elsewhere'", "below --work_dir"]),
     ("test", "--run_name a/../..", ["--run_name 'a/../..'", "a folder of its own"]),
+    ("train", "--pyramid_epochs 1", ["--pyramid_epochs 1", "--detail pyramid"]),
+    ("train", "--pyramid_epochs 1 --detail pyramid --pyramid_weights none", ["no structures: add --structures"]),
     ("train", "--complete dat=vessel", ["--complete dat", "there are data"]),
     ("test", "--complete dat=vessel", ["--complete dat", "there are data"]),
     ("train", "--structures optic_disc vesel", ["--structures 'vesel'", "data: optic_disc, vessel"]),

@@ -103,8 +103,10 @@ def make_model(args: argparse.Namespace, device: torch.device) -> Sam:
     with errors_as_usage():
         select_trainable(model, args.train_encoder)
     model.preprocessing = model.preprocessing.overridden(mask_prompt="probability")
-    if args.pyramid_epochs and not isinstance(model.mask_decoder.detail, PyramidDetailHead):
-        raise UsageError(f"--pyramid_epochs {args.pyramid_epochs}: the model has no pyramid: add --detail pyramid.")
+    pyramid = isinstance(model.mask_decoder.detail, PyramidDetailHead)
+    if args.pyramid_epochs and not (pyramid and model.prompt_encoder.structures):
+        lacks = "structures: add --structures" if pyramid else "pyramid: add --detail pyramid"
+        raise UsageError(f"--pyramid_epochs {args.pyramid_epochs}: the model has no {lacks}.")
     if args.detail == "pyramid" and (source is None or source.detail != "pyramid"):
         start_pyramid(model, args.pyramid_weights)
         if source and source.detail:  # its logits were half of a sum
