@@ -39,8 +39,9 @@ def load_splits(args: argparse.Namespace, structures: Sequence[str]) -> list[lis
     splits = [load_folders(folders, "train"), load_folders(with_val, "val") if with_val else []]
     if not with_val:
         splits[1] = splits[0] if args.keep_start else []
-        what = "the training photographs are validated" if args.keep_start else "best is the last checkpoint"
-        logger.warning(f"{', '.join(folders)}: no validation map, so {what}")
+        last = "no validation map, so best is the last checkpoint"
+        own = "no validation map, so the training photographs are validated"
+        logger.warning(f"{', '.join(folders)}: {own if args.keep_start else last}")
     check_data_sets(args.complete, [record for records in splits for record in records])
     kept = [promptable(complete(records, args.complete), structures) for records in splits]
     if left_out := sum(map(len, splits)) - sum(map(len, kept)):

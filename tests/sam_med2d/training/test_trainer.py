@@ -162,6 +162,7 @@ def test_same_seed_same_weights(trained, tmp_path):
     assert a == b and a != c
 
 
+@pytest.mark.slow
 def test_the_start_stays_best_where_training_makes_a_structure_worse(tmp_path, capsys, monkeypatch):
     start = finished_run(tmp_path / "start", "--structures", "--epochs", "1") / "models/tiny/best"
     vessels = iter((0.7, 0.6, 0.8))  # at the start and after each epoch, while the mean over prompts rises
@@ -182,6 +183,7 @@ def test_the_start_stays_best_where_training_makes_a_structure_worse(tmp_path, c
     assert all(torch.equal(value, best[name]) for name, value in read_checkpoint(start).state.items())
 
 
+@pytest.mark.slow
 def test_an_adaptation_learns_new_structures_of_its_data(tmp_path, capsys):
     start = finished_run(tmp_path / "start", "--structures", "optic_disc", "--epochs", "1") / "models/tiny/best"
     words = f"--recipe adapt --sam_checkpoint {start} --data_path data_demo --epochs 1 --epoch_photographs 4"

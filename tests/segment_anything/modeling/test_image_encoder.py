@@ -68,6 +68,7 @@ def test_golden_embedding(golden):
         torch.testing.assert_close(encoder(golden_image()), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_bf16_weights_and_autocast_are_close(golden):
     encoder, expected = golden
     with torch.inference_mode():
