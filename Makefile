@@ -17,7 +17,8 @@ ONNX := workdir/onnx
 # without an NVIDIA driver a CPU build of PyTorch is preferred
 CONSTRAINT := $(if $(wildcard /proc/driver/nvidia),,--constraint constraints-cpu.txt)
 LOWEST := .venv-lowest
-PYTEST := $(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal --limit-seconds 3 \
+LIMIT := $(if $(CI),6,3)
+PYTEST := $(BIN)/python -m pytest -q tests --numprocesses auto --maxprocesses 4 --dist worksteal --limit-seconds $(LIMIT) \
   --reruns 1 --only-rerun "mark it slow" \
   $(if $(FUNDUS),--fundus=$(FUNDUS))
 

@@ -1,7 +1,8 @@
 """Fixtures shared by the tests, and what runs of pytest have in common.
 
 Tiers: `make test` leaves out the tests that are marked `slow`, `make test-all` runs everything. In both a test that
-takes longer than 3 s (--limit-seconds 3) and is not marked fails; tests/helpers/time_limit.py says how it is measured.
+takes longer than 3 s (--limit-seconds 3, in CI 6) and is not marked fails; tests/helpers/time_limit.py says how it is
+measured.
 
 Hypothesis: 20 examples a property, 300 in continuous integration (CI=true) or with HYPOTHESIS_PROFILE=full.
 

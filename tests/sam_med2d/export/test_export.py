@@ -191,7 +191,7 @@ def test_the_single_mask_is_the_candidate_of_the_highest_iou():
     torch.testing.assert_close(single[:, 0], candidates[torch.arange(4), iou.argmax(1)])
 
 
-@pytest.mark.parametrize("detail", HEADS)
+@pytest.mark.parametrize("detail", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "light")) for kind in HEADS])
 def test_a_detail_head_travels(tmp_path, tiny_type, detail):
     model = lively(structured(detail=detail))
     path = save_model(model, tmp_path / "w.safetensors")
