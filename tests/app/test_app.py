@@ -676,7 +676,9 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_pa
             for i in range(10**6):
                 number, structure = i % 3, STRUCTURES[i // 3 % 3]
                 rle = mask_to_rle(some_mask(i, sizes[number]), compressed=False)
-                httpx2.put(f"{address}{place(number, structure)}", json=rle, timeout=60).raise_for_status()
+                httpx2.put(
+                    f"{address}{place(number, structure)}", json=rle | {"confirmed": True}, timeout=60
+                ).raise_for_status()
                 confirmed.add((number, structure))
 
         def until_killed(write=write) -> None:
