@@ -16,6 +16,7 @@ from torch import Tensor
 
 import train
 from sam_med2d.training import trainer
+from sam_med2d.training.recipes import apply_recipe
 from sam_med2d.training.step import StepPolicy, round_losses
 from segment_anything.modeling import Sam
 from tests.helpers.paths import ROOT
@@ -43,7 +44,10 @@ def train_words(work_dir: Path, *more: str) -> list[str]:
 
 
 def train_args(work_dir: Path, *more: str) -> argparse.Namespace:
-    return train.parse_args(train_words(work_dir, *more))
+    """The flags of such a run, as train.py's own code gets them."""
+    args = train.parse_args(train_words(work_dir, *more))
+    apply_recipe(args)
+    return args
 
 
 def finished_run(work_dir: Path, *more: str) -> Path:
