@@ -19,6 +19,7 @@ ZOOMED = 0.45  # share of the photographs that are shown from nearer
 CUT = 0.12  # share of the others of which a strip alone is shown, as of photographs that were cut
 CUT_SIDES = (0.4, 0.85)  # of the strip, in shares of that side of the photograph
 ZOOM_SIDES = (0.2, 0.9)  # of the window, in shares of the photograph's shorter side, alike in logarithm
+OTHER_CAMERAS = 0.5  # share of the images that the strong augmentation shows so
 MARGIN = 0.1  # of the window, that stays around the structure it was made for
 
 
@@ -57,7 +58,7 @@ def _strong() -> list[A.BasicTransform]:
 
 
 class Augmentation:
-    """Changes the model's input: "standard" keeps the colours of structures, "strong" is as other cameras would see.
+    """Changes the model's input: "standard" keeps colours; "strong" shows half the images as other cameras would.
 
     `zoom` chooses the part of the photograph before it is resized, so that a closer view has more detail. The
     call then changes the image in the model frame, by albumentations on 8-bit RGB: its blur and colour
@@ -73,7 +74,7 @@ class Augmentation:
         unit = np.zeros_like(MEAN), np.full_like(STD, 255)  # an image in 0..1
         self._mean, self._std = unit if preprocessing.pixel_scale == "unit" else (MEAN, STD)
         self._surround = -self._mean / self._std if preprocessing.mode == "fundus" else np.zeros_like(MEAN)
-        self._transform = A.Compose(_strong() if self._strong else _standard())
+        self._standard, self._other_cameras = A.Compose(_standard()), A.Compose(_strong())
 
     def zoom(self, frame: Frame, masks: Sequence[np.ndarray], rng: np.random.Generator) -> Frame:
         """The frame, or one of a part of the photograph: a window that shows a part of one of the masks, or a strip.
@@ -108,8 +109,10 @@ class Augmentation:
         """
         photograph = (image != self._surround).any(0)
         # not set_random_seed: it gives every transform the same seed, and all are applied together or none
-        self._transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        changed = self._transform(image=self._to_pixels(image), masks=np.stack([*masks, photograph.astype(np.uint8)]))
+        strongly = self._strong and rng.random() < OTHER_CAMERAS
+        transform = self._other_cameras if strongly else self._standard
+        transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        changed = transform(image=self._to_pixels(image), masks=np.stack([*masks, photograph.astype(np.uint8)]))
         new_masks, photograph = changed["masks"][:-1], changed["masks"][-1]
         pixels = masks.sum((1, 2))
         kept = np.flatnonzero(new_masks.sum((1, 2)) >= np.minimum(pixels, MIN_PIXELS_KEPT).clip(min=1))

@@ -69,7 +69,7 @@ class OnnxPreprocess(nn.Module):
 
 
 class OnnxEncoder(nn.Module):
-    """`input_image` -> `image_embeddings` [B, C, S/16, S/16] and, with a detail head, `detail_features` [B, 16, S, S].
+    """`input_image` -> `image_embeddings` [B, C, S/16, S/16] and, with a detail head, `detail_features` [B, F, S, S].
 
     Args:
         model: whose encoder it is.

@@ -49,7 +49,7 @@ class _Task:
     frame: Frame | None = None  # their place in the model frame
     pixels: Tensor | None = None  # the encoder's input, float32 [1, 3, S, S]
     embedding: Tensor | None = None  # the encoder's output, [1, C, S/16, S/16]
-    detail: Tensor | None = None  # what the detail head sees, [1, 16, S, S]
+    detail: Tensor | None = None  # what the detail head sees, [1, F, S, S]
     key: str | None = None  # of the embedding in the cache
     fresh: bool = False  # whether it was encoded now, and is not in the cache
 

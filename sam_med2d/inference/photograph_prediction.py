@@ -25,7 +25,7 @@ class Encoded:
     image: np.ndarray  # RGB uint8 [H, W, 3]
     frame: Frame  # its place in the model frame
     embedding: Tensor  # [1, C, S/16, S/16]
-    detail: Tensor | None  # what the detail head sees of it, [1, 16, S, S]; None without one
+    detail: Tensor | None  # what the detail head sees of it, [1, F, S, S]; None without one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -94,7 +94,7 @@ def click_rounds(
         points: The first prompts, coords [N, P, 2] in model-frame pixels (x, y) and labels [N, P].
         policy: How many rounds, and what each is given.
         randomness: One random stream, or one for each mask.
-        features: float [B, 16, S, S] for the detail head, see `Sam.features`.
+        features: float [B, F, S, S] for the detail head, see `Sam.features`.
 
     Yields:
         What each round gave.

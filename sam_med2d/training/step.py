@@ -4,7 +4,7 @@ For B images with N masks, S the side of the input, s the side of the logits (S/
 decoder's outputs (4: the single mask and three candidates; 1 without the candidates), h = w = S/16:
 
 1. `StepPolicy.draw`  the step's rounds: how many corrective clicks precede each one, which see the mask prompt alone.
-2. encode             image [B, 3, S, S] -> embedding [B, C, h, w], features [B, 16, S, S] for a detail head; once.
+2. encode             image [B, 3, S, S] -> embedding [B, C, h, w], features [B, F, S, S] for a detail head; once.
 3. `random_openings`  mask [N, S, S] -> the first prompt, a jittered box, a click or a structure: coords [N, 2, 2] in
                       model-frame pixels (x, y), labels [N, 2].
 4. `click_rounds`     for each round: embedding, all prompts so far and the last round's probabilities [N, 1, s, s] ->

@@ -7,20 +7,20 @@ lie.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .efficientnet import CHANNELS, EfficientNetLite0
+from .efficientnet import CHANNELS, BatchNorm, EfficientNetLite0
 from .mask_decoder import MLP
 from .prompt_encoder import STRUCTURE
 from .prompt_maps import KINDS, PromptMaps, of_images, prompt_maps, under_box, under_clicks
 
 WIDTHS = (16, 48, 96)  # channels of the light head at S, S/2 and S/4
-BACKGROUND, SPREAD = -0.6, 0.25  # mean and deviation of a pyramid's first weights of structures: logits of about -3
-PYRAMID_WIDTHS = (16, 32, 48, 64, 96)  # of the pyramid's, at S to S/16
+BACKGROUND, SPREAD = -3.0, 0.25  # first bias of a pyramid's structures, and deviation of their other weights
+PYRAMID_WIDTHS = (16, 24, 40, 64, 128)  # of the pyramid's decoder, at S to S/16
+PYRAMID_EPS, PYRAMID_MOMENTUM = 1e-5, 0.1  # of its batch norms
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -168,26 +168,35 @@ class LightDetailHead(DetailHead):
         return self.join_full(full + _upsample(self.to_full(half), 2))
 
 
-class PyramidDetailHead(DetailHead):
-    """With features of a convolutional pyramid that was trained on ImageNet, and its coarse ones for the embedding."""
+def _blocks(inputs: int, outputs: int, count: int) -> nn.Sequential:
+    """So many convolutions, each with batch norm and ReLU, as of a U-Net (Ronneberger et al. 2015)."""
+    layers = []
+    for a in (inputs, *[outputs] * (count - 1)):
+        norm = BatchNorm(outputs, eps=PYRAMID_EPS, momentum=PYRAMID_MOMENTUM)
+        layers += [nn.Conv2d(a, outputs, kernel_size=3, padding=1, bias=False), norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
-    channels = PYRAMID_WIDTHS[0]
+
+class PyramidDetailHead(DetailHead):
+    """A U-Net on a convolutional pyramid that was trained on ImageNet; coarse features reach the image embedding.
+
+    The last feature is 1 everywhere: what weighs the features has a bias.
+    """
+
+    channels = PYRAMID_WIDTHS[0] + 1
 
     def _make_layers(self, embedding_channels: int) -> None:
-        full, *widths = PYRAMID_WIDTHS
         self.pyramid = EfficientNetLite0()
-        *fine, coarse = CHANNELS
-        self.to_embedding = nn.Conv2d(fine[-1] + coarse, embedding_channels, kernel_size=1)
-        nn.init.zeros_(self.to_embedding.weight)
-        nn.init.zeros_(self.to_embedding.bias)
-        self.embedding = nn.Conv2d(embedding_channels, widths[-1], kernel_size=1)
-        nn.init.zeros_(self.embedding.weight)
-        nn.init.zeros_(self.embedding.bias)
-        self.coarse = nn.Conv2d(coarse, widths[-1], kernel_size=1)
-        self.at_full = _block(3, full)
-        self.lateral = nn.ModuleList(nn.Conv2d(a, b, kernel_size=1) for a, b in zip(fine, widths, strict=True))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, kernel_size=1) for a, b in pairwise(PYRAMID_WIDTHS))
-        self.join = nn.ModuleList(_block(width, width) for width in PYRAMID_WIDTHS)
+        self.to_embedding = nn.Conv2d(sum(CHANNELS[-2:]), embedding_channels, kernel_size=1)
+        self.embedding = nn.Conv2d(embedding_channels, PYRAMID_WIDTHS[-1], kernel_size=1)
+        for projection in (self.to_embedding, self.embedding):
+            nn.init.zeros_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        below = (*PYRAMID_WIDTHS[1:], CHANNELS[-1])
+        beside = (3, *CHANNELS[:-1])
+        counts = (1, 2, 2, 2, 2)  # of convolutions: at S, where each pixel costs most, one
+        sizes = zip(below, beside, PYRAMID_WIDTHS, counts, strict=True)
+        self.join = nn.ModuleList(_blocks(a + b, outputs, count) for a, b, outputs, count in sizes)
 
     def _start_table(self) -> None:
         """Set the first weights of the table of structures: nothing is there, and the channels differ.
@@ -195,12 +204,13 @@ class PyramidDetailHead(DetailHead):
         The features learn by this table (`dense_loss`). From zeros all channels would first learn the same, that most
         pixels are background, and stay alike.
         """
-        nn.init.normal_(self.named.weight, BACKGROUND, SPREAD)
+        nn.init.normal_(self.named.weight[:, :-1], std=SPREAD)
+        nn.init.constant_(self.named.weight[:, -1], BACKGROUND)
 
     def levels(self, image: Tensor) -> list[Tensor]:
-        """Features at S, S/2, S/4, S/8, S/16 and S/32."""
-        image = image.to(self.at_full[0].weight.dtype).contiguous(memory_format=torch.channels_last)
-        return [self.at_full(image), *self.pyramid(image)]
+        """The image itself, and features at S/2, S/4, S/8, S/16 and S/32."""
+        image = image.to(self.embedding.weight.dtype).contiguous(memory_format=torch.channels_last)
+        return [image, *self.pyramid(image)]
 
     def enrich(self, embedding: Tensor, levels: Sequence[Tensor]) -> Tensor:
         """The image encoder's embedding [B, C, S/16, S/16] plus a projection, at first 0, of the coarse features."""
@@ -208,16 +218,13 @@ class PyramidDetailHead(DetailHead):
         return embedding + self.to_embedding(torch.cat((fine, _upsample(coarse, 2)), dim=1))
 
     def features(self, levels: Sequence[Tensor], embedding: Tensor | None) -> Tensor:
-        """Features [B, 16, S, S]; without an embedding what the pyramid alone sees."""
-        full, *fine, coarse = levels
-        x = _upsample(self.coarse(coarse), 2)
-        x = x if embedding is None else x + self.embedding(embedding)
-        *joins, last = reversed(self.join)
-        for lateral, level, join, up in zip(
-            reversed(self.lateral), reversed(fine), joins, reversed(self.up), strict=True
-        ):
-            x = _upsample(up(join(x + lateral(level))), 2)
-        return last(full + x)
+        """Features [B, 17, S, S]; without an embedding what the pyramid alone sees."""
+        *beside, x = levels
+        for join, level in zip(reversed(self.join), reversed(beside), strict=True):
+            x = join(torch.cat((F.interpolate(x, scale_factor=2, mode="nearest"), level), dim=1))
+            if embedding is not None:
+                x, embedding = x + self.embedding(embedding), None
+        return F.pad(x, (0, 0, 0, 0, 0, 1), value=1)
 
 
 HEADS = {"light": LightDetailHead, "pyramid": PyramidDetailHead}

@@ -16,7 +16,7 @@ from .common import PIXEL_MEAN, PIXEL_STD
 CHANNELS = (16, 24, 40, 112, 320)  # of the features at S/2, S/4, S/8, S/16 and S/32
 STEM = 32  # channels
 TRAINED_MEAN, TRAINED_STD = 127.0, 128.0  # of the pixels that the weights were trained on
-EPS, MOMENTUM = 1e-3, 0.01  # of batch norms
+EPS, MOMENTUM = 1e-3, 0.01  # of its batch norms
 
 
 class Stage(NamedTuple):
@@ -48,11 +48,13 @@ STAGES = (
 )
 
 
-class _BatchNorm(nn.Module):
+class BatchNorm(nn.Module):
     """Batch norm whose state is floats alone, as that of the rest of the model: no count of the batches."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, eps: float = EPS, momentum: float = MOMENTUM) -> None:
+        """For channels; momentum is the share of a batch in the running mean and variance."""
         super().__init__()
+        self.eps, self.momentum = eps, momentum
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -60,7 +62,7 @@ class _BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         running = self.running_mean, self.running_var
-        return F.batch_norm(x, *running, self.weight, self.bias, self.training, MOMENTUM, EPS)
+        return F.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
 class _Convolution(nn.Module):
@@ -70,7 +72,7 @@ class _Convolution(nn.Module):
         super().__init__()
         around = (kernel - stride) // 2 if stride > 1 else kernel // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, 0 if stride > 1 else around, groups=groups, bias=False)
-        self.norm = _BatchNorm(outputs)
+        self.norm = BatchNorm(outputs)
         self.padding = (around, kernel - stride - around) * 2 if stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:

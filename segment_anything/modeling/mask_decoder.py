@@ -161,7 +161,7 @@ class MaskDecoder(nn.Module):
             dense: embedded mask prompts [N, C, h, w], or [1, C, h, w] for all.
             multimask: True for the candidates, tokens 1 to 3 (M = 3), False for token 0 (M = 1), None for all tokens
                 (M = 4, for training).
-            features: [N or 1 or B, 16, S, S] for the detail head; without them the logits are those of the S/4 grid.
+            features: [N or 1 or B, F, S, S] for the detail head; without them the logits are those of the S/4 grid.
             points: coords [N, P, 2] and labels [N, P] of the sparse prompts, for the detail head.
             image_index: int64 [N], the image of each mask, in order.
 

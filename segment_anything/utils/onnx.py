@@ -91,7 +91,7 @@ class SamOnnxModel(nn.Module):
             has_mask_input: [N or 1], 1 or 0.
             orig_im_size: [2], height H and width W of the photograph, with "fundus" preprocessing of the part of it
                 that was used.
-            detail_features: [N or 1, 16, S, S], for models with a detail head.
+            detail_features: [N or 1, F, S, S], for models with a detail head.
 
         Returns:
             masks [N, M, H, W], logits; iou_predictions [N, M]; with `return_extra_metrics` stability_scores [N, M] and

@@ -48,7 +48,7 @@ def test_a_new_detail_head_adds_nothing(detail):
         features = model.features(image, embedding)
         coarse = model.decode_points(embedding, **prompts(2)).logits
         fine = model.decode_points(embedding, **prompts(2), features=features).logits
-    assert features.shape == (2, 16, 64, 64) and fine.shape == (2, 3, 64, 64)
+    assert features.shape == (2, model.mask_decoder.detail.channels, 64, 64) and fine.shape == (2, 3, 64, 64)
     assert torch.equal(fine, torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False))
 
 
