@@ -81,7 +81,25 @@ class AnnotationPage:
 
     def wait_until_open(self) -> None:
         """Until the photograph is there and its saved mask may be changed."""
-        self.wait("!document.getElementById('absent').disabled || !document.getElementById('remove').disabled")
+        self.wait(
+            """((off) => (off("remove") ? !off("absent") : !off("empty")))((id) => document.getElementById(id).disabled)"""
+        )
+
+    def open(self, number: int) -> None:
+        """Open a photograph that is listed, by its place in the list."""
+        self._take("photographs", number)
+
+    def choose(self, structure: str) -> None:
+        """Draw another structure."""
+        names = self.page.eval_on_selector_all(
+            "#structures button", "(all) => all.map((one) => one.children[1].textContent)"
+        )
+        self._take("structures", names.index(structure))
+
+    def _take(self, listed: str, number: int) -> None:
+        self.page.click(f"#{listed} button >> nth={number}")
+        self.wait(f"document.querySelectorAll('#{listed} button')[{number}].ariaCurrent === 'true'")
+        self.wait_until_open()
 
     def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
@@ -129,11 +147,6 @@ class AnnotationPage:
         """Save the mask, and wait until it is on the disk."""
         self.page.click("#save")
         self.wait_for("saved:")
-
-    def choose(self, structure: str) -> None:
-        """Draw another structure."""
-        self.page.click(f"#structures button:has-text('{structure}')")
-        self.wait_until_open()
 
     def pixel(self, x: float, y: float) -> list[int]:
         """RGB of the canvas at a position of the photograph, after it was drawn."""
