@@ -5,21 +5,39 @@ const FAINTER = 0.7; // saved masks of other structures, beside the one that is 
 
 export class Layers {
   constructor() {
-    Object.assign(this, { opacity: 0.5, outlined: false, shown: true });
+    Object.assign(this, { opacity: 0.5, outlined: false, shown: true, state: [] });
   }
 
-  // Pictures of masks, each of the photograph's size, in a context of the photograph's pixels; `own` is being drawn.
+  // Pictures of masks, each of the photograph's size, in a context of the photograph's pixels; `own` is being drawn. The
+  // others are put together on a canvas of the screen's size once for each place that is looked at.
   draw(context, others, own) {
-    for (const layer of this.shown ? [...others, own].filter(Boolean) : []) {
-      const opacity = layer === own ? this.opacity : this.opacity * FAINTER;
-      if (this.outlined) {
-        this.outline(context, layer);
-      } else {
-        context.globalAlpha = opacity;
-        context.drawImage(layer, 0, 0);
-      }
+    if (!this.shown) {
+      return;
     }
-    context.globalAlpha = 1;
+    const { a, e, f } = context.getTransform(), { width, height } = context.canvas;
+    const state = [a, e, f, width, height, this.opacity, this.outlined, ...others];
+    if (state.length !== this.state.length || state.some((value, i) => value !== this.state[i])) {
+      this.others = sized(this.others, width, height);
+      const all = this.others.getContext("2d");
+      all.setTransform(context.getTransform());
+      all.imageSmoothingEnabled = context.imageSmoothingEnabled;
+      others.forEach((layer) => this.drawOne(all, layer, this.opacity * FAINTER));
+      this.state = state;
+    }
+    drawOnScreen(context, this.others);
+    if (own) {
+      this.drawOne(context, own, this.opacity);
+    }
+  }
+
+  drawOne(context, layer, opacity) {
+    if (this.outlined) {
+      this.outline(context, layer);
+    } else {
+      context.globalAlpha = opacity;
+      context.drawImage(layer, 0, 0);
+      context.globalAlpha = 1;
+    }
   }
 
   // The mask, moved in eight directions on the screen, without the mask itself.
@@ -36,11 +54,16 @@ export class Layers {
     }
     line.globalCompositeOperation = "destination-out";
     line.drawImage(this.area, 0, 0);
-    context.save();
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.drawImage(this.line, 0, 0);
-    context.restore();
+    drawOnScreen(context, this.line);
   }
+}
+
+// A canvas of the screen's size as it is.
+function drawOnScreen(context, canvas) {
+  context.save();
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.drawImage(canvas, 0, 0);
+  context.restore();
 }
 
 // An empty canvas of this size.

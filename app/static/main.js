@@ -344,8 +344,13 @@ function beginStroke() {
   remember();
   requests++;
   tell("");
-  draw(mask ? mask.copy() : new Mask(image.width, image.height));
+  if (mask) {
+    mask = mask.copy(); // of which there is a layer
+  } else {
+    draw(new Mask(image.width, image.height));
+  }
   accept();
+  showButtons();
 }
 
 // A part of the mask that has changed.

@@ -88,7 +88,7 @@ export class Mouse {
     if (gesture?.kind === "move") {
       view.move(event.movementX, event.movementY);
     } else if (gesture?.kind === "stroke") {
-      this.stroke(this.pointer);
+      placesOf(event, view).forEach((place) => this.stroke(place));
     } else if (gesture?.kind === "prompt" && gesture.foreground) {
       const [x, y] = gesture.start;
       if (gesture.box || Math.hypot(event.offsetX - x, event.offsetY - y) >= (DRAG[gesture.pointerType] ?? DRAG.mouse)) {
@@ -125,6 +125,15 @@ export class Mouse {
       this.page.click({ x: Math.floor(done.from.x), y: Math.floor(done.from.y), foreground: done.foreground });
     }
   }
+}
+
+// Where the pointer has been since the event before; a browser gives one event for all of it in a frame.
+function placesOf(event, view) {
+  const all = event.getCoalescedEvents?.() ?? [];
+  return (all.length ? all : [event]).map(({ clientX, clientY }) => view.place({
+    offsetX: event.offsetX + (clientX - event.clientX || 0),
+    offsetY: event.offsetY + (clientY - event.clientY || 0),
+  }));
 }
 
 const isInside = ({ x, y }, { width, height }) => x >= 0 && y >= 0 && x < width && y < height;

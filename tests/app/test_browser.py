@@ -1,6 +1,7 @@
 """The annotation page as it is used: in a browser, with a server of a tiny model."""
 
 import json
+import shutil
 from contextlib import contextmanager
 
 import cv2
@@ -16,30 +17,37 @@ SIZE = (160, 200)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", detail="light")
-
-
-@pytest.fixture(scope="module")
 def browser():
     with launched() as browser:
         yield browser
 
 
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def address(weights, tmp_path, out):
-    """Of a server of two photographs, whose first one has a saved mask of many blobs."""
+@pytest.fixture(scope="module")
+def server(browser, tmp_path_factory):
+    """The address of a server of two photographs, and its folder."""
+    folder = tmp_path_factory.mktemp("annotated")
+    weights = write_weights(folder / "tiny.safetensors", detail="light")
     for name in ("a", "b"):
-        write_picture(tmp_path / f"in/{name}.png", photograph(*SIZE))
-    write_picture(out / "masks/a_vessel_000.png", blobs().astype(np.uint8) * 255)
-    (out / "image2label_train.json").write_text(json.dumps({"../in/a.png": ["masks/a_vessel_000.png"]}))
-    with served(tmp_path / "in", weights, out) as address:
-        yield address
+        write_picture(folder / f"in/{name}.png", photograph(*SIZE))
+    (folder / "out").mkdir()
+    with served(folder / "in", weights, folder / "out") as address:
+        yield address, folder / "out"
+
+
+@pytest.fixture
+def out(server):
+    """The folder of the masks, in which the first photograph has a saved mask of many blobs."""
+    folder = server[1]
+    for name in ("masks", ".history"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    write_picture(folder / "masks/a_vessel_000.png", blobs().astype(np.uint8) * 255)
+    (folder / "image2label_train.json").write_text(json.dumps({"../in/a.png": ["masks/a_vessel_000.png"]}))
+    return folder
+
+
+@pytest.fixture
+def address(server, out):
+    return server[0]
 
 
 @contextmanager
@@ -353,18 +361,16 @@ def test_the_page_fits_small_windows(browser, address, size):
 # --- work list ----------------------------------------------------------------------------------------------------
 
 
-def names(page, listed="photographs"):
-    return page.page.eval_on_selector_all(
-        f"#{listed} button", "(all) => all.map((one) => one.children[0].textContent || one.children[1].textContent)"
-    )
+def photographs(page):
+    return page.page.locator("#photographs button > :first-child").all_text_contents()
 
 
 def test_photographs_are_searched_and_filtered_and_keys_follow_the_list(page):
-    assert names(page) == ["a", "b"]
+    assert photographs(page) == ["a", "b"]
     assert page.page.locator("#photographs .marks span").count() == 1
     page.key("/")
     page.page.keyboard.type("B")  # no key of the page while it is typed
-    assert names(page) == ["b"] and page.page.is_checked("#prompt")
+    assert photographs(page) == ["b"] and page.page.is_checked("#prompt")
     page.key("Enter")
     page.wait("document.querySelector('#photographs [aria-current=true]')?.textContent.startsWith('b')")
     page.wait_until_open()
@@ -375,16 +381,19 @@ def test_photographs_are_searched_and_filtered_and_keys_follow_the_list(page):
     page.choose("vessel")
     for chosen, expected in (("missing", ["b"]), ("drawn", ["a"]), ("absent", []), ("new", ["b"]), ("all", ["a", "b"])):
         page.page.select_option("#photograph_filter", chosen)
-        assert names(page) == expected, chosen
+        assert photographs(page) == expected, chosen
     page.key("a")
     page.wait_for("marked as absent")
     page.page.select_option("#photograph_filter", "absent")
-    assert names(page) == ["b"] and page.page.locator("#photographs .marks span").count() == 1
+    assert photographs(page) == ["b"] and page.page.locator("#photographs .marks span").count() == 1
+    page.key("a")
+    page.wait_for("not known")
+    assert photographs(page) == []
 
 
 def test_structures_are_searched(page):
     page.page.fill("#structure_search", "disc")
-    assert names(page, "structures") == ["optic_disc"]
+    assert page.page.locator("#structures button > :nth-child(2)").all_text_contents() == ["optic_disc"]
     page.key("Enter")
     page.wait("document.querySelector('#structures [aria-current=true]')?.textContent.startsWith('optic_disc')")
     page.page.fill("#structure_search", "")

@@ -81,9 +81,8 @@ class AnnotationPage:
 
     def wait_until_open(self) -> None:
         """Until the photograph is there and its saved mask may be changed."""
-        self.wait(
-            """((off) => (off("remove") ? !off("absent") : !off("empty")))((id) => document.getElementById(id).disabled)"""
-        )
+        off = "((id) => document.getElementById(id).disabled)"
+        self.wait(f"({off}('remove') ? !{off}('absent') : !{off}('empty'))")
 
     def open(self, number: int) -> None:
         """Open a photograph that is listed, by its place in the list."""
@@ -91,9 +90,7 @@ class AnnotationPage:
 
     def choose(self, structure: str) -> None:
         """Draw another structure."""
-        names = self.page.eval_on_selector_all(
-            "#structures button", "(all) => all.map((one) => one.children[1].textContent)"
-        )
+        names = self.page.locator("#structures button > :nth-child(2)").all_text_contents()
         self._take("structures", names.index(structure))
 
     def _take(self, listed: str, number: int) -> None:
