@@ -2,7 +2,7 @@
 
 import { listenToKeys } from "./keyboard.js";
 
-// page: {mouse, actions, tools, looks, work, choose(number of a structure)}
+// page: {mouse, actions, tools, looks, work, choose(number of a structure), escape: what Escape does without a polygon}
 export function connect(page) {
   const { mouse, choose } = page, { view } = mouse;
   const actions = {
@@ -20,7 +20,7 @@ export function connect(page) {
 }
 
 // What each key does; the sheet of keys in the page lists them all.
-function keysOf(actions, { tools, looks, work }) {
+function keysOf(actions, { tools, looks, work, escape }) {
   return {
     n: actions.structure_prompt,
     z: actions.undo,
@@ -30,7 +30,7 @@ function keysOf(actions, { tools, looks, work }) {
     x: actions.empty,
     a: actions.absent,
     Delete: actions.remove,
-    Escape: () => tools.dropPolygon() || actions.clear(),
+    Escape: () => tools.dropPolygon() || escape(),
     Enter: () => tools.close(),
     Backspace: () => tools.dropCorner(),
     b: () => tools.choose("brush"),

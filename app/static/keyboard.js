@@ -27,7 +27,7 @@ export function listenToKeys(mouse, actions, choose) {
 
 // Whether a key belongs to what has the focus: it writes, moves a slider, chooses, or presses a button.
 function isOfControl(target, key) {
-  if (document.querySelector("dialog[open]")) {
+  if (document.getElementById("keys").open === true) { // the sheet of keys
     return key !== "?";
   }
   if (target.matches("input[type=search]")) {

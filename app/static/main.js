@@ -375,7 +375,7 @@ const ACTIONS = {
   next: () => open(work.next(number, 1)),
 };
 
-connect({ mouse, actions: ACTIONS, tools, looks, work, choose });
+connect({ mouse, actions: ACTIONS, tools, looks, work, choose, escape: ACTIONS.clear });
 window.addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
 
 project = (await attempt(readProject)) ?? project;

@@ -49,7 +49,7 @@ export class WorkList {
 
   // Numbers of the photographs that are listed.
   photographs() {
-    const { photographs, structures, structure } = this.page.now(), fits = FILTERS[$("photograph_filter").value];
+    const { photographs, structures, structure } = this.page.now(), fits = FILTERS[$("photograph_filter").value] ?? FILTERS.all;
     return numbers(photographs, (one) => contains(one.name, $("photograph_search")) && fits(one, structures[structure].name));
   }
 
