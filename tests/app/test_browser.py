@@ -198,16 +198,16 @@ def test_a_polygon_that_is_dropped_changes_nothing(page):
 def test_fill_takes_what_the_mask_encloses_and_erases_a_part(page, out):
     page.choose("vessel")
     page.use("brush")
-    page.drag((100, 50), (130, 50), (130, 85), (100, 85), (100, 50))
+    page.drag((95, 48), (135, 48), (135, 88), (95, 88), (95, 48))
     page.key("h")
-    page.click(118, 65)
+    page.click(120, 62)
     page.click(5, 5)
     assert "does not enclose this place" in page.status
     page.page.check("#erasing")
     page.click(20, 15)  # a blob
     page.save()
     mask, others = saved_mask(out, "a_vessel_000.png"), blobs()
-    assert mask[50:86, 100:131].all() and not mask[11:20, 16:25].any()
+    assert mask[48:89, 95:136].all() and not mask[11:20, 16:25].any()
     others[11:20, 16:25] = False
     assert mask[others].all()
 
