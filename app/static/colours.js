@@ -2,7 +2,7 @@
 // see-through on the fundus, and none is like what a photograph of it shows. Distances are in OKLab (Ottosson 2020), where
 // equal ones look alike.
 
-const FUNDUS = ["#000000", "#3a1408", "#7a2f16", "#a8481f", "#c8642d", "#e08a4c", "#f0c080", "#f8e0b0"]; // dark to disc
+const FUNDUS = ["#000000", "#3a1408", "#7a2f16", "#a8481f", "#c8642d", "#e05038", "#e08a4c", "#f0c080", "#f8e0b0"]; // dark to disc
 const BEHIND = "#b0502a"; // of most of it
 const FROM_FUNDUS = 0.18, LEAST_CHROMA = 0.09, LEAST_LIGHTNESS = 0.66; // also readable on a grey picture
 const LEVELS = [0, 32, 64, 96, 128, 160, 192, 224, 255];
