@@ -76,9 +76,6 @@ def blobs() -> np.ndarray:
     return mask > 0
 
 
-# --- masks --------------------------------------------------------------------------------------------------------
-
-
 def test_open_click_save_and_load_again(page, out):
     page.choose("optic_disc")
     page.click(100, 80)
@@ -356,9 +353,6 @@ def test_the_page_fits_small_windows(browser, address, size):
             page.page.locator(f"#{name}").scroll_into_view_if_needed()
             box = page.page.locator(f"#{name}").bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= size[0] and box["y"] >= 0, name
-
-
-# --- work list ----------------------------------------------------------------------------------------------------
 
 
 def photographs(page):
