@@ -2,19 +2,31 @@
 
 export const isBegun = ({ done, absent }) => done.length + absent.length > 0;
 
-export function listPhotographs(list, photographs, current, open) {
-  const lines = photographs.map((one, i) => {
-    return item([text(one.name), text(one.done.length + one.absent.length || "")], i === current, () => open(i));
-  });
+// numbers: of the photographs that are listed. Each has a filled mark for a mask, an empty one for what is absent.
+export function listPhotographs(list, numbers, { photographs, structures }, current, open) {
+  const lines = numbers.map((i) => item([text(photographs[i].name), marks(photographs[i], structures)], i === current, () => open(i)));
   list.replaceChildren(...lines);
-  list.querySelector("[aria-current=true]").scrollIntoView({ block: "nearest" });
+  list.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
 }
 
-// With a mark for a mask, another for what is known not to be there, else the key.
-export function listStructures(list, structures, { done, absent }, current, choose) {
-  const lines = structures.map(({ name, colour }, i) => {
+function marks({ done, absent }, structures) {
+  const found = Object.assign(document.createElement("span"), { className: "marks" });
+  for (const { name, colour } of structures) {
+    const isDone = done.includes(name);
+    if (isDone || absent.includes(name)) {
+      const mark = text("", isDone ? { background: colour, borderColor: colour } : { borderColor: colour });
+      found.append(Object.assign(mark, { title: isDone ? name : `${name}: absent` }));
+    }
+  }
+  return found;
+}
+
+// numbers: of the structures that are listed. With a mark for a mask, another for what is known not to be there, else the key.
+export function listStructures(list, numbers, structures, { done, absent }, current, choose) {
+  const lines = numbers.map((i) => {
+    const { name, colour } = structures[i];
     const swatch = Object.assign(text("", { background: colour }), { className: "colour" });
-    const state = done.includes(name) ? "✓" : absent.includes(name) ? "absent" : i + 1;
+    const state = done.includes(name) ? "✓" : absent.includes(name) ? "absent" : i < 9 ? i + 1 : "";
     return item([swatch, text(name), text(state)], i === current, () => choose(i));
   });
   list.replaceChildren(...lines);

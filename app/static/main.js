@@ -1,13 +1,18 @@
 // The page: what is annotated, what the user does, and what is sent to the server.
 
-import { listenToKeys } from "./keyboard.js";
-import { isBegun, listPhotographs, listStructures } from "./lists.js";
+import { colourAt } from "./colours.js";
+import { connect } from "./controls.js";
+import { Layers } from "./layers.js";
+import { isBegun } from "./lists.js";
+import { Looks } from "./looks.js";
 import { Mask } from "./mask.js";
 import { Mouse } from "./mouse.js";
 import { asSent, beginsAnother, isTaking, noPrompt } from "./prompt.js";
 import { changeAbsent, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { attempt, tell } from "./status.js";
-import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
+import { Tools } from "./tools.js";
+import { View, drawPrompt } from "./view.js";
+import { WorkList } from "./worklist.js";
 
 const STEPS = 50; // that can be undone
 const REFINEMENTS = ["zoom", "tiles", "mirror"];
@@ -19,38 +24,34 @@ let saved = new Map(); // structure -> layer of its saved mask
 let mask = null, layer = null, kept = null; // what is being drawn, and what of it is on the disk
 let base = null, answer = null; // the mask before the prompt, and what the prompt adds to it or takes from it
 let prompt = noPrompt(), predicted = prompt; // the prompt now, and the one that the mask was predicted from
-let steps = [], requests = 0;
+let steps = [], undone = [], requests = 0;
 let answering = null; // the prediction that is awaited; its mask is not saved yet
 let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
 let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
+const layers = new Layers();
 const view = new View($("view"), (context, unit) => {
-  if ($("shown").checked) {
-    for (const [name, other] of saved) {
-      if (name !== current().name) {
-        drawLayer(context, other, 0.35);
-      }
-    }
-    if (layer) {
-      drawLayer(context, layer, 0.5);
-    }
-  }
+  const others = [...saved].filter(([name]) => name !== current().name);
+  layers.draw(context, others.map(([, other]) => other), layer);
   drawPrompt(context, unit, mouse.box ? { ...prompt, box: mouse.box } : prompt);
-  if (mouse.pointer && $("brush").checked) {
-    drawBrush(context, unit, mouse.pointer, radius());
-  }
+  tools.draw(context, unit, mouse.pointer);
 });
+const looks = new Looks(view, layers);
+const tools = new Tools({ view, begin: beginStroke, mask: () => mask, change: showPart });
 const mouse = new Mouse(view, {
   mayBegin: () => image && ready,
-  isBrush: () => $("brush").checked,
+  tool: () => tools.name,
+  erases: () => tools.erases,
   beginStroke,
-  stroke,
+  cancelStroke: () => { takeBack(); undone = []; },
+  stroke: (...stroke) => tools.stroke(...stroke),
+  point: (...point) => tools.point(...point),
   box: (box) => predict(() => ({ box })),
   click,
 });
+const work = new WorkList({ open, choose, now: () => ({ ...project, number, structure }) });
 
 const current = () => project.structures[structure];
-const radius = () => Number($("radius").value);
 const colourOf = (name) => project.structures.find((one) => one.name === name).colour;
 
 // --- the server ---------------------------------------------------------------------------------------------------
@@ -193,6 +194,7 @@ function absent() {
 
 // --- what is being drawn ------------------------------------------------------------------------------------------
 
+const isUnsaved = () => isDirty() || tools.isOpen;
 const isDirty = () => mask !== kept || answering !== null;
 
 function draw(next) {
@@ -201,26 +203,45 @@ function draw(next) {
   showButtons();
 }
 
+const step = () => ({ prompt, mask, predicted, base, answer });
+
 function remember() {
-  steps.push({ prompt, mask, predicted, base, answer });
+  steps.push(step());
   steps = steps.slice(-STEPS);
+  undone = [];
 }
 
 // Undo a step. Where the user went on before its mask came, that is predicted now.
 function takeBack() {
   if (steps.length) {
+    undone.push(step());
     undo();
-    tell("");
-    if (prompt !== predicted) {
-      awaitPrediction();
-    }
+    predictAgain();
   }
 }
 
-function undo() {
+// Take back the last undo.
+function redo() {
+  if (undone.length) {
+    steps.push(step());
+    restore(undone.pop());
+    predictAgain();
+  }
+}
+
+function predictAgain() {
+  tell("");
+  if (prompt !== predicted) {
+    awaitPrediction();
+  }
+}
+
+const undo = () => restore(steps.pop());
+
+function restore(before) {
   requests++;
-  ({ prompt, predicted, base, answer } = steps.at(-1));
-  draw(steps.pop().mask);
+  ({ prompt, predicted, base, answer } = before);
+  draw(before.mask);
 }
 
 function startOver() {
@@ -229,13 +250,14 @@ function startOver() {
   ready = false;
   tell("");
   prompt = predicted = noPrompt();
-  [steps, kept, base, answer, answering] = [[], null, null, null, null];
+  [steps, undone, kept, base, answer, answering] = [[], [], null, null, null, null];
+  tools.dropPolygon();
   draw(null);
-  showLists();
+  work.show();
 }
 
 // Whether what is not saved may go.
-const mayLeave = () => !mouse.gesture && (!isDirty() || confirm(`What was changed in the mask of ${current().name} is not saved. Go on without it?`));
+const mayLeave = () => !mouse.gesture && (!isUnsaved() || confirm(`What was changed in the mask of ${current().name} is not saved. Go on without it?`));
 
 async function choose(index) {
   await saving;
@@ -300,20 +322,14 @@ function listDone(name, isDone) {
   const photograph = project.photographs[number];
   photograph.done = changed(photograph.done, name, isDone);
   photograph.absent = changed(photograph.absent, name, isAbsent(name) && !isDone);
-  showLists();
+  work.show();
   showButtons();
-}
-
-function showLists() {
-  const { photographs, structures } = project;
-  $("progress").textContent = `${photographs.filter(isBegun).length} / ${photographs.length}`;
-  listPhotographs($("photographs"), photographs, number, open);
-  listStructures($("structures"), structures, photographs[number], structure, choose);
 }
 
 function showButtons() {
   $("structure_prompt").disabled = !image || !ready || !current().known;
   $("undo").disabled = !steps.length;
+  $("redo").disabled = !undone.length;
   $("save").disabled = !isDirty();
   $("accept").disabled = $("empty").disabled = !mask || answering !== null;
   $("remove").disabled = !isListed(current().name);
@@ -322,28 +338,25 @@ function showButtons() {
   view.redraw();
 }
 
-// --- brush --------------------------------------------------------------------------------------------------------
+// --- pixels that are drawn ----------------------------------------------------------------------------------------
 
 function beginStroke() {
   remember();
   requests++;
   tell("");
-  draw(mask ? mask.copy() : new Mask(image.width, image.height));
-  accept();
-}
-
-function stroke(from, to, value) {
-  const distance = Math.hypot(to.x - from.x, to.y - from.y);
-  const count = Math.max(1, Math.ceil(distance / Math.max(1, radius() / 3)));
-  for (let i = 1; i <= count; i++) {
-    const part = mask.paint(from.x + (to.x - from.x) * i / count, from.y + (to.y - from.y) * i / count, radius(), value);
-    mask.drawInto(layer, current().colour, part);
+  if (mask) {
+    mask = mask.copy(); // of which there is a layer
+  } else {
+    draw(new Mask(image.width, image.height));
   }
-  view.redraw();
+  accept();
+  showButtons();
 }
 
-function widen(by) {
-  $("radius").value = radius() + by;
+// A part of the mask that has changed.
+function showPart(part) {
+  mask.drawInto(layer, current().colour, part);
+  view.redraw();
 }
 
 // --- buttons and keys ---------------------------------------------------------------------------------------------
@@ -352,38 +365,21 @@ const ACTIONS = {
   structure_prompt: () => !$("structure_prompt").disabled && predict(() => ({ structure_prompt: true })),
   accept: acceptAndGoOn,
   empty,
-  undo: takeBack,
+  undo: () => tools.dropCorner() || takeBack(),
+  redo,
   clear: () => saving.then(() => mayLeave() && (startOver(), showSaved())),
-  save,
+  save: () => tools.mustClose() || save(),
   remove,
   absent,
+  previous: () => open(work.next(number, -1)),
+  next: () => open(work.next(number, 1)),
 };
 
-for (const [id, action] of Object.entries(ACTIONS)) {
-  $(id).addEventListener("click", () => mouse.gesture || action());
-}
-for (const id of ["shown", "prompt", "brush", "radius"]) {
-  $(id).addEventListener("input", view.redraw);
-}
-listenToKeys(mouse, {
-  n: ACTIONS.structure_prompt,
-  z: ACTIONS.undo,
-  s: ACTIONS.save,
-  c: ACTIONS.accept,
-  x: ACTIONS.empty,
-  a: ACTIONS.absent,
-  Delete: ACTIONS.remove,
-  Escape: ACTIONS.clear,
-  b: () => { $($("brush").checked ? "prompt" : "brush").checked = true; },
-  v: () => { $("shown").checked = !$("shown").checked; },
-  "[": () => widen(-1),
-  "]": () => widen(1),
-  ArrowLeft: () => open(number - 1),
-  ArrowRight: () => open(number + 1),
-}, (digit) => choose(digit - 1));
-window.addEventListener("beforeunload", (event) => isDirty() && event.preventDefault());
+connect({ mouse, actions: ACTIONS, tools, looks, work, choose, escape: ACTIONS.clear });
+window.addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
 
 project = (await attempt(readProject)) ?? project;
+project.structures.forEach((one, i) => { one.colour = colourAt(i); });
 if (project.photographs.length) {
   document.title = `Annotate: ${project.out}`;
   const first = project.photographs.findIndex((one) => !isBegun(one));

@@ -1,5 +1,7 @@
 // The photograph on the screen with its masks and prompts; positions on the screen become pixels of the photograph.
 
+import { Display } from "./display.js";
+
 const FOREGROUND = "#56B4E9", BACKGROUND = "#CC79A7";
 
 export class View {
@@ -9,6 +11,7 @@ export class View {
       cancelAnimationFrame(this.waiting);
       this.waiting = requestAnimationFrame(() => this.paint(draw));
     };
+    this.display = new Display(this.redraw);
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
 
@@ -30,6 +33,7 @@ export class View {
 
   show(image) {
     this.image = image;
+    this.display.show(image);
     this.fit();
   }
 
@@ -62,6 +66,17 @@ export class View {
     this.redraw();
   }
 
+  // Nearer or farther, without a pointer: the middle stays. With `scale` instead of a factor, one pixel has that size.
+  zoomMiddle(factor, scale = this.scale * factor) {
+    const { clientWidth, clientHeight } = this.canvas;
+    this.zoom(scale / this.scale, { offsetX: clientWidth / 2, offsetY: clientHeight / 2 });
+  }
+
+  // One pixel of the photograph for one of the screen.
+  showPixels() {
+    this.zoomMiddle(1, 1 / (window.devicePixelRatio || 1));
+  }
+
   // Position in the photograph, continuous: pixel i lies between i and i + 1.
   place(event) {
     return { x: (event.offsetX - this.x) / this.scale, y: (event.offsetY - this.y) / this.scale };
@@ -74,19 +89,13 @@ export class View {
     if (this.image) {
       context.setTransform(ratio * this.scale, 0, 0, ratio * this.scale, ratio * this.x, ratio * this.y);
       context.imageSmoothingEnabled = this.scale < 2;
-      context.drawImage(this.image, 0, 0);
+      context.drawImage(this.display.drawn, 0, 0, this.image.width, this.image.height);
       draw(context, 1 / this.scale);
     }
   }
 }
 
-// A picture of masks, see-through. Lines and dots below are `unit` pixels of the photograph for one of the screen.
-export function drawLayer(context, layer, opacity) {
-  context.globalAlpha = opacity;
-  context.drawImage(layer, 0, 0);
-  context.globalAlpha = 1;
-}
-
+// Lines and dots below are `unit` pixels of the photograph for one of the screen.
 export function drawPrompt(context, unit, { box, clicks }) {
   if (box) {
     context.strokeStyle = FOREGROUND;
@@ -107,7 +116,22 @@ export function drawPrompt(context, unit, { box, clicks }) {
 export function drawBrush(context, unit, place, radius) {
   context.beginPath();
   context.arc(place.x, place.y, radius, 0, 2 * Math.PI);
-  context.strokeStyle = "white";
-  context.lineWidth = unit;
-  context.stroke();
+  strokeTwice(context, unit);
+}
+
+export function drawPolygon(context, unit, corners) {
+  context.beginPath();
+  corners.forEach(({ x, y }) => context.lineTo(x, y));
+  strokeTwice(context, unit);
+  context.beginPath();
+  context.arc(corners[0].x, corners[0].y, 5 * unit, 0, 2 * Math.PI);
+  strokeTwice(context, unit);
+}
+
+// White on black, to be seen on vessels and on the disc.
+function strokeTwice(context, unit) {
+  for (const [colour, width] of [["black", 3], ["white", 1.5]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: width * unit });
+    context.stroke();
+  }
 }
