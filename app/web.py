@@ -225,10 +225,11 @@ def _check_loss(lost: int, saved: int, structure: str) -> None:
 
 
 def _check_version(request: Request, version: str, structure: str) -> None:
-    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match)."""
+    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match); the answer names it."""
     seen, any_other = request.headers.get("If-Match"), "If-None-Match" in request.headers
     if (seen is not None and seen != version) or (any_other and version):
-        raise HTTPException(412, f"The mask of {structure} is not the one that this page has shown.")
+        told = f"The mask of {structure} is not the one that this page has shown."
+        raise HTTPException(412, told, headers={"ETag": version} if version else None)
 
 
 async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -2,6 +2,8 @@
 
 let key = null; // of the project that the page shows; a server of other photographs answers nothing else
 const versions = new Map(); // place of a mask -> its version on the disk
+const OTHER_VERSION = 412, TAKES_MUCH = 428; // why a change is refused until the user has answered
+const QUESTIONS = { [OTHER_VERSION]: "Go on all the same?", [TAKES_MUCH]: "Save it all the same?" };
 
 async function send(path, method = "GET", body = undefined, headers = {}) {
   const own = { ...(key && { "X-Project": key }), ...(body && { "Content-Type": "application/json" }) };
@@ -9,7 +11,7 @@ async function send(path, method = "GET", body = undefined, headers = {}) {
   if (!response.ok) {
     const detail = (await response.json().catch(() => ({}))).detail;
     const told = typeof detail === "string" ? detail : `${response.status} ${JSON.stringify(detail ?? response.statusText)}`;
-    throw Object.assign(new Error(told), { status: response.status });
+    throw Object.assign(new Error(told), { status: response.status, version: response.headers.get("ETag") });
   }
   return response;
 }
@@ -43,25 +45,26 @@ export async function changeAbsent(number, name, isAbsent) {
 }
 
 async function change(method, number, name, body = undefined) {
-  const path = place(number, name), version = versions.get(path);
-  let response;
-  try {
-    response = await send(path, method, body, version ? { "If-Match": version } : { "If-None-Match": "*" });
-  } catch (error) {
-    if (error.status === 428 && confirm(`${error.message.split(" Send")[0]} Save it all the same?`)) {
-      return change(method, number, name, { ...body, confirmed: true });
+  const path = place(number, name);
+  let confirmed = false;
+  while (true) {
+    const version = versions.get(path), seen = version ? { "If-Match": version } : { "If-None-Match": "*" };
+    try {
+      const response = await send(path, method, confirmed ? { ...body, confirmed } : body, seen);
+      versions.set(path, response.headers.get("ETag"));
+      return response.status === 204 ? true : (await response.json()).file;
+    } catch (error) {
+      if (!QUESTIONS[error.status]) {
+        throw error;
+      }
+      if (!confirm(`${error.message.split(" Send")[0]} ${QUESTIONS[error.status]}`)) {
+        return null;
+      }
+      if (error.status === TAKES_MUCH) {
+        confirmed = true;
+      } else {
+        versions.set(path, error.version);
+      }
     }
-    if (error.status === 428) {
-      return null;
-    }
-    if (error.status !== 412) {
-      throw error;
-    }
-    if (!confirm(`${error.message} Go on all the same?`)) {
-      return null;
-    }
-    response = await send(path, method, body);
   }
-  versions.set(path, response.headers.get("ETag"));
-  return response.status === 204 ? true : (await response.json()).file;
 }
