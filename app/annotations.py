@@ -22,6 +22,7 @@ from sam_med2d.visualization.overlays import write_picture
 from segment_anything.utils.atomic import write_text
 
 HISTORY = ".history"  # folder of the files that were replaced
+ABSENT_VERSION = '"absent"'  # of what is known to be absent
 MOST_LOST = 0.1  # share of a saved mask's pixels that goes without a question
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure
 
@@ -96,18 +97,18 @@ class Annotations:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def version(self, number: int, structure: str) -> str:
-        """Text that changes whenever a mask's file does.
+        """Text that changes whenever a mask's file does, or what is known without one.
 
         Args:
             number: of the photograph.
             structure: its name.
 
         Returns:
-            An ETag of HTTP; "" without a file.
+            An ETag of HTTP; without a file ABSENT_VERSION where the structure is known to be absent, else "".
         """
         path = self.masks(number).get(structure)
         if path is None or not path.exists():
-            return ""
+            return ABSENT_VERSION if structure in self.absent_structures.of(number) else ""
         about = path.stat()
         return f'"{about.st_mtime_ns:x}-{about.st_ino:x}"'
 

@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app.annotations import HISTORY, MOST_LOST, Annotations
+from app.annotations import ABSENT_VERSION, HISTORY, MOST_LOST, Annotations
 from app.annotator import Annotator, Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
@@ -188,11 +188,14 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
 
     @app.put("/api/photographs/{number}/absent/{structure}", status_code=204)
     @app.delete("/api/photographs/{number}/absent/{structure}", status_code=204)
-    def change_absent(number: int, structure: str, request: Request) -> None:
+    def change_absent(number: int, structure: str, request: Request, response: Response) -> None:
         """Write down that a structure is absent from the photograph, or that this is not known."""
         place = _existing(number, annotator), _listed(structure, annotations)
         with lock:
+            _check_version(request, annotations.version(*place), structure)
             annotations.set_absent(*place, request.method == "PUT")
+            if version := annotations.version(*place):
+                response.headers["ETag"] = version
 
 
 def _existing(number: int, annotator: Annotator) -> int:
@@ -228,7 +231,10 @@ def _check_version(request: Request, version: str, structure: str) -> None:
     """Refuse to change another version than was last seen (If-Match), or any (If-None-Match); the answer names it."""
     seen, any_other = request.headers.get("If-Match"), "If-None-Match" in request.headers
     if (seen is not None and seen != version) or (any_other and version):
-        told = f"The mask of {structure} is not the one that this page has shown."
+        absent = f"{structure} is marked as absent, which this page has not shown."
+        told = (
+            absent if version == ABSENT_VERSION else f"The mask of {structure} is not the one that this page has shown."
+        )
         raise HTTPException(412, told, headers={"ETag": version} if version else None)
 
 

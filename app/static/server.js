@@ -2,6 +2,7 @@
 
 let key = null; // of the project that the page shows; a server of other photographs answers nothing else
 const versions = new Map(); // place of a mask -> its version on the disk
+const ABSENT_VERSION = '"absent"'; // of a mask that is known not to be there
 const OTHER_VERSION = 412, TAKES_MUCH = 428; // why a change is refused until the user has answered
 const QUESTIONS = { [OTHER_VERSION]: "Go on all the same?", [TAKES_MUCH]: "Save it all the same?" };
 
@@ -16,11 +17,12 @@ async function send(path, method = "GET", body = undefined, headers = {}) {
   return response;
 }
 
-const place = (number, name) => `/api/photographs/${number}/masks/${encodeURIComponent(name)}`;
+const place = (number, name, what = "masks") => `/api/photographs/${number}/${what}/${encodeURIComponent(name)}`;
 
 export async function readProject() {
   const project = await (await send("/api/project")).json();
   key = project.key;
+  project.photographs.forEach(({ absent }, number) => absent.forEach((name) => versions.set(place(number, name), ABSENT_VERSION)));
   return project;
 }
 
@@ -38,19 +40,16 @@ export const writeMask = (number, name, rle) => change("PUT", number, name, rle)
 // Whether a mask was removed.
 export const removeMask = (number, name) => change("DELETE", number, name);
 
-// Say that a structure is not in a photograph, or that this is not known.
-export async function changeAbsent(number, name, isAbsent) {
-  await send(`/api/photographs/${number}/absent/${encodeURIComponent(name)}`, isAbsent ? "PUT" : "DELETE");
-  return true;
-}
+// Say that a structure is not in a photograph, or that this is not known: whether that was written.
+export const changeAbsent = (number, name, isAbsent) => change(isAbsent ? "PUT" : "DELETE", number, name, undefined, "absent");
 
-async function change(method, number, name, body = undefined) {
+async function change(method, number, name, body = undefined, what = "masks") {
   const path = place(number, name);
   let confirmed = false;
   while (true) {
     const version = versions.get(path), seen = version ? { "If-Match": version } : { "If-None-Match": "*" };
     try {
-      const response = await send(path, method, confirmed ? { ...body, confirmed } : body, seen);
+      const response = await send(place(number, name, what), method, confirmed ? { ...body, confirmed } : body, seen);
       versions.set(path, response.headers.get("ETag"));
       return response.status === 204 ? true : (await response.json()).file;
     } catch (error) {

@@ -10,7 +10,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 
 import cv2
 import httpx2
@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app import server
-from app.annotations import Annotations
+from app.annotations import ABSENT_VERSION, Annotations
 from app.annotator import KEPT, Annotator, Dropped
 from app.web import build, serve
 from sam_med2d.data.photographs import find_photographs
@@ -569,6 +569,60 @@ def test_a_mask_and_its_absence_exclude_each_other(client):
     refused = client.put(absent_place(0, "vessel"))
     assert refused.status_code == 409 and "remove it first" in refused.json()["detail"]
     assert client.put(absent_place(0, "fovea")).status_code == 404
+
+
+def test_what_another_page_says_of_a_structure_is_not_replaced_unseen(client):
+    """Not by a mask over its absence, nor by its absence anew; who has seen it may change it."""
+    new, other = {"If-None-Match": "*"}, {"If-Match": ABSENT_VERSION}
+    rle = mask_to_rle(some_mask(1), compressed=False)
+    first = client.put(absent_place(0, "vessel"), headers=new)
+    assert first.status_code == 204 and first.headers["ETag"] == ABSENT_VERSION
+    refused = client.put(place(0, "vessel"), json=rle, headers=new)
+    assert refused.status_code == 412 and refused.headers["ETag"] == ABSENT_VERSION
+    assert "vessel is marked as absent, which this page has not shown" in refused.json()["detail"]
+    assert client.delete(absent_place(0, "vessel"), headers=new).status_code == 412 and absent_of(client)[0] == [
+        "vessel"
+    ]
+    taken_back = client.delete(absent_place(0, "vessel"), headers=other)
+    assert taken_back.status_code == 204 and "ETag" not in taken_back.headers
+    assert client.put(absent_place(0, "vessel"), headers=other).status_code == 412 and absent_of(client)[0] == []
+    client.put(absent_place(0, "vessel"), headers=new)
+    saved = client.put(place(0, "vessel"), json=rle, headers=other)
+    assert saved.status_code == 200 and absent_of(client)[0] == []
+    refused = client.delete(absent_place(0, "vessel"), headers=other)
+    assert refused.status_code == 412 and refused.headers["ETag"] == saved.headers["ETag"]
+
+
+def test_what_two_pages_say_at_once_of_several_structures_is_all_kept(model, folder, tmp_path):
+    names = [f"lesion{i}" for i in range(6)]
+    client = client_of(model, folder, tmp_path / "out", *names)
+    together, stop = Barrier(len(names)), Event()
+
+    def mark(name: str) -> None:
+        together.wait()
+        for number in range(3):
+            assert client.put(absent_place(number, name), headers={"If-None-Match": "*"}).status_code == 204
+
+    def look() -> None:
+        while not stop.is_set():
+            absent_of(client)
+
+    threads, looking = [Thread(target=mark, args=(name,)) for name in names], Thread(target=look)
+    for thread in (looking, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    looking.join()
+    assert [sorted(one) for one in absent_of(client_of(model, folder, tmp_path / "out", *names))] == [names] * 3
+
+
+def test_an_absence_that_another_program_writes_is_seen(client, tmp_path):
+    client.put(absent_place(0, "vessel"))
+    table = tmp_path / "out/index.csv"
+    table.write_text(table.read_text().replace("vessel", "drusen vessel"))
+    assert absent_of(client)[0] == ["drusen", "vessel"]
+    assert client.put(absent_place(0, "drusen"), headers={"If-None-Match": "*"}).status_code == 412
 
 
 def test_a_table_that_is_there_keeps_its_rows_and_columns(model, folder, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from app.web import STATIC
 from tests.helpers.node_scripts import node, with_node
 
+SCRIPT = (STATIC / "server.js").as_uri()
 SAVE = 'writeMask(0, "vessel", { size: [1, 2], counts: [0, 2] })'
 
 
@@ -14,13 +15,16 @@ def changed(replies: list[tuple[int, str, str | None]], answers: list[bool], *, 
     """What the page asks and sends where the server's replies are (status, detail, ETag), and what it makes of them."""
     code = f"""
         const replies = {json.dumps(replies)}, answers = {json.dumps(answers)}, asked = [], sent = [];
+        const project = {{ photographs: [{{ absent: [] }}, {{ absent: ["vessel"] }}] }};
         globalThis.confirm = (question) => {{ asked.push(question); return answers.shift(); }};
         globalThis.fetch = async (path, {{ method, headers, body }}) => {{
-          const [status, detail, ETag] = replies.shift();
-          sent.push([method, headers["If-Match"] ?? null, headers["If-None-Match"] ?? null, Boolean(JSON.parse(body ?? "{{}}").confirmed)]);
-          return new Response(status === 204 ? null : JSON.stringify({{ detail, file: "f.png" }}), {{ status, headers: ETag ? {{ ETag }} : {{}} }});
+          const [status, detail, ETag] = replies.shift(), seen = headers["If-Match"] ?? null;
+          const confirmed = Boolean(body && JSON.parse(body).confirmed);
+          sent.push([method, seen, headers["If-None-Match"] ?? null, confirmed]);
+          const content = status === 204 ? null : JSON.stringify({{ detail, file: "f.png", ...project }});
+          return new Response(content, {{ status, headers: ETag ? {{ ETag }} : {{}} }});
         }};
-        const {{ writeMask, removeMask }} = await import("{(STATIC / "server.js").as_uri()}");
+        const {{ changeAbsent, readProject, removeMask, writeMask }} = await import("{SCRIPT}");
         const found = await {change}.catch((error) => `error: ${{error.message}}`);
         console.log(JSON.stringify({{ found, asked, sent, unused: replies.length }}));
     """
@@ -64,3 +68,17 @@ def test_other_errors_are_told_and_a_removal_asks_too():
     assert changed([OTHER, BROKEN], [True])["found"] == "error: The disk is full."
     told = changed([OTHER, (204, "", None)], [True], change='removeMask(0, "vessel")')
     assert told["found"] is True and told["sent"][1] == ["DELETE", '"b"', None, False]
+
+
+@with_node
+def test_what_is_known_to_be_absent_has_a_version_too():
+    """Of the project, and from each answer."""
+    project, absent = (200, "", None), '"absent"'
+    change = "readProject().then(() => {which})"
+    for which, seen in (('changeAbsent(1, "vessel", false)', absent), (SAVE.replace("(0", "(1"), absent), (SAVE, None)):
+        told = changed([project, DONE], [], change=change.format(which=which))
+        assert told["sent"][1][1] == seen, which
+    twice = 'changeAbsent(0, "vessel", true).then(() => changeAbsent(0, "vessel", false))'
+    told = changed([(204, "", absent), (204, "", None)], [], change=twice)
+    assert told["found"] is True
+    assert told["sent"] == [["PUT", None, "*", False], ["DELETE", absent, None, False]]
