@@ -14,14 +14,15 @@ from typing import Annotated, Any
 
 import cv2
 import uvicorn
-from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.annotations import ABSENT_VERSION, HISTORY, MOST_LOST, Annotations
-from app.annotator import Annotator, Dropped
+from app.annotator import Annotator
+from app.turns import Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
@@ -37,6 +38,7 @@ QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph it
 LONGEST = 65_500  # pixels of a side in OpenCV's JPEG, and about those of a browser's canvas
 
 logger = logging.getLogger("app")
+Name = Annotated[str, Header(max_length=64)]  # of a page, or of a prompt of it
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -82,18 +84,19 @@ def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.middleware("http")(_guard)
-    app.exception_handler(Dropped)(lambda *_: JSONResponse({"detail": "A newer prompt came."}, 409))
+    app.exception_handler(Dropped)(lambda _, error: JSONResponse({"detail": str(error)}, 409))
     for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
         app.exception_handler(kind)(_teller(status))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.get("/", response_class=FileResponse)(lambda: STATIC / "index.html")
     _add_photographs(app, annotator, annotations)
+    _add_answers(app, annotator, annotations)
     _add_masks(app, annotator, annotations)
     return app
 
 
 def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
-    """What there is to annotate, the pictures, and the predictions of the model."""
+    """What there is to annotate, and the pictures."""
     known = annotator.model.prompt_encoder.structures
 
     @app.get("/api/project")
@@ -116,16 +119,21 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
         return {**about, "photographs": photographs, "structures": structures}
 
     @app.get("/api/photographs/{number}/image")
-    def image(number: int) -> Response:
-        """The photograph, upright, as JPEG."""
-        pixels = annotator.image(_existing(number, annotator))
+    def image(number: int, page: Annotated[str, Query(max_length=64)] = "") -> Response:
+        """The photograph, upright, as JPEG; `page` is the X-Page of what asks for answers and saves masks of it."""
+        pixels = annotator.image(_existing(number, annotator), page)
         if max(pixels.shape) > LONGEST:
             raise DataError(f"{annotator.photographs[number].path} has a side above {LONGEST} pixels: crop it")
         jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
+
+def _add_answers(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
+    """The predictions of the model. A page (X-Page) awaits one at a time, that of its newest prompt (X-Prompt)."""
+    known = annotator.model.prompt_encoder.structures
+
     @app.post("/api/photographs/{number}/answer")
-    def answer(number: int, request: PromptRequest) -> dict[str, Any]:
+    def answer(number: int, request: PromptRequest, x_page: Name = "", x_prompt: Name = "") -> dict[str, Any]:
         """The predicted mask, with its predicted IoU, and for a structure prompt the probability that it is there."""
         clicks = tuple((click.x, click.y, int(click.foreground)) for click in request.clicks)
         label = _listed(request.structure, annotations)
@@ -138,13 +146,26 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
             tiles=Tiles() if request.tiles else None,
             multimask=annotator.multimask,
         )
-        prediction = annotator.predict(_existing(number, annotator), prompt, refinement)
+        who = {"page": x_page, "name": x_prompt}
+        prediction = annotator.predict(_existing(number, annotator), prompt, refinement, **who)
         return {
             "mask": mask_to_rle(prediction.mask(), compressed=False),
             "predicted_iou": prediction.predicted_iou,
             "presence": prediction.presence if prompt.structure else None,
             "absent": prediction.absent,
         }
+
+    @app.get("/api/answers/{prompt}")
+    def step(prompt: str, x_page: Name = "") -> dict[str, Any] | None:
+        """How far the answer to a prompt is: kind of views, done ones, all; null while it waits, and afterwards."""
+        turn = annotator.turns.find(x_page, prompt)
+        return turn.step._asdict() if turn and turn.step else None
+
+    @app.delete("/api/answers/{prompt}", status_code=204)
+    def cancel(prompt: str, x_page: Name = "") -> None:
+        """End a prediction that is not wanted any more."""
+        if turn := annotator.turns.find(x_page, prompt):
+            turn.drop("The prompt was cancelled.")
 
 
 def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
@@ -163,9 +184,11 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
         return mask_to_rle(mask, compressed=False)
 
     @app.put("/api/photographs/{number}/masks/{structure}")
-    def write(number: int, structure: str, mask: Mask, request: Request, response: Response) -> dict[str, str]:
+    def write(
+        number: int, structure: str, mask: Mask, request: Request, response: Response, x_page: Name = ""
+    ) -> dict[str, str]:
         """Save a mask of the photograph's size; once this has answered, it is on the disk."""
-        annotator.check(_existing(number, annotator))
+        annotator.check(_existing(number, annotator), x_page, content=True)
         height, width = size_of(annotator.photographs[number].path)
         if mask.size != (height, width):
             raise HTTPException(422, f"The mask has size {list(mask.size)}, the photograph {[height, width]}.")

@@ -5,7 +5,7 @@ import { isBegun, listPhotographs, listStructures } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Mouse } from "./mouse.js";
 import { asSent, beginsAnother, isTaking, noPrompt } from "./prompt.js";
-import { changeAbsent, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { cancelPrediction, changeAbsent, pictureOf, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { attempt, tell } from "./status.js";
 import { View, drawBrush, drawLayer, drawPrompt } from "./view.js";
 
@@ -50,6 +50,7 @@ const mouse = new Mouse(view, {
 });
 
 const current = () => project.structures[structure];
+const abandon = () => { requests++; attempt(cancelPrediction); }; // the answer that is awaited is not wanted any more
 const radius = () => Number($("radius").value);
 const colourOf = (name) => project.structures.find((one) => one.name === name).colour;
 
@@ -106,7 +107,7 @@ function acceptAndGoOn() {
 function empty() {
   if (mask) {
     remember();
-    requests++;
+    abandon();
     accept();
     base = new Mask(image.width, image.height);
     draw(base);
@@ -116,13 +117,14 @@ function empty() {
 // The mask of the prompt; false where there is none, and the user has not gone on meanwhile.
 async function showPrediction() {
   view.redraw();
-  const turn = ++requests, begin = performance.now();
+  const turn = ++requests, begin = performance.now(), isWanted = () => turn === requests;
   tell("…");
   const refinement = Object.fromEntries(REFINEMENTS.map((name) => [name, $(name).checked]));
   const own = prompt, takes = isTaking(own, base), sent = { ...asSent(own, base), ...refinement };
-  const told = await attempt(() => predictMask(number, { structure: current().name, ...sent }));
-  if (turn !== requests || !told) {
-    return turn !== requests;
+  const asked = { structure: current().name, ...sent };
+  const told = await attempt(() => predictMask(number, asked, (step) => isWanted() && tell(step)), isWanted);
+  if (!isWanted() || !told) {
+    return !isWanted();
   }
   predicted = own;
   answer = Mask.fromRle(told.mask);
@@ -218,13 +220,13 @@ function takeBack() {
 }
 
 function undo() {
-  requests++;
+  abandon();
   ({ prompt, predicted, base, answer } = steps.at(-1));
   draw(steps.pop().mask);
 }
 
 function startOver() {
-  requests++;
+  abandon();
   shown++;
   ready = false;
   tell("");
@@ -259,7 +261,7 @@ async function open(index) {
   view.show(image);
   tell("…");
   const turn = shown;
-  const picture = Object.assign(new Image(), { src: `/api/photographs/${index}/image` });
+  const picture = Object.assign(new Image(), { src: pictureOf(index) });
   const loaded = await picture.decode().then(() => true, () => false);
   if (turn !== shown) {
     return;
@@ -326,7 +328,7 @@ function showButtons() {
 
 function beginStroke() {
   remember();
-  requests++;
+  abandon();
   tell("");
   draw(mask ? mask.copy() : new Mask(image.width, image.height));
   accept();
@@ -373,7 +375,7 @@ listenToKeys(mouse, {
   x: ACTIONS.empty,
   a: ACTIONS.absent,
   Delete: ACTIONS.remove,
-  Escape: ACTIONS.clear,
+  Escape: () => (answering ? attempt(cancelPrediction) : ACTIONS.clear()),
   b: () => { $($("brush").checked ? "prompt" : "brush").checked = true; },
   v: () => { $("shown").checked = !$("shown").checked; },
   "[": () => widen(-1),

@@ -1,5 +1,8 @@
 // Requests to the server. Of each mask it is told which version was seen last, so that no other is replaced unseen.
 
+const page = crypto.randomUUID(); // of this tab: its prompts take the place of each other, and of no other page's
+const STEP_EVERY = 500; // milliseconds after which it is asked how far an answer is
+let prompts = 0, awaited = null; // number of the newest prompt, and the one whose answer is awaited
 let key = null; // of the project that the page shows; a server of other photographs answers nothing else
 const versions = new Map(); // place of a mask -> its version on the disk
 const ABSENT_VERSION = '"absent"'; // of a mask that is known not to be there
@@ -7,7 +10,7 @@ const OTHER_VERSION = 412, TAKES_MUCH = 428; // why a change is refused until th
 const QUESTIONS = { [OTHER_VERSION]: "Go on all the same?", [TAKES_MUCH]: "Save it all the same?" };
 
 async function send(path, method = "GET", body = undefined, headers = {}) {
-  const own = { ...(key && { "X-Project": key }), ...(body && { "Content-Type": "application/json" }) };
+  const own = { "X-Page": page, ...(key && { "X-Project": key }), ...(body && { "Content-Type": "application/json" }) };
   const response = await fetch(path, { method, headers: { ...own, ...headers }, body: body && JSON.stringify(body) });
   if (!response.ok) {
     const detail = (await response.json().catch(() => ({}))).detail;
@@ -26,7 +29,36 @@ export async function readProject() {
   return project;
 }
 
-export const predictMask = async (number, request) => (await send(`/api/photographs/${number}/answer`, "POST", request)).json();
+export const pictureOf = (number) => `/api/photographs/${number}/image?page=${page}`;
+
+// The answer to a prompt, which takes the place of the one before it; meanwhile it is told how far that is.
+export async function predictMask(number, request, tellStep) {
+  const prompt = awaited = String(++prompts);
+  const timer = setInterval(async () => {
+    const step = await readStep(prompt).catch(() => "…"); // what is wrong, the answer tells
+    if (awaited === prompt) {
+      tellStep(step);
+    }
+  }, STEP_EVERY);
+  try {
+    return await (await send(`/api/photographs/${number}/answer`, "POST", request, { "X-Prompt": prompt })).json();
+  } finally {
+    clearInterval(timer);
+    awaited = awaited === prompt ? null : awaited;
+  }
+}
+
+async function readStep(prompt) {
+  const step = await (await send(`/api/answers/${prompt}`)).json();
+  return `… ${step ? `${step.kind} ${step.done} / ${step.total}` : "other prompts come first"} (Escape cancels)`;
+}
+
+// End the prediction that is awaited, if there is one: its answer is an error.
+export async function cancelPrediction() {
+  if (awaited) {
+    await send(`/api/answers/${awaited}`, "DELETE");
+  }
+}
 
 export async function readMask(number, name) {
   const response = await send(place(number, name));

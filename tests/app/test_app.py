@@ -23,7 +23,8 @@ from PIL import Image
 
 from app import server
 from app.annotations import ABSENT_VERSION, Annotations
-from app.annotator import KEPT, Annotator, Dropped
+from app.annotator import KEPT, Annotator
+from app.stamps import stamp_of
 from app.web import build, serve
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.record_checks import load_checked
@@ -142,29 +143,33 @@ def test_a_photograph_that_changed_since_it_was_opened_takes_no_prompt_and_no_ma
     files[0].write_bytes(old)
 
 
-def test_pictures_never_wait_for_a_prediction_and_old_prompts_are_dropped(model, folder):
-    annotator = Annotator(model, find_photographs([str(folder)]), multimask=False, max_pixels=10**6)
-    prompt, outcomes = Prompt("optic_disc", box=(20, 15, 60, 50)), []
+def test_another_file_of_the_same_time_and_size_is_noticed_before_a_mask_is_saved(model, tmp_path):
+    path = write_picture(tmp_path / "in/eye.bmp", seed=0)
+    client = client_of(model, tmp_path / "in", tmp_path / "out")
+    first, before = client.get("/api/photographs/0/image"), path.stat()
+    assert ask(client, 0, box=[20, 15, 60, 50]).status_code == put(client, 0, "vessel", some_mask(1)).status_code == 200
+    with path.open("r+b") as file:
+        file.seek(-3000, os.SEEK_END)
+        file.write(bytes(3000))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stamp_of(path) == (before.st_mtime_ns, before.st_ino, before.st_size)
+    refused = put(client, 0, "vessel", some_mask(2))
+    assert refused.status_code == 409 and "has changed on the disk" in refused.json()["detail"]
+    assert (rle_to_mask(client.get(place(0, "vessel")).json()) == some_mask(1)).all()
+    assert client.get("/api/photographs/0/image").content != first.content
+    assert put(client, 0, "vessel", some_mask(2)).status_code == 200
 
-    def predict() -> None:
-        try:
-            outcomes.append(annotator.predict(0, prompt, Refinement()))
-        except Dropped:
-            outcomes.append(None)
 
-    with annotator._predicting:  # as during a long prediction
-        waiting = Thread(target=predict)
-        waiting.start()
-        while annotator._last < 1:
-            time.sleep(0.01)
-        newest = Thread(target=predict)
-        newest.start()
-        while annotator._last < 2:
-            time.sleep(0.01)
-        assert annotator.image(0).shape[:2] == SIZE
-    waiting.join()
-    newest.join()
-    assert sum(outcome is None for outcome in outcomes) == 1
+def test_each_page_draws_on_the_photograph_that_it_was_given(client, folder):
+    """A page that has opened a photograph before it changed is told so, also when another page has the new one."""
+    old, new = {"X-Page": "old"}, {"X-Page": "new"}
+    assert client.get("/api/photographs/0/image", params={"page": "old"}).status_code == 200
+    write_picture(folder / "left/eye.png", photograph(*SIZE)[::-1].copy())
+    assert client.get("/api/photographs/0/image", params={"page": "new"}).status_code == 200
+    rle, prompt = mask_to_rle(some_mask(), compressed=False), {"structure": "vessel", "box": [5, 5, 30, 30]}
+    for page, status in ((old, 409), (new, 200)):
+        assert client.post("/api/photographs/0/answer", json=prompt, headers=page).status_code == status
+        assert client.put(place(0, "vessel"), json=rle, headers=page).status_code == status
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
