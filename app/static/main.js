@@ -72,6 +72,7 @@ async function predict(change, begins = false) {
 async function awaitPrediction() {
   const own = showPrediction();
   answering = own;
+  showButtons();
   const fits = await own;
   answering = answering === own ? null : answering;
   showButtons();
