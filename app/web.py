@@ -6,7 +6,7 @@ one of background. Positions are pixels of the photograph, x before y; boxes are
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import cv2
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
@@ -22,6 +23,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.annotations import ABSENT_VERSION, HISTORY, MOST_LOST, Annotations
 from app.annotator import Annotator
+from app.gate import Gate
+from app.sentences import sentence_of
 from app.turns import Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
@@ -33,7 +36,6 @@ from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 
 STATIC = Path(__file__).parent / "static"
 HOSTS = ["127.0.0.1", "localhost"]  # a page of elsewhere, whose name was made to lead here, is not answered
-POLICY = "default-src 'self'; frame-ancestors 'none'"
 QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph itself
 LONGEST = 65_500  # pixels of a side in OpenCV's JPEG, and about those of a browser's canvas
 
@@ -73,18 +75,20 @@ class Mask(BaseModel):
     counts: list[Annotated[int, Field(ge=0, le=2**31)]]
 
 
-def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
-    """The application. Errors come as {"detail": what is wrong and what to do}.
+def build(annotator: Annotator, annotations: Annotations, *, token: str | None) -> FastAPI:
+    """The application. Errors come as {"detail": what is wrong and what to do}, one sentence or two.
 
     Args:
         annotator: that predicts.
         annotations: that reads and writes masks.
+        token: which a request must know, see `Gate`; None: everything that reaches this machine's port is answered.
     """
     same = [Depends(_same_project(annotations.key))]
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
-    app.middleware("http")(_guard)
+    app.add_middleware(Gate, token=token, cookie=f"annotate_{annotations.key}")
     app.exception_handler(Dropped)(lambda _, error: JSONResponse({"detail": str(error)}, 409))
+    app.exception_handler(RequestValidationError)(_teller(422, sentence_of))
     for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
         app.exception_handler(kind)(_teller(status))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -261,30 +265,24 @@ def _check_version(request: Request, version: str, structure: str) -> None:
         raise HTTPException(412, told, headers={"ETag": version} if version else None)
 
 
-async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Let the page load nothing from elsewhere."""
-    response = await go_on(request)
-    response.headers["Content-Security-Policy"] = POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def _teller(status: int) -> Callable[[Request, Exception], JSONResponse]:
-    """Tells the page what went wrong."""
+def _teller(status: int, words: Callable[[Any], str] = str) -> Callable[[Request, Exception], JSONResponse]:
+    """Tells the page what went wrong, in the words for an error."""
 
     def tell(request: Request, error: Exception) -> JSONResponse:
-        logger.warning(f"{request.method} {request.url.path}: {error}")
-        return JSONResponse({"detail": str(error)}, status)
+        told = words(error)
+        logger.warning(f"{request.method} {request.url.path}: {told}")
+        return JSONResponse({"detail": told}, status)
 
     return tell
 
 
-def serve(app: FastAPI, port: int) -> int:
+def serve(app: FastAPI, port: int, token: str | None) -> int:
     """Serve on this machine alone until Ctrl-C.
 
     Args:
         app: what `build` returns.
         port: 0 for a free one.
+        token: of the application, for the address that is printed.
 
     Returns:
         Exit code 0.
@@ -299,7 +297,8 @@ def serve(app: FastAPI, port: int) -> int:
             listener.listen()  # from here on a connection waits instead of being refused
         except OSError as error:
             raise UsageError(f"--port {port}: {error.strerror}; give another one, or 0 for a free one.") from error
-        logger.info(f"open http://localhost:{listener.getsockname()[1]} (Ctrl-C ends)")
+        ending = f"/?token={token}" if token else ""
+        logger.info(f"open http://localhost:{listener.getsockname()[1]}{ending} (Ctrl-C ends)")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     return 0

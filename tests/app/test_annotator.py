@@ -121,8 +121,9 @@ def test_a_prediction_ends_where_a_newer_prompt_of_its_page_comes(annotator, mon
 
 def test_a_page_asks_how_far_an_answer_is_and_cancels_it(annotator, folder, monkeypatch):
     photographs = find_photographs([str(folder)])
-    client = TestClient(build(annotator, Annotations(folder.parent / "out", "train", photographs, STRUCTURES)))
-    client.base_url, page, pause = "http://localhost", {"X-Page": "a"}, Pause(monkeypatch, at=3)
+    annotations = Annotations(folder.parent / "out", "train", photographs, STRUCTURES)
+    client = TestClient(build(annotator, annotations, token=None), base_url="http://localhost")
+    page, pause = {"X-Page": "a"}, Pause(monkeypatch, at=3)
     body = {"structure": "vessel", "structure_prompt": True, "mirror": True}
     assert client.get("/api/answers/7", headers=page).json() is None
     asked = Asked(lambda: client.post("/api/photographs/0/answer", json=body, headers=page | {"X-Prompt": "7"}))

@@ -42,6 +42,8 @@ from tests.helpers.photographs import photograph
 from tests.helpers.predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
 from tests.helpers.tiny_scripts import fork
 
+TOKEN = "a-token-of-the-tests"
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 ORIENTATION = 274  # of EXIF
 
 
@@ -69,7 +71,7 @@ def client_of(model: Sam, folder: Path, out: Path, *structures: str, split: str 
     photographs = find_photographs([str(folder)])
     annotations = Annotations(out, split, photographs, (*STRUCTURES, *structures))
     annotator = Annotator(model, photographs, multimask=False, max_pixels=10**6)
-    return TestClient(build(annotator, annotations), base_url="http://localhost")
+    return TestClient(build(annotator, annotations, token=TOKEN), base_url="http://localhost", headers=KNOWN)
 
 
 def some_mask(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -267,8 +269,10 @@ def test_the_last_photographs_stay_encoded(model, folder, monkeypatch):
         ({}, 422, "neither a box nor a click nor a name"),
         ({"structure": "fovea", "clicks": [{"x": 3, "y": 3}]}, 404, "--structures fovea"),
         ({"structure": "drawn", "structure_prompt": True}, 422, "do not know drawn by name"),
-        ({"clicks": [{"x": "NaN", "y": 3}]}, 422, "finite"),
-        ({"box": [1, 2, 3]}, 422, "box"),
+        ({"clicks": [{"x": "NaN", "y": 3}]}, 422, "clicks.0.x = 'NaN': input should be a finite number."),
+        ({"clicks": [{"x": "a"}]}, 422, "clicks.0.x = 'a': input should be a valid number"),
+        ({"clicks": [{"x": 4}]}, 422, "clicks.0.y is missing: give it."),
+        ({"box": [1, 2, 3]}, 422, "box.3 is missing: give it."),
     ],
 )
 def test_questions_that_cannot_be_answered(model, folder, question, status, words):
@@ -401,8 +405,13 @@ def test_a_page_of_other_photographs_is_not_answered(model, folder, client, tmp_
         ({"size": [91, 73], "counts": [0, 91 * 73]}, 422, "the photograph [73, 91]"),
         ({"size": [73, 91], "counts": [5]}, 422, "runs of 5 pixels"),
         ({"size": [73, 91], "counts": [73 * 91]}, 409, "is empty"),
-        ({"size": [73, 91], "counts": [-1, 73 * 91 + 1]}, 422, "greater than or equal to 0"),
-        ({"size": [73, 91], "counts": "04"}, 422, "list"),
+        (
+            {"size": [73, 91], "counts": [-1, 73 * 91 + 1]},
+            422,
+            "counts.0 = -1: input should be greater than or equal to 0.",
+        ),
+        ({"size": [73, 91], "counts": "04"}, 422, "counts = '04': input should be a valid list."),
+        ([1], 422, "the body = [1]: input should be a valid dictionary"),
     ],
 )
 def test_what_is_no_mask_changes_nothing(client, tmp_path, rle, status, words):
@@ -702,7 +711,7 @@ def test_a_map_by_masks_cannot_hold_a_healthy_photograph(model, folder, tmp_path
 
 
 def start(folder: Path, weights: Path, out: Path, log: Path):
-    words = [str(word) for word in (folder, "--sam_checkpoint", weights, "--out", out, "--port", 0)]
+    words = [str(word) for word in (folder, "--sam_checkpoint", weights, "--out", out, "--port", 0, "--token", TOKEN)]
     process = fork(words, log, script="app")
     for _ in range(600):
         if found := re.search(r"http://localhost:\d+", log.read_text() if log.exists() else ""):
@@ -720,7 +729,7 @@ def test_the_address_that_is_printed_can_be_reached(monkeypatch, caplog):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
 
     monkeypatch.setattr("uvicorn.Server.run", run)
-    assert serve(FastAPI(), 0) == 0
+    assert serve(FastAPI(), 0, None) == 0
 
 
 @pytest.mark.slow
@@ -736,7 +745,7 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_pa
                 number, structure = i % 3, STRUCTURES[i // 3 % 3]
                 rle = mask_to_rle(some_mask(i, sizes[number]), compressed=False)
                 httpx2.put(
-                    f"{address}{place(number, structure)}", json=rle | {"confirmed": True}, timeout=60
+                    f"{address}{place(number, structure)}", json=rle | {"confirmed": True}, headers=KNOWN, timeout=60
                 ).raise_for_status()
                 confirmed.add((number, structure))
 
@@ -778,10 +787,10 @@ def test_masks_are_no_photographs(folder, weights, tmp_path):
     """INPUT may be the folder of the data set."""
     for name in ("one", "two"):
         process, address = start(folder, weights, folder, tmp_path / name)
-        names = [one["name"] for one in httpx2.get(f"{address}/api/project").json()["photographs"]]
+        names = [one["name"] for one in httpx2.get(f"{address}/api/project", headers=KNOWN).json()["photographs"]]
         assert names == ["left/eye", "right/eye", "third"]
         rle = mask_to_rle(some_mask(1), compressed=False)
-        assert httpx2.put(f"{address}{place(0, 'vessel')}", json=rle).status_code == 200
+        assert httpx2.put(f"{address}{place(0, 'vessel')}", json=rle, headers=KNOWN).status_code == 200
         process.kill()
         process.join()
 
@@ -792,6 +801,8 @@ def test_masks_are_no_photographs(folder, weights, tmp_path):
         (["--port", "70000"], "--port 70000"),
         (["--max_pixels", "0"], "--max_pixels 0"),
         (["--structures", "a b"], "structure 'a b'"),
+        (["--token", "short"], "--token short: give 16 or more"),
+        (["--token", ""], "--token : give 16 or more"),
         (["--sam_checkpoint", "missing.safetensors"], "missing.safetensors"),
     ],
 )
