@@ -38,6 +38,9 @@ def annotate(args: argparse.Namespace) -> int:
             loaded = load_model(args, resolve_device(args.device))
             known, multimask = loaded.model.prompt_encoder.structures, loaded.multimask
             annotations = Annotations(args.out, args.split, photographs, (*known, *args.structures))
+            if left := annotations.remove_leftovers():
+                names = ", ".join(map(str, left))
+                logger.info(f"removed {len(left)} unfinished file(s) of a server that was killed: {names}")
             if args.multimask is None and known:
                 multimask = False  # trained here: the single mask has learnt from every prompt, and is better by clicks
             annotator = Annotator(loaded.model, photographs, multimask=multimask, max_pixels=args.max_pixels)

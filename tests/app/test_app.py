@@ -732,6 +732,25 @@ def test_the_address_that_is_printed_can_be_reached(monkeypatch, caplog):
     assert serve(FastAPI(), 0, None) == 0
 
 
+def test_unfinished_files_of_a_killed_server_are_removed_at_the_next_start(model, folder, tmp_path):
+    """Those of its map, its table and its masks, wherever these lie; not what another program left."""
+    out = tmp_path / "out"
+    write_picture(out / "discs/d_optic_disc_000.png", some_mask(1).astype(np.uint8) * 255)
+    (out / "image2label_train.json").write_text(json.dumps({"../in/left/eye.png": ["discs/d_optic_disc_000.png"]}))
+    put(client_of(model, folder, out), 1, "vessel", some_mask(2, (74, 91)))
+    own = [".image2label_train.abcdefgh.json", ".index.01234567.csv", "discs/.d_optic_disc_000.a_b_c_d_.png"]
+    own += ["masks/left/.eye_drusen_000.abcdefgh.png", "masks/right/.eye_vessel_000.abcdefgh.png"]
+    others = [".image2label_test.abcdefgh.json", "discs/.notes.abcdefgh.png", "masks/.eye_vessel_000.abcdefgh.png"]
+    for name in (*own, *others):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"half")
+    kept = {path for path in out.rglob("*") if path.is_file()} - {out / name for name in own}
+    annotations = Annotations(out, "train", find_photographs([str(folder)]), STRUCTURES)
+    assert sorted(annotations.remove_leftovers()) == sorted(out / name for name in own)
+    assert {path for path in out.rglob("*") if path.is_file()} == kept
+    assert annotations.remove_leftovers() == []
+
+
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_path):
     """Killed while masks are written: the map can be read, its masks are whole, no confirmed one is missing."""
