@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 
 from app.stamps import stamp_of
 from sam_med2d.data.index_table import ABSENT, DATA_SET, IMAGE, IndexTable, IndexTables, listed_structures
@@ -23,6 +24,7 @@ class AbsentStructures:
     def __init__(self, out: Path, photographs: Sequence[Photograph], keys: Sequence[str]) -> None:
         self.out, self.keys = out, keys
         self.photographs = photographs
+        self._lock = RLock()  # pages read while one of them writes
         self._read()
 
     def _read(self) -> None:
@@ -39,7 +41,10 @@ class AbsentStructures:
 
     def of(self, number: int) -> list[str]:
         """Structures that are known to be absent from a photograph, given by its `number`."""
-        return listed_structures(self.told[number].get(ABSENT, ""))
+        with self._lock:
+            if stamp_of(self.path) != self._seen:  # another program has written it since
+                self._read()
+            return listed_structures(self.told[number].get(ABSENT, ""))
 
     def change(self, number: int, structure: str, *, absent: bool) -> None:
         """Write down that a structure is absent, or that this is not known.
@@ -49,8 +54,10 @@ class AbsentStructures:
             structure: its name.
             absent: whether it is known to be absent.
         """
-        if stamp_of(self.path) != self._seen:  # another program has written it since
-            self._read()
+        with self._lock:
+            self._change(number, structure, absent=absent)
+
+    def _change(self, number: int, structure: str, *, absent: bool) -> None:
         names = [name for name in self.of(number) if name != structure] + [structure] * absent
         if names == self.of(number):
             return

@@ -19,9 +19,10 @@ from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.data.records import map_path, read_map, resolve, structure_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.visualization.overlays import write_picture
-from segment_anything.utils.atomic import write_text
+from segment_anything.utils.atomic import leftovers, write_text
 
 HISTORY = ".history"  # folder of the files that were replaced
+ABSENT_VERSION = '"absent"'  # of what is known to be absent
 MOST_LOST = 0.1  # share of a saved mask's pixels that goes without a question
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"  # of a structure
 
@@ -96,18 +97,18 @@ class Annotations:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def version(self, number: int, structure: str) -> str:
-        """Text that changes whenever a mask's file does.
+        """Text that changes whenever a mask's file does, or what is known without one.
 
         Args:
             number: of the photograph.
             structure: its name.
 
         Returns:
-            An ETag of HTTP; "" without a file.
+            An ETag of HTTP; without a file ABSENT_VERSION where the structure is known to be absent, else "".
         """
         path = self.masks(number).get(structure)
         if path is None or not path.exists():
-            return ""
+            return ABSENT_VERSION if structure in self.absent_structures.of(number) else ""
         about = path.stat()
         return f'"{about.st_mtime_ns:x}-{about.st_ino:x}"'
 
@@ -156,6 +157,16 @@ class Annotations:
         path = self.masks(number).get(structure)
         old = read_mask(path) > 0 if path and _is_mask(path, mask.shape) else np.zeros_like(mask)
         return int((old & ~mask).sum()), int(old.sum())
+
+    def remove_leftovers(self) -> list[Path]:
+        """Remove the temporary files of writers that were killed, and return them; none may write meanwhile."""
+        numbers = range(len(self.photographs))
+        own = {self._place(number, structure) for number in numbers for structure in self.structures}
+        listed = {path for number in numbers for path in self.masks(number).values() if self._is_inside(path)}
+        found = leftovers({*own, *listed, self._path(), self.absent_structures.path})
+        for path in found:
+            path.unlink()
+        return found
 
     def _keep(self, path: Path) -> None:
         """Keep a file that is going to be replaced in the folder of replaced files, with the time in its name."""

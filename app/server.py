@@ -3,15 +3,17 @@
     python app/server.py photographs/ --out my_data
     python app/server.py my_data/images --out my_data --split test --structures fovea
 
-Then open the address that it prints. The weights answer in a tenth of a second on two CPU cores (the shipped ones, a
-photograph of 512 pixels); what is saved lies in --out as masks/*.png and a map, and is what train.py and test.py read.
-An --out that holds a data set already is continued. Ctrl-C ends the server; nothing that was saved is lost.
+Then open the address that it prints; it answers only who has come by it. The weights answer in a tenth of a second on
+two CPU cores (the shipped ones, a photograph of 512 pixels); what is saved lies in --out as masks/*.png and a map, and
+is what train.py and test.py read. An --out that holds a data set already is continued. Ctrl-C ends the server; nothing
+that was saved is lost.
 
-Only this machine can reach it. From another one: ssh -L 8000:localhost:8000 MACHINE, and open http://localhost:8000.
+Only this machine can reach it. From another one: ssh -L 8000:localhost:8000 MACHINE, and open the address.
 Needs `pip install -r requirements-app.txt`.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ from sam_med2d.errors import UsageError
 from sam_med2d.runtime.cli import add_device, make_parser, run_main
 from sam_med2d.runtime.model_flags import add_model_flags, add_multimask
 
+TOKEN = r"none|[A-Za-z0-9_-]{16,}"
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
@@ -38,6 +42,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_multimask(add_model_flags(parser))
     run = parser.add_argument_group("run")
     run.add_argument("--port", type=int, default=8000, help="of this machine; 0: a free one")
+    run.add_argument(
+        "--token",
+        help="what a browser must know to be answered, 16 letters or digits or more, in the address that is printed; "
+        "none: nothing; default: a new random one at each start",
+    )
     add_device(run)
     add_max_pixels(run)
     return parser.parse_args(argv)
@@ -48,6 +57,10 @@ def check_args(args: argparse.Namespace) -> None:
     check_max_pixels(args.max_pixels)
     if not 0 <= args.port < 2**16:
         raise UsageError(f"--port {args.port}: give 1 to 65535, or 0 for a free one.")
+    if args.token is not None and not re.fullmatch(TOKEN, args.token):
+        raise UsageError(
+            f"--token {args.token}: give 16 or more of A-Z, a-z, 0-9, _ and -, or leave it out for a new one."
+        )
 
 
 def main(args: argparse.Namespace) -> int:

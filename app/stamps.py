@@ -1,8 +1,19 @@
 """Whether a file is still the one that was read."""
 
 from pathlib import Path
+from typing import NamedTuple
+
+from segment_anything.utils.digest import digest
 
 Stamp = tuple[int, int, int]
+AT_ONCE = 2**20  # bytes that are read together
+
+
+class Version(NamedTuple):
+    """A file as it was read: its stamp, and the digest of its bytes where that cannot tell."""
+
+    stamp: Stamp
+    digest: str
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -12,3 +23,12 @@ def stamp_of(path: Path) -> Stamp | None:
     except OSError:
         return None
     return about.st_mtime_ns, about.st_ino, about.st_size
+
+
+def version_of(path: Path) -> Version | None:
+    """The version of a file, all of which is read: also one of the same time and size is told; None without a file."""
+    stamp = stamp_of(path)
+    if stamp is None:
+        return None
+    with path.open("rb") as file:
+        return Version(stamp, digest(iter(lambda: file.read(AT_ONCE), b"")))

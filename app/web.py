@@ -6,7 +6,7 @@ one of background. Positions are pixels of the photograph, x before y; boxes are
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -14,14 +14,18 @@ from typing import Annotated, Any
 
 import cv2
 import uvicorn
-from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app.annotations import HISTORY, MOST_LOST, Annotations
-from app.annotator import Annotator, Dropped
+from app.annotations import ABSENT_VERSION, HISTORY, MOST_LOST, Annotations
+from app.annotator import Annotator
+from app.gate import Gate
+from app.sentences import sentence_of
+from app.turns import Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
@@ -32,11 +36,11 @@ from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 
 STATIC = Path(__file__).parent / "static"
 HOSTS = ["127.0.0.1", "localhost"]  # a page of elsewhere, whose name was made to lead here, is not answered
-POLICY = "default-src 'self'; frame-ancestors 'none'"
 QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph itself
 LONGEST = 65_500  # pixels of a side in OpenCV's JPEG, and about those of a browser's canvas
 
 logger = logging.getLogger("app")
+Name = Annotated[str, Header(max_length=64)]  # of a page, or of a prompt of it
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -71,29 +75,32 @@ class Mask(BaseModel):
     counts: list[Annotated[int, Field(ge=0, le=2**31)]]
 
 
-def build(annotator: Annotator, annotations: Annotations) -> FastAPI:
-    """The application. Errors come as {"detail": what is wrong and what to do}.
+def build(annotator: Annotator, annotations: Annotations, *, token: str | None) -> FastAPI:
+    """The application. Errors come as {"detail": what is wrong and what to do}, one sentence or two.
 
     Args:
         annotator: that predicts.
         annotations: that reads and writes masks.
+        token: which a request must know, see `Gate`; None: everything that reaches this machine's port is answered.
     """
     same = [Depends(_same_project(annotations.key))]
     app = FastAPI(title="Annotate fundus photographs", docs_url=None, redoc_url=None, dependencies=same)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
-    app.middleware("http")(_guard)
-    app.exception_handler(Dropped)(lambda *_: JSONResponse({"detail": "A newer prompt came."}, 409))
+    app.add_middleware(Gate, token=token, cookie=f"annotate_{annotations.key}")
+    app.exception_handler(Dropped)(lambda _, error: JSONResponse({"detail": str(error)}, 409))
+    app.exception_handler(RequestValidationError)(_teller(422, sentence_of))
     for kind, status in ((DataError, 409), (ValueError, 422), (OSError, 500)):
         app.exception_handler(kind)(_teller(status))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.get("/", response_class=FileResponse)(lambda: STATIC / "index.html")
     _add_photographs(app, annotator, annotations)
+    _add_answers(app, annotator, annotations)
     _add_masks(app, annotator, annotations)
     return app
 
 
 def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
-    """What there is to annotate, the pictures, and the predictions of the model."""
+    """What there is to annotate, and the pictures."""
     known = annotator.model.prompt_encoder.structures
 
     @app.get("/api/project")
@@ -116,16 +123,21 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
         return {**about, "photographs": photographs, "structures": structures}
 
     @app.get("/api/photographs/{number}/image")
-    def image(number: int) -> Response:
-        """The photograph, upright, as JPEG."""
-        pixels = annotator.image(_existing(number, annotator))
+    def image(number: int, page: Annotated[str, Query(max_length=64)] = "") -> Response:
+        """The photograph, upright, as JPEG; `page` is the X-Page of what asks for answers and saves masks of it."""
+        pixels = annotator.image(_existing(number, annotator), page)
         if max(pixels.shape) > LONGEST:
             raise DataError(f"{annotator.photographs[number].path} has a side above {LONGEST} pixels: crop it")
         jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         return Response(jpeg.tobytes(), media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
+
+def _add_answers(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
+    """The predictions of the model. A page (X-Page) awaits one at a time, that of its newest prompt (X-Prompt)."""
+    known = annotator.model.prompt_encoder.structures
+
     @app.post("/api/photographs/{number}/answer")
-    def answer(number: int, request: PromptRequest) -> dict[str, Any]:
+    def answer(number: int, request: PromptRequest, x_page: Name = "", x_prompt: Name = "") -> dict[str, Any]:
         """The predicted mask, with its predicted IoU, and for a structure prompt the probability that it is there."""
         clicks = tuple((click.x, click.y, int(click.foreground)) for click in request.clicks)
         label = _listed(request.structure, annotations)
@@ -138,13 +150,26 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
             tiles=Tiles() if request.tiles else None,
             multimask=annotator.multimask,
         )
-        prediction = annotator.predict(_existing(number, annotator), prompt, refinement)
+        who = {"page": x_page, "name": x_prompt}
+        prediction = annotator.predict(_existing(number, annotator), prompt, refinement, **who)
         return {
             "mask": mask_to_rle(prediction.mask(), compressed=False),
             "predicted_iou": prediction.predicted_iou,
             "presence": prediction.presence if prompt.structure else None,
             "absent": prediction.absent,
         }
+
+    @app.get("/api/answers/{prompt}")
+    def step(prompt: str, x_page: Name = "") -> dict[str, Any] | None:
+        """How far the answer to a prompt is: kind of views, done ones, all; null while it waits, and afterwards."""
+        turn = annotator.turns.find(x_page, prompt)
+        return turn.step._asdict() if turn and turn.step else None
+
+    @app.delete("/api/answers/{prompt}", status_code=204)
+    def cancel(prompt: str, x_page: Name = "") -> None:
+        """End a prediction that is not wanted any more."""
+        if turn := annotator.turns.find(x_page, prompt):
+            turn.drop("The prompt was cancelled.")
 
 
 def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:
@@ -163,9 +188,11 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
         return mask_to_rle(mask, compressed=False)
 
     @app.put("/api/photographs/{number}/masks/{structure}")
-    def write(number: int, structure: str, mask: Mask, request: Request, response: Response) -> dict[str, str]:
+    def write(
+        number: int, structure: str, mask: Mask, request: Request, response: Response, x_page: Name = ""
+    ) -> dict[str, str]:
         """Save a mask of the photograph's size; once this has answered, it is on the disk."""
-        annotator.check(_existing(number, annotator))
+        annotator.check(_existing(number, annotator), x_page, content=True)
         height, width = size_of(annotator.photographs[number].path)
         if mask.size != (height, width):
             raise HTTPException(422, f"The mask has size {list(mask.size)}, the photograph {[height, width]}.")
@@ -188,11 +215,14 @@ def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> 
 
     @app.put("/api/photographs/{number}/absent/{structure}", status_code=204)
     @app.delete("/api/photographs/{number}/absent/{structure}", status_code=204)
-    def change_absent(number: int, structure: str, request: Request) -> None:
+    def change_absent(number: int, structure: str, request: Request, response: Response) -> None:
         """Write down that a structure is absent from the photograph, or that this is not known."""
         place = _existing(number, annotator), _listed(structure, annotations)
         with lock:
+            _check_version(request, annotations.version(*place), structure)
             annotations.set_absent(*place, request.method == "PUT")
+            if version := annotations.version(*place):
+                response.headers["ETag"] = version
 
 
 def _existing(number: int, annotator: Annotator) -> int:
@@ -225,36 +255,34 @@ def _check_loss(lost: int, saved: int, structure: str) -> None:
 
 
 def _check_version(request: Request, version: str, structure: str) -> None:
-    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match)."""
+    """Refuse to change another version than was last seen (If-Match), or any (If-None-Match); the answer names it."""
     seen, any_other = request.headers.get("If-Match"), "If-None-Match" in request.headers
     if (seen is not None and seen != version) or (any_other and version):
-        raise HTTPException(412, f"The mask of {structure} is not the one that this page has shown.")
+        absent = f"{structure} is marked as absent, which this page has not shown."
+        told = (
+            absent if version == ABSENT_VERSION else f"The mask of {structure} is not the one that this page has shown."
+        )
+        raise HTTPException(412, told, headers={"ETag": version} if version else None)
 
 
-async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Let the page load nothing from elsewhere."""
-    response = await go_on(request)
-    response.headers["Content-Security-Policy"] = POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def _teller(status: int) -> Callable[[Request, Exception], JSONResponse]:
-    """Tells the page what went wrong."""
+def _teller(status: int, words: Callable[[Any], str] = str) -> Callable[[Request, Exception], JSONResponse]:
+    """Tells the page what went wrong, in the words for an error."""
 
     def tell(request: Request, error: Exception) -> JSONResponse:
-        logger.warning(f"{request.method} {request.url.path}: {error}")
-        return JSONResponse({"detail": str(error)}, status)
+        told = words(error)
+        logger.warning(f"{request.method} {request.url.path}: {told}")
+        return JSONResponse({"detail": told}, status)
 
     return tell
 
 
-def serve(app: FastAPI, port: int) -> int:
+def serve(app: FastAPI, port: int, token: str | None) -> int:
     """Serve on this machine alone until Ctrl-C.
 
     Args:
         app: what `build` returns.
         port: 0 for a free one.
+        token: of the application, for the address that is printed.
 
     Returns:
         Exit code 0.
@@ -269,7 +297,8 @@ def serve(app: FastAPI, port: int) -> int:
             listener.listen()  # from here on a connection waits instead of being refused
         except OSError as error:
             raise UsageError(f"--port {port}: {error.strerror}; give another one, or 0 for a free one.") from error
-        logger.info(f"open http://localhost:{listener.getsockname()[1]} (Ctrl-C ends)")
+        ending = f"/?token={token}" if token else ""
+        logger.info(f"open http://localhost:{listener.getsockname()[1]}{ending} (Ctrl-C ends)")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     return 0

@@ -2,7 +2,7 @@
 
 import { listenToKeys } from "./keyboard.js";
 
-// page: {mouse, actions, tools, looks, work, choose(number of a structure), escape: what Escape does without a polygon}
+// page: {mouse, actions, tools, displayControls, work, choose(number of a structure), escape: what Escape does without a polygon}
 export function connect(page) {
   const { mouse, choose } = page, { view } = mouse;
   const actions = {
@@ -20,7 +20,7 @@ export function connect(page) {
 }
 
 // What each key does; the sheet of keys in the page lists them all.
-function keysOf(actions, { tools, looks, work, escape }) {
+function keysOf(actions, { tools, displayControls, work, escape }) {
   return {
     n: actions.structure_prompt,
     z: actions.undo,
@@ -39,10 +39,10 @@ function keysOf(actions, { tools, looks, work, escape }) {
     e: () => tools.switchErasing(),
     "[": () => tools.widen(-1),
     "]": () => tools.widen(1),
-    v: () => looks.switchMasks("shown"),
-    o: () => looks.switchMasks("outlined"),
-    r: () => looks.switchRedFree(),
-    l: () => looks.switchLocalContrast(),
+    v: () => displayControls.switchMasks("shown"),
+    o: () => displayControls.switchMasks("outlined"),
+    r: () => displayControls.switchRedFree(),
+    l: () => displayControls.switchLocalContrast(),
     f: actions.fit,
     0: actions.pixels,
     "+": actions.nearer,

@@ -2,13 +2,13 @@
 
 import { colourAt } from "./colours.js";
 import { connect } from "./controls.js";
+import { DisplayControls } from "./display_controls.js";
 import { Layers } from "./layers.js";
 import { isBegun } from "./lists.js";
-import { Looks } from "./looks.js";
 import { Mask } from "./mask.js";
 import { Mouse } from "./mouse.js";
 import { asSent, beginsAnother, isTaking, noPrompt } from "./prompt.js";
-import { changeAbsent, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { cancelPrediction, changeAbsent, pictureOf, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { attempt, tell } from "./status.js";
 import { Tools } from "./tools.js";
 import { View, drawPrompt } from "./view.js";
@@ -36,7 +36,7 @@ const view = new View($("view"), (context, unit) => {
   drawPrompt(context, unit, mouse.box ? { ...prompt, box: mouse.box } : prompt);
   tools.draw(context, unit, mouse.pointer);
 });
-const looks = new Looks(view, layers);
+const displayControls = new DisplayControls(view, layers);
 const tools = new Tools({ view, begin: beginStroke, mask: () => mask, change: showPart });
 const mouse = new Mouse(view, {
   mayBegin: () => image && ready,
@@ -52,6 +52,7 @@ const mouse = new Mouse(view, {
 const work = new WorkList({ open, choose, now: () => ({ ...project, number, structure }) });
 
 const current = () => project.structures[structure];
+const abandon = () => { requests++; attempt(cancelPrediction); }; // the answer that is awaited is not wanted any more
 const colourOf = (name) => project.structures.find((one) => one.name === name).colour;
 
 // --- the server ---------------------------------------------------------------------------------------------------
@@ -72,6 +73,7 @@ async function predict(change, begins = false) {
 async function awaitPrediction() {
   const own = showPrediction();
   answering = own;
+  showButtons();
   const fits = await own;
   answering = answering === own ? null : answering;
   showButtons();
@@ -107,7 +109,7 @@ function acceptAndGoOn() {
 function empty() {
   if (mask) {
     remember();
-    requests++;
+    abandon();
     accept();
     base = new Mask(image.width, image.height);
     draw(base);
@@ -117,13 +119,14 @@ function empty() {
 // The mask of the prompt; false where there is none, and the user has not gone on meanwhile.
 async function showPrediction() {
   view.redraw();
-  const turn = ++requests, begin = performance.now();
+  const turn = ++requests, begin = performance.now(), isWanted = () => turn === requests;
   tell("…");
   const refinement = Object.fromEntries(REFINEMENTS.map((name) => [name, $(name).checked]));
   const own = prompt, takes = isTaking(own, base), sent = { ...asSent(own, base), ...refinement };
-  const told = await attempt(() => predictMask(number, { structure: current().name, ...sent }));
-  if (turn !== requests || !told) {
-    return turn !== requests;
+  const asked = { structure: current().name, ...sent };
+  const told = await attempt(() => predictMask(number, asked, (step) => isWanted() && tell(step)), isWanted);
+  if (!isWanted() || !told) {
+    return !isWanted();
   }
   predicted = own;
   answer = Mask.fromRle(told.mask);
@@ -239,13 +242,13 @@ function predictAgain() {
 const undo = () => restore(steps.pop());
 
 function restore(before) {
-  requests++;
+  abandon();
   ({ prompt, predicted, base, answer } = before);
   draw(before.mask);
 }
 
 function startOver() {
-  requests++;
+  abandon();
   shown++;
   ready = false;
   tell("");
@@ -281,7 +284,7 @@ async function open(index) {
   view.show(image);
   tell("…");
   const turn = shown;
-  const picture = Object.assign(new Image(), { src: `/api/photographs/${index}/image` });
+  const picture = Object.assign(new Image(), { src: pictureOf(index) });
   const loaded = await picture.decode().then(() => true, () => false);
   if (turn !== shown) {
     return;
@@ -342,7 +345,7 @@ function showButtons() {
 
 function beginStroke() {
   remember();
-  requests++;
+  abandon();
   tell("");
   if (mask) {
     mask = mask.copy(); // of which there is a layer
@@ -375,7 +378,7 @@ const ACTIONS = {
   next: () => open(work.next(number, 1)),
 };
 
-connect({ mouse, actions: ACTIONS, tools, looks, work, choose, escape: ACTIONS.clear });
+connect({ mouse, actions: ACTIONS, tools, displayControls, work, choose, escape: () => (answering ? attempt(cancelPrediction) : ACTIONS.clear()) });
 window.addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
 
 project = (await attempt(readProject)) ?? project;

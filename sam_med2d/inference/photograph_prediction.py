@@ -12,6 +12,7 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.mask_decoder import Decoded
 from segment_anything.preprocessing import Frame, to_tensor
 from segment_anything.refinement.mask_prediction import MaskPrediction
+from segment_anything.refinement.progress import Report, no_report
 from segment_anything.refinement.refine import NO_REFINEMENT, Refinement, refine
 from segment_anything.refinement.tiling import window_pixels
 
@@ -78,7 +79,12 @@ def predict_prompts(
 
 @torch.no_grad()
 def predict_click_sequence(
-    model: Sam, encoded: Encoded, prompt: Prompt, refinement: Refinement = NO_REFINEMENT
+    model: Sam,
+    encoded: Encoded,
+    prompt: Prompt,
+    refinement: Refinement = NO_REFINEMENT,
+    *,
+    report: Report = no_report,
 ) -> PromptPrediction:
     """Predict a prompt click by click, as in training and testing (see `click_loop.run`).
 
@@ -90,6 +96,8 @@ def predict_click_sequence(
         encoded: the photograph.
         prompt: the clicks in the order in which they were made.
         refinement: of the last prediction; a structure that is predicted absent is not refined.
+        report: called before each step from click to click, and before views of the refinement; what it raises ends
+            the prediction.
 
     Returns:
         The prediction after the last click.
@@ -97,16 +105,22 @@ def predict_click_sequence(
     Raises:
         ValueError: for a prompt without box, click and structure, and for a structure that the weights do not know.
     """
+    check_not_empty(prompt)
     first = 0 if prompt.structure or prompt.box is not None else 1
-    if first > len(prompt.points):
-        raise ValueError("The prompt has neither a box nor a click nor a name.")
     mask = None
     for count in range(first, len(prompt.points) + 1):
+        report("prompts", count - first, len(prompt.points) + 1 - first)
         points = _points(model, encoded.frame, [replace(prompt, points=prompt.points[:count])])
         decoded = _decode(model, encoded, points, refinement, mask)
         mask = decoded.best().sigmoid()
-    (prediction,) = _refine(model, encoded, points, decoded, refinement)
+    (prediction,) = _refine(model, encoded, points, decoded, refinement, report)
     return PromptPrediction(number=0, prompt=prompt, **vars(prediction))
+
+
+def check_not_empty(prompt: Prompt) -> None:
+    """Raise ValueError for a prompt without box, click and structure."""
+    if prompt.box is None and not prompt.structure and not prompt.points:
+        raise ValueError("The prompt has neither a box nor a click nor a name.")
 
 
 def _points(model: Sam, frame: Frame, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
@@ -138,7 +152,13 @@ def _decode(
 
 
 def _refine(
-    model: Sam, encoded: Encoded, points: tuple[Tensor, Tensor], decoded: Decoded, refinement: Refinement
+    model: Sam,
+    encoded: Encoded,
+    points: tuple[Tensor, Tensor],
+    decoded: Decoded,
+    refinement: Refinement,
+    report: Report = no_report,
 ) -> Iterator[MaskPrediction]:
     """The predictions of prompts from the decoder's output."""
-    return refine(model, refinement, [encoded.image], [encoded.frame], decoded, points, skip_absent=True)
+    views = [encoded.image], [encoded.frame]
+    return refine(model, refinement, *views, decoded, points, skip_absent=True, report=report)

@@ -18,6 +18,7 @@ from ..modeling.prompt_encoder import PADDING, STRUCTURE
 from ..preprocessing import Frame
 from .mask_prediction import MaskPrediction
 from .mirroring import mirrored
+from .progress import Report, no_report
 from .tiling import AT_ONCE, Tiles, blend_tiles, window_pixels
 from .zoom import zoom_in
 
@@ -91,6 +92,7 @@ def refine(
     *,
     image_index: Tensor | None = None,
     skip_absent: bool = False,
+    report: Report = no_report,
 ) -> Iterator[MaskPrediction]:
     """Refine the first predictions of N prompts, and yield them in order.
 
@@ -106,12 +108,13 @@ def refine(
         points: the prompts as labelled points of the model frames: coords [N, P, 2] (x, y) and labels [N, P].
         image_index: int64 [N], the photograph of each prompt; None where all prompts are of the first one.
         skip_absent: whether structures that are predicted absent, whose masks are empty anyway, are left as they are.
+        report: called before views are encoded; what it raises ends the refinement.
 
     Yields:
         A prediction for each prompt, with all candidates but for structures from mirror images or tiles.
     """
     images = [0] * len(points[1]) if image_index is None else image_index.tolist()
-    prompts = _Prompts(model, refinement, photographs, frames, points, images)
+    prompts = _Prompts(model, refinement, photographs, frames, points, images, report)
     predictions = prompts.first_predictions(decoded)
     rows = [row for row, prediction in enumerate(predictions) if not (skip_absent and prediction.absent)]
     if refinement.mirror or refinement.tiles:
@@ -131,6 +134,7 @@ class _Prompts:
     frames: Sequence[Frame]
     points: tuple[Tensor, Tensor]
     images: Sequence[int]
+    report: Report
 
     def frame_of(self, row: int) -> Frame:
         """The model frame of the photograph of a prompt."""
@@ -174,11 +178,12 @@ class _Prompts:
         photograph, frame = self.photographs[image], self.frames[image]
         whole = {name: predictions[rows[0]].low_res for name, rows in structures.items()}
         if settings.mirror:
-            whole = mirrored(model, window_pixels(model, [photograph], [frame]), whole, multimask=multimask)
+            pixels = window_pixels(model, [photograph], [frame])
+            whole = mirrored(model, pixels, whole, multimask=multimask, report=self.report)
         found = {name: (logits, frame) for name, logits in whole.items()}
         if settings.tiles:
             how = {"mirror": settings.mirror, "multimask": multimask, "at_once": settings.windows_at_once}
-            blended, fine = blend_tiles(model, photograph, frame, whole, settings.tiles, **how)
+            blended, fine = blend_tiles(model, photograph, frame, whole, settings.tiles, report=self.report, **how)
             found |= {name: (logits, fine) for name, logits in blended.items()}
         for name, row in ((name, row) for name, rows in structures.items() for row in rows):
             logits, own = found[name]
@@ -194,6 +199,7 @@ class _Prompts:
             torch.stack([predictions[row].low_res for row in rows]),
             multimask=self.refinement.multimask,
             at_once=self.refinement.windows_at_once,
+            report=self.report,
         )
         window = next(windows, None)
         for row, prediction in enumerate(predictions):

@@ -19,6 +19,7 @@ from ..modeling import Sam
 from ..preprocessing import OUTSIDE_LOGIT, Frame, to_tensor, window_frame
 from ..utils.upsampling import upsample
 from .mirroring import MIRRORS
+from .progress import Report, no_report
 
 AT_ONCE = 8  # windows that go through the encoder together
 MOST_ENLARGED = 4  # model pixels per pixel of the photograph and axis
@@ -188,6 +189,7 @@ def blend_tiles(
     mirror: bool = False,
     multimask: bool = True,
     at_once: int = AT_ONCE,
+    report: Report = no_report,
 ) -> tuple[dict[str, Tensor], Frame]:
     """Predict structures in windows, and average their probabilities with those of the whole photograph.
 
@@ -201,6 +203,7 @@ def blend_tiles(
         mirror: average over the mirror images of the windows, too.
         multimask: whether the best of three candidates is taken, else the single mask.
         at_once: windows that go through the encoder together.
+        report: called before windows or their mirror images are encoded.
 
     Returns:
         {structure: logits float32 [F, F]}, without structures whose whole photograph has the weight 1, and without any
@@ -217,7 +220,8 @@ def blend_tiles(
     for first in range(0, len(windows), at_once):
         own = windows[first : first + at_once]
         parts = torch.stack([pixels[:, w.row : w.row + size, w.column : w.column + size] for w in own])
-        for axes in views:
+        for count, axes in enumerate(views):
+            report("tiles", first * len(views) + count * len(own), len(windows) * len(views))
             embedding, features = model.encode_all(parts.flip(axes))
             for name, total in zip(names, sums, strict=True):
                 points = model.prompt_encoder.structure_points([name] * len(own))

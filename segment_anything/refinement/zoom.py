@@ -10,6 +10,7 @@ from torch import Tensor
 from ..modeling import Sam
 from ..modeling.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND
 from ..preprocessing import Frame, to_tensor, window_around
+from .progress import Report, no_report
 from .tiling import AT_ONCE, window_pixels
 
 
@@ -32,6 +33,7 @@ def zoom_in(
     *,
     multimask: bool = True,
     at_once: int = AT_ONCE,
+    report: Report = no_report,
 ) -> Iterator[_ZoomedMasks]:
     """Repeat N prompts, each in a window around its box, or around its clicks and its first mask.
 
@@ -44,6 +46,7 @@ def zoom_in(
         first: logits [N, s, s] of the first masks.
         multimask: whether three candidates are predicted, else the single mask.
         at_once: windows that go through the encoder together.
+        report: called before windows are encoded.
 
     Yields:
         Candidate masks in the order of the prompts, without those whose window would not be smaller than the used part
@@ -56,6 +59,7 @@ def zoom_in(
     ]
     todo = [i for i, (frame, window) in enumerate(zip(frames, windows, strict=True)) if window != frame]
     for begin in range(0, len(todo), at_once):
+        report("zoom windows", begin, len(todo))
         own = todo[begin : begin + at_once]
         pixels = window_pixels(model, [photographs[i] for i in own], [windows[i] for i in own])
         embedding, features = model.encode_all(pixels)

@@ -1,9 +1,10 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -62,6 +63,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def leftovers(paths: Iterable[Path]) -> list[Path]:
+    """Temporary files that `atomic_path` has left beside these paths as its process was killed, or still writes."""
+    own: dict[Path, set[tuple[str, str]]] = {}
+    for path in paths:
+        own.setdefault(path.parent, set()).add((_prefix(path), path.suffix))
+    hidden = ((file, names) for folder, names in own.items() for file in sorted(folder.glob(".*")))
+    return [file for file, names in hidden if _named_by(file) in names and file.is_file() and not file.is_symlink()]
+
+
+def _prefix(path: Path) -> str:
+    """How the temporary name begins; 8 random characters and the suffix follow."""
+    return f".{path.stem[:40]}."
+
+
+def _named_by(file: Path) -> tuple[str, str] | None:
+    """Prefix and suffix of a temporary name; None for another name."""
+    found = re.fullmatch(r"(\..*\.)[a-z0-9_]{8}(\.[^.]*)?", file.name, re.DOTALL)
+    return (found[1], found[2] or "") if found else None
 
 
 def write_text(path: str | Path, text: str) -> None:

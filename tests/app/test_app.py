@@ -10,7 +10,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 
 import cv2
 import httpx2
@@ -22,8 +22,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app import server
-from app.annotations import Annotations
-from app.annotator import KEPT, Annotator, Dropped
+from app.annotations import ABSENT_VERSION, Annotations
+from app.annotator import KEPT, Annotator
+from app.stamps import stamp_of
 from app.web import build, serve
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.data.record_checks import load_checked
@@ -41,6 +42,8 @@ from tests.helpers.photographs import photograph
 from tests.helpers.predicting import SIZE, STRUCTURES, predictor_of, write_folder, write_picture, write_weights
 from tests.helpers.tiny_scripts import fork
 
+TOKEN = "a-token-of-the-tests"
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
 ORIENTATION = 274  # of EXIF
 
 
@@ -68,7 +71,7 @@ def client_of(model: Sam, folder: Path, out: Path, *structures: str, split: str 
     photographs = find_photographs([str(folder)])
     annotations = Annotations(out, split, photographs, (*STRUCTURES, *structures))
     annotator = Annotator(model, photographs, multimask=False, max_pixels=10**6)
-    return TestClient(build(annotator, annotations), base_url="http://localhost")
+    return TestClient(build(annotator, annotations, token=TOKEN), base_url="http://localhost", headers=KNOWN)
 
 
 def some_mask(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -142,29 +145,33 @@ def test_a_photograph_that_changed_since_it_was_opened_takes_no_prompt_and_no_ma
     files[0].write_bytes(old)
 
 
-def test_pictures_never_wait_for_a_prediction_and_old_prompts_are_dropped(model, folder):
-    annotator = Annotator(model, find_photographs([str(folder)]), multimask=False, max_pixels=10**6)
-    prompt, outcomes = Prompt("optic_disc", box=(20, 15, 60, 50)), []
+def test_another_file_of_the_same_time_and_size_is_noticed_before_a_mask_is_saved(model, tmp_path):
+    path = write_picture(tmp_path / "in/eye.bmp", seed=0)
+    client = client_of(model, tmp_path / "in", tmp_path / "out")
+    first, before = client.get("/api/photographs/0/image"), path.stat()
+    assert ask(client, 0, box=[20, 15, 60, 50]).status_code == put(client, 0, "vessel", some_mask(1)).status_code == 200
+    with path.open("r+b") as file:
+        file.seek(-3000, os.SEEK_END)
+        file.write(bytes(3000))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stamp_of(path) == (before.st_mtime_ns, before.st_ino, before.st_size)
+    refused = put(client, 0, "vessel", some_mask(2))
+    assert refused.status_code == 409 and "has changed on the disk" in refused.json()["detail"]
+    assert (rle_to_mask(client.get(place(0, "vessel")).json()) == some_mask(1)).all()
+    assert client.get("/api/photographs/0/image").content != first.content
+    assert put(client, 0, "vessel", some_mask(2)).status_code == 200
 
-    def predict() -> None:
-        try:
-            outcomes.append(annotator.predict(0, prompt, Refinement()))
-        except Dropped:
-            outcomes.append(None)
 
-    with annotator._predicting:  # as during a long prediction
-        waiting = Thread(target=predict)
-        waiting.start()
-        while annotator._last < 1:
-            time.sleep(0.01)
-        newest = Thread(target=predict)
-        newest.start()
-        while annotator._last < 2:
-            time.sleep(0.01)
-        assert annotator.image(0).shape[:2] == SIZE
-    waiting.join()
-    newest.join()
-    assert sum(outcome is None for outcome in outcomes) == 1
+def test_each_page_draws_on_the_photograph_that_it_was_given(client, folder):
+    """A page that has opened a photograph before it changed is told so, also when another page has the new one."""
+    old, new = {"X-Page": "old"}, {"X-Page": "new"}
+    assert client.get("/api/photographs/0/image", params={"page": "old"}).status_code == 200
+    write_picture(folder / "left/eye.png", photograph(*SIZE)[::-1].copy())
+    assert client.get("/api/photographs/0/image", params={"page": "new"}).status_code == 200
+    rle, prompt = mask_to_rle(some_mask(), compressed=False), {"structure": "vessel", "box": [5, 5, 30, 30]}
+    for page, status in ((old, 409), (new, 200)):
+        assert client.post("/api/photographs/0/answer", json=prompt, headers=page).status_code == status
+        assert client.put(place(0, "vessel"), json=rle, headers=page).status_code == status
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -262,8 +269,10 @@ def test_the_last_photographs_stay_encoded(model, folder, monkeypatch):
         ({}, 422, "neither a box nor a click nor a name"),
         ({"structure": "fovea", "clicks": [{"x": 3, "y": 3}]}, 404, "--structures fovea"),
         ({"structure": "drawn", "structure_prompt": True}, 422, "do not know drawn by name"),
-        ({"clicks": [{"x": "NaN", "y": 3}]}, 422, "finite"),
-        ({"box": [1, 2, 3]}, 422, "box"),
+        ({"clicks": [{"x": "NaN", "y": 3}]}, 422, "clicks.0.x = 'NaN': input should be a finite number."),
+        ({"clicks": [{"x": "a"}]}, 422, "clicks.0.x = 'a': input should be a valid number"),
+        ({"clicks": [{"x": 4}]}, 422, "clicks.0.y is missing: give it."),
+        ({"box": [1, 2, 3]}, 422, "box.3 is missing: give it."),
     ],
 )
 def test_questions_that_cannot_be_answered(model, folder, question, status, words):
@@ -396,8 +405,13 @@ def test_a_page_of_other_photographs_is_not_answered(model, folder, client, tmp_
         ({"size": [91, 73], "counts": [0, 91 * 73]}, 422, "the photograph [73, 91]"),
         ({"size": [73, 91], "counts": [5]}, 422, "runs of 5 pixels"),
         ({"size": [73, 91], "counts": [73 * 91]}, 409, "is empty"),
-        ({"size": [73, 91], "counts": [-1, 73 * 91 + 1]}, 422, "greater than or equal to 0"),
-        ({"size": [73, 91], "counts": "04"}, 422, "list"),
+        (
+            {"size": [73, 91], "counts": [-1, 73 * 91 + 1]},
+            422,
+            "counts.0 = -1: input should be greater than or equal to 0.",
+        ),
+        ({"size": [73, 91], "counts": "04"}, 422, "counts = '04': input should be a valid list."),
+        ([1], 422, "the body = [1]: input should be a valid dictionary"),
     ],
 )
 def test_what_is_no_mask_changes_nothing(client, tmp_path, rle, status, words):
@@ -571,6 +585,60 @@ def test_a_mask_and_its_absence_exclude_each_other(client):
     assert client.put(absent_place(0, "fovea")).status_code == 404
 
 
+def test_what_another_page_says_of_a_structure_is_not_replaced_unseen(client):
+    """Not by a mask over its absence, nor by its absence anew; who has seen it may change it."""
+    new, other = {"If-None-Match": "*"}, {"If-Match": ABSENT_VERSION}
+    rle = mask_to_rle(some_mask(1), compressed=False)
+    first = client.put(absent_place(0, "vessel"), headers=new)
+    assert first.status_code == 204 and first.headers["ETag"] == ABSENT_VERSION
+    refused = client.put(place(0, "vessel"), json=rle, headers=new)
+    assert refused.status_code == 412 and refused.headers["ETag"] == ABSENT_VERSION
+    assert "vessel is marked as absent, which this page has not shown" in refused.json()["detail"]
+    assert client.delete(absent_place(0, "vessel"), headers=new).status_code == 412 and absent_of(client)[0] == [
+        "vessel"
+    ]
+    taken_back = client.delete(absent_place(0, "vessel"), headers=other)
+    assert taken_back.status_code == 204 and "ETag" not in taken_back.headers
+    assert client.put(absent_place(0, "vessel"), headers=other).status_code == 412 and absent_of(client)[0] == []
+    client.put(absent_place(0, "vessel"), headers=new)
+    saved = client.put(place(0, "vessel"), json=rle, headers=other)
+    assert saved.status_code == 200 and absent_of(client)[0] == []
+    refused = client.delete(absent_place(0, "vessel"), headers=other)
+    assert refused.status_code == 412 and refused.headers["ETag"] == saved.headers["ETag"]
+
+
+def test_what_two_pages_say_at_once_of_several_structures_is_all_kept(model, folder, tmp_path):
+    names = [f"lesion{i}" for i in range(6)]
+    client = client_of(model, folder, tmp_path / "out", *names)
+    together, stop = Barrier(len(names)), Event()
+
+    def mark(name: str) -> None:
+        together.wait()
+        for number in range(3):
+            assert client.put(absent_place(number, name), headers={"If-None-Match": "*"}).status_code == 204
+
+    def look() -> None:
+        while not stop.is_set():
+            absent_of(client)
+
+    threads, looking = [Thread(target=mark, args=(name,)) for name in names], Thread(target=look)
+    for thread in (looking, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    looking.join()
+    assert [sorted(one) for one in absent_of(client_of(model, folder, tmp_path / "out", *names))] == [names] * 3
+
+
+def test_an_absence_that_another_program_writes_is_seen(client, tmp_path):
+    client.put(absent_place(0, "vessel"))
+    table = tmp_path / "out/index.csv"
+    table.write_text(table.read_text().replace("vessel", "drusen vessel"))
+    assert absent_of(client)[0] == ["drusen", "vessel"]
+    assert client.put(absent_place(0, "drusen"), headers={"If-None-Match": "*"}).status_code == 412
+
+
 def test_a_table_that_is_there_keeps_its_rows_and_columns(model, folder, tmp_path):
     (tmp_path / "out").mkdir()
     path = tmp_path / "out/index.csv"
@@ -643,7 +711,7 @@ def test_a_map_by_masks_cannot_hold_a_healthy_photograph(model, folder, tmp_path
 
 
 def start(folder: Path, weights: Path, out: Path, log: Path):
-    words = [str(word) for word in (folder, "--sam_checkpoint", weights, "--out", out, "--port", 0)]
+    words = [str(word) for word in (folder, "--sam_checkpoint", weights, "--out", out, "--port", 0, "--token", TOKEN)]
     process = fork(words, log, script="app")
     for _ in range(600):
         if found := re.search(r"http://localhost:\d+", log.read_text() if log.exists() else ""):
@@ -661,7 +729,26 @@ def test_the_address_that_is_printed_can_be_reached(monkeypatch, caplog):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
 
     monkeypatch.setattr("uvicorn.Server.run", run)
-    assert serve(FastAPI(), 0) == 0
+    assert serve(FastAPI(), 0, None) == 0
+
+
+def test_unfinished_files_of_a_killed_server_are_removed_at_the_next_start(model, folder, tmp_path):
+    """Those of its map, its table and its masks, wherever these lie; not what another program left."""
+    out = tmp_path / "out"
+    write_picture(out / "discs/d_optic_disc_000.png", some_mask(1).astype(np.uint8) * 255)
+    (out / "image2label_train.json").write_text(json.dumps({"../in/left/eye.png": ["discs/d_optic_disc_000.png"]}))
+    put(client_of(model, folder, out), 1, "vessel", some_mask(2, (74, 91)))
+    own = [".image2label_train.abcdefgh.json", ".index.01234567.csv", "discs/.d_optic_disc_000.a_b_c_d_.png"]
+    own += ["masks/left/.eye_drusen_000.abcdefgh.png", "masks/right/.eye_vessel_000.abcdefgh.png"]
+    others = [".image2label_test.abcdefgh.json", "discs/.notes.abcdefgh.png", "masks/.eye_vessel_000.abcdefgh.png"]
+    for name in (*own, *others):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"half")
+    kept = {path for path in out.rglob("*") if path.is_file()} - {out / name for name in own}
+    annotations = Annotations(out, "train", find_photographs([str(folder)]), STRUCTURES)
+    assert sorted(annotations.remove_leftovers()) == sorted(out / name for name in own)
+    assert {path for path in out.rglob("*") if path.is_file()} == kept
+    assert annotations.remove_leftovers() == []
 
 
 @pytest.mark.slow
@@ -677,7 +764,7 @@ def test_a_killed_server_loses_nothing_that_it_confirmed(folder, weights, tmp_pa
                 number, structure = i % 3, STRUCTURES[i // 3 % 3]
                 rle = mask_to_rle(some_mask(i, sizes[number]), compressed=False)
                 httpx2.put(
-                    f"{address}{place(number, structure)}", json=rle | {"confirmed": True}, timeout=60
+                    f"{address}{place(number, structure)}", json=rle | {"confirmed": True}, headers=KNOWN, timeout=60
                 ).raise_for_status()
                 confirmed.add((number, structure))
 
@@ -719,10 +806,10 @@ def test_masks_are_no_photographs(folder, weights, tmp_path):
     """INPUT may be the folder of the data set."""
     for name in ("one", "two"):
         process, address = start(folder, weights, folder, tmp_path / name)
-        names = [one["name"] for one in httpx2.get(f"{address}/api/project").json()["photographs"]]
+        names = [one["name"] for one in httpx2.get(f"{address}/api/project", headers=KNOWN).json()["photographs"]]
         assert names == ["left/eye", "right/eye", "third"]
         rle = mask_to_rle(some_mask(1), compressed=False)
-        assert httpx2.put(f"{address}{place(0, 'vessel')}", json=rle).status_code == 200
+        assert httpx2.put(f"{address}{place(0, 'vessel')}", json=rle, headers=KNOWN).status_code == 200
         process.kill()
         process.join()
 
@@ -733,6 +820,8 @@ def test_masks_are_no_photographs(folder, weights, tmp_path):
         (["--port", "70000"], "--port 70000"),
         (["--max_pixels", "0"], "--max_pixels 0"),
         (["--structures", "a b"], "structure 'a b'"),
+        (["--token", "short"], "--token short: give 16 or more"),
+        (["--token", ""], "--token : give 16 or more"),
         (["--sam_checkpoint", "missing.safetensors"], "missing.safetensors"),
     ],
 )

@@ -228,7 +228,7 @@ def test_the_brush_has_sizes_from_a_pixel_to_a_disc(page, out):
     assert (mask & disc).sum() > 0.97 * disc.sum() and mask.sum() < 1.05 * disc.sum()
 
 
-# --- looks --------------------------------------------------------------------------------------------------------
+# --- display -------------------------------------------------------------------------------------------------------
 
 
 def test_channels_and_local_contrast(page):
@@ -253,7 +253,7 @@ def test_channels_and_local_contrast(page):
     assert page.pixel(100, 80) == colour and page.page.is_disabled("#plain")
 
 
-def test_looks_stay_from_one_photograph_to_the_next(page):
+def test_the_display_stays_from_one_photograph_to_the_next(page):
     page.page.fill("#brightness", "0.5")
     page.page.wait_for_timeout(400)
     bright = page.pixel(4, 4)  # black in the photograph

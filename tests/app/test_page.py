@@ -2,24 +2,14 @@
 
 import json
 import re
-import shutil
-import subprocess
 from typing import Any
 
 import cv2
 import numpy as np
-import pytest
 
 from app.web import STATIC
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
-
-with_node = pytest.mark.skipif(not shutil.which("node"), reason="NO NODE: the page's script is not run")
-
-
-def node(code: str) -> Any:
-    """What a script prints, as JSON."""
-    words = ["node", "--input-type=module", "--eval", code]
-    return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+from tests.helpers.node_scripts import node, with_node
 
 
 def test_the_pages_scripts_stay_short():

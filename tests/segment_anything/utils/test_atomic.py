@@ -3,11 +3,15 @@
 import errno
 import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from segment_anything.utils.atomic import atomic_folder, atomic_path, naming, write_text
+from segment_anything.utils import atomic
+from segment_anything.utils.atomic import atomic_folder, atomic_path, leftovers, naming, write_text
 from tests.helpers.endless_writers import BIG, kill_while, write_again_and_again, write_slowly
 from tests.helpers.paths import entries
 
@@ -100,3 +104,35 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with atomic_folder(tmp_path / "empty") as folder:
         (folder / "file").write_text("text")
     assert entries(tmp_path) == {"new", "empty"} and entries(tmp_path / "empty") == {"file"}
+
+
+KILLED = """
+import os, pathlib, runpy, signal, sys
+atomic = runpy.run_path(sys.argv[1])
+with atomic["atomic_path"](sys.argv[2]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["eye_vessel_000.png", "index.csv", "plain", "a" * 60 + ".json"])
+def test_what_a_killed_writer_leaves_is_found_and_nothing_else(tmp_path, name):
+    path, others = (
+        tmp_path / name,
+        [".eye_vessel_000.png", ".other_vessel_000.abcdefgh.png", ".eye_vessel_000.old_one.png"],
+    )
+    for other in (
+        *others,
+        "eye_vessel_000.abcdefgh.png",
+        ".eye_vessel_000.ABCDEFGH.png",
+        ".eye_vessel_000.abcdefgh.csv",
+    ):
+        (tmp_path / other).touch()
+    (tmp_path / ".eye_vessel_000.abcdefg1.png").mkdir()
+    (tmp_path / ".eye_vessel_000.abcdefg2.png").symlink_to("eye_vessel_000.abcdefgh.png")
+    before = set(tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", KILLED, atomic.__file__, str(path)])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = set(tmp_path.iterdir()) - before
+    assert left.read_text() == "half" and not path.exists()
+    assert leftovers([path, tmp_path / "missing/eye.png"]) == [left]

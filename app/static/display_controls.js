@@ -1,4 +1,4 @@
-// How photograph and masks look: the controls, and what their keys do.
+// How photograph and masks are displayed: the controls, and what their keys do.
 
 import { plain } from "./pixels.js";
 
@@ -6,7 +6,7 @@ const LOCAL_CONTRAST = 3; // what the key l switches on
 const SLIDERS = ["brightness", "contrast", "gamma", "clahe"];
 const $ = (id) => document.getElementById(id);
 
-export class Looks {
+export class DisplayControls {
   constructor(view, layers) {
     Object.assign(this, { view, layers });
     for (const id of [...SLIDERS, "channel"]) {
