@@ -533,17 +533,24 @@ def test_stages_overlap_and_results_keep_their_order():
         assert item == 8 or encoded[item + 1].wait(30)
         return item
 
-    pipeline = Pipeline(lambda item: read[item].set() or item, encode, finish, workers=1)
+    pipeline = Pipeline(lambda item: read[item].set() or item, encode, finish, threads=3)
     assert list(pipeline.run(range(9))) == list(range(9))
 
 
 def test_the_busy_share_is_that_of_encoding():
-    pipeline = Pipeline(lambda item: item, lambda item: time.sleep(0.02) or item, lambda item: item, workers=1)
+    pipeline = Pipeline(lambda item: item, lambda item: time.sleep(0.02) or item, lambda item: item, threads=2)
     start = time.perf_counter()
     list(pipeline.run(range(10)))
     whole = time.perf_counter() - start
     assert 0.2 <= pipeline.encoding <= pipeline.seconds <= whole
-    assert pipeline.busy == pipeline.encoding / pipeline.seconds
+
+
+def test_as_many_encode_at_a_time_as_there_are_encoders():
+    together = threading.Barrier(2)
+    pipeline = Pipeline(
+        lambda item: item, lambda item: together.wait(30) and item, lambda item: item, threads=3, encoders=2
+    )
+    assert len(list(pipeline.run(range(8)))) == 8 and pipeline.encoding <= pipeline.seconds
 
 
 def test_few_items_are_on_their_way():
@@ -559,8 +566,8 @@ def test_few_items_are_on_their_way():
         time.sleep(0.003)
         alive.discard(item)
 
-    list(Pipeline(read, lambda item: item, finish, workers=1).run(range(50)))
-    assert most <= 6
+    list(Pipeline(read, lambda item: item, finish, threads=3).run(range(50)))
+    assert most <= 3
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -573,4 +580,4 @@ def test_an_error_of_a_stage_is_raised(stage):
     stages = [lambda item: item] * 3
     stages[stage] = fail
     with pytest.raises(OSError, match="disk"):
-        list(Pipeline(*stages, workers=1).run(range(10)))
+        list(Pipeline(*stages, threads=3).run(range(10)))
