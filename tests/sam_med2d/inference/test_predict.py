@@ -521,20 +521,26 @@ def test_a_full_disk_ends_the_run_with_a_message(folder, weights, capsys, monkey
 
 
 def test_stages_overlap_and_results_keep_their_order():
-    """The next item is read while one is encoded, and encoded while the last one is finished: each waits for that."""
-    read, encoded = ([threading.Event() for _ in range(9)] for _ in range(2))
+    """One item is read while another is encoded and a third is finished: each of the three waits for the others."""
+    together, first_encoded = threading.Barrier(3), threading.Event()
+
+    def meet(item, chosen):
+        if item == chosen:
+            together.wait(30)
+        return item
+
+    def read(item):
+        assert item != 1 or first_encoded.wait(30)
+        return meet(item, 2)
 
     def encode(item):
-        encoded[item].set()
-        assert item == 8 or read[item + 1].wait(30)
-        return item
+        first_encoded.set()
+        return meet(item, 1)
 
     def finish(item):
-        assert item == 8 or encoded[item + 1].wait(30)
-        return item
+        return meet(item, 0)
 
-    pipeline = Pipeline(lambda item: read[item].set() or item, encode, finish, threads=3)
-    assert list(pipeline.run(range(9))) == list(range(9))
+    assert list(Pipeline(read, encode, finish, threads=3).run(range(9))) == list(range(9))
 
 
 def test_the_busy_share_is_that_of_encoding():
