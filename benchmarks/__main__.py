@@ -35,7 +35,14 @@ reads 200 photographs of 512 x 512 and 10 of 4288 x 2848 pixels as JPEG and as P
 looks at nothing that a file says of itself. Expect two minutes, a line for each, and as the last line one JSON object
 {"ratio_small_jpg", "ms_small_jpg", ...}: the reference's time over ours, and our milliseconds for a photograph.
 
-With `--against CHECKOUT` these five compare with another checkout of this project instead, an earlier one for
+    python -m benchmarks predict --against CHECKOUT
+
+predicts all structures of 8 photographs of 4000 px and of 512 px, drawn or of `--photographs FOLDER`, in turn with
+scripts/predict.py of another checkout. Expect some minutes, a line for each side and checkout, and as the last line one
+JSON object {"ratio_4000", "cpu_ratio_4000", "images_per_second_4000", "peak_gb_4000", ...}: the other's time a
+photograph over ours, by the clock and by the processors', without that of starting, our speed, and our peak memory.
+
+With `--against CHECKOUT` the first five compare with another checkout of this project instead, an earlier one for
 instance: ratios are its time over ours.
 
     python -m benchmarks prepare
@@ -74,6 +81,7 @@ from benchmarks.encoder import add_encoder_flags, encoder
 from benchmarks.evaluation import add_evaluate_flags, evaluate
 from benchmarks.onnx import add_onnx_flags, onnx_files
 from benchmarks.peers import add_peers_flags, peers
+from benchmarks.predict import add_predict_flags, predict
 from benchmarks.reading import add_reading_flags, reading
 from benchmarks.training_step import add_train_flags, train
 from sam_med2d.runtime.cli import run_main
@@ -85,6 +93,7 @@ BENCHMARKS = {
     "train": (train, add_train_flags),
     "evaluate": (evaluate, add_evaluate_flags),
     "reading": (reading, add_reading_flags),
+    "predict": (predict, add_predict_flags),
     "peers": (peers, add_peers_flags),
     "adaptation": (adaptation, add_adaptation_flags),
     "prepare": (prepare, add_prepare_flags),

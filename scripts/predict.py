@@ -5,8 +5,8 @@
     python scripts/predict.py "clinic/*.png" --boxes_csv detections.csv --embedding_cache ~/.cache/sam --cache_gb 20
     torchrun --nproc_per_node 2 scripts/predict.py photographs/ --structures optic_disc optic_cup
 
-About 4.5 photographs of 512 pixels a second on two CPU cores with vit_t at 256 px. Writes to --out: masks/ (PNG, 0 and
-255, of the photograph's size), overlays/, coco.json and predictions.csv, which has a line for each mask and each
+About 4.5 photographs of 512 pixels a second on two CPU cores with vit_t at 256 px. Writes to --out: masks/ (PNG of
+one bit, of the photograph's size), overlays/, coco.json and predictions.csv, which has a line for each mask and each
 photograph without one; with --dicom_seg also dicom_seg/. Started again, the same command does what is missing.
 
 Exit code: 0 all done, 1 some photographs could not be predicted (they are named), 2 the flags cannot work, 130
@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run = parser.add_argument_group("run")
     add_device(run)
     add_bool(run, "--use_amp", default=False, help="bfloat16 autocast, float16 where a GPU has no bfloat16")
-    run.add_argument("--num_workers", type=int, help="threads that read, and that write (default: cores - 1, 1 to 8)")
+    run.add_argument("--num_workers", type=int, help="photographs at a time, less one (default: cores - 1, 1 to 8)")
     add_max_pixels(run)
     add_page(run)
     add_bool(run, "--overlays", default=True, help="also draw the outlines on the photographs")

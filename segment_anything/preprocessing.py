@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .choices import CHANNEL_ORDERS, MASK_PROMPTS, MODES, PIXEL_SCALES
 from .modeling.common import PIXEL_MEAN, PIXEL_STD
 from .modeling.prompt_checks import Area, refuse_positions
+from .utils.column_runs import ColumnRuns, runs_above
 from .utils.field_of_view import FieldOfView, find_field_of_view
 from .utils.masks import resize_mask
 from .utils.transforms import ResizeLongestSide
@@ -84,19 +85,44 @@ class Frame:
 
         Bilinear to S x S, cut, bilinear to the cropped size.
         """
-        size = (self.image_size, self.image_size)
-        if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return _bilinear(self._inner_logits(logits), self.crop_size)
+
+    def _inner_logits(self, logits: Tensor) -> Tensor:
+        """Logits [N, M, s, s] -> those of the used part in the S x S frame."""
         top, left, height, width = self.inner
-        logits = logits[..., top : top + height, left : left + width]
-        if logits.shape[-2:] == self.crop_size:
-            return logits
-        return F.interpolate(logits, self.crop_size, mode="bilinear", align_corners=False)
+        return _bilinear(logits, (self.image_size, self.image_size))[..., top : top + height, left : left + width]
 
     def logits_to_original(self, logits: Tensor) -> Tensor:
         """`logits_to_crop`, [N, M, H, W]: pixels outside the crop get OUTSIDE_LOGIT."""
         logits = self.logits_to_crop(logits)
         return F.pad(logits, self.margins, value=OUTSIDE_LOGIT) if any(self.margins) else logits
+
+    def runs_above(self, logits: Tensor, threshold: float) -> ColumnRuns:
+        """The mask of `logits_to_original`, without its pixels: a hundredth of its time for a large photograph.
+
+        Args:
+            logits: [s, s] at any resolution s of the model frame.
+            threshold: of logits, not below OUTSIDE_LOGIT.
+
+        Returns:
+            Runs of a mask of the photograph's size.
+
+        Raises:
+            ValueError: for a lower threshold.
+        """
+        if threshold < OUTSIDE_LOGIT:
+            raise ValueError(f"threshold {threshold}: give {OUTSIDE_LOGIT} or more, a logit.")
+        inner = self._inner_logits(logits.float().cpu()[None, None])
+        height, width = self.crop_size
+        columns = _bilinear(inner, (inner.shape[2], width))[0, 0].T.contiguous().numpy()
+        return runs_above(columns, threshold, height, self.crop[:2], self.original)
+
+
+def _bilinear(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits [N, M, h, w] at another size (height, width)."""
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 class FrameTransform(ResizeLongestSide):

@@ -25,7 +25,7 @@ from sam_med2d.inference.prompt_sources import PhotographPrompts
 from sam_med2d.inference.result_files import FAILED, ResultFiles
 from sam_med2d.inference.segmentation_files import FOLDER, SegmentationFiles, algorithm_of
 from sam_med2d.notes import REMARKS
-from sam_med2d.runtime.devices import autocast_dtype
+from sam_med2d.runtime.devices import autocast_dtype, torch_threads
 from sam_med2d.runtime.distributed import Processes
 from segment_anything.checkpoint import tensor_digest
 from segment_anything.modeling import Sam
@@ -65,7 +65,7 @@ class BatchRun:
         processes: that share the work.
         coco_ids: of coco.json.
         prompt_digest: of the file that the prompts came from, "" without one.
-        workers: threads that read, and that write.
+        workers: photographs that are worked on beside the one that is encoded.
         multimask: whether the best of three candidates is taken, else the single mask.
 
     Raises:
@@ -106,11 +106,14 @@ class BatchRun:
             UsageError: where --out holds results of other settings, or the disk is full.
         """
         todo = self._begin()
-        pipeline = Pipeline(self._read, self._encode, self._finish, workers=self.workers)
         cv2.setNumThreads(0)  # the photographs are the parallel part
+        on_cpu = self.model.device.type == "cpu"
+        threads = max(1, min(self.workers + 1, len(todo))) if on_cpu else 2 * self.workers + 1
+        stages = self._read, self._encode, self._finish
+        pipeline = Pipeline(*stages, threads=threads, encoders=threads if on_cpu else 1)
         bar = tqdm(total=len(todo), desc="predict", unit="image", disable=not self.processes.first)
         try:
-            with bar, REMARKS.collected():
+            with bar, REMARKS.collected(), torch_threads(max(1, torch.get_num_threads() // threads)):
                 for message in pipeline.run(todo):
                     if message:
                         bar.write(f"left out: {message}")

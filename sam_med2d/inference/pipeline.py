@@ -1,6 +1,6 @@
-"""Reading, encoding and finishing photographs at the same time: the next ones are read and the last ones written by
-threads while this one is encoded."""
+"""Several photographs at the same time, each taken by one thread from its file to its results."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 
 
 class Pipeline(Generic[Item, Read, Coded, Result]):
-    """`finish(encode(read(item)))` of many items, in order: `workers` threads read, as many finish, and the caller's
-    own thread encodes.
+    """`finish(encode(read(item)))` of many items by `threads` threads, `encoders` of which encode at a time.
 
-    The results of `read` and `encode` alone are kept for at most 2 * workers + 4 items at a time.
+    One encoder for a GPU, which the others feed; as many as threads where they are the cores that encode. What `read`
+    and `encode` return is kept for at most `threads` items at a time.
     """
 
     def __init__(
@@ -26,40 +26,43 @@ class Pipeline(Generic[Item, Read, Coded, Result]):
         encode: Callable[[Read], Coded],
         finish: Callable[[Coded], Result],
         *,
-        workers: int,
+        threads: int,
+        encoders: int = 1,
     ) -> None:
-        self._read, self._encode, self._finish, self._workers = read, encode, finish, workers
-        self.encoding = self.seconds = 0.0
+        self._read, self._encode, self._finish = read, encode, finish
+        self._threads, self._encoders = threads, encoders
+        self._turns, self._times = threading.Semaphore(encoders), []
+        self.seconds = 0.0
 
     @property
-    def busy(self) -> float:
-        """Share of the time from the first file's opening to the last result in which `encode` ran."""
-        return self.encoding / self.seconds if self.seconds else 0.0
+    def encoding(self) -> float:
+        """Seconds in which an encoder was busy, the mean of all of them."""
+        return sum(self._times) / self._encoders
 
     def run(self, items: Sequence[Item]) -> Iterator[Result]:
         """Results in order. An error of any stage ends the iteration, after what was begun."""
         start = time.perf_counter()
-        waiting: deque[Future[Read]] = deque()
-        leaving: deque[Future[Result]] = deque()
-        readers, finishers = ThreadPoolExecutor(self._workers), ThreadPoolExecutor(self._workers)
-        upcoming = iter(items)
+        begun: deque[Future[Result]] = deque()
+        pool = ThreadPoolExecutor(self._threads)
         try:
-            for _ in items:
-                while len(waiting) <= self._workers and (item := next(upcoming, None)) is not None:
-                    waiting.append(readers.submit(self._read, item))
-                leaving.append(finishers.submit(self._finish, self._timed(waiting.popleft().result())))
-                while leaving and (len(leaving) > self._workers + 1 or leaving[0].done()):
-                    yield leaving.popleft().result()
-            while leaving:
-                yield leaving.popleft().result()
+            for item in items:
+                begun.append(pool.submit(self._whole, item))
+                while begun and (len(begun) > 2 * self._threads or begun[0].done()):
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
         finally:
-            for pool in (readers, finishers):
-                pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             self.seconds += time.perf_counter() - start
 
+    def _whole(self, item: Item) -> Result:
+        """All stages of an item."""
+        return self._finish(self._timed(self._read(item)))
+
     def _timed(self, read: Read) -> Coded:
-        start = time.perf_counter()
-        try:
-            return self._encode(read)
-        finally:
-            self.encoding += time.perf_counter() - start
+        with self._turns:
+            start = time.perf_counter()
+            try:
+                return self._encode(read)
+            finally:
+                self._times.append(time.perf_counter() - start)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sam_med2d.data.mask_png import write_mask
 from sam_med2d.data.photographs import Photograph, check_text
 from sam_med2d.dataset_conversion.formats.coco_ids import CocoIds
 from sam_med2d.errors import UsageError
@@ -22,7 +23,7 @@ from sam_med2d.visualization.tables import write_csv
 from segment_anything.preprocessing import Frame
 from segment_anything.utils.atomic import atomic_path
 from segment_anything.utils.digest import digest
-from segment_anything.utils.rle import area_from_rle, box_from_rle, mask_to_rle
+from segment_anything.utils.rle import area_from_rle, box_from_rle
 
 FOUND, EMPTY, ABSENT, NO_PROMPT, FAILED = "found", "empty", "absent", "no prompt", "failed"
 # of predictions.csv, one line per prompt: docs/how-to/predict.md says what they mean
@@ -77,19 +78,19 @@ class ResultFiles:
         counts: Counter[str] = Counter()
         rows, rles, united = {}, {}, {}
         for prediction in predictions:
-            prompt, mask = prediction.prompt, prediction.mask()
+            prompt, mask = prediction.prompt, prediction.runs()
             slug = _slug(prompt.label)
             path = Path(MASKS, photograph.name, _mask_name(photograph, slug, counts[slug.casefold()]))
-            write_picture(self.out / path, mask.astype(np.uint8) * 255)
-            rle = mask_to_rle(mask)
+            write_mask(self.out / path, mask)
+            rle = mask.rle()
             row = _row(prediction, rle, thresholds) | {"number": counts[slug.casefold()], "mask": path.as_posix()}
             rows[prediction.number], rles[prediction.number] = row, rle
             counts[slug.casefold()] += 1
             if self.segmentations:
-                united[prompt.label] = united.get(prompt.label, False) | mask.astype(bool)
+                united[prompt.label] = united.get(prompt.label, False) | mask.mask()
             if overlay:
                 title = f"{prompt.label} (absent)" if prediction.absent else prompt.label
-                overlay.add(title, mask, *_marks(prompt, encoded.frame))
+                overlay.add(title, mask.sampled(overlay.size), *_marks(prompt, encoded.frame))
         if overlay:
             write_picture(self.out / OVERLAYS / f"{photograph.name}.png", overlay.picture())
         numbers = sorted(rows)

@@ -4,6 +4,8 @@ import argparse
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -67,6 +69,17 @@ def compile_encoder(model: Sam, device: torch.device) -> None:
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         raise UsageError("--compile: a CPU needs a C++ compiler for it: install g++, or leave --compile out.")
     model.image_encoder.compile()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """A context in which each of PyTorch's operations on the CPU runs on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cpu_workers(requested: int | None, *, here: int = 1) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sam_med2d.runtime.devices import autocast_dtype
+from sam_med2d.runtime.devices import autocast_dtype, torch_threads
 from sam_med2d.runtime.timing import interleaved
 from segment_anything import sam_model_registry
 
@@ -89,12 +89,8 @@ def half_precision(device: torch.device, *, rounds: int = 5) -> dict[str, Any]:
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=half):
             model.encode(image).sum().item()  # waits for a GPU
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other on a busy machine say nothing of the precision
-    try:
+    with torch_threads(1):  # threads that wait for each other on a busy machine say nothing of the precision
         times = interleaved({"half": lambda: encode(True), "float32": lambda: encode(False)}, rounds, warm_up=2)
-    finally:
-        torch.set_num_threads(threads)
     speed = times["float32"] / times["half"]
     name = str(dtype).removeprefix("torch.")
     return {"dtype": name, "device": str(device), "speed": round(speed, 2), "milliseconds": times, "pays": speed > PAYS}

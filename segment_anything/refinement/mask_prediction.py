@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..modeling import Sam
 from ..preprocessing import Frame
+from ..utils.column_runs import ColumnRuns
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,8 +50,12 @@ class MaskPrediction:
         """Logits float32 [H, W] of the best candidate at the photograph's size, also of what is predicted absent."""
         return self.frame.logits_to_original(self.low_res[None, None])[0, 0]
 
-    def mask(self, threshold: float = Sam.mask_threshold) -> np.ndarray:
-        """The best candidate's mask, bool [H, W], above a threshold of logits; empty where predicted absent."""
+    def runs(self, threshold: float = Sam.mask_threshold) -> ColumnRuns:
+        """The best candidate's mask at the photograph's size, above a threshold of logits; empty where absent."""
         if self.absent:
-            return np.zeros(self.frame.original, bool)
-        return (self.logits() > threshold).cpu().numpy()
+            return ColumnRuns.empty(self.frame.original)
+        return self.frame.runs_above(self.low_res, threshold)
+
+    def mask(self, threshold: float = Sam.mask_threshold) -> np.ndarray:
+        """The pixels of `runs`, bool [H, W]."""
+        return self.runs(threshold).mask()

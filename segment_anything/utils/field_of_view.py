@@ -68,15 +68,20 @@ class FieldOfView:
 
     def inside(self, window: tuple[int, int, int, int]) -> np.ndarray:
         """Pixels of a part of the photograph, (top, left, bottom, right), that lie inside: bool [h, w]."""
+        (begin, end), column = self._spans(window), np.arange(window[3] - window[1], dtype=np.int32)
+        return (column >= begin[:, None]) & (column < end[:, None])
+
+    def _spans(self, window: tuple[int, int, int, int]) -> np.ndarray:
+        """The first pixel that lies inside, and the one after the last, of each row of such a part: int32 [2, h]."""
         (top, left, bottom, right), (first, start, last, stop) = window, self.box
-        row, column = np.arange(top, bottom, dtype=np.int32), np.arange(left, right, dtype=np.int32)
+        row = np.arange(top, bottom, dtype=np.int32)
         begin, end = np.full(len(row), start, np.int32), np.full(len(row), stop, np.int32)
         if self.radius is not None:
             x, y = self.centre
             half = np.sqrt((self.radius**2 - (row + 0.5 - y) ** 2).clip(0))
             begin, end = np.maximum(begin, np.ceil(x - half - 0.5)), np.minimum(end, np.floor(x + half - 0.5) + 1)
         end[(row < first) | (row >= last)] = 0
-        return (column >= begin[:, None].astype(np.int32)) & (column < end[:, None].astype(np.int32))
+        return (np.stack((begin, np.maximum(begin, end))) - left).clip(0, right - left).astype(np.int32)
 
     def resized(self, size: tuple[int, int]) -> "FieldOfView":
         """That of the photograph resized to (height, width)."""
@@ -85,7 +90,10 @@ class FieldOfView:
 
     def blackened(self, pixels: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
         """A copy of the pixels uint8 [h, w, 3] of such a part in which those outside are black."""
-        return cv2.copyTo(np.ascontiguousarray(pixels), self.inside(window).view(np.uint8))
+        found = pixels.copy()
+        for row, begin, end in zip(found, *self._spans(window).tolist(), strict=True):
+            row[:begin] = row[end:] = 0
+        return found
 
 
 def find_field_of_view(image: np.ndarray) -> FieldOfView:

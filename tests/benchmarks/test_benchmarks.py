@@ -13,7 +13,9 @@ import torch
 from benchmarks import reference_training as oracle
 from benchmarks.__main__ import main
 from benchmarks.evaluation import COLUMNS, EncodedSam, evaluation_data, our_table, published_table
+from benchmarks.predict import make_photographs
 from benchmarks.sides import OTHER, part_worker, same_command
+from sam_med2d.data.image_io import size_of
 from sam_med2d.runtime.model_flags import SHIPPED_WEIGHTS
 from sam_med2d.training.step import select_trainable
 from segment_anything.modeling import Sam
@@ -163,6 +165,29 @@ def test_reading_benchmark_prints_its_numbers_last(against, monkeypatch, capsys)
     kinds.append("small_dcm")
     assert json.loads(numbers).keys() == {f"{name}_{kind}" for kind in kinds for name in ("ratio", "ms")}
     assert lines[-1] == "the pixels are the same"
+
+
+@pytest.mark.slow
+def test_predict_benchmark_prints_its_numbers_last(capsys):
+    threads = f"--threads={torch.get_num_threads()}"
+    main(["predict", "--sides=96", "--count=2", "--rounds=1", threads, f"--against={ROOT}"])
+    *lines, numbers = capsys.readouterr().out.splitlines()
+    names = ("ratio", "cpu_ratio", "images_per_second", "peak_gb")
+    assert json.loads(numbers).keys() == {f"{name}_96" for name in names}
+    assert len(lines) == 2 and all("96 px, 2 photographs" in line for line in lines)
+
+
+def test_predict_benchmark_asks_for_a_checkout(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", f"--threads={torch.get_num_threads()}"])
+    assert "give --against CHECKOUT" in capsys.readouterr().err
+
+
+def test_photographs_of_the_predict_benchmark_have_the_side(tmp_path):
+    folder = make_photographs(tmp_path / "drawn", 90, 2)
+    again = make_photographs(tmp_path / "resized", 300, 3, folder)
+    sizes = {name: [max(size_of(path)) for path in sorted(name.iterdir())] for name in (folder, again)}
+    assert sizes == {folder: [90] * 2, again: [300] * 3}
 
 
 @pytest.mark.slow

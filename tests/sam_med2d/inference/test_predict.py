@@ -521,29 +521,42 @@ def test_a_full_disk_ends_the_run_with_a_message(folder, weights, capsys, monkey
 
 
 def test_stages_overlap_and_results_keep_their_order():
-    """The next item is read while one is encoded, and encoded while the last one is finished: each waits for that."""
-    read, encoded = ([threading.Event() for _ in range(9)] for _ in range(2))
+    """One item is read while another is encoded and a third is finished: each of the three waits for the others."""
+    together, first_encoded = threading.Barrier(3), threading.Event()
+
+    def meet(item, chosen):
+        if item == chosen:
+            together.wait(30)
+        return item
+
+    def read(item):
+        assert item != 1 or first_encoded.wait(30)
+        return meet(item, 2)
 
     def encode(item):
-        encoded[item].set()
-        assert item == 8 or read[item + 1].wait(30)
-        return item
+        first_encoded.set()
+        return meet(item, 1)
 
     def finish(item):
-        assert item == 8 or encoded[item + 1].wait(30)
-        return item
+        return meet(item, 0)
 
-    pipeline = Pipeline(lambda item: read[item].set() or item, encode, finish, workers=1)
-    assert list(pipeline.run(range(9))) == list(range(9))
+    assert list(Pipeline(read, encode, finish, threads=3).run(range(9))) == list(range(9))
 
 
 def test_the_busy_share_is_that_of_encoding():
-    pipeline = Pipeline(lambda item: item, lambda item: time.sleep(0.02) or item, lambda item: item, workers=1)
+    pipeline = Pipeline(lambda item: item, lambda item: time.sleep(0.02) or item, lambda item: item, threads=2)
     start = time.perf_counter()
     list(pipeline.run(range(10)))
     whole = time.perf_counter() - start
     assert 0.2 <= pipeline.encoding <= pipeline.seconds <= whole
-    assert pipeline.busy == pipeline.encoding / pipeline.seconds
+
+
+def test_as_many_encode_at_a_time_as_there_are_encoders():
+    together = threading.Barrier(2)
+    pipeline = Pipeline(
+        lambda item: item, lambda item: together.wait(30) and item, lambda item: item, threads=3, encoders=2
+    )
+    assert len(list(pipeline.run(range(8)))) == 8 and pipeline.encoding <= pipeline.seconds
 
 
 def test_few_items_are_on_their_way():
@@ -559,8 +572,8 @@ def test_few_items_are_on_their_way():
         time.sleep(0.003)
         alive.discard(item)
 
-    list(Pipeline(read, lambda item: item, finish, workers=1).run(range(50)))
-    assert most <= 6
+    list(Pipeline(read, lambda item: item, finish, threads=3).run(range(50)))
+    assert most <= 3
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -573,4 +586,4 @@ def test_an_error_of_a_stage_is_raised(stage):
     stages = [lambda item: item] * 3
     stages[stage] = fail
     with pytest.raises(OSError, match="disk"):
-        list(Pipeline(*stages, workers=1).run(range(10)))
+        list(Pipeline(*stages, threads=3).run(range(10)))

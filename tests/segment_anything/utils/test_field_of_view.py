@@ -133,6 +133,18 @@ def test_a_part_of_the_mask():
     np.testing.assert_array_equal(view.inside((10, 40, 150, 290)), expected[10:150, 40:290])
 
 
+@pytest.mark.parametrize("window", [(0, 0, 200, 300), (10, 40, 150, 290), (0, 0, 15, 20), (60, 100, 90, 140)])
+def test_what_is_outside_is_blackened_in_a_copy(window):
+    """Of the whole picture, a part, a part that lies outside, and one that lies inside."""
+    view = FieldOfView((200, 300), (20, 30, 180, 260), (150.3, 99.8), 110.4)
+    pixels = np.random.default_rng(0).integers(1, 256, (200, 300, 3), np.uint8)[window[0] : window[2], :, ::-1]
+    pixels = pixels[:, window[1] : window[3]]
+    before = pixels.copy()
+    found = view.blackened(pixels, window)
+    np.testing.assert_array_equal(found, np.where(view.inside(window)[..., None], before, 0))
+    np.testing.assert_array_equal(pixels, before)
+
+
 # --- what the model sees ------------------------------------------------------------------------------------------
 
 
