@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from app.web import STATIC
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
