@@ -37,7 +37,7 @@ test: $(INSTALLED)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations 40
 
 test-all: $(INSTALLED)
 	$(PYTEST) --durations 25
