@@ -103,7 +103,13 @@ class Annotator:
         return opened
 
     def predict(
-        self, number: int, prompt: Prompt, refinement: Refinement, *, page: str = "", name: str = ""
+        self,
+        number: int,
+        prompt: Prompt,
+        refinement: Refinement,
+        *,
+        page: str = "",
+        number_of_prompt: int | None = None,
     ) -> PromptPrediction:
         """Predict a prompt on a photograph, click by click; see `predict_click_sequence`. The mask is not yet made.
 
@@ -112,7 +118,7 @@ class Annotator:
             prompt: structure prompt, box and clicks in pixels of the photograph.
             refinement: of the prediction after the last click.
             page: that asks.
-            name: of the prompt, by which `turns` finds it.
+            number_of_prompt: of the page's prompts, by which `turns` finds it; see `Turns.take`.
 
         Raises:
             DataError: for a photograph that cannot be read, or is not the one that the page has opened.
@@ -123,7 +129,7 @@ class Annotator:
         check_not_empty(prompt)
         if fault := prompt.fault(Area.of(size_of(self._path(number)))):
             raise ValueError(f"{fault}.")
-        with self.turns.take(page, name) as turn, self._alone(turn):
+        with self.turns.take(page, number_of_prompt) as turn, self._alone(turn):
             encoded = self._encoded(number, version, turn)
             return predict_click_sequence(self.model, encoded, prompt, refinement, report=turn.report)
 

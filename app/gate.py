@@ -17,13 +17,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-UNKNOWN = "This server answers who has its token: open the address that it has printed, in a new tab, and go on here."
+UNKNOWN = "This server only answers browsers with its token: open the address that it has printed in a new tab."
 FOREIGN = "Another page has asked for this: open the address that the server has printed yourself."
 TOO_LONG = f"The request has more than {MOST_READ // 2**20} MiB, which no mask of a structure needs: it is not read."
 
 
 class Gate:
-    """ASGI middleware that answers what knows the token, and no other page; its answers are of no use to other pages.
+    """ASGI middleware that only answers requests with the token; its answers are of no use to pages of other sites.
 
     The address of the page with `?token=` is exchanged for a cookie; a program sends `Authorization: Bearer TOKEN`.
 

@@ -20,7 +20,7 @@ def sentence_of(error: RequestValidationError) -> str:
 def _told(fault: Mapping[str, Any]) -> str:
     part, *path = fault["loc"]
     if fault["type"] == "json_invalid":
-        return f"The {part} is no JSON: {fault['ctx']['error']} at character {path[0]}"
+        return f"The {part} is not valid JSON: {fault['ctx']['error']} at character {path[0]}"
     field = ".".join(map(str, path)) or f"the {part}"
     if fault["type"] == "missing":
         return f"{field} is missing: give it"

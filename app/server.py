@@ -3,7 +3,7 @@
     python app/server.py photographs/ --out my_data
     python app/server.py my_data/images --out my_data --split test --structures fovea
 
-Then open the address that it prints; it answers only who has come by it. The weights answer in a tenth of a second on
+Then open the address that it prints; no other browser is answered. The weights answer in a tenth of a second on
 two CPU cores (the shipped ones, a photograph of 512 pixels); what is saved lies in --out as masks/*.png and a map, and
 is what train.py and test.py read. An --out that holds a data set already is continued. Ctrl-C ends the server; nothing
 that was saved is lost.

@@ -40,7 +40,8 @@ QUALITY = 95  # of the JPEG that is looked at; masks come from the photograph it
 LONGEST = 65_500  # pixels of a side in OpenCV's JPEG, and about those of a browser's canvas
 
 logger = logging.getLogger("app")
-Name = Annotated[str, Header(max_length=64)]  # of a page, or of a prompt of it
+Name = Annotated[str, Header(max_length=64)]  # of a page
+Number = Annotated[int | None, Header(ge=1)]  # of a page's prompts: higher ones are newer
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -137,7 +138,7 @@ def _add_answers(app: FastAPI, annotator: Annotator, annotations: Annotations) -
     known = annotator.model.prompt_encoder.structures
 
     @app.post("/api/photographs/{number}/answer")
-    def answer(number: int, request: PromptRequest, x_page: Name = "", x_prompt: Name = "") -> dict[str, Any]:
+    def answer(number: int, request: PromptRequest, x_page: Name = "", x_prompt: Number = None) -> dict[str, Any]:
         """The predicted mask, with its predicted IoU, and for a structure prompt the probability that it is there."""
         clicks = tuple((click.x, click.y, int(click.foreground)) for click in request.clicks)
         label = _listed(request.structure, annotations)
@@ -150,7 +151,7 @@ def _add_answers(app: FastAPI, annotator: Annotator, annotations: Annotations) -
             tiles=Tiles() if request.tiles else None,
             multimask=annotator.multimask,
         )
-        who = {"page": x_page, "name": x_prompt}
+        who = {"page": x_page, "number_of_prompt": x_prompt}
         prediction = annotator.predict(_existing(number, annotator), prompt, refinement, **who)
         return {
             "mask": mask_to_rle(prediction.mask(), compressed=False),
@@ -160,16 +161,15 @@ def _add_answers(app: FastAPI, annotator: Annotator, annotations: Annotations) -
         }
 
     @app.get("/api/answers/{prompt}")
-    def step(prompt: str, x_page: Name = "") -> dict[str, Any] | None:
+    def step(prompt: int, x_page: Name = "") -> dict[str, Any] | None:
         """How far the answer to a prompt is: kind of views, done ones, all; null while it waits, and afterwards."""
         turn = annotator.turns.find(x_page, prompt)
         return turn.step._asdict() if turn and turn.step else None
 
     @app.delete("/api/answers/{prompt}", status_code=204)
-    def cancel(prompt: str, x_page: Name = "") -> None:
+    def cancel(prompt: int, x_page: Name = "") -> None:
         """End a prediction that is not wanted any more."""
-        if turn := annotator.turns.find(x_page, prompt):
-            turn.drop("The prompt was cancelled.")
+        annotator.turns.cancel(x_page, prompt)
 
 
 def _add_masks(app: FastAPI, annotator: Annotator, annotations: Annotations) -> None:

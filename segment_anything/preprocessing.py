@@ -98,7 +98,7 @@ class Frame:
         return F.pad(logits, self.margins, value=OUTSIDE_LOGIT) if any(self.margins) else logits
 
     def runs_above(self, logits: Tensor, threshold: float) -> ColumnRuns:
-        """The mask of `logits_to_original`, without its pixels: a hundredth of its time for a large photograph.
+        """The mask of `logits_to_original`, without its pixels: a tenth of its time for a large photograph.
 
         Args:
             logits: [s, s] at any resolution s of the model frame.

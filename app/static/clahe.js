@@ -5,7 +5,8 @@ const LEVELS = 256;
 
 // values: Uint8Array of width x height, row by row; it is changed. limit: of the contrast, as OpenCV's clipLimit.
 export function equalise(values, width, height, limit) {
-  const tileWidth = Math.ceil(width / TILES), tileHeight = Math.ceil(height / TILES);
+  const isWhole = width % TILES === 0 && height % TILES === 0; // else OpenCV widens both sides, also one that would fit
+  const [tileWidth, tileHeight] = [width, height].map((side) => (isWhole ? side / TILES : Math.floor(side / TILES) + 1));
   const tables = new Uint8Array(TILES * TILES * LEVELS);
   for (let tile = 0; tile < TILES * TILES; tile++) {
     const left = (tile % TILES) * tileWidth, top = Math.floor(tile / TILES) * tileHeight;

@@ -7,8 +7,8 @@ export function connect(page) {
   const { mouse, choose } = page, { view } = mouse;
   const actions = {
     ...page.actions,
-    nearer: () => view.zoomMiddle(1.25),
-    farther: () => view.zoomMiddle(0.8),
+    zoom_in: () => view.zoomMiddle(1.25),
+    zoom_out: () => view.zoomMiddle(0.8),
     fit: () => view.fit(),
     pixels: () => view.showPixels(),
     help: switchHelp,
@@ -45,8 +45,8 @@ function keysOf(actions, { tools, displayControls, work, escape }) {
     l: () => displayControls.switchLocalContrast(),
     f: actions.fit,
     0: actions.pixels,
-    "+": actions.nearer,
-    "-": actions.farther,
+    "+": actions.zoom_in,
+    "-": actions.zoom_out,
     "/": () => work.search(),
     "?": actions.help,
     ArrowLeft: actions.previous,

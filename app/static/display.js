@@ -38,8 +38,10 @@ export class Display {
       this.change();
       return;
     }
-    const bitmap = image === this.sent ? null : await createImageBitmap(image);
-    if (turn === this.turn) {
+    const bitmap = image === this.sent ? null : await createImageBitmap(image).catch((error) => error);
+    if (bitmap instanceof Error) {
+      this.fail(bitmap.message);
+    } else if (turn === this.turn) {
       this.sent = image;
       this.post({ turn, settings: this.settings, image: bitmap }, bitmap ? [bitmap] : []);
     } else {
@@ -51,12 +53,23 @@ export class Display {
     if (!this.worker) {
       this.worker = new Worker(new URL("./display_worker.js", import.meta.url), { type: "module" });
       this.worker.onmessage = ({ data }) => this.take(data);
-      this.worker.onerror = () => tell("This browser cannot change how the photograph looks: it is shown as it is.", true);
+      this.worker.onerror = (event) => this.fail(event.message);
     }
     this.worker.postMessage(message, moved);
   }
 
-  take({ turn, picture }) {
+  fail(told) {
+    this.sent = null;
+    this.drop();
+    this.change();
+    tell(`This browser cannot change how the photograph is displayed (${told}): it is shown as it is.`, true);
+  }
+
+  take({ turn, picture, error }) {
+    if (error !== undefined) {
+      this.fail(error);
+      return;
+    }
     if (turn !== this.turn) {
       picture.close();
       return;

@@ -20,6 +20,17 @@ onmessage = ({ data }) => {
 // What was asked for last; what was asked for before it is left out.
 async function work() {
   working = true;
+  try {
+    await drawWanted();
+  } catch (error) {
+    wanted = null;
+    postMessage({ error: error.message });
+  } finally {
+    working = false;
+  }
+}
+
+async function drawWanted() {
   while (wanted) {
     const own = wanted, share = Math.min(1, Math.sqrt(QUICK / (image.width * image.height)));
     for (const scale of new Set([share, 1])) {
@@ -31,7 +42,6 @@ async function work() {
     }
     wanted = wanted === own ? null : wanted;
   }
-  working = false;
 }
 
 function draw(settings, scale) {

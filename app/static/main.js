@@ -8,7 +8,7 @@ import { isBegun } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Mouse } from "./mouse.js";
 import { asSent, beginsAnother, isTaking, noPrompt } from "./prompt.js";
-import { cancelPrediction, changeAbsent, pictureOf, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
+import { cancelPrediction, changeAbsent, checkPicture, pictureOf, predictMask, readMask, readProject, removeMask, writeMask } from "./server.js";
 import { attempt, tell } from "./status.js";
 import { Tools } from "./tools.js";
 import { View, drawPrompt } from "./view.js";
@@ -26,7 +26,8 @@ let base = null, answer = null; // the mask before the prompt, and what the prom
 let prompt = noPrompt(), predicted = prompt; // the prompt now, and the one that the mask was predicted from
 let steps = [], undone = [], requests = 0;
 let answering = null; // the prediction that is awaited; its mask is not saved yet
-let shown = 0, ready = false; // how often a mask was opened, and whether the one on the disk is shown: then it may change
+let opened = 0, shown = 0; // how often a photograph and a mask were opened
+let ready = false; // whether the mask on the disk is shown: then it may change
 let saving = Promise.resolve(); // what is written, one after the other; photograph and structure stay meanwhile
 
 const layers = new Layers();
@@ -107,7 +108,7 @@ function acceptAndGoOn() {
 
 // Take all pixels away; a mask on the disk stays until this is saved.
 function empty() {
-  if (mask) {
+  if (mask && ready) {
     remember();
     abandon();
     accept();
@@ -164,17 +165,12 @@ function save() {
 
 function remove() {
   const name = current().name;
-  if (!isListed(name) || !confirm(`Take the mask of ${name} out of the data set?`)) {
+  if ($("remove").disabled || !confirm(`Take the mask of ${name} out of the data set?`)) {
     return;
   }
-  saving = saving.then(async () => {
-    if (await attempt(() => removeMask(number, name))) {
-      saved.delete(name);
-      listDone(name, false);
-      startOver();
-      tell(`${name}: removed`);
-      await showSaved();
-    }
+  write(() => removeMask(number, name), `${name}: removed`, () => {
+    saved.delete(name);
+    listDone(name, false);
   });
 }
 
@@ -184,13 +180,25 @@ function absent() {
   if ($("absent").disabled || !mayLeave()) {
     return;
   }
+  write(() => changeAbsent(number, name, isNow), `${name}: ${isNow ? "marked as absent" : "not known"}`, () => {
+    project.photographs[number].absent = changed(project.photographs[number].absent, name, isNow);
+  });
+}
+
+// Change the files of what is shown, unless the user has gone on before its turn comes. Nothing is drawn meanwhile.
+function write(change, told, show) {
+  const turn = shown;
+  ready = false;
+  showButtons();
   saving = saving.then(async () => {
-    if (await attempt(() => changeAbsent(number, name, isNow))) {
-      const photograph = project.photographs[number];
-      photograph.absent = changed(photograph.absent, name, isNow);
+    if (turn === shown && (await attempt(change))) {
+      show();
       startOver();
-      tell(`${name}: ${isNow ? "marked as absent" : "not known"}`);
+      tell(told);
       await showSaved();
+    } else if (turn === shown) {
+      ready = true;
+      showButtons();
     }
   });
 }
@@ -278,20 +286,21 @@ async function open(index) {
     return;
   }
   number = index;
-  image = null;
-  saved = new Map();
+  [image, saved] = [null, new Map()];
   startOver();
   view.show(image);
   tell("…");
-  const turn = shown;
+  const turn = ++opened;
   const picture = Object.assign(new Image(), { src: pictureOf(index) });
   const loaded = await picture.decode().then(() => true, () => false);
-  if (turn !== shown) {
+  if (turn !== opened) {
     return;
   }
   image = loaded ? picture : null;
   view.show(image);
-  tell(loaded ? project.photographs[index].name : `${project.photographs[index].name} cannot be read; the server says why.`, !loaded);
+  if (loaded || (await attempt(() => checkPicture(index)))) {
+    tell(`${project.photographs[index].name}${loaded ? "" : ": this browser cannot show its picture."}`, !loaded);
+  }
   await showSaved();
 }
 
@@ -299,7 +308,7 @@ async function open(index) {
 async function showSaved() {
   const turn = shown, own = current().name, { done } = project.photographs[number];
   for (const name of [own, ...done.filter((other) => other !== own && !saved.has(other))]) {
-    const rle = done.includes(name) && (await attempt(() => readMask(number, name)));
+    const isOnDisk = done.includes(name), rle = isOnDisk && (await attempt(() => readMask(number, name)));
     if (turn !== shown) {
       return;
     }
@@ -308,7 +317,7 @@ async function showSaved() {
       saved.set(name, values.toCanvas(colourOf(name)));
     }
     if (name === own) {
-      [kept, base, ready] = [values, values, true];
+      [kept, base, ready] = [values, values, !isOnDisk || values !== null]; // one that cannot be read is not replaced
       draw(values);
     }
   }
@@ -335,7 +344,7 @@ function showButtons() {
   $("redo").disabled = !undone.length;
   $("save").disabled = !isDirty();
   $("accept").disabled = $("empty").disabled = !mask || answering !== null;
-  $("remove").disabled = !isListed(current().name);
+  $("remove").disabled = !isListed(current().name) || !ready;
   $("absent").disabled = isListed(current().name) || !ready;
   $("absent").setAttribute("aria-pressed", String(isAbsent(current().name)));
   view.redraw();

@@ -31,6 +31,9 @@ export async function readProject() {
 
 export const pictureOf = (number) => `/api/photographs/${number}/image?page=${page}`;
 
+// Ask for a picture again, to be told what is wrong with it.
+export const checkPicture = (number) => send(pictureOf(number));
+
 // The answer to a prompt, which takes the place of the one before it; meanwhile it is told how far that is.
 export async function predictMask(number, request, tellStep) {
   const prompt = awaited = String(++prompts);
@@ -61,6 +64,7 @@ export async function cancelPrediction() {
 }
 
 export async function readMask(number, name) {
+  versions.delete(place(number, name)); // of one that cannot be read nothing is known
   const response = await send(place(number, name));
   versions.set(place(number, name), response.headers.get("ETag"));
   return response.json();

@@ -1,4 +1,4 @@
-// Two fingers on the photograph: they move it, and bring it nearer or farther.
+// Two fingers on the photograph: they move it, and zoom in or out.
 
 export class Pinch {
   constructor(view) {

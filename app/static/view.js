@@ -56,7 +56,7 @@ export class View {
     this.redraw();
   }
 
-  // Nearer or farther; what is under the pointer stays there.
+  // Zoom in or out; what is under the pointer stays there.
   zoom(factor, event) {
     const before = this.scale;
     this.whole = false;
@@ -66,7 +66,7 @@ export class View {
     this.redraw();
   }
 
-  // Nearer or farther, without a pointer: the middle stays. With `scale` instead of a factor, one pixel has that size.
+  // Zoom in or out without a pointer: the middle stays. With `scale` instead of a factor, one pixel has that size.
   zoomMiddle(factor, scale = this.scale * factor) {
     const { clientWidth, clientHeight } = this.canvas;
     this.zoom(scale / this.scale, { offsetX: clientWidth / 2, offsetY: clientHeight / 2 });

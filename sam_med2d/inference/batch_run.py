@@ -113,7 +113,7 @@ class BatchRun:
         pipeline = Pipeline(*stages, threads=threads, encoders=threads if on_cpu else 1)
         bar = tqdm(total=len(todo), desc="predict", unit="image", disable=not self.processes.first)
         try:
-            with bar, REMARKS.collected(), torch_threads(max(1, torch.get_num_threads() // threads)):
+            with bar, REMARKS.collected(), torch_threads(-(-torch.get_num_threads() // threads)):
                 for message in pipeline.run(todo):
                     if message:
                         bar.write(f"left out: {message}")

@@ -11,6 +11,8 @@ import numpy as np
 
 from .rle import compress
 
+LARGE = 1e30  # a logit in the place of an infinite one
+
 
 @dataclass(frozen=True, eq=False)
 class ColumnRuns:
@@ -92,11 +94,12 @@ def runs_above(
         The mask; it can differ from one of upsampled logits only in pixels whose logits equal the threshold to
         within the rounding of floats.
     """
+    if not np.isfinite(columns).all():  # of an overflow: NaN is background, as a comparison with it says
+        columns = np.nan_to_num(columns, nan=-LARGE, posinf=LARGE, neginf=-LARGE)
     above = columns > threshold
     column, knot = np.nonzero(above[:, 1:] != above[:, :-1])
     first, second = (columns[column, knot + i].astype(np.float64) for i in (0, 1))
-    with np.errstate(invalid="ignore"):
-        share = np.nan_to_num((threshold - first) / (second - first)).clip(0, 1)
+    share = ((threshold - first) / (second - first)).clip(0, 1)
     scale = height / columns.shape[1]
     before, place, behind = ((knot + part + 0.5) * scale - 0.5 for part in (0, share, 1))
     row = np.where(first > threshold, np.ceil(place), np.floor(place) + 1)

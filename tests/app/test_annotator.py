@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app import annotator as module
 from app.annotations import Annotations
 from app.annotator import Annotator
-from app.turns import Dropped, Step
+from app.turns import LATE, Dropped, Step
 from app.web import build
 from sam_med2d.data.photographs import find_photographs
 from sam_med2d.inference.photograph_prediction import PromptPrediction
@@ -57,10 +57,10 @@ class Asked:
         return self._found.get(timeout=WAIT)
 
 
-def ask(annotator: Annotator, page: str, name: str, prompt: Prompt = BOX, refinement=NO_REFINEMENT) -> Asked:
+def ask(annotator: Annotator, page: str, number: int, prompt: Prompt = BOX, refinement=NO_REFINEMENT) -> Asked:
     """Ask, and return when the prompt has its turn, or waits for it."""
-    asked = Asked(lambda: annotator.predict(0, prompt, refinement, page=page, name=name))
-    while asked.thread.is_alive() and not annotator.turns.find(page, name):
+    asked = Asked(lambda: annotator.predict(0, prompt, refinement, page=page, number_of_prompt=number))
+    while asked.thread.is_alive() and not annotator.turns.find(page, number):
         asked.thread.join(0.001)
     return asked
 
@@ -84,7 +84,7 @@ class Pause:
 
 def test_pictures_and_checks_never_wait_and_each_page_has_its_newest_prompt(annotator):
     with annotator._predicting:  # as during a long prediction
-        first, other, newest = (ask(annotator, *who) for who in (("a", "1"), ("b", "1"), ("a", "2")))
+        first, other, newest = (ask(annotator, *who) for who in (("a", 1), ("b", 1), ("a", 2)))
         assert str(first.outcome()) == "A newer prompt came."
         assert annotator.image(0, "a").shape[:2] == SIZE
         annotator.check(0, "a", content=True)
@@ -101,22 +101,22 @@ def test_prompts_of_programs_that_are_no_pages_drop_none(annotator):
 @pytest.mark.parametrize("prompt", [Prompt("optic_disc"), Prompt("optic_disc", points=((500, 3, 1),))])
 def test_a_newer_prompt_that_cannot_be_meant_drops_no_older_one(annotator, prompt):
     with annotator._predicting:
-        asked = ask(annotator, "a", "1")
-        assert isinstance(ask(annotator, "a", "2", prompt).outcome(), ValueError)
+        asked = ask(annotator, "a", 1)
+        assert isinstance(ask(annotator, "a", 2, prompt).outcome(), ValueError)
     assert asked.outcome().mask().any()
 
 
 def test_a_prediction_ends_where_a_newer_prompt_of_its_page_comes(annotator, monkeypatch):
     pause = Pause(monkeypatch, at=2)  # the first mirror image
-    slow = ask(annotator, "a", "1", *SLOW)
+    slow = ask(annotator, "a", 1, *SLOW)
     assert pause.reached.wait(WAIT)
-    assert annotator.turns.find("a", "1").step == Step("mirror images", 0, 3)
-    other, newer = ask(annotator, "b", "1"), ask(annotator, "a", "2")
-    assert annotator.turns.find("a", "1") is None and annotator.turns.find("a", "2").step is None
+    assert annotator.turns.find("a", 1).step == Step("mirror images", 0, 3)
+    other, newer = ask(annotator, "b", 1), ask(annotator, "a", 2)
+    assert annotator.turns.find("a", 1) is None and annotator.turns.find("a", 2).step is None
     pause.go.set()
     assert str(slow.outcome()) == "A newer prompt came." and pause.count == 2
     assert newer.outcome().mask().any() and other.outcome().mask().any()
-    assert annotator.turns.find("a", "2") is None
+    assert annotator.turns.find("a", 2) is None
 
 
 def test_a_page_asks_how_far_an_answer_is_and_cancels_it(annotator, folder, monkeypatch):
@@ -144,15 +144,15 @@ def test_an_embedding_is_never_taken_for_that_of_a_file_that_came_meanwhile(anno
     """The file changes and is opened by another page while the old pixels are encoded."""
     pause, small = Pause(monkeypatch, at=1), photograph(40, 50)
     annotator.image(0, "a")
-    old = ask(annotator, "a", "1")
+    old = ask(annotator, "a", 1)
     assert pause.reached.wait(WAIT)
     write_picture(folder / "left/eye.png", small)
     assert (annotator.image(0, "b") == small).all()
     pause.go.set()
     assert old.outcome().frame.original == SIZE
     prompt = Prompt("optic_disc", box=(5, 5, 30, 30))
-    assert ask(annotator, "b", "1", prompt).outcome().frame.original == (40, 50) and pause.count == 2
-    assert "has changed on the disk" in str(ask(annotator, "a", "2", prompt).outcome())
+    assert ask(annotator, "b", 1, prompt).outcome().frame.original == (40, 50) and pause.count == 2
+    assert "has changed on the disk" in str(ask(annotator, "a", 2, prompt).outcome())
     assert (annotator.image(0, "a") == small).all()
 
 
@@ -167,4 +167,15 @@ def test_a_file_that_changes_between_a_prompt_and_its_encoding_is_noticed(annota
 
     annotator.image(0, "a")
     monkeypatch.setattr(module, "read_image", read_then_change)
-    assert "has changed on the disk" in str(ask(annotator, "a", "1").outcome())
+    assert "has changed on the disk" in str(ask(annotator, "a", 1).outcome())
+
+
+def test_prompts_that_arrive_late_are_not_predicted(annotator):
+    """Requests of a page may overtake each other, and so may a cancellation."""
+    with annotator._predicting:
+        newest = ask(annotator, "a", 2)
+        assert str(ask(annotator, "a", 1).outcome()) == LATE
+        annotator.turns.cancel("b", 1)
+        assert str(ask(annotator, "b", 1).outcome()) == LATE
+        next_one = ask(annotator, "b", 2)
+    assert newest.outcome().mask().any() and next_one.outcome().mask().any()

@@ -345,7 +345,7 @@ def test_the_page_fits_small_windows(browser, address, size):
         assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
         view = page.page.locator("#view").bounding_box()
         assert view["width"] >= 0.5 * size[0] and view["height"] >= 0.4 * size[1]
-        for name in ("save", "undo", "redo", "erasing", "nearer", "next", "help"):
+        for name in ("save", "undo", "redo", "erasing", "zoom_in", "next", "help"):
             box = page.page.locator(f"#{name}").bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= size[0], name
             assert box["y"] + box["height"] <= size[1], name

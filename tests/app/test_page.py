@@ -188,7 +188,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 @with_node
-@pytest.mark.parametrize("size", [(64, 80), (61, 77)])
+@pytest.mark.parametrize("size", [(64, 80), (61, 77), (61, 64), (64, 67)])
 def test_local_contrast_is_that_of_opencv(size):
     image, limits = picture(*size), (0.5, 3)
     for limit, found in zip(

@@ -10,12 +10,13 @@ DOUBLE = (ROOT / "tests/helpers/browser_double.mjs").as_uri()
 FULL, DISC = [0, 12], [3, 2, 7]  # runs of masks of 4 x 3 pixels
 
 
-def page(steps: str) -> Any:
-    """What steps find on the page: keys are pressed, the double's server answers."""
+def page(steps: str, before: str = "") -> Any:
+    """What steps find on the page: keys are pressed, the double's server answers, and was prepared `before`."""
     names = "asksBeforeLeaving, isDisabled, predicted, press, reply, saves, server, settle, status"
     return node(f"""
         import {{ {names} }} from "{DOUBLE}";
         const found = [];
+        {before}
         await import("{(STATIC / "main.js").as_uri()}");
         {steps}
         console.log(JSON.stringify(found));
@@ -92,3 +93,38 @@ def test_the_page_tells_how_far_an_answer_is_and_escape_cancels_it():
     assert found[1] == ["DELETE", "/api/answers/1"]
     assert found[2:6] == ["The prompt was cancelled.", True, False, False]
     assert found[6] == ["DELETE", "/api/answers/3"]
+
+
+@with_node
+def test_a_mark_is_of_the_photograph_that_was_shown_when_it_was_given():
+    """The user goes on to the next photograph and marks it again before the first answer has come."""
+    found = page("""
+        server.holds("PUT");
+        press("a");
+        await settle();
+        found.push(isDisabled("absent"), isDisabled("structure_prompt"));
+        press("ArrowRight");
+        press("a");
+        await settle();
+        server.release();
+        await settle();
+        found.push(server.sent.filter(([method]) => method === "PUT").map(([, path]) => path), status());
+    """)
+    assert found == [True, True, ["/api/photographs/0/absent/vessel"], "other"]
+
+
+@with_node
+def test_a_saved_mask_that_cannot_be_read_is_not_drawn_over():
+    before = """
+        server.photographs[1].done.push("vessel");
+        server.fails("/api/photographs/1/masks/vessel", "vessel.png is not a PNG");
+    """
+    found = page(
+        """
+        press("ArrowRight");
+        await settle();
+        found.push(status(), isDisabled("structure_prompt"), isDisabled("remove"));
+        """,
+        before,
+    )
+    assert found == ["vessel.png is not a PNG", True, True]

@@ -20,6 +20,7 @@ function element() {
 
 const elements = new Map();
 const find = (id) => elements.get(id) ?? elements.set(id, element()).get(id);
+find("photograph_search").value = find("structure_search").value = "";
 const document = Object.assign(element(), { getElementById: find, createElement: element, body: element() });
 const window = element();
 const picture = { width: 4, height: 3, decode: () => Promise.resolve() };
@@ -47,21 +48,32 @@ export const asksBeforeLeaving = () => {
 // Until all that can be done without another reply of the server is done.
 export const settle = () => new Promise((go) => setTimeout(go, 20));
 
-// A server with a photograph of 4 x 3 pixels and an unmarked vessel. `sent` are the requests; a prompt waits for `answer`.
-export const server = { sent: [], answer: null, tick: null };
+// A server with two photographs of 4 x 3 pixels and an unmarked vessel. `sent` are the requests; a prompt waits for `answer`.
+// `holds` has the replies to a method wait for `release`, `fails` has those at a path be errors.
+const held = { method: null, replies: [] }, faults = new Map();
 const project = {
-  key: "k", out: "o", photographs: [{ name: "eye", done: [], absent: [] }],
+  key: "k", out: "o",
+  photographs: ["eye", "other"].map((name) => ({ name, done: [], absent: [] })),
   structures: [{ name: "vessel", colour: "#ff0000", known: true }],
+};
+export const server = {
+  sent: [], answer: null, tick: null, photographs: project.photographs,
+  holds: (method) => { held.method = method; },
+  release: () => { held.method = null; held.replies.splice(0).forEach((go) => go()); },
+  fails: (path, detail) => faults.set(path, detail),
 };
 const REPLIES = {
   GET: (path) => reply(path.startsWith("/api/answers") ? { kind: "tiles", done: 8, total: 36 } : project),
-  PUT: () => reply({ file: "f.png" }),
+  PUT: (path) => (path.includes("/absent/") ? new Response(null, { status: 204 }) : reply({ file: "f.png" })),
   POST: () => new Promise((go) => { server.answer = go; }),
   DELETE: () => new Response(null, { status: 204 }),
 };
 globalThis.fetch = async (path, { method, body }) => {
-  server.sent.push([method, path, method === "PUT" ? JSON.parse(body).counts : null]);
-  return REPLIES[method](path);
+  server.sent.push([method, path, method === "PUT" && body ? JSON.parse(body).counts : null]);
+  if (method === held.method) {
+    await new Promise((go) => held.replies.push(go));
+  }
+  return faults.has(path) ? reply({ detail: faults.get(path) }, 500) : REPLIES[method](path);
 };
 globalThis.setInterval = (action) => { server.tick = action; };
 
@@ -69,4 +81,4 @@ export const reply = (content, status = 200) => new Response(JSON.stringify(cont
 export const predicted = (counts) => {
   return reply({ mask: { size: [3, 4], counts }, predicted_iou: 0.9, presence: null, absent: false });
 };
-export const saves = () => server.sent.filter(([method]) => method === "PUT").map(([, , counts]) => counts);
+export const saves = () => server.sent.filter(([method, , counts]) => method === "PUT" && counts).map(([, , counts]) => counts);

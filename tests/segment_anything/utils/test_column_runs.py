@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from segment_anything.preprocessing import OUTSIDE_LOGIT, Frame, inside_square
-from segment_anything.utils.column_runs import ColumnRuns
+from segment_anything.utils.column_runs import ColumnRuns, runs_above
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
 
 NEAR = 1e-5  # logits so near the threshold may fall on either side
@@ -92,3 +92,11 @@ def test_a_smaller_picture_has_the_pixels_under_its_middles():
     mask = np.random.default_rng(0).random((60, 90)) > 0.5
     runs = ColumnRuns(mask.shape, np.cumsum(mask_to_rle(mask, compressed=False)["counts"])[:-1])
     assert (runs.sampled((20, 30)) == mask[1::3, 1::3]).all()
+
+
+@pytest.mark.parametrize("logits", [[np.nan, 5], [5, np.nan], [-np.inf, 5], [np.inf, -5], [np.nan, np.inf]])
+def test_logits_that_are_not_finite_add_nothing_but_themselves(logits):
+    """NaN is background, and an edge beside an infinite logit lies at the finite one or in the middle of two."""
+    found = runs_above(np.array([logits]), 0.0, 16, (0, 0), (16, 1)).mask()[:, 0]
+    expected = np.interp(np.arange(16), [3.5, 11.5], np.nan_to_num(logits, nan=-1e9, posinf=1e9, neginf=-1e9)) > 0
+    assert (found == expected).all()
