@@ -198,7 +198,7 @@ def test_a_detail_head_travels(tmp_path, tiny_type, detail):
     assert export("encoder", path, tmp_path / "e.onnx") == export("decoder", path, tmp_path / "d.onnx") == 0
     image = torch.randn(1, 3, SIZE, SIZE)
     encoded = run_session(session(tmp_path / "e.onnx"), {"input_image": image})
-    assert encoded["detail_features"].shape == (1, 16, SIZE, SIZE)
+    assert encoded["detail_features"].shape == (1, model.mask_decoder.detail.channels, SIZE, SIZE)
     labels = torch.tensor([[1.0, -1]])
     inputs = onnx_parts._prompts(model, prompts=1, points=2, seed=0, original=(SIZE, SIZE)) | {"point_labels": labels}
     found = run_session(session(tmp_path / "d.onnx"), inputs | encoded)
