@@ -58,8 +58,9 @@ class AbsentStructures:
             self._change(number, structure, absent=absent)
 
     def _change(self, number: int, structure: str, *, absent: bool) -> None:
-        names = [name for name in self.of(number) if name != structure] + [structure] * absent
-        if names == self.of(number):
+        before = self.of(number)
+        names = [name for name in before if name != structure] + [structure] * absent
+        if names == before:
             return
         own, told = self.own[number], self.told[number]
         about = own or {IMAGE: self.keys[number], DATA_SET: told.get(DATA_SET) or self.out.resolve().name}

@@ -29,7 +29,6 @@ from app.turns import Dropped
 from sam_med2d.data.image_io import size_of
 from sam_med2d.errors import DataError, UsageError
 from sam_med2d.inference.prompt_sources import Prompt
-from sam_med2d.visualization.overlays import OUTLINES
 from segment_anything.refinement.refine import Refinement
 from segment_anything.refinement.tiling import Tiles
 from segment_anything.utils.rle import mask_to_rle, rle_to_mask
@@ -108,10 +107,7 @@ def _add_photographs(app: FastAPI, annotator: Annotator, annotations: Annotation
     def project() -> dict[str, Any]:
         """Photographs with the structures that have a mask or are known to be absent; structures, and whether the
         weights know their names."""
-        structures = [
-            {"name": name, "colour": OUTLINES[i % len(OUTLINES)], "known": name in known}
-            for i, name in enumerate(annotations.structures)
-        ]
+        structures = [{"name": name, "known": name in known} for name in annotations.structures]
         photographs = [
             {
                 "name": photograph.name,

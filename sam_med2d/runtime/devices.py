@@ -41,14 +41,14 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
 
 def drop_slow_amp(args: argparse.Namespace, device: torch.device) -> None:
     """Set `args.use_amp` to False, and say so, on a processor that is slower in bfloat16 than in float32."""
-    if args.use_amp and device.type == "cpu" and not _has_fast_bfloat16():
+    if args.use_amp and device.type == "cpu" and not has_fast_bfloat16():
         logging.warning(
             "--use_amp: this processor has no instructions for bfloat16, which would take longer: computing in float32."
         )
         args.use_amp = False
 
 
-def _has_fast_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16; with AVX-512 alone PyTorch emulates it, at a third of the speed."""
     found = torch.cpu.get_capabilities()
     if found.get("architecture", "x86_64") in ("x86_64", "AMD64", "i686"):

@@ -75,13 +75,9 @@ def test_a_prompt_adds_to_the_mask_before_it_or_takes_from_it():
     }
 
 
-@with_node
-def test_the_mouse_gives_clicks_boxes_strokes_and_corners():
-    """On a photograph of 50 x 40 pixels at the screen's scale: a drag is a box of whole pixels inside it.
-
-    A second finger takes back the stroke of the first.
-    """
-    code = f"""
+def told_by_the_mouse(steps: str) -> list[list]:
+    """What the mouse tells the page in `steps`, on a photograph of 50 x 40 pixels at the screen's scale."""
+    return node(f"""
         import {{ Mouse }} from "{(STATIC / "mouse.js").as_uri()}";
         const listeners = {{}}, told = [];
         let tool = "prompt", erases = false;
@@ -109,8 +105,17 @@ def test_the_mouse_gives_clicks_boxes_strokes_and_corners():
           events.slice(1).forEach(listeners.pointermove);
           listeners.pointerup(events.at(-1));
         }};
+        {steps}
+        console.log(JSON.stringify(told));
+    """)
+
+
+@with_node
+def test_the_mouse_gives_clicks_boxes_strokes_and_corners():
+    """A drag is a box of whole pixels inside the photograph."""
+    told = told_by_the_mouse("""
         gesture([[3.7, 5.2]]);
-        gesture([[3.7, 5.2], [5, 6]], {{ button: 2 }});
+        gesture([[3.7, 5.2], [5, 6]], { button: 2 });
         gesture([[60, 5]]);
         gesture([[30.5, 20], [10, 10], [-4, 60]]);
         mouse.space = true;
@@ -123,23 +128,10 @@ def test_the_mouse_gives_clicks_boxes_strokes_and_corners():
         erases = false;
         gesture([[5, 5]]);
         tool = "brush";
-        gesture([[3, 5], [9, 9]], {{ altKey: true }});
-        gesture([[4, 5]], {{ pointerType: "pen", buttons: 32 }});
-        const touch = (type, pointerId, offsetX, offsetY) =>
-          listeners[type]({{ pointerType: "touch", pointerId, offsetX, offsetY }});
-        touch("pointerdown", 1, 10, 10);
-        touch("pointerdown", 2, 20, 10);
-        touch("pointermove", 2, 30, 10);
-        touch("pointerup", 2, 30, 10);
-        touch("lostpointercapture", 2, 30, 10);
-        touch("pointermove", 1, 12, 10); // the finger that is left draws nothing
-        touch("pointerup", 1, 12, 10);
-        touch("lostpointercapture", 1, 12, 10);
-        touch("pointerdown", 3, 7, 10);
-        touch("pointerup", 3, 7, 10);
-        console.log(JSON.stringify(told));
-    """
-    assert node(code) == [
+        gesture([[3, 5], [9, 9]], { altKey: true });
+        gesture([[4, 5]], { pointerType: "pen", buttons: 32 });
+    """)
+    assert told == [
         ["click", {"x": 3, "y": 5, "foreground": True}],
         ["click", {"x": 3, "y": 5, "foreground": False}],
         ["box", [0, 20, 31, 40]],
@@ -152,6 +144,27 @@ def test_the_mouse_gives_clicks_boxes_strokes_and_corners():
         ["stroke", 9, 0],
         ["begin"],
         ["stroke", 4, 0],
+    ]
+
+
+@with_node
+def test_a_second_finger_takes_back_the_stroke_of_the_first():
+    told = told_by_the_mouse("""
+        tool = "brush";
+        const touch = (type, pointerId, offsetX, offsetY) =>
+          listeners[type]({ pointerType: "touch", pointerId, offsetX, offsetY });
+        touch("pointerdown", 1, 10, 10);
+        touch("pointerdown", 2, 20, 10);
+        touch("pointermove", 2, 30, 10);
+        touch("pointerup", 2, 30, 10);
+        touch("lostpointercapture", 2, 30, 10);
+        touch("pointermove", 1, 12, 10); // the finger that is left draws nothing
+        touch("pointerup", 1, 12, 10);
+        touch("lostpointercapture", 1, 12, 10);
+        touch("pointerdown", 3, 7, 10);
+        touch("pointerup", 3, 7, 10);
+    """)
+    assert told == [
         ["begin"],
         ["stroke", 10, 1],
         ["cancel"],

@@ -54,7 +54,7 @@ const held = { method: null, replies: [] }, faults = new Map();
 const project = {
   key: "k", out: "o",
   photographs: ["eye", "other"].map((name) => ({ name, done: [], absent: [] })),
-  structures: [{ name: "vessel", colour: "#ff0000", known: true }],
+  structures: [{ name: "vessel", known: true }],
 };
 export const server = {
   sent: [], answer: null, tick: null, photographs: project.photographs,

@@ -88,7 +88,7 @@ def test_a_gradient_that_is_no_number_is_refused():
 
 @pytest.mark.parametrize(("use_amp", "fast"), [(True, True), (True, False), (False, False)])
 def test_slow_bfloat16_is_left_out_and_that_is_said(monkeypatch, caplog, use_amp, fast):
-    monkeypatch.setattr(devices, "_has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda: fast)
     args = SimpleNamespace(use_amp=use_amp)
     devices.drop_slow_amp(args, torch.device("cpu"))
     assert args.use_amp is (use_amp and fast)
@@ -101,14 +101,14 @@ def test_slow_bfloat16_is_left_out_and_that_is_said(monkeypatch, caplog, use_amp
 )
 def test_avx512_alone_is_slow_in_bfloat16(monkeypatch, features, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"} | features)
-    assert devices._has_fast_bfloat16() is fast
+    assert devices.has_fast_bfloat16() is fast
 
 
 @pytest.fixture
 def only_float16(monkeypatch):
     """As on a GPU without bfloat16."""
     monkeypatch.setattr(trainer, "autocast_dtype", lambda _: torch.float16)
-    monkeypatch.setattr(devices, "_has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda: True)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.reference_encoder import ChannelNorm, OracleEncoder
-from sam_med2d.runtime.devices import _has_fast_bfloat16
+from sam_med2d.runtime.devices import has_fast_bfloat16
 from segment_anything.modeling.adapter import Adapter, gather, overlap_add, paint, strided_conv, transposed_conv
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import ImageEncoderViT
@@ -72,7 +72,7 @@ def test_golden_embedding(golden):
 @pytest.mark.slow
 def test_bf16_weights_and_autocast_are_close(golden):
     encoder, expected = golden
-    if any(isinstance(module, Adapter) for module in encoder.modules()) and not _has_fast_bfloat16():
+    if any(isinstance(module, Adapter) for module in encoder.modules()) and not has_fast_bfloat16():
         pytest.skip("NO BFLOAT16 in this processor: minutes for the adapters; the encoder without them is tested")
     with torch.inference_mode():
         with torch.autocast("cpu", torch.bfloat16):
